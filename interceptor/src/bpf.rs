@@ -1,0 +1,243 @@
+//! The kernel half, from user space: loading the eBPF programs, attaching and pinning them so that they outlive the
+//! daemon, and the maps that both halves share.
+//!
+//! Under `<pins>/v1/` on a bpffs (the version is that of the maps' layout): the links and maps of the hooks on the
+//! workloads' parent cgroup, and one folder `wl_…` for each launched workload with the link, the listeners and the
+//! steered loopback ports of its network namespace. A daemon that starts takes over what is there: it puts its
+//! listeners into the pinned maps and swaps the programs under the pinned links (`BPF_LINK_UPDATE`), so that there is no
+//! moment without a program. A pin that isn't what it should be is an error, never replaced.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use aya::include_bytes_aligned;
+use aya::maps::{HashMap, MapData, MapError};
+use aya::{Ebpf, EbpfError, EbpfLoader};
+use interceptor_common::{LAYOUT, Origin as RawOrigin, OriginKey, UnixKey};
+
+use crate::ids::LaunchId;
+
+mod btf;
+pub mod mounts;
+mod pin;
+mod probe;
+mod steer;
+mod sys;
+mod unix;
+
+pub use mounts::cgroup2;
+pub use probe::{Finding, probe};
+pub use steer::Listeners;
+pub use sys::netns_cookie;
+pub use unix::UnixSockets;
+
+static STEER: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/steer"));
+static HOOKS: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/hooks"));
+
+/// Why the kernel half isn't as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum BpfError {
+    /// The binary was built with AYA_BUILD_SKIP.
+    #[error("this binary was built without its eBPF half; build it without AYA_BUILD_SKIP")]
+    NotBuilt,
+    /// cgroup2 or bpffs isn't mounted, or a path isn't on it.
+    #[error("{0}")]
+    Mount(String),
+    /// A pin exists, but isn't ours.
+    #[error("`{}` is not what it should be ({found}); if no other program needs it, remove it and start again", path.display())]
+    Foreign {
+        /// The pin.
+        path: PathBuf,
+        /// What was found there.
+        found: String,
+    },
+    /// The kernel refused a program or a map.
+    #[error("the kernel refused `{what}`; `interceptor doctor` tells what it lacks")]
+    Load {
+        /// The program or object.
+        what: &'static str,
+        /// What the loader says.
+        source: Box<EbpfError>,
+    },
+    /// A map couldn't be used.
+    #[error("the map `{what}` could not be used")]
+    Map {
+        /// The map.
+        what: &'static str,
+        /// What the kernel says.
+        source: Box<MapError>,
+    },
+    /// A bpf command or a file operation failed.
+    #[error("{what} failed")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// What the kernel says.
+        source: io::Error,
+    },
+}
+
+/// Who connected a socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The process id, in the initial PID namespace.
+    pub pid: u32,
+    /// The thread that called connect, likewise.
+    pub tid: u32,
+    /// Its real uid.
+    pub uid: u32,
+    /// What the kernel calls it: evidence only.
+    pub comm: String,
+}
+
+/// The loaded kernel half. Dropping it detaches nothing: links and maps stay pinned.
+pub struct Kernel {
+    root: PathBuf,
+    /// Kept because making one reads all of the kernel's BTF.
+    steering: Mutex<EbpfLoader<'static>>,
+    origins: MapData,
+    allowed: Mutex<HashMap<MapData, UnixKey, u8>>,
+    /// The namespaces of the launches that were steered, by their cookies.
+    cookies: Mutex<BTreeMap<LaunchId, u64>>,
+    unix: UnixSockets,
+}
+
+impl Kernel {
+    /// Loads the hooks and attaches them to `workloads`, the long-lived parent of all workloads' cgroups; takes over
+    /// what an earlier daemon left under `pins`.
+    pub fn load(pins: &Path, workloads: &Path) -> Result<Self, BpfError> {
+        if STEER.is_empty() || HOOKS.is_empty() {
+            return Err(BpfError::NotBuilt);
+        }
+        mounts::require_bpffs(pins)?;
+        mounts::require_cgroup2(workloads)?;
+        let root = pins.join(LAYOUT);
+        pin::make_folder(pins)?;
+        pin::make_folder(&root)?;
+
+        let cgroup = fs::File::open(workloads)
+            .map_err(|source| io_error(format!("opening `{}`", workloads.display()), source))?;
+        let cgroup_id = cgroup.metadata().map_err(|source| io_error("reading the cgroup's id".into(), source))?.ino();
+        let target = pin::Target { fd: cgroup.as_fd(), kind: pin::Kind::Cgroup, id: cgroup_id };
+
+        let processes = root.join("processes");
+        let origins = root.join("origins");
+        pin::check_map(&processes, sys::MAP_SK_STORAGE, 4, size_of::<RawOrigin>())?;
+        pin::check_map(&origins, sys::MAP_LRU_HASH, size_of::<OriginKey>(), size_of::<RawOrigin>())?;
+        let mut hooks = EbpfLoader::new()
+            .map_pin_path("PROCESSES", processes)
+            .map_pin_path("ORIGINS", origins.clone())
+            .load(HOOKS)
+            .map_err(|source| BpfError::Load { what: "hooks", source: Box::new(source) })?;
+        for (name, attach_type) in
+            [("connect4", sys::ATTACH_CONNECT4), ("connect6", sys::ATTACH_CONNECT6), ("publish", sys::ATTACH_SOCK_OPS)]
+        {
+            let program = load_program(&mut hooks, name)?;
+            pin::attach(&root.join(name), program.as_fd(), &target, attach_type)?;
+        }
+        let origins = MapData::from_pin(origins).map_err(|source| map_error("origins", source))?;
+        let (unix, allowed) = unix::attach(&root, &target)?;
+
+        let mut steering = EbpfLoader::new();
+        steering.btf(None);
+        Ok(Self {
+            root,
+            steering: Mutex::new(steering),
+            origins,
+            allowed: Mutex::new(allowed),
+            cookies: Mutex::default(),
+            unix,
+        })
+    }
+
+    /// What becomes of connects to pathname unix sockets under this kernel.
+    pub fn unix_sockets(&self) -> UnixSockets {
+        self.unix
+    }
+
+    /// Who connected `peer` to `original` in the network namespace with this cookie; `None` if no hook saw it. Answers
+    /// once: the entry is gone then.
+    pub fn origin(&self, netns_cookie: u64, peer: SocketAddr, original: SocketAddr) -> Option<Origin> {
+        let key = OriginKey {
+            netns: netns_cookie,
+            local: words(peer.ip()),
+            remote: words(original.ip()),
+            local_port: u32::from(peer.port()),
+            remote_port: u32::from(original.port()),
+        };
+        let found: RawOrigin = sys::lookup_and_delete(self.origins.fd().as_fd(), &key).ok()?;
+        let comm = found.comm.split(|byte| *byte == 0).next().unwrap_or_default();
+        Some(Origin {
+            pid: found.pid,
+            tid: found.tid,
+            uid: found.uid,
+            comm: String::from_utf8_lossy(comm).into_owned(),
+        })
+    }
+
+    fn steering(&self) -> std::sync::MutexGuard<'_, EbpfLoader<'static>> {
+        self.steering.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn folder(&self, launch: LaunchId) -> PathBuf {
+        self.root.join(launch.to_string())
+    }
+}
+
+impl std::fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kernel").field("root", &self.root).field("unix", &self.unix).finish_non_exhaustive()
+    }
+}
+
+/// Loads one program of an object and gives its descriptor.
+fn load_program(object: &mut Ebpf, name: &'static str) -> Result<aya::programs::ProgramFd, BpfError> {
+    use aya::programs::{Program, ProgramError};
+
+    let load = |program: Option<&mut Program>| match program {
+        Some(Program::SkLookup(program)) => {
+            program.load().and_then(|()| program.fd()?.try_clone().map_err(ProgramError::IOError))
+        }
+        Some(Program::CgroupSockAddr(program)) => {
+            program.load().and_then(|()| program.fd()?.try_clone().map_err(ProgramError::IOError))
+        }
+        Some(Program::SockOps(program)) => {
+            program.load().and_then(|()| program.fd()?.try_clone().map_err(ProgramError::IOError))
+        }
+        _ => Err(ProgramError::UnexpectedProgramType),
+    };
+    load(object.program_mut(name))
+        .map_err(|source| BpfError::Load { what: name, source: Box::new(EbpfError::ProgramError(source)) })
+}
+
+/// An address as the hooks write it.
+fn words(address: IpAddr) -> [u32; 4] {
+    let octets = match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    };
+    let word = |at: usize| u32::from_ne_bytes([octets[at], octets[at + 1], octets[at + 2], octets[at + 3]]);
+    [word(0), word(4), word(8), word(12)]
+}
+
+fn io_error(what: String, source: io::Error) -> BpfError {
+    BpfError::Io { what, source }
+}
+
+fn map_error(what: &'static str, source: MapError) -> BpfError {
+    BpfError::Map { what, source: Box::new(source) }
+}
+
+/// The inode that names a namespace or a cgroup.
+fn inode(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    Ok(nix::sys::stat::fstat(fd)?.st_ino)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,235 @@
+//! Connects and sends to pathname unix sockets: denied for all workloads but for the paths that a namespace is allowed.
+//! Abstract sockets, which belong to a network namespace, pass. aya doesn't know these hooks (`BPF_CGROUP_UNIX_CONNECT`
+//! and `_SENDMSG`, Linux 6.7), so the program is assembled here.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use aya::maps::{HashMap, Map, MapData};
+use interceptor_common::{UNIX_PATH_BYTES, UnixKey};
+
+use super::sys::{self, Insn};
+use super::{BpfError, btf, io_error, map_error, pin};
+
+/// What becomes of a workload's connects to pathname unix sockets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnixSockets {
+    /// Those to paths that aren't allowed are denied (EACCES).
+    Filtered,
+    /// All connects to unix sockets are denied, abstract ones too: the kernel doesn't let a program read the path.
+    Denied,
+    /// Nothing is denied here, for want of the hook (Linux 6.7): only the mount namespace hides them. The containment
+    /// level of every workload is *steered*.
+    Open,
+}
+
+/// The most paths that all workloads together may be allowed.
+const ALLOWED_ENTRIES: u32 = 8192;
+
+const HOOKS: [(&str, &[u8; 16], u32); 2] = [
+    ("unix_connect", b"unix_connect\0\0\0\0", sys::ATTACH_UNIX_CONNECT),
+    ("unix_sendmsg", b"unix_sendmsg\0\0\0\0", sys::ATTACH_UNIX_SENDMSG),
+];
+
+/// Loads the hooks, pins them below `root`, and gives the map of what is allowed.
+pub(super) fn attach(
+    root: &Path,
+    target: &pin::Target<'_>,
+) -> Result<(UnixSockets, HashMap<MapData, UnixKey, u8>), BpfError> {
+    let failed = |source| map_error("unix", source);
+    let map = allowed(&root.join("unix"))?;
+    let mut outcome = UnixSockets::Filtered;
+    for (name, label, attach_type) in HOOKS {
+        let Ok((program, reached)) = load(map.as_fd(), label, attach_type) else {
+            outcome = UnixSockets::Open;
+            break;
+        };
+        pin::attach(&root.join(name), program.as_fd(), target, attach_type)?;
+        if reached == UnixSockets::Denied {
+            outcome = reached;
+        }
+    }
+    let map = MapData::from_fd(map).map_err(failed)?;
+    Ok((outcome, HashMap::try_from(Map::HashMap(map)).map_err(failed)?))
+}
+
+/// What this kernel can do, found by loading.
+pub(super) fn probe() -> (UnixSockets, Option<io::Error>) {
+    let loaded = sys::create_hash(b"unix\0\0\0\0\0\0\0\0\0\0\0\0", size_of::<UnixKey>(), 1, 1)
+        .and_then(|map| load(map.as_fd(), HOOKS[0].1, HOOKS[0].2));
+    match loaded {
+        Ok((_, reached)) => (reached, None),
+        Err(error) => (UnixSockets::Open, Some(error)),
+    }
+}
+
+/// The key under which a path is allowed.
+pub(super) fn key(netns: u64, path: &Path) -> Result<UnixKey, BpfError> {
+    let bytes = path.as_os_str().as_bytes();
+    let mut key = UnixKey { netns, path: [0; 112] };
+    if bytes.is_empty() || bytes.len() > UNIX_PATH_BYTES || bytes.contains(&0) {
+        let source = io::Error::from_raw_os_error(libc::ENAMETOOLONG);
+        return Err(io_error(
+            format!("allowing the unix socket `{}` (1 to {UNIX_PATH_BYTES} bytes)", path.display()),
+            source,
+        ));
+    }
+    key.path[..bytes.len()].copy_from_slice(bytes);
+    Ok(key)
+}
+
+fn allowed(path: &Path) -> Result<OwnedFd, BpfError> {
+    pin::check_map(path, sys::MAP_HASH, size_of::<UnixKey>(), 1)?;
+    sys::open(path)
+        .or_else(|_| {
+            let map = sys::create_hash(b"unix\0\0\0\0\0\0\0\0\0\0\0\0", size_of::<UnixKey>(), 1, ALLOWED_ENTRIES)?;
+            sys::pin(map.as_fd(), path)?;
+            Ok(map)
+        })
+        .map_err(|source| io_error(format!("making the map `{}`", path.display()), source))
+}
+
+fn load(map: BorrowedFd<'_>, name: &[u8; 16], attach_type: u32) -> io::Result<(OwnedFd, UnixSockets)> {
+    let types = fs::read("/sys/kernel/btf/vmlinux").unwrap_or_default();
+    let layout = (|| {
+        Some(Layout {
+            cast: btf::function_id(&types, "bpf_cast_to_kern_ctx")?.cast_signed(),
+            address: btf::member_offset(&types, "bpf_sock_addr_kern", "uaddr")?,
+            length: btf::member_offset(&types, "bpf_sock_addr_kern", "uaddrlen")?,
+        })
+    })();
+    let filtered = layout.and_then(|layout| sys::load_sock_addr(name, attach_type, &filter(&layout, map)).ok());
+    match filtered {
+        Some(program) => Ok((program, UnixSockets::Filtered)),
+        None => sys::load_sock_addr(name, attach_type, &deny()).map(|program| (program, UnixSockets::Denied)),
+    }
+}
+
+/// Where things are in this kernel.
+struct Layout {
+    /// The BTF id of the kfunc that gives the kernel's side of the context.
+    cast: i32,
+    /// The offset of `uaddr` in `struct bpf_sock_addr_kern`.
+    address: i16,
+    /// The offset of `uaddrlen`.
+    length: i16,
+}
+
+const R0: u8 = 0;
+const R1: u8 = 1;
+const R2: u8 = 2;
+const R3: u8 = 3;
+const R6: u8 = 6;
+const R7: u8 = 7;
+const R8: u8 = 8;
+const FRAME: u8 = 10;
+
+const LD_IMM64: u8 = 0x18;
+const LDX_W: u8 = 0x61;
+const LDX_B: u8 = 0x71;
+const LDX_DW: u8 = 0x79;
+const ST_DW: u8 = 0x7a;
+const STX_DW: u8 = 0x7b;
+const ADD: u8 = 0x07;
+const MOV: u8 = 0xb7;
+const MOV_REG: u8 = 0xbf;
+const JEQ: u8 = 0x15;
+const JGT: u8 = 0x25;
+const JNE: u8 = 0x55;
+const JSLT: u8 = 0xc5;
+const CALL: u8 = 0x85;
+const EXIT: u8 = 0x95;
+
+const PSEUDO_MAP_FD: u8 = 1;
+const PSEUDO_KFUNC: u8 = 2;
+
+const MAP_LOOKUP_ELEM: i32 = 1;
+const PROBE_READ_KERNEL: i32 = 113;
+const PROBE_READ_KERNEL_STR: i32 = 115;
+const GET_NETNS_COOKIE: i32 = 122;
+const SET_RETVAL: i32 = 187;
+
+/// Jump targets, put in place of offsets until the program's length is known.
+const TO_ALLOW: i16 = i16::MAX;
+const TO_DENY: i16 = i16::MAX - 1;
+
+/// On the stack: the key, and below it the address's bytes as they came. The key's first field is the cookie.
+const KEY: i32 = -(size_of::<UnixKey>() as i32);
+const KEY_PATH: i32 = KEY + 8;
+const RAW: i32 = KEY - 112;
+
+fn op(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> Insn {
+    Insn { code, registers: dst | (src << 4), off, imm }
+}
+
+fn call(helper: i32) -> Insn {
+    op(CALL, R0, 0, 0, helper)
+}
+
+/// Puts the address of a place on the stack into a register.
+fn stack(register: u8, at: i32) -> [Insn; 2] {
+    [op(MOV_REG, register, FRAME, 0, 0), op(ADD, register, 0, 0, at)]
+}
+
+/// Denies everything.
+fn deny() -> Vec<Insn> {
+    vec![op(MOV, R1, 0, 0, -libc::EACCES), call(SET_RETVAL), op(MOV, R0, 0, 0, 0), op(EXIT, 0, 0, 0, 0)]
+}
+
+/// Denies pathname sockets that the map doesn't hold for the socket's network namespace.
+fn filter(layout: &Layout, map: BorrowedFd<'_>) -> Vec<Insn> {
+    let mut program = vec![
+        op(MOV_REG, R6, R1, 0, 0),
+        op(CALL, R0, PSEUDO_KFUNC, 0, layout.cast),
+        op(LDX_DW, R7, R0, layout.address, 0),
+        op(LDX_W, R8, R0, layout.length, 0),
+        // The path's length: without the family before it. Less than one byte is more than all when unsigned.
+        op(ADD, R8, 0, 0, -2),
+        op(JGT, R8, 0, TO_DENY, UNIX_PATH_BYTES as i32),
+        op(JEQ, R8, 0, TO_DENY, 0),
+    ];
+    program.extend((RAW / 8..0).map(|word| op(ST_DW, FRAME, 0, (word * 8) as i16, 0)));
+    program.extend(stack(R1, RAW));
+    program.extend([
+        op(MOV_REG, R2, R8, 0, 0),
+        op(MOV_REG, R3, R7, 0, 0),
+        op(ADD, R3, 0, 0, 2),
+        call(PROBE_READ_KERNEL),
+        op(JNE, R0, 0, TO_DENY, 0),
+        op(LDX_B, R1, FRAME, RAW as i16, 0),
+        op(JEQ, R1, 0, TO_ALLOW, 0),
+    ]);
+    // A path ends at its first NUL, or where the address does; what may stand behind it is none of the kernel's business
+    // when it looks the path up, and so not ours.
+    program.extend(stack(R1, KEY_PATH));
+    program.push(op(MOV, R2, 0, 0, 112));
+    program.extend(stack(R3, RAW));
+    program.extend([
+        call(PROBE_READ_KERNEL_STR),
+        op(JSLT, R0, 0, TO_DENY, 0),
+        op(MOV_REG, R1, R6, 0, 0),
+        call(GET_NETNS_COOKIE),
+        op(STX_DW, FRAME, R0, KEY as i16, 0),
+        op(LD_IMM64, R1, PSEUDO_MAP_FD, 0, map.as_raw_fd()),
+        op(0, 0, 0, 0, 0),
+    ]);
+    program.extend(stack(R2, KEY));
+    program.extend([call(MAP_LOOKUP_ELEM), op(JNE, R0, 0, TO_ALLOW, 0)]);
+
+    let at_deny = program.len();
+    program.extend(deny());
+    let at_allow = program.len();
+    program.extend([op(MOV, R0, 0, 0, 1), op(EXIT, 0, 0, 0, 0)]);
+    for (at, insn) in program.iter_mut().enumerate() {
+        let to = match insn.off {
+            TO_DENY => at_deny,
+            TO_ALLOW => at_allow,
+            _ => continue,
+        };
+        insn.off = (to - at - 1) as i16;
+    }
+    program
+}

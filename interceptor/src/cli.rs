@@ -1,0 +1,124 @@
+//! The command line: one verb a file. Exit status 0 done, 1 refused or failed, 2 usage; `run` exits as its command does.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+pub mod ca;
+pub mod completions;
+pub mod config;
+pub mod daemon;
+pub mod doctor;
+pub mod policy;
+pub mod run;
+pub mod sessions;
+pub mod status;
+pub mod terminal;
+pub mod workloads;
+
+/// Just-in-time access control under MCP servers: what they send is steered, decided by policy, and recorded.
+#[derive(Debug, Parser)]
+#[command(name = "interceptor", version, arg_required_else_help = true, subcommand_required = true)]
+#[command(after_help = "Exit status: 0 done, 1 refused or failed, 2 wrong usage; that of the command for `run`.")]
+struct Arguments {
+    /// The configuration file.
+    #[arg(long, global = true, value_name = "PATH", default_value = "/etc/interceptor/config.toml")]
+    config: PathBuf,
+    /// The daemon's control socket. Default: `control_socket` of the configuration if it can be read, else
+    /// /run/interceptor/control.sock.
+    #[arg(long, global = true, value_name = "PATH", env = "INTERCEPTOR_SOCKET")]
+    socket: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Be the daemon, in the foreground; as root.
+    ///
+    /// SIGHUP loads settings and policies again, SIGTERM lets operations finish for up to `limits.drain` and ends it.
+    /// Launched workloads live on: they can connect to nothing until the daemon is back.
+    Daemon,
+    /// Launch a command as a workload under control.
+    Run(run::Args),
+    /// Whether the daemon serves (yes, degraded, no), and what stands in the way.
+    Status(status::Args),
+    /// What this host lacks, and how to mend it; as root.
+    Doctor,
+    /// Check, load and explain policies.
+    #[command(subcommand)]
+    Policy(policy::Command),
+    /// The launched workloads.
+    #[command(subcommand)]
+    Workloads(workloads::Command),
+    /// What was recorded.
+    #[command(subcommand)]
+    Sessions(sessions::Command),
+    /// The certificate authority that workloads trust.
+    #[command(subcommand)]
+    Ca(ca::Command),
+    /// Check the configuration file, or print its schema.
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Print the completions for a shell.
+    Completions(completions::Args),
+}
+
+/// Does what the command line says.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version go to stdout and are no failure.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let Arguments { config, socket, verb } = arguments;
+    let socket = socket.unwrap_or_else(|| socket_of(&config));
+    match verb {
+        Verb::Daemon => daemon::execute(&config),
+        Verb::Run(args) => run::execute(args, &socket),
+        Verb::Status(args) => status::execute(&args, &socket),
+        Verb::Doctor => doctor::execute(&config, &socket),
+        Verb::Policy(command) => policy::execute(command, &config, &socket),
+        Verb::Workloads(command) => workloads::execute(&command, &socket),
+        Verb::Sessions(command) => sessions::execute(command, &socket),
+        Verb::Ca(command) => ca::execute(&command, &config),
+        Verb::Config(command) => config::execute(&command, &config),
+        Verb::Completions(args) => completions::execute(&args, &mut Arguments::command()),
+    }
+}
+
+/// The control socket that the configuration names, if it can be read by this user and is sound.
+fn socket_of(config: &Path) -> PathBuf {
+    crate::config::Settings::load(config)
+        .map_or_else(|_| PathBuf::from("/run/interceptor/control.sock"), |settings| settings.paths.control_socket)
+}
+
+/// Prints to stdout. A reader that went away (`| head`) is no failure of ours, anything else is.
+fn print(text: impl Display) -> ExitCode {
+    let mut stdout = io::stdout().lock();
+    match write!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => fail(format_args!("can't write: {error}")),
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Prints why it failed to stderr.
+fn fail(why: impl Display) -> ExitCode {
+    let _ = writeln!(io::stderr().lock(), "interceptor: {why}");
+    ExitCode::FAILURE
+}
+
+/// Prints each fault with its place underlined, to stderr.
+fn fail_underlined(error: impl miette::Diagnostic + Send + Sync + 'static) -> ExitCode {
+    let _ = writeln!(io::stderr().lock(), "{:?}", miette::Report::new(error));
+    ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,305 @@
+//! `interceptor sessions`: what is recorded, for people and for scripts. What governed processes wrote is escaped
+//! before it is printed; JSON is printed as it is (its strings hold no raw control characters).
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, presets};
+use jiff::Timestamp;
+use nix::unistd::{Uid, User};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::terminal::{self, escape};
+use crate::control::client::{self, ClientError};
+use crate::control::protocol::Request;
+use crate::record::query::{Launch, Operation, Session, Story};
+use crate::record::{self, RecordError, Report};
+
+/// What to do with sessions.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum Command {
+    /// List the latest sessions, newest first
+    List {
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+        /// How many at most
+        #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+    },
+    /// Show one session: who, where, and each of its operations
+    Show {
+        /// The session's id, or the beginning of it
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Print a JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check that nothing recorded was changed: compute the chain again, and all that is derived from it
+    Verify {
+        /// Check this database without the daemon, as in /var/lib/interceptor/record.db
+        #[arg(long, value_name = "PATH")]
+        db: Option<PathBuf>,
+        /// Print a JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Why a command didn't do what was asked.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    #[error("the daemon's answer has another shape than expected ({0}); use the version that the daemon has")]
+    Answer(#[from] serde_json::Error),
+    #[error("can't print: {0}")]
+    Output(#[from] io::Error),
+}
+
+/// Does it, through the daemon at `socket`. Exits 0 when done (and, for `verify`, all is well), else 1.
+pub fn execute(command: Command, socket: &Path) -> ExitCode {
+    match answer(command, socket) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        // `… | head` has seen enough.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure) => {
+            // When standard error is closed too, the exit status is what is left to tell it.
+            let _told = writeln!(io::stderr().lock(), "error: {}", escape(&failure.to_string()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn answer(command: Command, socket: &Path) -> Result<bool, Failure> {
+    let mut out = io::stdout().lock();
+    match command {
+        Command::List { json, limit } => {
+            let value = client::call(socket, &Request::SessionsList { limit })?;
+            print::<Vec<Session>>(&mut out, json, value, |out, sessions| list(out, &sessions))?;
+            Ok(true)
+        }
+        Command::Show { id, json } => {
+            let value = client::call(socket, &Request::SessionsShow { id })?;
+            print::<Story>(&mut out, json, value, |out, story| show(out, &story))?;
+            Ok(true)
+        }
+        Command::Verify { db, json } => {
+            let value = match db {
+                Some(path) => serde_json::to_value(record::verify(&path)?)?,
+                None => client::call(socket, &Request::SessionsVerify)?,
+            };
+            let ok = value["ok"] == Value::Bool(true);
+            print::<Report>(&mut out, json, value, |out, report| verified(out, &report))?;
+            Ok(ok)
+        }
+    }
+}
+
+fn print<T: DeserializeOwned>(
+    out: &mut impl Write,
+    json: bool,
+    value: Value,
+    people: impl FnOnce(&mut dyn Write, T) -> io::Result<()>,
+) -> Result<(), Failure> {
+    if json {
+        serde_json::to_writer_pretty(&mut *out, &value).map_err(io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        people(out, serde_json::from_value(value)?)?;
+    }
+    Ok(out.flush()?)
+}
+
+fn list(out: &mut dyn Write, sessions: &[Session]) -> io::Result<()> {
+    if sessions.is_empty() {
+        return writeln!(out, "no sessions yet; `interceptor run -- COMMAND` starts a workload that makes some");
+    }
+    let mut table = table(&["SESSION", "OPENED", "WORKLOAD", "HOST", "TARGET", "OPERATIONS", "DENIED", "ENDED"]);
+    for session in sessions {
+        table.add_row([
+            session.session.as_str(),
+            &brief(&session.opened_at),
+            &session.workload,
+            &escape(session.host.as_deref().unwrap_or(&session.original)),
+            session.target.as_deref().unwrap_or("-"),
+            &session.operations.to_string(),
+            &session.denied.to_string(),
+            &escape(session.reason.as_deref().unwrap_or("open")),
+        ]);
+    }
+    whole(&mut table, &[0, 1]);
+    right(&mut table, &[5, 6]);
+    write_table(out, &table)
+}
+
+fn show(out: &mut dyn Write, story: &Story) -> io::Result<()> {
+    let session = &story.session;
+    writeln!(out, "session   {}", escape(&session.session))?;
+    write!(out, "workload  {} ({})", escape(&session.workload), escape(&session.launch))?;
+    match &story.launch {
+        Some(launch) => who(out, launch)?,
+        None => writeln!(out, ", of whose launch nothing is recorded")?,
+    }
+    match &session.process {
+        Some(process) => {
+            write!(out, "process   {}, pid {}, thread {}", escape(&process.comm), process.pid, process.tid)?;
+            match &process.exe {
+                Some(exe) => writeln!(out, ", {}", escape(&exe.to_string_lossy()))?,
+                None => writeln!(out)?,
+            }
+        }
+        None => writeln!(out, "process   unknown")?,
+    }
+    let host = session.host.as_deref().unwrap_or("no known name");
+    let target = session.target.as_ref().map_or("no target".into(), |target| format!("target {target}"));
+    writeln!(out, "to        {}, {}, by {}", escape(host), escape(&target), escape(&session.original))?;
+    write!(out, "time      {}", escape(&session.opened_at))?;
+    match (&session.closed_at, &session.reason) {
+        (Some(closed), reason) => {
+            let reason = reason.as_deref().unwrap_or("unknown");
+            writeln!(out, " to {} ({})", escape(closed), escape(reason))?;
+        }
+        (None, _) => writeln!(out, ", open (or the daemon was killed)")?,
+    }
+    writeln!(out)?;
+    operations(out, story)
+}
+
+fn who(out: &mut dyn Write, launch: &Launch) -> io::Result<()> {
+    writeln!(out, ", {}, runs {} as {}", escape(&launch.containment), escape(&launch.command), user(launch.uid))?;
+    writeln!(out, "by        {}, launched {}", user(launch.initiator), escape(&launch.started_at))?;
+    match (&launch.ended_at, &launch.status) {
+        (Some(ended), Some(status)) => writeln!(out, "ended     {}: {}", escape(ended), escape(status)),
+        _ => Ok(()),
+    }
+}
+
+fn operations(out: &mut dyn Write, story: &Story) -> io::Result<()> {
+    if story.operations.is_empty() {
+        return writeln!(out, "no operations");
+    }
+    let mut table =
+        table(&["TIME", "ACTION", "SUMMARY", "VERDICT", "CODE", "POLICIES", "STATUS", "SENT", "RECEIVED", "OPERATION"]);
+    for operation in &story.operations {
+        table.add_row([
+            time_of_day(&operation.decided_at).as_str(),
+            &escape(&operation.action),
+            &escape(&operation.summary),
+            &operation.verdict,
+            &escape(operation.code.as_deref().unwrap_or("-")),
+            &escape(&operation.basis.policies.join(", ")),
+            &status(operation),
+            &operation.request.bytes.map_or("-".into(), |bytes| bytes.to_string()),
+            &operation.response.bytes.map_or("-".into(), |bytes| bytes.to_string()),
+            &operation.operation,
+        ]);
+    }
+    whole(&mut table, &[0, 3, 6, 9]);
+    right(&mut table, &[6, 7, 8]);
+    write_table(out, &table)?;
+    if story.omitted > 0 {
+        writeln!(out, "… and {} more, which don't fit into one answer", story.omitted)?;
+    }
+    let denied = story.operations.iter().filter(|operation| operation.verdict == "deny");
+    for operation in denied.filter(|operation| !operation.basis.reasons.is_empty()) {
+        writeln!(out, "\n{} was denied:", escape(&operation.operation))?;
+        for reason in &operation.basis.reasons {
+            writeln!(out, "  {}", escape(reason))?;
+        }
+    }
+    Ok(())
+}
+
+fn verified(out: &mut dyn Write, report: &Report) -> io::Result<()> {
+    match &report.fault {
+        None => writeln!(out, "ok: {} events, the chain and all that is derived from it are whole", report.events)?,
+        Some(fault) => {
+            let place = fault.seq.map_or("the record".into(), |seq| format!("event {seq}"));
+            writeln!(out, "NOT ok: {place}: {}", escape(&fault.what))?;
+            writeln!(out, "{} events up to there are as they were written", report.events)?;
+        }
+    }
+    writeln!(out, "hash of the last event checked: {}", escape(&report.hash))?;
+    for damage in &report.damage {
+        let (place, detail) = (escape(&damage.place), escape(&damage.detail));
+        writeln!(out, "damage, reported by event {}: {place}: {detail}", damage.seq)?;
+    }
+    for note in &report.notes {
+        writeln!(out, "note: {}", escape(note))?;
+    }
+    Ok(())
+}
+
+/// The HTTP status, or how else it ended.
+fn status(operation: &Operation) -> String {
+    match (operation.status, &operation.outcome) {
+        (Some(status), _) => status.to_string(),
+        (None, Some(outcome)) => escape(outcome).into_owned(),
+        (None, None) => "open".into(),
+    }
+}
+
+fn user(uid: u32) -> String {
+    match User::from_uid(Uid::from_raw(uid)) {
+        Ok(Some(user)) => format!("{} (uid {uid})", escape(&user.name)),
+        _ => format!("uid {uid}"),
+    }
+}
+
+/// A time to the second.
+fn brief(time: &str) -> String {
+    time.parse::<Timestamp>().map_or_else(|_| escape(time).into_owned(), |time| format!("{time:.0}"))
+}
+
+/// Hours to milliseconds, in UTC.
+fn time_of_day(time: &str) -> String {
+    let shown = time.parse::<Timestamp>().map(|time| format!("{time:.3}"));
+    match &shown {
+        Ok(text) => text.split_once('T').map_or(text.as_str(), |(_, time)| time).trim_end_matches('Z').into(),
+        Err(_) => escape(time).into_owned(),
+    }
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(header);
+    match terminal::width() {
+        Some(width) => table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width),
+        None => table.set_content_arrangement(ContentArrangement::Disabled),
+    };
+    table
+}
+
+/// Columns that are never broken into lines.
+fn whole(table: &mut Table, columns: &[usize]) {
+    for &index in columns {
+        if let Some(column) = table.column_mut(index) {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
+    }
+}
+
+fn right(table: &mut Table, columns: &[usize]) {
+    for &index in columns {
+        if let Some(column) = table.column_mut(index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+}
+
+fn write_table(out: &mut dyn Write, table: &Table) -> io::Result<()> {
+    for line in table.lines() {
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

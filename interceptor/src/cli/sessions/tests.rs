@@ -1,0 +1,98 @@
+use super::*;
+use crate::policy::Basis;
+use crate::record::Fault;
+use crate::record::query::Body;
+use crate::who::Process;
+
+fn story() -> Story {
+    let session = Session {
+        session: "ses_01kgz0000000000000000000aa".into(),
+        launch: "wl_01kgz0000000000000000000bb".into(),
+        workload: "crm".into(),
+        process: Some(Process { pid: 7, tid: 8, comm: "\x1b[31mcrm".into(), exe: Some("/usr/bin/crm".into()) }),
+        original: "198.18.0.1:443".into(),
+        host: Some("graph.microsoft.com".into()),
+        target: Some("graph".into()),
+        opened_at: "2026-11-23T09:15:37.123456789Z".into(),
+        closed_at: Some("2026-11-23T09:15:39Z".into()),
+        reason: Some("done".into()),
+        operations: 1,
+        denied: 1,
+    };
+    let operation = Operation {
+        operation: "op_01kgz0000000000000000000cc".into(),
+        session: Some(session.session.clone()),
+        launch: session.launch.clone(),
+        workload: "crm".into(),
+        target: Some("graph".into()),
+        action: "http:DELETE".into(),
+        summary: "DELETE /v1.0/users/\u{202e}7".into(),
+        verdict: "deny".into(),
+        code: Some("denied-by-policy".into()),
+        basis: Basis {
+            generation: 1,
+            policies: vec!["no-deletes".into()],
+            reasons: vec!["nobody\ndeletes".into()],
+            ..Basis::default()
+        },
+        decided_at: "2026-11-23T09:15:38.5Z".into(),
+        finished_at: None,
+        outcome: Some("denied".into()),
+        status: Some(403),
+        request: Body { bytes: Some(0), digest: None },
+        response: Body { bytes: Some(312), digest: None },
+    };
+    Story { session, launch: None, operations: vec![operation], omitted: 0 }
+}
+
+fn printed(print: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
+    let mut out = Vec::new();
+    print(&mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn show_tells_who_where_and_each_operation_on_a_line() {
+    let text = printed(|out| show(out, &story()));
+    assert!(text.contains("process   \\u{1b}[31mcrm, pid 7, thread 8, /usr/bin/crm\n"), "{text}");
+    assert!(text.contains("to        graph.microsoft.com, target graph, by 198.18.0.1:443\n"), "{text}");
+    let line = text.lines().find(|line| line.contains("http:DELETE")).unwrap();
+    let words: Vec<&str> = line.split_whitespace().collect();
+    assert_eq!(words[..4], ["09:15:38.500", "http:DELETE", "DELETE", "/v1.0/users/\\u{202e}7"]);
+    assert_eq!(
+        words[4..],
+        ["deny", "denied-by-policy", "no-deletes", "403", "0", "312", "op_01kgz0000000000000000000cc"]
+    );
+    assert!(text.contains("op_01kgz0000000000000000000cc was denied:\n  nobody\\u{a}deletes\n"), "{text}");
+    assert!(!text.contains(['\x1b', '\u{202e}']), "{text}");
+}
+
+#[test]
+fn list_keeps_ids_whole_and_says_when_there_is_nothing() {
+    let text = printed(|out| list(out, &[story().session]));
+    assert!(text.starts_with(" SESSION"), "{text}");
+    assert!(text.contains("ses_01kgz0000000000000000000aa  2026-11-23T09:15:37Z  crm"), "{text}");
+    assert!(printed(|out| list(out, &[])).contains("no sessions yet"));
+}
+
+#[test]
+fn verify_names_the_first_fault() {
+    let report = Report {
+        ok: false,
+        events: 4,
+        hash: "00".into(),
+        fault: Some(Fault { seq: Some(5), what: "the event is missing".into() }),
+        damage: vec![],
+        notes: vec!["note".into()],
+    };
+    let text = printed(|out| verified(out, &report));
+    assert!(text.starts_with("NOT ok: event 5: the event is missing\n4 events up to there"), "{text}");
+}
+
+#[test]
+fn json_is_the_daemons_answer() {
+    let value = serde_json::to_value(story()).unwrap();
+    let mut out = Vec::new();
+    print::<Story>(&mut out, true, value.clone(), |_, _| Ok(())).unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&out).unwrap(), value);
+}

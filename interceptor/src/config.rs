@@ -1,0 +1,268 @@
+//! Settings: what the configuration file says, resolved into values that can't be invalid. `raw` holds the serde
+//! structs as they are written, `load` turns them into these, `trust` judges who may have written the files.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::ids::{TargetName, WorkloadName};
+
+mod account;
+mod host;
+mod load;
+mod mistake;
+mod raw;
+mod trust;
+mod units;
+
+pub use host::{Host, HostError, HostPattern, Hostname};
+pub use load::schema;
+pub use mistake::{ConfigError, Mistake, Mistakes};
+pub use trust::{Trust, policy_sources};
+pub use units::{duration, size};
+
+/// Everything that the configuration file says.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where files live. Read at start only.
+    pub paths: Paths,
+    /// The cgroup, below the root of cgroup2, that holds the daemon's own cgroup and those of its workloads.
+    /// Read at start only.
+    pub cgroup: String,
+    /// Who may use the control socket, besides root.
+    pub control: Control,
+    /// How the record is kept. Read at start only.
+    pub record: RecordSettings,
+    /// How upstreams are reached and verified.
+    pub upstream: Upstream,
+    /// Bounds in time and memory.
+    pub limits: Limits,
+    /// The workloads that may be launched, in the order of the file.
+    pub workloads: Vec<Arc<WorkloadSettings>>,
+    /// The named destinations.
+    pub targets: Targets,
+}
+
+/// Where files live; each is absolute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Paths {
+    /// The configuration file itself.
+    pub config: PathBuf,
+    /// `policy.d`.
+    pub policy: PathBuf,
+    /// The durable state: `record.db`, `journal/`, `ca/`.
+    pub state: PathBuf,
+    /// What lives as long as the host is up: the sockets, one folder for each launched workload.
+    pub runtime: PathBuf,
+    /// The control socket.
+    pub control_socket: PathBuf,
+    /// The socket that serves the Prometheus metrics.
+    pub metrics_socket: PathBuf,
+    /// The folder on a bpffs for the pins.
+    pub pins: PathBuf,
+}
+
+/// Who may use the control socket besides root.
+#[derive(Debug, Clone, Default)]
+pub struct Control {
+    /// Users (uids) who may read sessions and reload policy.
+    pub operator_uids: Vec<u32>,
+    /// Groups (gids) whose members may.
+    pub operator_gids: Vec<u32>,
+}
+
+/// How the record is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordSettings {
+    /// What a recorded verdict survives before its operation goes on.
+    pub durability: Durability,
+    /// The size of one journal segment, in bytes.
+    pub segment_bytes: u64,
+    /// How many bytes of journal may wait for the writer before operations are denied.
+    pub backlog_bytes: u64,
+    /// How old the oldest unwritten entry may be before operations are denied.
+    pub backlog_age: Duration,
+}
+
+/// What a recorded verdict survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// A kill -9 of the daemon (the entry is in the page cache).
+    Process,
+    /// A loss of power (the entry is on the disk).
+    PowerLoss,
+}
+
+/// How upstreams are reached and verified.
+#[derive(Debug, Clone, Default)]
+pub struct Upstream {
+    /// PEM files of roots that are trusted besides the host's store.
+    pub extra_ca: Vec<PathBuf>,
+    /// Names with a fixed address, looked up before DNS. A port of 0 keeps the port that was asked for.
+    pub resolve: BTreeMap<Hostname, SocketAddr>,
+}
+
+/// Bounds in time and memory.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// How long a connection may take to show what it speaks, and to finish its TLS handshake.
+    pub detect_timeout: Duration,
+    /// How long reaching an upstream may take, with DNS, TCP and TLS.
+    pub dial_timeout: Duration,
+    /// How long an upstream may take to begin its answer.
+    pub response_timeout: Duration,
+    /// How long a connection may stand idle between two requests.
+    pub idle_timeout: Duration,
+    /// Connections of one workload that may be open at once.
+    pub connections: usize,
+    /// Bytes of one request's or response's header section.
+    pub header_bytes: usize,
+    /// Header fields of one request or response.
+    pub header_fields: usize,
+    /// Names that one workload may have looked up in its life.
+    pub names: usize,
+    /// How long a stopping daemon lets operations finish.
+    pub drain: Duration,
+}
+
+/// A `[[workload]]`: a named set of processes, and who may launch it.
+#[derive(Debug, Clone)]
+pub struct WorkloadSettings {
+    /// Its name.
+    pub name: WorkloadName,
+    /// The callers it is chosen for when `run` names no workload, and the only ones that may name it.
+    pub matches: Match,
+    /// The user it runs as instead of the caller; never root.
+    pub user: Option<String>,
+    /// What it sees of its user's home.
+    pub home: Home,
+    /// Pathname unix sockets that it may connect to.
+    pub unix: Vec<PathBuf>,
+    /// Labels that policy can name.
+    pub classes: Vec<String>,
+}
+
+/// Which callers and commands a workload is for. What is empty isn't tested; a `[[workload]]` without `match` is for
+/// root and operators only.
+#[derive(Debug, Clone, Default)]
+pub struct Match {
+    /// The caller's uid is one of these.
+    pub uids: Vec<u32>,
+    /// The caller is in one of these groups.
+    pub gids: Vec<u32>,
+    /// The file name of the command (its last path component).
+    pub command: Option<String>,
+}
+
+/// What a launched workload sees of its user's home.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Home {
+    /// All but start-up files, keys, and the directories of agents and editors (default).
+    Guarded,
+    /// An empty one of its own.
+    Private,
+    /// All of it; the containment level is then *steered*.
+    Full,
+}
+
+/// A `[[target]]`: a named destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Its name.
+    pub name: TargetName,
+    /// The hosts it consists of.
+    pub hosts: Vec<HostPattern>,
+    /// The ports on them; never empty.
+    pub ports: Vec<u16>,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Whether it may be spoken to without TLS.
+    pub cleartext: bool,
+}
+
+/// What a target speaks. Only `Http` is served; connections to the others are denied with that reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1, in TLS or (where the target says so) in clear.
+    Http,
+    /// PostgreSQL.
+    Postgres,
+    /// MySQL and MariaDB.
+    Mysql,
+    /// SQL Server.
+    Tds,
+    /// MCP over HTTP.
+    Mcp,
+    /// Anything, passed as bytes.
+    Opaque,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Protocol::Http => "http",
+            Protocol::Postgres => "postgres",
+            Protocol::Mysql => "mysql",
+            Protocol::Tds => "tds",
+            Protocol::Mcp => "mcp",
+            Protocol::Opaque => "opaque",
+        })
+    }
+}
+
+/// The targets, with their look-ups. The order of the file decides where two match the same host and port.
+#[derive(Debug, Clone, Default)]
+pub struct Targets(Vec<Arc<Target>>);
+
+impl Targets {
+    /// The targets, in the order of the file.
+    pub fn new(targets: Vec<Arc<Target>>) -> Self {
+        Self(targets)
+    }
+
+    /// The target for this host and port.
+    pub fn find(&self, host: &Host, port: u16) -> Option<&Arc<Target>> {
+        self.0.iter().find(|target| target.ports.contains(&port) && target.lists(host))
+    }
+
+    /// The first target that lists this host, on whatever port: what a DNS question is decided for.
+    pub fn by_host(&self, host: &Host) -> Option<&Arc<Target>> {
+        self.0.iter().find(|target| target.lists(host))
+    }
+
+    /// All targets, in the order of the file.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Target>> {
+        self.0.iter()
+    }
+
+    /// The loopback ports that a target names (`localhost`, 127/8, `::1`): steered, unlike the rest of loopback.
+    pub fn loopback_ports(&self) -> impl Iterator<Item = u16> + '_ {
+        self.0.iter().filter(|target| target.hosts.iter().any(HostPattern::is_loopback)).flat_map(|t| t.ports.clone())
+    }
+}
+
+impl Target {
+    fn lists(&self, host: &Host) -> bool {
+        self.hosts.iter().any(|pattern| pattern.matches(host))
+    }
+}
+
+impl WorkloadSettings {
+    /// Whether the filesystem view or the kernel leaves a hole that lowers the containment level to *steered*; each is
+    /// named in one line.
+    pub fn holes(&self) -> Vec<&'static str> {
+        let mut holes = Vec::new();
+        if self.home == Home::Full {
+            holes.push("`home = \"full\"` shows keys and start-up files; use \"guarded\" or \"private\"");
+        }
+        holes
+    }
+}
+
+/// Whether `address` is one that a workload keeps for itself unless a target names the port.
+pub fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}

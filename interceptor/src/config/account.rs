@@ -1,0 +1,96 @@
+//! Suffixes under which every customer of a provider has a label: a wildcard there covers everybody's accounts, those
+//! of an attacker among them, and is an error unless the target says `any_account = true`.
+
+use super::Hostname;
+
+/// The listed suffix that `suffix` is, or is below.
+pub(super) fn shared_suffix(suffix: &Hostname) -> Option<&'static str> {
+    SHARED.iter().copied().find(|shared| {
+        suffix.as_str().strip_suffix(shared).is_some_and(|front| front.is_empty() || front.ends_with('.'))
+    })
+}
+
+const SHARED: &[&str] = &[
+    // Azure: the first label is a resource's name, which anybody can take.
+    "blob.core.windows.net",
+    "dfs.core.windows.net",
+    "file.core.windows.net",
+    "queue.core.windows.net",
+    "table.core.windows.net",
+    "web.core.windows.net",
+    "blob.storage.azure.net",
+    "vault.azure.net",
+    "managedhsm.azure.net",
+    "database.windows.net",
+    "postgres.database.azure.com",
+    "mysql.database.azure.com",
+    "documents.azure.com",
+    "mongo.cosmos.azure.com",
+    "redis.cache.windows.net",
+    "redis.azure.net",
+    "servicebus.windows.net",
+    "eventgrid.azure.net",
+    "search.windows.net",
+    "openai.azure.com",
+    "cognitiveservices.azure.com",
+    "services.ai.azure.com",
+    "azurecr.io",
+    "azconfig.io",
+    "azurewebsites.net",
+    "azurestaticapps.net",
+    "azurecontainerapps.io",
+    "azurecontainer.io",
+    "azure-api.net",
+    "azure-devices.net",
+    "azureedge.net",
+    "azurefd.net",
+    "cloudapp.net",
+    "cloudapp.azure.com",
+    "trafficmanager.net",
+    "logic.azure.com",
+    "kusto.windows.net",
+    "azuredatabricks.net",
+    // The sovereign clouds of the same services that hold data.
+    "blob.core.usgovcloudapi.net",
+    "vault.usgovcloudapi.net",
+    "database.usgovcloudapi.net",
+    "blob.core.chinacloudapi.cn",
+    "vault.azure.cn",
+    "database.chinacloudapi.cn",
+    // Microsoft 365 and the power platform: the first label is a tenant's.
+    "sharepoint.com",
+    "onmicrosoft.com",
+    "dynamics.com",
+    "powerappsportals.com",
+    "visualstudio.com",
+    // Others that hand out labels.
+    "amazonaws.com",
+    "cloudfront.net",
+    "storage.googleapis.com",
+    "run.app",
+    "web.app",
+    "appspot.com",
+    "firebaseio.com",
+    "cloudfunctions.net",
+    "r2.cloudflarestorage.com",
+    "r2.dev",
+    "workers.dev",
+    "pages.dev",
+    "github.io",
+    "gitlab.io",
+    "herokuapp.com",
+    "vercel.app",
+    "netlify.app",
+    "fly.dev",
+    "onrender.com",
+    "ngrok.app",
+    "ngrok.io",
+    "ngrok-free.app",
+    "trycloudflare.com",
+    "supabase.co",
+    "atlassian.net",
+    "slack.com",
+    "zendesk.com",
+    "my.salesforce.com",
+    "snowflakecomputing.com",
+];

@@ -1,0 +1,362 @@
+//! From the text of a configuration to [`Settings`]: the shape first (`raw`), then everything that serde can't judge.
+//! All mistakes of the second step are gathered, each with its place. The tables that can repeat are in `entries`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::{Range, RangeInclusive};
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use nix::unistd::{Group, User};
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::mistake::Collector;
+use super::raw::{At, Raw, RawControl, RawLimits, RawRecord, RawUpstream};
+use super::{
+    ConfigError, Control, Durability, Hostname, Limits, Paths, RecordSettings, Settings, Targets, Trust, Upstream,
+    trust, units,
+};
+
+mod entries;
+
+impl Settings {
+    /// Reads the configuration file at `path`, whoever owns it: for checks and what-ifs. Relative paths and `~` are
+    /// refused in the file; `path` itself may be relative.
+    ///
+    /// # Errors
+    ///
+    /// The file can't be read, or what it says can't be used.
+    pub fn load(path: &Path) -> Result<Settings, ConfigError> {
+        Settings::parse(path, &trust::read(path, Trust::Unchecked)?)
+    }
+
+    /// Reads the configuration file at `path` for the daemon: it, the folders above it and every `extra_ca` may be
+    /// written by root (or the daemon's own user) only.
+    ///
+    /// # Errors
+    ///
+    /// As [`Settings::load`], and where somebody else could have written one of the files.
+    pub fn load_trusted(path: &Path) -> Result<Settings, ConfigError> {
+        let settings = Settings::parse(path, &trust::read(path, Trust::Daemon)?)?;
+        for pem in &settings.upstream.extra_ca {
+            trust::read(pem, Trust::Daemon)?;
+        }
+        Ok(settings)
+    }
+
+    /// Reads a configuration from `text`. `name` is its path, for the errors and for the default of `policy_dir`.
+    ///
+    /// # Errors
+    ///
+    /// The text isn't TOML, has unknown keys or wrong types (the first such mistake), or says what can't be used (all
+    /// such mistakes).
+    pub fn parse(name: impl AsRef<Path>, text: &str) -> Result<Settings, ConfigError> {
+        let path = name.as_ref();
+        let mut collector = Collector::new(&path.display().to_string(), text);
+        let mut table = match DeTable::parse(text) {
+            Ok(table) => table,
+            Err(error) => return Err(refused(collector, &error, text)),
+        };
+        later_keys(table.get_mut(), &mut collector);
+        let raw = match Raw::deserialize(toml::de::Deserializer::from(table)) {
+            Ok(raw) => raw,
+            Err(error) => return Err(refused(collector, &error, text)),
+        };
+        let settings = resolve(path, raw, &mut collector);
+        collector.finish(settings)
+    }
+}
+
+/// The JSON schema of the configuration file, for editors.
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(Raw).to_value()
+}
+
+fn refused(mut collector: Collector, error: &toml::de::Error, text: &str) -> ConfigError {
+    let span = error.span().unwrap_or(text.len()..text.len());
+    let message = error.message();
+    let (message, expected) = message.split_once(", expected ").unwrap_or((message, ""));
+    let expected = match expected {
+        "" if message.starts_with("missing field") => "every key without a default",
+        "" if message.starts_with("duplicate key") => "each key and each table once",
+        "i64" => "a whole number",
+        "a sequence" => "a list, or a table in double brackets",
+        struct_name if struct_name.starts_with("struct ") => "a table",
+        other => other,
+    };
+    collector.note(span, lower(message), expected);
+    collector.fail()
+}
+
+/// Error texts begin in lower case here; the parser's don't always.
+fn lower(message: &str) -> String {
+    let mut chars = message.chars();
+    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+}
+
+/// Keys of the design that no released version acts on yet. Ignoring one would promise what isn't kept.
+const LATER: &[(&str, &[&str])] = &[
+    ("", &["tenant", "issuer", "names", "mask", "approval", "grant", "holidays"]),
+    ("upstream", &["proxy"]),
+    ("record", &["anchor", "seal", "prune"]),
+    ("workload", &["identity", "dns", "adopt"]),
+    ("target", &["credential", "pin", "mask", "accept", "identity"]),
+];
+
+fn later_keys(root: &mut DeTable<'_>, collector: &mut Collector) {
+    for (table, keys) in LATER {
+        if table.is_empty() {
+            take_later(root, keys, collector);
+            continue;
+        }
+        match root.get_mut(*table).map(Spanned::get_mut) {
+            Some(DeValue::Table(inner)) => take_later(inner, keys, collector),
+            Some(DeValue::Array(list)) => {
+                for item in list.iter_mut() {
+                    if let DeValue::Table(inner) = item.get_mut() {
+                        take_later(inner, keys, collector);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn take_later(table: &mut DeTable<'_>, keys: &[&str], collector: &mut Collector) {
+    for key in keys {
+        if let Some((at, _)) = table.remove_entry(*key) {
+            collector.note(at.span(), format!("`{key}` is not built yet"), "remove it: it would have no effect");
+        }
+    }
+}
+
+fn resolve(path: &Path, raw: Raw, collector: &mut Collector) -> Settings {
+    let mut resolver = Resolver { collector };
+    let paths = resolver.paths(path, &raw);
+    let cgroup = resolver.cgroup(raw.cgroup.as_ref());
+    let control = resolver.control(&raw.control);
+    let record = resolver.record(&raw.record);
+    let upstream = resolver.upstream(&raw.upstream);
+    let limits = resolver.limits(&raw.limits);
+    let workloads = resolver.workloads(&raw.workload);
+    let targets = Targets::new(resolver.targets(&raw.target));
+    Settings { paths, cgroup, control, record, upstream, limits, workloads, targets }
+}
+
+/// Judges what serde can't, and notes every mistake. What is wrong yields a default, which nobody gets to see.
+struct Resolver<'a> {
+    collector: &'a mut Collector,
+}
+
+impl Resolver<'_> {
+    fn wrong(&mut self, span: Range<usize>, message: impl Into<String>, expected: impl Into<String>) {
+        self.collector.note(span, message, expected);
+    }
+
+    fn paths(&mut self, config: &Path, raw: &Raw) -> Paths {
+        let config = std::path::absolute(config).unwrap_or_else(|_| config.to_path_buf());
+        let beside = config.parent().unwrap_or(Path::new("/")).join("policy.d");
+        let runtime = self.path(raw.runtime_dir.as_ref(), || "/run/interceptor".into());
+        let pins = self.path(raw.pin_dir.as_ref(), || "/sys/fs/bpf/interceptor".into());
+        if let (Some(at), Some(name)) = (&raw.pin_dir, pins.file_name())
+            && name.as_encoded_bytes().contains(&b'.')
+        {
+            self.wrong(at.span(), format!("`{}` has a dot in its name", at.value()), "a name that bpffs takes");
+        }
+        Paths {
+            policy: self.path(raw.policy_dir.as_ref(), || beside),
+            state: self.path(raw.state_dir.as_ref(), || "/var/lib/interceptor".into()),
+            control_socket: self.socket(raw.control_socket.as_ref(), runtime.join("control.sock")),
+            metrics_socket: self.socket(raw.metrics_socket.as_ref(), runtime.join("metrics.sock")),
+            config,
+            runtime,
+            pins,
+        }
+    }
+
+    fn path(&mut self, at: Option<&At<String>>, default: impl FnOnce() -> PathBuf) -> PathBuf {
+        let Some(at) = at else { return default() };
+        let path = PathBuf::from(at.value());
+        let plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
+        if !path.is_absolute() || !path.components().all(plain) || at.value().contains('\0') {
+            let message = format!("`{}` isn't an absolute path without `..`", at.value());
+            self.wrong(at.span(), message, "a path such as `/var/lib/interceptor`");
+        }
+        path
+    }
+
+    fn socket(&mut self, at: Option<&At<String>>, default: PathBuf) -> PathBuf {
+        let path = self.path(at, || default);
+        if let Some(at) = at
+            && path.as_os_str().len() > 100
+        {
+            self.wrong(
+                at.span(),
+                "the path is too long for a socket",
+                "at most 100 bytes (unix(7) has room for 107, and the name grows while it is made)",
+            );
+        }
+        path
+    }
+
+    fn cgroup(&mut self, at: Option<&At<String>>) -> String {
+        let Some(at) = at else { return "interceptor".into() };
+        let part = |part: &str| !part.is_empty() && !matches!(part, "." | "..") && !part.contains(['\0', '\n']);
+        if !at.value().split('/').all(part) {
+            let message = format!("`{}` isn't the name of a cgroup", at.value());
+            self.wrong(at.span(), message, "a path below the root of cgroup2, such as `interceptor`");
+        }
+        at.value().clone()
+    }
+
+    fn control(&mut self, raw: &RawControl) -> Control {
+        let mut control = Control::default();
+        for at in &raw.operators {
+            match at.value().split_once(':') {
+                Some(("user", name)) => control.operator_uids.extend(self.uid(name, at.span())),
+                Some(("group", name)) => control.operator_gids.extend(self.gid(name, at.span())),
+                _ => {
+                    self.wrong(at.span(), format!("`{}` names no operator", at.value()), "`user:NAME` or `group:NAME`")
+                }
+            }
+        }
+        control
+    }
+
+    fn uid(&mut self, name: &str, span: Range<usize>) -> Option<u32> {
+        let found = User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
+        if found.is_none() {
+            self.wrong(span, format!("there is no user `{name}` on this host"), "a name that `getent passwd` knows");
+        }
+        found
+    }
+
+    fn gid(&mut self, name: &str, span: Range<usize>) -> Option<u32> {
+        let found = Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
+        if found.is_none() {
+            self.wrong(span, format!("there is no group `{name}` on this host"), "a name that `getent group` knows");
+        }
+        found
+    }
+
+    fn record(&mut self, raw: &RawRecord) -> RecordSettings {
+        let durability = match raw.durability.as_ref().map(|at| at.value().as_str()) {
+            None | Some("process") => Durability::Process,
+            Some("power-loss") => Durability::PowerLoss,
+            Some(other) => {
+                let span = raw.durability.as_ref().map_or(0..0, At::span);
+                self.wrong(span, format!("`{other}` isn't a durability"), "`process` or `power-loss`");
+                Durability::Process
+            }
+        };
+        let segment_bytes = self.size(raw.segment.as_ref(), "16MiB", MIB..=GIB);
+        let backlog_bytes = self.size(raw.backlog.as_ref(), "256MiB", MIB..=64 * GIB);
+        if let Some(at) = &raw.backlog
+            && backlog_bytes < segment_bytes
+        {
+            self.wrong(at.span(), "`backlog` is less than one `segment`", "at least the size of a segment");
+        }
+        let backlog_age = self.duration(raw.backlog_age.as_ref(), "5s", ms(200)..=ms(3_600_000));
+        RecordSettings { durability, segment_bytes, backlog_bytes, backlog_age }
+    }
+
+    fn upstream(&mut self, raw: &RawUpstream) -> Upstream {
+        let mut upstream = Upstream::default();
+        for at in &raw.extra_ca {
+            upstream.extra_ca.push(self.path(Some(at), PathBuf::new));
+        }
+        let mut entries: Vec<_> = raw.resolve.iter().collect();
+        entries.sort_by_key(|(name, _)| name.span().start);
+        for (name, at) in entries {
+            let host = name.value().parse::<Hostname>();
+            if let Err(error) = &host {
+                self.wrong(name.span(), error.to_string(), "a host name as the key");
+            }
+            let address = at.value();
+            let address = address.parse::<SocketAddr>().ok().or_else(|| {
+                let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
+                bare.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, 0))
+            });
+            let Some(address) = address else {
+                let message = format!("`{}` isn't an address", at.value());
+                self.wrong(at.span(), message, "`ADDRESS` or `ADDRESS:PORT`, as in `127.0.0.1:8443` or `[::1]:8443`");
+                continue;
+            };
+            if let Ok(host) = host
+                && upstream.resolve.insert(host, address).is_some()
+            {
+                self.wrong(name.span(), format!("`{}` is resolved twice", name.value()), "one entry for each name");
+            }
+        }
+        upstream
+    }
+
+    fn limits(&mut self, raw: &RawLimits) -> Limits {
+        let (day, minute) = (ms(86_400_000), ms(60_000));
+        let header_bytes = self.size(raw.header_bytes.as_ref(), "64KiB", 8 * KIB..=MIB);
+        Limits {
+            detect_timeout: self.duration(raw.detect_timeout.as_ref(), "5s", ms(100)..=minute),
+            dial_timeout: self.duration(raw.dial_timeout.as_ref(), "10s", ms(100)..=10 * minute),
+            response_timeout: self.duration(raw.response_timeout.as_ref(), "5m", ms(100)..=day),
+            idle_timeout: self.duration(raw.idle_timeout.as_ref(), "90s", ms(100)..=day),
+            connections: self.count(raw.connections.as_ref(), 1024, 1..=65536),
+            header_bytes: usize::try_from(header_bytes).unwrap_or(usize::MAX),
+            header_fields: self.count(raw.header_fields.as_ref(), 100, 16..=1000),
+            names: self.count(raw.names.as_ref(), 4096, 1..=65536),
+            drain: self.duration(raw.drain.as_ref(), "10s", ms(0)..=ms(10_000)),
+        }
+    }
+
+    fn duration(&mut self, at: Option<&At<String>>, default: &str, within: RangeInclusive<Duration>) -> Duration {
+        let Some(at) = at else { return units::duration(default).unwrap_or_default() };
+        let Some(found) = units::duration(at.value()) else {
+            let message = format!("`{}` isn't a duration", at.value());
+            self.wrong(at.span(), message, "a whole number and ms, s, m, h or d, as in \"25s\"");
+            return Duration::ZERO;
+        };
+        if !within.contains(&found) {
+            let expected = format!("{:?} to {:?}", within.start(), within.end());
+            self.wrong(at.span(), format!("`{}` is out of range", at.value()), expected);
+        }
+        found
+    }
+
+    fn size(&mut self, at: Option<&At<String>>, default: &str, within: RangeInclusive<u64>) -> u64 {
+        let Some(at) = at else { return units::size(default).unwrap_or_default() };
+        let Some(found) = units::size(at.value()) else {
+            let message = format!("`{}` isn't a size", at.value());
+            self.wrong(at.span(), message, "a whole number and B, KiB, MiB or GiB, as in \"64MiB\"");
+            return *within.start();
+        };
+        if !within.contains(&found) {
+            let expected = format!("{} to {} bytes", within.start(), within.end());
+            self.wrong(at.span(), format!("`{}` is out of range", at.value()), expected);
+        }
+        found
+    }
+
+    fn count(&mut self, at: Option<&At<i64>>, default: usize, within: RangeInclusive<usize>) -> usize {
+        let Some(at) = at else { return default };
+        match usize::try_from(*at.value()).ok().filter(|found| within.contains(found)) {
+            Some(found) => found,
+            None => {
+                let expected = format!("{} to {}", within.start(), within.end());
+                self.wrong(at.span(), format!("`{}` is out of range", at.value()), expected);
+                default
+            }
+        }
+    }
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+const fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+#[cfg(test)]
+mod tests;

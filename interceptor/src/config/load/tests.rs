@@ -1,0 +1,203 @@
+//! Broken configurations, each with what is said of it (`broken.txt`: after `###` the case, then the text, after `---`
+//! each mistake as `line:column: message | what was expected`), and whole ones.
+
+use std::net::SocketAddr;
+
+use super::*;
+use crate::config::Home;
+
+fn parse(text: &str) -> Result<Settings, ConfigError> {
+    Settings::parse("/etc/interceptor/config.toml", text)
+}
+
+#[test]
+fn each_mistake_is_told_with_its_place_and_what_was_expected() {
+    let file = include_str!("broken.txt");
+    let mut actual = String::new();
+    let mut cases = 0;
+    for case in file.split("### ").skip(1) {
+        let (title, rest) = case.split_once('\n').unwrap();
+        let (text, _) = rest.split_once("---\n").unwrap();
+        actual += &format!("### {title}\n{text}---\n");
+        let error = parse(text).expect_err(title);
+        for mistake in error.mistakes() {
+            let (line, column) = mistake.place();
+            actual += &format!("{line}:{column}: {} | {}\n", mistake.message(), mistake.expected());
+        }
+        let first = error.to_string();
+        let (line, column) = error.mistakes()[0].place();
+        assert!(first.starts_with(&format!("/etc/interceptor/config.toml:{line}:{column}: ")), "{first}");
+        cases += 1;
+    }
+    if std::env::var_os("INTERCEPTOR_BLESS").is_some() {
+        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/load/broken.txt"), &actual).unwrap();
+        return;
+    }
+    assert_eq!(actual, file);
+    assert!(cases >= 40, "{cases}");
+}
+
+#[test]
+fn the_place_is_underlined() {
+    let error = parse("[[target]]\nname = \"graph\"\nhosts = [\"a b\"]\n").unwrap_err();
+    let mut shown = String::new();
+    miette::GraphicalReportHandler::new_themed(miette::GraphicalTheme::none())
+        .render_report(&mut shown, &error)
+        .unwrap();
+    for part in ["/etc/interceptor/config.toml:3:10", "hosts = [\"a b\"]", "^^^^^", "help: a host name, an address"] {
+        assert!(shown.contains(part), "{part} in\n{shown}");
+    }
+}
+
+#[test]
+fn nothing_configured_is_a_configuration() {
+    let settings = parse("").unwrap();
+    assert!(settings.workloads.is_empty());
+    assert_eq!(settings.targets.iter().count(), 0);
+    assert_eq!(settings.cgroup, "interceptor");
+    assert_eq!(settings.paths.policy, Path::new("/etc/interceptor/policy.d"));
+    assert_eq!(settings.paths.control_socket, Path::new("/run/interceptor/control.sock"));
+    assert_eq!(settings.paths.state, Path::new("/var/lib/interceptor"));
+    assert_eq!(settings.paths.pins, Path::new("/sys/fs/bpf/interceptor"));
+    assert_eq!(settings.record.segment_bytes, 16 << 20);
+    assert_eq!(settings.limits.detect_timeout, Duration::from_secs(5));
+    assert_eq!(settings.limits.drain, Duration::from_secs(10));
+}
+
+#[test]
+fn the_example_is_a_configuration() {
+    let text = include_str!("../../../../examples/config.toml");
+    let settings = parse(text).unwrap();
+    assert_eq!(settings.workloads[0].name.as_str(), "crm");
+    let graph = settings.targets.find(&"graph.microsoft.com".parse().unwrap(), 443).unwrap();
+    assert_eq!(graph.name.as_str(), "graph");
+}
+
+#[test]
+fn every_key_is_taken() {
+    let settings = parse(
+        r#"
+        state_dir = "/s"
+        runtime_dir = "/r"
+        policy_dir = "/p"
+        pin_dir = "/sys/fs/bpf/i"
+        metrics_socket = "/m/m.sock"
+        cgroup = "a/b"
+        control.operators = ["user:root", "group:root"]
+        record = { durability = "power-loss", segment = "1MiB", backlog = "2MiB", backlog_age = "1s" }
+        upstream = { extra_ca = ["/ca.pem"], resolve = { "A.example" = "[::1]:1", "b.example" = "10.0.0.1", "c.example" = "::1" } }
+        limits = { detect_timeout = "1s", dial_timeout = "2s", response_timeout = "3s", idle_timeout = "4s", connections = 5, header_bytes = "8KiB", header_fields = 16, names = 7, drain = "8s" }
+
+        [[workload]]
+        name = "one"
+        match = { user = "root", uid = 1000, group = ["root"], command = "crm-mcp" }
+        user = "61234"
+        home = "full"
+        unix = ["/run/a.sock"]
+        class = "internal"
+
+        [[workload]]
+        name = "two"
+        match = { uid = [1, 2] }
+        home = "private"
+        class = ["a", "b"]
+
+        [[target]]
+        name = "plain"
+        hosts = ["plain.example", "*.apps.example", "10.0.0.1", "[::1]", "localhost"]
+        cleartext = true
+
+        [[target]]
+        name = "any"
+        hosts = ["*.blob.core.windows.net"]
+        any_account = true
+
+        [[target]]
+        name = "pg"
+        hosts = ["plain.example"]
+        protocol = "postgres"
+        "#,
+    )
+    .unwrap();
+    assert_eq!(settings.paths.control_socket, Path::new("/r/control.sock"));
+    assert_eq!(settings.paths.metrics_socket, Path::new("/m/m.sock"));
+    assert_eq!((&settings.control.operator_uids[..], &settings.control.operator_gids[..]), (&[0][..], &[0][..]));
+    assert_eq!(settings.record.durability, Durability::PowerLoss);
+    assert_eq!((settings.record.segment_bytes, settings.record.backlog_bytes), (1 << 20, 2 << 20));
+    let resolved = |name: &str| settings.upstream.resolve[&name.parse::<Hostname>().unwrap()];
+    assert_eq!(resolved("a.example"), "[::1]:1".parse::<SocketAddr>().unwrap());
+    assert_eq!(resolved("b.example"), "10.0.0.1:0".parse::<SocketAddr>().unwrap());
+    assert_eq!(resolved("c.example"), "[::1]:0".parse::<SocketAddr>().unwrap());
+    assert_eq!((settings.limits.connections, settings.limits.header_bytes, settings.limits.names), (5, 8192, 7));
+    let one = &settings.workloads[0];
+    assert_eq!((&one.matches.uids[..], &one.matches.gids[..]), (&[0, 1000][..], &[0][..]));
+    assert_eq!(one.matches.command.as_deref(), Some("crm-mcp"));
+    assert_eq!((one.user.as_deref(), one.home), (Some("61234"), Home::Full));
+    assert_eq!(settings.workloads[1].matches.uids, [1, 2]);
+    assert_eq!(settings.workloads[1].classes, ["a", "b"]);
+    let targets: Vec<_> = settings.targets.iter().collect();
+    assert_eq!(targets[0].ports, [80, 443]);
+    assert_eq!(targets[1].ports, [443]);
+    assert_eq!(targets[2].ports, [5432]);
+}
+
+#[test]
+fn a_relative_config_keeps_its_policies_beside_it() {
+    let settings = Settings::parse("conf/config.toml", "").unwrap();
+    assert_eq!(settings.paths.policy, std::env::current_dir().unwrap().join("conf/policy.d"));
+}
+
+#[test]
+fn a_configuration_that_others_may_write_is_for_checks_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    std::fs::write(&path, format!("upstream.extra_ca = [\"{}\"]", folder.path().join("ca.pem").display())).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+    assert!(Settings::load(&path).is_ok());
+    assert!(matches!(Settings::load_trusted(&path), Err(ConfigError::Untrusted { .. })));
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(matches!(Settings::load_trusted(&path), Err(ConfigError::Read { .. })), "its extra_ca isn't there");
+    std::fs::write(folder.path().join("ca.pem"), "").unwrap();
+    assert!(Settings::load_trusted(&path).is_ok());
+}
+
+/// The keys of the schema, with their tables: `limits.drain`.
+fn keys() -> Vec<String> {
+    fn walk(schema: &serde_json::Value, root: &serde_json::Value, prefix: &str, keys: &mut Vec<String>) {
+        if let Some(reference) = schema["$ref"].as_str() {
+            let name = reference.rsplit('/').next().unwrap();
+            return walk(&root["$defs"][name], root, prefix, keys);
+        }
+        walk_each(schema["anyOf"].as_array().into_iter().flatten(), root, prefix, keys);
+        if schema["items"].is_object() {
+            walk(&schema["items"], root, prefix, keys);
+        }
+        for (key, inner) in schema["properties"].as_object().into_iter().flatten() {
+            let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+            walk(inner, root, &key, keys);
+            keys.push(key);
+        }
+    }
+    fn walk_each<'a>(
+        schemas: impl Iterator<Item = &'a serde_json::Value>,
+        root: &serde_json::Value,
+        prefix: &str,
+        keys: &mut Vec<String>,
+    ) {
+        schemas.for_each(|schema| walk(schema, root, prefix, keys));
+    }
+    let (schema, mut keys) = (schema(), Vec::new());
+    walk(&schema, &schema, "", &mut keys);
+    keys
+}
+
+#[test]
+fn every_key_is_documented() {
+    let keys = keys();
+    assert!(keys.len() > 40 && keys.contains(&"workload.match.uid".to_owned()), "{keys:?}");
+    let documentation = include_str!("../../../../docs/configuration.md");
+    for key in keys {
+        assert!(documentation.contains(&format!("`{key}`")), "`{key}` isn't in docs/configuration.md");
+    }
+}

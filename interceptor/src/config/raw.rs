@@ -1,0 +1,267 @@
+//! The configuration as it is written: one struct a table, unknown keys refused, every value with its place in the
+//! file. Nothing is judged here but the shape; `load` does the rest. The docs here are what `config schema` prints.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::value::{I64Deserializer, StrDeserializer};
+use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
+use toml::Spanned;
+
+/// Interceptor's configuration file.
+#[derive(Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "Interceptor configuration")]
+pub(super) struct Raw {
+    /// The folder of the durable state: record.db, journal/, ca/. Default `/var/lib/interceptor`.
+    pub(super) state_dir: Option<At<String>>,
+    /// The folder of the sockets and of one folder for each launched workload. Default `/run/interceptor`.
+    pub(super) runtime_dir: Option<At<String>>,
+    /// The folder of the policies, `*.cedar`. Default: `policy.d` beside this file.
+    pub(super) policy_dir: Option<At<String>>,
+    /// The folder on a bpffs for what must outlive the daemon. Default `/sys/fs/bpf/interceptor`.
+    pub(super) pin_dir: Option<At<String>>,
+    /// The control socket. Default: `control.sock` in `runtime_dir`.
+    pub(super) control_socket: Option<At<String>>,
+    /// The socket that serves the Prometheus metrics. Default: `metrics.sock` in `runtime_dir`.
+    pub(super) metrics_socket: Option<At<String>>,
+    /// The cgroup, below the root of cgroup2, of the daemon and its workloads. Default `interceptor`.
+    pub(super) cgroup: Option<At<String>>,
+    /// Who may use the control socket besides root.
+    #[serde(default)]
+    pub(super) control: RawControl,
+    /// How the record is kept.
+    #[serde(default)]
+    pub(super) record: RawRecord,
+    /// How upstreams are reached and verified.
+    #[serde(default)]
+    pub(super) upstream: RawUpstream,
+    /// Bounds in time and memory.
+    #[serde(default)]
+    pub(super) limits: RawLimits,
+    /// The workloads that may be launched.
+    #[serde(default)]
+    pub(super) workload: Vec<RawWorkload>,
+    /// The named destinations.
+    #[serde(default)]
+    pub(super) target: Vec<RawTarget>,
+}
+
+/// Who may use the control socket besides root.
+#[derive(Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawControl {
+    /// `user:NAME` or `group:NAME`: they may read sessions, reload policy and launch every workload.
+    #[serde(default)]
+    pub(super) operators: Vec<At<String>>,
+}
+
+/// How the record is kept.
+#[derive(Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRecord {
+    /// What a recorded verdict survives before its operation goes on: `process` (kill -9, default) or `power-loss`.
+    pub(super) durability: Option<At<String>>,
+    /// The size of one journal segment. Default `16MiB`.
+    pub(super) segment: Option<At<String>>,
+    /// How much journal may wait for the writer before operations are denied. Default `256MiB`.
+    pub(super) backlog: Option<At<String>>,
+    /// How old the oldest waiting entry may be before operations are denied. Default `5s`.
+    pub(super) backlog_age: Option<At<String>>,
+}
+
+/// How upstreams are reached and verified.
+#[derive(Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawUpstream {
+    /// PEM files of roots that are trusted besides the host's store.
+    #[serde(default)]
+    pub(super) extra_ca: Vec<At<String>>,
+    /// Names with a fixed address, looked up before DNS: `"name" = "address"` or `"name" = "address:port"`.
+    #[serde(default)]
+    pub(super) resolve: BTreeMap<At<String>, At<String>>,
+}
+
+/// Bounds in time and memory.
+#[derive(Debug, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLimits {
+    /// How long a connection may take to show what it speaks and to finish its TLS handshake. Default `5s`.
+    pub(super) detect_timeout: Option<At<String>>,
+    /// How long reaching an upstream may take, with DNS, TCP and TLS. Default `10s`.
+    pub(super) dial_timeout: Option<At<String>>,
+    /// How long an upstream may take to begin its answer. Default `5m`.
+    pub(super) response_timeout: Option<At<String>>,
+    /// How long a connection may stand idle between two requests. Default `90s`.
+    pub(super) idle_timeout: Option<At<String>>,
+    /// Connections of one workload that may be open at once. Default 1024.
+    pub(super) connections: Option<At<i64>>,
+    /// The size of one request's or response's header section. Default `64KiB`.
+    pub(super) header_bytes: Option<At<String>>,
+    /// Header fields of one request or response. Default 100.
+    pub(super) header_fields: Option<At<i64>>,
+    /// Names that one workload may look up in its life. Default 4096.
+    pub(super) names: Option<At<i64>>,
+    /// How long a stopping daemon lets operations finish, `10s` at most. Default `10s`.
+    pub(super) drain: Option<At<String>>,
+}
+
+/// A named set of processes, and who may launch it.
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawWorkload {
+    /// Its name.
+    pub(super) name: At<String>,
+    /// The callers that it is for; without it, root and operators only.
+    #[serde(rename = "match")]
+    pub(super) matches: Option<At<RawMatch>>,
+    /// The user that it runs as instead of the caller; never root.
+    pub(super) user: Option<At<String>>,
+    /// What it sees of its user's home: `guarded` (default), `private` or `full`.
+    pub(super) home: Option<At<String>>,
+    /// Pathname unix sockets that it may connect to.
+    #[serde(default)]
+    pub(super) unix: Vec<At<String>>,
+    /// Labels that policy can name.
+    pub(super) class: Option<At<OneOrMany<String>>>,
+}
+
+/// Which callers and commands a workload is for; all that is given must fit.
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawMatch {
+    /// The caller is this user, or one of these, by name.
+    pub(super) user: Option<At<OneOrMany<String>>>,
+    /// The caller has this uid, or one of these.
+    pub(super) uid: Option<At<OneOrMany<i64>>>,
+    /// The caller is in this group, or in one of these, by name.
+    pub(super) group: Option<At<OneOrMany<String>>>,
+    /// The command's file name, its last path component.
+    pub(super) command: Option<At<String>>,
+}
+
+/// A named destination.
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTarget {
+    /// Its name.
+    pub(super) name: At<String>,
+    /// Host names, addresses, or `*.suffix` for one label more than the suffix.
+    pub(super) hosts: At<Vec<At<String>>>,
+    /// The ports on them. Default: what the protocol uses; for `http` 443, and 80 if `cleartext`.
+    pub(super) ports: Option<At<Vec<At<i64>>>>,
+    /// `http` (default), `postgres`, `mysql`, `tds`, `mcp` or `opaque`.
+    pub(super) protocol: Option<At<String>>,
+    /// Whether it may be spoken to without TLS.
+    #[serde(default)]
+    pub(super) cleartext: bool,
+    /// Whether a wildcard may cover everybody's accounts, as in `*.blob.core.windows.net`.
+    #[serde(default)]
+    pub(super) any_account: bool,
+}
+
+/// A value with its place in the file.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct At<T>(Spanned<T>);
+
+impl<T> At<T> {
+    pub(super) fn value(&self) -> &T {
+        self.0.get_ref()
+    }
+
+    pub(super) fn span(&self) -> Range<usize> {
+        self.0.span()
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for At<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Spanned::deserialize(deserializer).map(At)
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for At<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}
+
+/// A value, or a list of such values.
+#[derive(Debug)]
+pub(super) enum OneOrMany<T> {
+    One(T),
+    Many(Vec<At<T>>),
+}
+
+impl<T> At<OneOrMany<T>> {
+    /// Each value with its place.
+    pub(super) fn each(&self) -> Vec<(&T, Range<usize>)> {
+        match self.value() {
+            OneOrMany::One(value) => vec![(value, self.span())],
+            OneOrMany::Many(values) => values.iter().map(|value| (value.value(), value.span())).collect(),
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(OneOrManyVisitor(PhantomData))
+    }
+}
+
+struct OneOrManyVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrManyVisitor<T> {
+    type Value = OneOrMany<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value or a list of values")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        T::deserialize(StrDeserializer::new(text)).map(OneOrMany::One)
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
+        T::deserialize(I64Deserializer::new(number)).map(OneOrMany::One)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut values = Vec::new();
+        while let Some(value) = list.next_element()? {
+            values.push(value);
+        }
+        Ok(OneOrMany::Many(values))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("OneOrMany_{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let one = generator.subschema_for::<T>();
+        json_schema!({ "anyOf": [one, { "type": "array", "items": one }] })
+    }
+}

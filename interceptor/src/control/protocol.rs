@@ -1,0 +1,177 @@
+//! What goes over the control socket: one request, one response, each a frame of JSON (see [`super::wire`]).
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{LaunchId, WorkloadName};
+use crate::policy::InForce;
+
+/// What a client asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Whether the daemon serves, and what stands in the way.
+    Status,
+    /// The launched workloads.
+    Workloads,
+    /// Load settings and policies again.
+    PolicyReload,
+    /// The policies in force.
+    PolicyShow,
+    /// Why an operation was decided as it was.
+    PolicyExplain {
+        /// `op_…`
+        operation: String,
+    },
+    /// The latest sessions, newest first.
+    SessionsList {
+        /// How many at most.
+        limit: u32,
+    },
+    /// One session with its operations.
+    SessionsShow {
+        /// `ses_…`, or the beginning of one that only one session has.
+        id: String,
+    },
+    /// Check the chain and rebuild the projections to compare them.
+    SessionsVerify,
+    /// Launch a workload. Three descriptors come along: its standard input, output and error.
+    Run(Run),
+}
+
+/// A launch. Who asks, the working directory and the limits are read from the kernel, not from here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// The workload; none: the one whose `match` fits.
+    pub workload: Option<WorkloadName>,
+    /// The user to run as instead of the caller (only where the workload's `user` says the same).
+    pub user: Option<String>,
+    /// Whether the workload gets a terminal of its own: its size in rows and columns.
+    pub tty: Option<(u16, u16)>,
+    /// The command and its arguments, as bytes that need not be UTF-8.
+    pub argv: Vec<Vec<u8>>,
+    /// The environment, `NAME=value`.
+    pub env: Vec<Vec<u8>>,
+}
+
+/// What the daemon answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Response {
+    /// Done; the value's shape is the request's. For `Run` one descriptor comes along: the channel to process 1.
+    Done(serde_json::Value),
+    /// Not done.
+    Refused {
+        /// The stable code.
+        code: String,
+        /// What stood in the way.
+        message: String,
+        /// What to do next.
+        next: String,
+    },
+}
+
+impl Request {
+    /// Its name, as it goes over the wire.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Request::Status => "status",
+            Request::Workloads => "workloads",
+            Request::PolicyReload => "policy-reload",
+            Request::PolicyShow => "policy-show",
+            Request::PolicyExplain { .. } => "policy-explain",
+            Request::SessionsList { .. } => "sessions-list",
+            Request::SessionsShow { .. } => "sessions-show",
+            Request::SessionsVerify => "sessions-verify",
+            Request::Run(_) => "run",
+        }
+    }
+
+    /// Whether anyone on the host may ask for it; the rest is for root and operators. Who may launch which workload is
+    /// decided by its `match`.
+    pub fn is_for_anyone(&self) -> bool {
+        matches!(self, Request::Status | Request::Run(_))
+    }
+}
+
+/// What [`Request::PolicyReload`] is answered with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// What is in force now.
+    #[serde(flatten)]
+    pub now: InForce,
+    /// What changed in the configuration file but is read at start only: `paths`, `cgroup`, `record`.
+    pub restart_needed_for: Vec<String>,
+}
+
+/// What [`Request::Status`] is answered with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Whether workloads are served.
+    pub serving: Serving,
+    /// What stands in the way, if it isn't a plain yes; the worst first.
+    pub causes: Vec<Cause>,
+    /// The daemon's version.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Since when it runs.
+    pub started: Timestamp,
+    /// The generation of the snapshot in force.
+    pub generation: u64,
+    /// BLAKE3 of its policies in hex; none while there are none.
+    pub policies: Option<String>,
+    /// Launched workloads that live.
+    pub workloads: u32,
+    /// Connections that are open.
+    pub connections: u32,
+}
+
+/// Whether workloads are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Serving {
+    /// As configured.
+    Yes,
+    /// In part, or with less than the full protection.
+    Degraded,
+    /// Not at all: everything is denied.
+    No,
+}
+
+/// One thing that stands in the way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cause {
+    /// The stable code.
+    pub code: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub next: String,
+}
+
+/// One launched workload, as [`Request::Workloads`] lists them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launched {
+    /// The launch.
+    pub launch: LaunchId,
+    /// The workload's name.
+    pub workload: WorkloadName,
+    /// The uid of the person who launched it.
+    pub initiator: u32,
+    /// The uid it runs as.
+    pub uid: u32,
+    /// Its process 1.
+    pub pid: u32,
+    /// The file name of its command.
+    pub command: String,
+    /// Since when it runs, as far as this is known.
+    pub started: Option<Timestamp>,
+    /// Its open connections.
+    pub connections: u32,
+    /// `contained` or `steered`.
+    pub containment: String,
+    /// What lowers the containment, a line each.
+    pub holes: Vec<String>,
+}

@@ -1,0 +1,219 @@
+//! The daemon: what is started in which order, and stopped in which. What it answers on the control socket is in
+//! `host`, what becomes of launched workloads in `launches`, how settings and policies come into force in `reload`.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use crate::bpf::{BpfError, Kernel};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{ConfigError, Settings};
+use crate::control::{self, SocketError, metrics, server};
+use crate::pipeline::{Directory, Order, Pipeline, RecordingGate, Registry, start_workers};
+use crate::record::event::What;
+use crate::record::{QueryError, Record, RecordError};
+use crate::transport::accept::{self, Acceptor};
+use crate::transport::authority::{Authority, AuthorityError};
+use crate::transport::trust::{Roots, TrustError};
+
+mod cgroup;
+mod host;
+mod launches;
+mod reaper;
+mod reload;
+
+use cgroup::{CgroupError, Cgroups};
+use host::Host;
+use launches::{Launches, Parts};
+use reload::{Loader, OwnJournal};
+
+/// The most proxy workers; more cores than this are left to what they do for others.
+const MOST_WORKERS: usize = 8;
+
+/// Connections that may wait for one worker; what comes beyond is reset.
+const WORKER_QUEUE: usize = 256;
+
+/// How long what was cut may take to be gone.
+const CUT_PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long the last events may take into the database; what doesn't make it is in the journal for the next start.
+const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why the daemon doesn't start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The configuration file is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The daemon can't keep itself apart from its workloads.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    /// The record can't be opened.
+    #[error("the record can't be opened: {0}")]
+    Record(#[from] RecordError),
+    /// The record can't be read.
+    #[error("the record can't be read: {0}")]
+    Query(#[from] QueryError),
+    /// The certificate authority can't be made or read.
+    #[error("the certificate authority can't be opened: {0}")]
+    Authority(#[from] AuthorityError),
+    /// The kernel half can't be loaded.
+    #[error("the kernel programs can't be loaded: {0}; `interceptor doctor` tells what is missing")]
+    Kernel(#[from] BpfError),
+    /// There are no roots to verify upstreams against.
+    #[error("upstreams can't be verified: {0}")]
+    Trust(#[from] TrustError),
+    /// A socket is in use, or can't be made.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// A folder, a thread or a signal handler can't be had.
+    #[error("{what}: {error}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        error: std::io::Error,
+    },
+}
+
+/// Runs the daemon in the foreground until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Why it doesn't start, or that its last events couldn't be moved in time.
+pub fn run(config: &Path) -> Result<(), DaemonError> {
+    log_to_stderr();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(system("the control runtime"))?.block_on(serve(config))
+}
+
+/// Logs to stderr, where a service manager takes it: from `info` up, or as INTERCEPTOR_LOG says.
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("INTERCEPTOR_LOG")
+        .unwrap_or_else(|_unset| tracing_subscriber::EnvFilter::new("info"));
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    // A test that runs the daemon in its own process may have one already.
+    let _ = subscriber.try_init();
+}
+
+async fn serve(config: &Path) -> Result<(), DaemonError> {
+    let settings = Arc::new(Settings::load_trusted(config)?);
+    let paths = settings.paths.clone();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    for (folder, mode) in [(&paths.state, 0o700), (&paths.runtime, 0o755), (&paths.runtime.join("workloads"), 0o700)] {
+        make_folder(folder, mode)?;
+    }
+    let cgroups = Cgroups::enter(&settings.cgroup)?;
+    let listener = control::bind(&paths.control_socket, 0o666, None)?;
+
+    let record = Arc::new(Record::open(&paths.state, &settings.record, Arc::clone(&clock))?);
+    let journal = OwnJournal::new(record.journal("control")?, Arc::clone(&clock));
+    let authority = Arc::new(Authority::open(&paths.state.join("ca"), Arc::clone(&clock))?);
+    let trust = launches::write_trust(&paths.runtime, &Roots::load(&settings.upstream)?, &authority)?;
+    let kernel = Arc::new(Kernel::load(&paths.pins, &cgroups.workloads)?);
+
+    // Generations count on over restarts: one number never means two texts.
+    let generation = record.reader()?.last_generation()? + 1;
+    let (worlds, watching) = watch::channel(Arc::new(reload::first(&settings, generation, &journal)?));
+    let registry = Arc::new(Registry::default());
+    let gate = RecordingGate::new(Arc::clone(&clock), watching.clone(), record.journal("resolver")?);
+    let pipeline = Arc::new(Pipeline {
+        clock: Arc::clone(&clock),
+        worlds: watching.clone(),
+        authority,
+        registry: Arc::clone(&registry),
+        directory: Directory::default(),
+    });
+
+    let count = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_WORKERS);
+    let (seats, queues): (Vec<_>, Vec<mpsc::Receiver<_>>) =
+        (0..count).map(|_| accept::Worker::new(WORKER_QUEUE)).unzip();
+    start_workers(&pipeline, &record, queues).map_err(system("the workers"))?;
+    let acceptor = Acceptor::start(Arc::clone(&kernel), seats).map_err(system("the acceptor"))?;
+    let launches = Launches::new(Parts {
+        kernel,
+        acceptor,
+        pipeline: Arc::clone(&pipeline),
+        gate: Arc::new(gate),
+        journal: journal.clone(),
+        cgroup: cgroups.workloads.clone(),
+        paths: paths.clone(),
+        trust,
+    })
+    .map_err(system("the resolver's thread"))?;
+    launches.revive();
+
+    let metrics_handle = host::install_metrics().map_err(system("the metrics"))?;
+    let metrics_listener = metrics::listen(&paths.metrics_socket, &settings.control)?;
+    let gauges = host::Gauges::new(&record, &pipeline);
+    tokio::spawn(metrics::serve(metrics_listener, metrics_handle, move || gauges.look()));
+
+    let loader = Arc::new(Loader::new(settings, worlds, journal.clone(), Arc::clone(&launches)));
+    journal.note(What::DaemonStarted { version: env!("CARGO_PKG_VERSION").into(), pid: std::process::id() });
+    let host = Host::new(Arc::clone(&record), Arc::clone(&launches), Arc::clone(&loader), pipeline);
+    let (stop, stopped) = watch::channel(false);
+    let answering = tokio::spawn(server::serve(listener, cgroups.below_root, Arc::new(host), until(stopped)));
+    tracing::info!(socket = %paths.control_socket.display(), "serving");
+
+    let why = until_told_to_stop(&loader).await.map_err(system("signals"))?;
+    tracing::info!(why, "stopping");
+    stop.send_replace(true);
+    launches.close();
+    let drain_for = watching.borrow().snapshot.settings.limits.drain;
+    drain(&registry, drain_for).await;
+    if let Ok(Err(error)) = answering.await {
+        tracing::warn!(%error, "the control socket did not end well");
+    }
+    journal.note(What::DaemonStopped { reason: why.into() });
+    record.flush(FLUSH_PATIENCE)?;
+    Ok(())
+}
+
+/// Waits for SIGTERM or SIGINT; SIGHUP loads settings and policies again.
+async fn until_told_to_stop(loader: &Loader) -> std::io::Result<&'static str> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok("SIGTERM"),
+            _ = interrupt.recv() => return Ok("SIGINT"),
+            _ = hangup.recv() => match loader.reload(None) {
+                Ok(loaded) => tracing::info!(generation = loaded.now.generation, "settings and policies were loaded again"),
+                Err(refused) => tracing::error!("refused; the last good settings and policies stay:\n{refused}"),
+            },
+        }
+    }
+}
+
+async fn until(mut flag: watch::Receiver<bool>) {
+    // A sender that is gone says the same.
+    let _ = flag.wait_for(|stopped| *stopped).await;
+}
+
+/// Lets what is under way finish, then cuts the rest.
+async fn drain(registry: &Registry, patience: Duration) {
+    registry.tell_all(Order::Drain);
+    let empty = async {
+        while !registry.is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    if tokio::time::timeout(patience, empty).await.is_err() {
+        registry.tell_all(Order::Cut("daemon-stopped"));
+        tokio::time::sleep(CUT_PATIENCE).await;
+    }
+}
+
+fn make_folder(folder: &Path, mode: u32) -> Result<(), DaemonError> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    let made = std::fs::DirBuilder::new().recursive(true).mode(mode).create(folder);
+    made.and_then(|()| std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode)))
+        .map_err(|error| DaemonError::System { what: format!("the folder `{}`", folder.display()), error })
+}
+
+fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> DaemonError {
+    move |error| DaemonError::System { what: what.into(), error }
+}

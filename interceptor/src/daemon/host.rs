@@ -1,0 +1,275 @@
+//! What the daemon answers on the control socket.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use serde::Serialize;
+use serde_json::json;
+
+use super::launches::{EngageError, Launches};
+use super::reload::Loader;
+use crate::config::Control;
+use crate::control::peer::Peer;
+use crate::control::protocol::{Cause, Request, Run, Serving, Status};
+use crate::control::server::{Answer, Answering, Caller};
+use crate::launch;
+use crate::pipeline::Pipeline;
+use crate::policy;
+use crate::record::event::What;
+use crate::record::{self, QueryError, Reader, Record};
+
+/// How long a question waits for what was just recorded to be in the database.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// How far behind the database may be before `status` says so.
+const LAG_MS: u64 = 1_000;
+
+/// The daemon, as the control socket sees it. Clones share everything.
+#[derive(Clone)]
+pub(super) struct Host(Arc<Shared>);
+
+struct Shared {
+    record: Arc<Record>,
+    launches: Arc<Launches>,
+    loader: Arc<Loader>,
+    pipeline: Arc<Pipeline>,
+    started: Timestamp,
+}
+
+/// Installs the recorder of the process's metrics.
+pub(super) fn install_metrics() -> std::io::Result<PrometheusHandle> {
+    PrometheusBuilder::new().install_recorder().map_err(std::io::Error::other)
+}
+
+/// What is measured when somebody asks for the metrics.
+#[derive(Clone)]
+pub(super) struct Gauges {
+    record: Arc<Record>,
+    pipeline: Arc<Pipeline>,
+}
+
+impl Gauges {
+    pub(super) fn new(record: &Arc<Record>, pipeline: &Arc<Pipeline>) -> Self {
+        Self { record: Arc::clone(record), pipeline: Arc::clone(pipeline) }
+    }
+
+    /// Sets the gauges to what is.
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+    pub(super) fn look(&self) {
+        let health = self.record.health();
+        let generation = self.pipeline.worlds.borrow().snapshot.generation;
+        metrics::gauge!("interceptor_sessions").set(self.pipeline.registry.len() as f64);
+        metrics::gauge!("interceptor_record_lag_seconds").set(health.lag_ms as f64 / 1_000.0);
+        metrics::gauge!("interceptor_record_backlog_bytes").set(health.backlog as f64);
+        metrics::gauge!("interceptor_record_events").set(health.seq as f64);
+        metrics::gauge!("interceptor_record_writable").set(if health.failed.is_none() { 1.0 } else { 0.0 });
+        metrics::gauge!("interceptor_policy_generation").set(generation as f64);
+    }
+}
+
+impl Host {
+    pub(super) fn new(
+        record: Arc<Record>,
+        launches: Arc<Launches>,
+        loader: Arc<Loader>,
+        pipeline: Arc<Pipeline>,
+    ) -> Self {
+        let started = pipeline.clock.now();
+        Self(Arc::new(Shared { record, launches, loader, pipeline, started }))
+    }
+}
+
+impl crate::control::server::Host for Host {
+    fn answer(&self, caller: Caller, request: Request, descriptors: Vec<OwnedFd>) -> Answering<'_> {
+        let shared = Arc::clone(&self.0);
+        Box::pin(async move {
+            // Files, namespaces and SQLite block; the control runtime doesn't.
+            let answered = tokio::task::spawn_blocking(move || shared.answer(caller, request, descriptors));
+            answered.await.unwrap_or_else(|_panicked| {
+                Answer::refused("internal", "the daemon failed at this", "see the daemon's log")
+            })
+        })
+    }
+
+    fn operators(&self) -> Control {
+        self.0.pipeline.worlds.borrow().snapshot.settings.control.clone()
+    }
+
+    fn refused(&self, peer: &Peer, request: &str, code: &str) {
+        self.0.launches.journal().note(What::ControlRequest {
+            uid: peer.uid,
+            pid: peer.pid,
+            request: request.to_owned(),
+            refused: Some(code.to_owned()),
+        });
+    }
+}
+
+impl Shared {
+    fn answer(&self, caller: Caller, request: Request, descriptors: Vec<OwnedFd>) -> Answer {
+        match request {
+            Request::Status => value(&self.status()),
+            Request::Workloads => value(&self.launches.list()),
+            Request::PolicyReload => match self.loader.reload(Some(caller.peer.uid)) {
+                Ok(loaded) => value(&loaded),
+                Err(error) => Answer::refused(
+                    "refused-to-load",
+                    error.to_string(),
+                    "the last good settings and policies stay in force; mend the file and reload again",
+                ),
+            },
+            Request::PolicyShow => value(&self.loader.world().snapshot.in_force()),
+            Request::PolicyExplain { operation } => self.with_reader(|reader| {
+                let recorded = reader.operation(&operation)?;
+                let world = self.loader.world();
+                Ok(json!(policy::recall(&world.snapshot, recorded.code.as_deref(), &recorded.basis)))
+            }),
+            Request::SessionsList { limit } => self.with_reader(|reader| Ok(json!(reader.sessions(limit)?))),
+            Request::SessionsShow { id } => self.with_reader(|reader| Ok(json!(reader.session(&id)?))),
+            Request::SessionsVerify => match self.flush().and_then(|()| record::verify(self.record.database())) {
+                Ok(report) => value(&report),
+                Err(error) => {
+                    Answer::refused("record-unreadable", error.to_string(), "check the state folder and its disk")
+                }
+            },
+            Request::Run(run) => self.run(caller, run, descriptors),
+        }
+    }
+
+    fn run(&self, caller: Caller, run: Run, descriptors: Vec<OwnedFd>) -> Answer {
+        let Caller { peer, operator } = caller;
+        let Ok(stdio) = <[OwnedFd; 3]>::try_from(descriptors) else {
+            return Answer::refused("descriptors-missing", "a launch needs three descriptors", "use `interceptor run`");
+        };
+        let launched = (|| {
+            let pidfd = peer.pidfd.map_or_else(|| launch::hold(peer.pid), Ok)?;
+            let mut caller = launch::Caller::read(peer.pid, pidfd, peer.uid, peer.gid)?;
+            caller.operator |= operator;
+            self.launches.launch(caller, run, stdio)
+        })();
+        match launched {
+            Ok((id, channel)) => Answer { descriptor: Some(channel), ..Answer::done(json!({ "launch": id })) },
+            Err(error) => {
+                let (code, message, next) = match &error {
+                    EngageError::Launch(error) => (error.code(), error.in_full(), error.next()),
+                    other => {
+                        ("launch-failed", other.to_string(), "see `interceptor doctor` and the daemon's log".into())
+                    }
+                };
+                self.launches.journal().note(What::ControlRequest {
+                    uid: peer.uid,
+                    pid: peer.pid,
+                    request: "run".into(),
+                    refused: Some(format!("{code}: {message}")),
+                });
+                Answer::refused(code, message, next)
+            }
+        }
+    }
+
+    fn status(&self) -> Status {
+        let world = self.loader.world();
+        let mut causes = Vec::new();
+        let mut cause = |code: &str, message: String, next: &str| {
+            causes.push(Cause { code: code.into(), message, next: next.into() });
+        };
+        let health = self.record.health();
+        let sealed = world.snapshot.why_sealed();
+        if let Some(why) = sealed {
+            cause(
+                "policy-sealed",
+                format!("no policy is in force, so everything is denied: {why}"),
+                "mend the policies, then `interceptor policy reload`",
+            );
+        }
+        if let Some(why) = &health.failed {
+            cause(
+                "record-unavailable",
+                format!("the record can't be written: {why}"),
+                "check the state folder and its disk",
+            );
+        }
+        let refused = self.loader.refused();
+        if let Some(why) = &refused {
+            cause(
+                "reload-refused",
+                format!("the last load was refused, the one before is in force: {why}"),
+                "mend it, then `interceptor policy reload`",
+            );
+        }
+        let bounds = &world.snapshot.settings.record;
+        let is_denying =
+            u128::from(health.lag_ms) > bounds.backlog_age.as_millis() || health.backlog >= health.backlog_limit;
+        if is_denying && health.failed.is_none() {
+            cause(
+                "record-unavailable",
+                format!(
+                    "the database is {} ms and {} bytes behind the journals, more than `[record]` allows, so everything \
+                     is denied",
+                    health.lag_ms, health.backlog
+                ),
+                "check the state folder's disk, and what else has the database open",
+            );
+        } else if health.lag_ms > LAG_MS {
+            cause(
+                "record-lagging",
+                format!("the database is {} ms behind the journals", health.lag_ms),
+                "check the disk's load",
+            );
+        }
+        if health.damaged > 0 {
+            cause(
+                "record-damaged",
+                format!("{} damaged places were found in the journals", health.damaged),
+                "run `interceptor sessions verify`",
+            );
+        }
+        for hole in self.launches.kernel_holes() {
+            cause("containment", hole.to_owned(), "see `interceptor doctor`");
+        }
+        let serving = match (sealed.is_some() || health.failed.is_some() || is_denying, causes.is_empty()) {
+            (true, _) => Serving::No,
+            (false, false) => Serving::Degraded,
+            (false, true) => Serving::Yes,
+        };
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        Status {
+            serving,
+            causes,
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            started: self.started,
+            generation: world.snapshot.generation,
+            policies: sealed.is_none().then(|| world.snapshot.digest().to_owned()),
+            workloads: count(self.launches.list().len()),
+            connections: count(self.pipeline.registry.len()),
+        }
+    }
+
+    /// Answers from the database, with what was just recorded in it.
+    fn with_reader(&self, ask: impl FnOnce(&Reader) -> Result<serde_json::Value, QueryError>) -> Answer {
+        if let Err(error) = self.flush() {
+            tracing::warn!(%error, "a question is answered without the latest events");
+        }
+        match self.record.reader().and_then(|reader| ask(&reader)) {
+            Ok(value) => Answer::done(value),
+            Err(error) => {
+                Answer::refused(error.code(), error.to_string(), "`interceptor sessions list` shows what there is")
+            }
+        }
+    }
+
+    fn flush(&self) -> Result<(), record::RecordError> {
+        self.record.flush(FLUSH)
+    }
+}
+
+fn value<T: Serialize>(value: &T) -> Answer {
+    match serde_json::to_value(value) {
+        Ok(value) => Answer::done(value),
+        Err(error) => Answer::refused("internal", error.to_string(), "see the daemon's log"),
+    }
+}

@@ -1,0 +1,340 @@
+//! The launched workloads as the daemon holds them: begun for a caller, found again after a restart, and cleaned up when
+//! they end. Namespaces and process 1 are the launcher's; here they get their sockets, their steering and their
+//! resolver.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+
+use super::reaper::Reaper;
+use super::reload::OwnJournal;
+use crate::bpf::{Kernel, Listeners, UnixSockets};
+use crate::config::{Paths, Settings};
+use crate::control::protocol::{Launched, Run};
+use crate::ids::LaunchId;
+use crate::launch::{self, Caller, LaunchError, Program, Running, Trust};
+use crate::pipeline::{CurrentLookup, Lookups, Order, Pipeline};
+use crate::record::event::What;
+use crate::transport::accept::Acceptor;
+use crate::transport::authority::Authority;
+use crate::transport::names::Names;
+use crate::transport::namespace;
+use crate::transport::resolver::{Gate, Resolver};
+use crate::transport::trust::{self, Roots, TrustError};
+use crate::who::Workload;
+
+/// What launches need of the daemon.
+pub(super) struct Parts {
+    pub(super) kernel: Arc<Kernel>,
+    pub(super) acceptor: Acceptor,
+    pub(super) pipeline: Arc<Pipeline>,
+    pub(super) gate: Arc<dyn Gate>,
+    pub(super) journal: OwnJournal,
+    /// The parent of the workloads' cgroups.
+    pub(super) cgroup: PathBuf,
+    pub(super) paths: Paths,
+    pub(super) trust: Trust,
+}
+
+/// The launched workloads.
+pub(super) struct Launches {
+    parts: Parts,
+    /// The resolver's own runtime: what the daemon looks up may block it for a moment.
+    resolving: Handle,
+    reaper: Reaper,
+    live: Mutex<HashMap<LaunchId, Live>>,
+    _stop_resolving: oneshot::Sender<()>,
+}
+
+struct Live {
+    workload: Arc<Workload>,
+    resolving: AbortHandle,
+    about: About,
+}
+
+/// What is told of a launch besides its workload.
+#[derive(Debug, Clone, Default)]
+struct About {
+    command: String,
+    started: Option<jiff::Timestamp>,
+}
+
+/// Why a workload can't be served; its launch is undone then.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum EngageError {
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    #[error("its sockets can't be opened: {0}")]
+    Sockets(#[from] namespace::NamespaceError),
+    #[error("it can't be steered: {0}")]
+    Kernel(#[from] crate::bpf::BpfError),
+    #[error("its names can't be kept: {0}")]
+    Names(#[from] crate::transport::names::NamesError),
+    #[error("its connections can't be accepted: {0}")]
+    Accept(#[from] std::io::Error),
+    #[error("it can't be recorded: {0}")]
+    Record(#[from] crate::record::RecordError),
+}
+
+/// Writes what workloads are to trust: the merged bundle, and our authority alone.
+pub(super) fn write_trust(runtime: &Path, roots: &Roots, authority: &Authority) -> Result<Trust, TrustError> {
+    let files = Trust { bundle: runtime.join("trust.pem"), authority: runtime.join("authority.pem") };
+    roots.write_bundle(authority.certificate_pem(), &files.bundle)?;
+    trust::write(authority.certificate_pem(), &files.authority)?;
+    Ok(files)
+}
+
+impl Launches {
+    pub(super) fn new(parts: Parts) -> std::io::Result<Arc<Self>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let resolving = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        std::thread::Builder::new().name("resolver".into()).spawn(move || {
+            // Either way it is the end: told so, or the daemon is gone.
+            let _ = runtime.block_on(stopped);
+        })?;
+        Ok(Arc::new(Self { parts, resolving, reaper: Reaper::start()?, live: Mutex::default(), _stop_resolving: stop }))
+    }
+
+    /// Launches a command for a caller. Blocks for milliseconds; the returned descriptor is the caller's channel to
+    /// process 1.
+    ///
+    /// # Errors
+    /// Why there was no launch; nothing is left of it then.
+    pub(super) fn launch(
+        self: &Arc<Self>,
+        caller: Caller,
+        run: Run,
+        stdio: [OwnedFd; 3],
+    ) -> Result<(LaunchId, OwnedFd), EngageError> {
+        let settings = Arc::clone(&self.parts.pipeline.worlds.borrow().snapshot.settings);
+        let chosen =
+            launch::choose(&settings.workloads, &caller, run.workload.as_ref(), run.user.as_deref(), &run.argv)?;
+        let (channel, client) = launch::channel::pair()?;
+        let id = LaunchId::new();
+        let command = run.argv.first().map(|file| String::from_utf8_lossy(file).into_owned()).unwrap_or_default();
+        let about = About { command: command.clone(), started: Some(self.parts.journal.now()) };
+        let paths = &self.parts.paths;
+        let config = paths.config.parent().map(Path::to_owned);
+        let prepared = launch::prepare(launch::Order {
+            id,
+            settings: chosen,
+            caller,
+            argv: run.argv,
+            env: run.env,
+            tty: run.tty,
+            stdio,
+            channel,
+            workloads: self.parts.cgroup.clone(),
+            folder: self.folder(id),
+            trust: self.parts.trust.clone(),
+            hidden: config
+                .into_iter()
+                .chain([paths.policy.clone(), paths.state.clone(), paths.runtime.clone()])
+                .collect(),
+            program: Program::Own,
+        })?;
+        if let (Some(workload), Some(netns)) = (prepared.workload(), prepared.netns()) {
+            let (workload, holes) = (Arc::clone(workload), self.holes(workload));
+            self.engage(&workload, netns, about).inspect_err(|_| self.disengage(workload.id))?;
+            let started = What::WorkloadStarted {
+                launch: id,
+                workload: workload.settings.name.clone(),
+                initiator: workload.initiator,
+                uid: workload.uid,
+                pid: workload.init,
+                command,
+                containment: with_holes(&holes),
+            };
+            self.parts.journal.record(started).inspect_err(|_| self.disengage(id))?;
+        }
+        let running = prepared.go().inspect_err(|_| self.disengage(id))?;
+        self.await_end(running)?;
+        Ok((id, client))
+    }
+
+    /// Finds again the workloads that outlived an earlier daemon, and records the end of those that didn't.
+    pub(super) fn revive(self: &Arc<Self>) {
+        let folders = std::fs::read_dir(self.parts.paths.runtime.join("workloads"));
+        let found = folders.into_iter().flatten().flatten();
+        for id in found.filter_map(|entry| entry.file_name().to_str()?.parse::<LaunchId>().ok()) {
+            let Some(running) = launch::revive(&self.folder(id)) else {
+                self.disengage(id);
+                self.parts.journal.note(What::WorkloadEnded { launch: id, status: "unknown".into() });
+                continue;
+            };
+            let workload = Arc::clone(running.workload());
+            if let Err(error) = self.engage(&workload, running.netns(), About::default()) {
+                tracing::error!(%error, launch = %id, "a workload that lives can't be served; it can connect to nothing");
+            }
+            if let Err(error) = self.await_end(running) {
+                tracing::error!(%error, launch = %id, "the end of a workload can't be awaited");
+            }
+        }
+        match self.parts.kernel.launches() {
+            Ok(pinned) => pinned.into_iter().filter(|id| !self.lives(*id)).for_each(|id| self.release(id)),
+            Err(error) => tracing::warn!(%error, "the pins of earlier launches can't be read"),
+        }
+    }
+
+    /// Brings new settings to live workloads: the loopback ports that targets name.
+    pub(super) fn follow(&self, settings: &Settings) {
+        let ports: Vec<u16> = settings.targets.loopback_ports().collect();
+        let launches: Vec<LaunchId> = self.live().keys().copied().collect();
+        for launch in launches {
+            if let Err(error) = self.parts.kernel.set_loopback_ports(launch, &ports) {
+                tracing::error!(%error, %launch, "the loopback ports of a workload can't be set");
+            }
+        }
+    }
+
+    /// Closes the listeners and resolvers of all workloads; the workloads live on.
+    pub(super) fn close(&self) {
+        for (launch, live) in self.live().iter() {
+            self.parts.acceptor.remove(*launch);
+            live.resolving.abort();
+        }
+    }
+
+    /// Where what isn't a connection's is recorded.
+    pub(super) fn journal(&self) -> &OwnJournal {
+        &self.parts.journal
+    }
+
+    /// The live workloads, oldest first.
+    pub(super) fn list(&self) -> Vec<Launched> {
+        let mut list: Vec<Launched> = self.live().values().map(|live| self.launched(live)).collect();
+        list.sort_by_key(|launched| launched.launch);
+        list
+    }
+
+    /// What the kernel leaves open under every workload.
+    pub(super) fn kernel_holes(&self) -> Vec<&'static str> {
+        match self.parts.kernel.unix_sockets() {
+            UnixSockets::Filtered | UnixSockets::Denied => Vec::new(),
+            UnixSockets::Open => vec![
+                "this kernel can't refuse pathname unix sockets (Linux 6.7 can); the filesystem view hides the usual ones",
+            ],
+        }
+    }
+
+    fn launched(&self, live: &Live) -> Launched {
+        let workload = &live.workload;
+        let holes = self.holes(workload);
+        Launched {
+            launch: workload.id,
+            workload: workload.settings.name.clone(),
+            initiator: workload.initiator,
+            uid: workload.uid,
+            pid: workload.init,
+            command: live.about.command.clone(),
+            started: live.about.started,
+            connections: u32::try_from(self.parts.pipeline.registry.count(workload.id)).unwrap_or(u32::MAX),
+            containment: containment(&holes).into(),
+            holes: holes.into_iter().map(str::to_owned).collect(),
+        }
+    }
+
+    fn holes(&self, workload: &Workload) -> Vec<&'static str> {
+        let mut holes = workload.settings.holes();
+        holes.extend(self.kernel_holes());
+        holes
+    }
+
+    /// Opens a workload's sockets, steers its connections to them, and answers its look-ups.
+    fn engage(&self, workload: &Arc<Workload>, netns: BorrowedFd<'_>, about: About) -> Result<(), EngageError> {
+        let Parts { kernel, acceptor, pipeline, gate, .. } = &self.parts;
+        let world = Arc::clone(&pipeline.worlds.borrow());
+        let settings = &world.snapshot.settings;
+        let sockets = namespace::open(netns)?;
+        let listeners = Listeners { v4: &sockets.tcp4, v6: &sockets.tcp6 };
+        let ports: Vec<u16> = settings.targets.loopback_ports().collect();
+        let cookie = kernel.steer(workload.id, netns, &listeners, &ports)?;
+        kernel.allow_unix(cookie, &workload.settings.unix)?;
+
+        let names = Arc::new(Names::open(&workload.folder, settings.limits.names)?);
+        let lookup = Arc::new(CurrentLookup::new(pipeline.worlds.clone()));
+        let resolver = Resolver::new(Arc::clone(workload), Arc::clone(&names), Arc::clone(gate), lookup);
+        pipeline.directory.enter(workload.id, Lookups { names, resolver: Arc::clone(&resolver) });
+        let serving = resolver.serve_udp(vec![sockets.dns4, sockets.dns6]);
+        let resolving = self.resolving.spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "a workload's resolver ended");
+            }
+        });
+        let live = Live { workload: Arc::clone(workload), resolving: resolving.abort_handle(), about };
+        self.live().insert(workload.id, live);
+        acceptor.add(Arc::clone(workload), sockets.tcp4, sockets.tcp6, settings.limits.connections)?;
+        Ok(())
+    }
+
+    /// Undoes [`engage`](Self::engage).
+    fn disengage(&self, launch: LaunchId) {
+        self.parts.acceptor.remove(launch);
+        self.parts.pipeline.registry.tell_launch(launch, Order::Cut("workload-ended"));
+        self.parts.pipeline.directory.leave(launch);
+        if let Some(live) = self.live().remove(&launch) {
+            live.resolving.abort();
+        }
+        self.release(launch);
+    }
+
+    fn release(&self, launch: LaunchId) {
+        if let Err(error) = self.parts.kernel.release(launch) {
+            tracing::warn!(%error, %launch, "what was pinned for a workload can't be removed");
+        }
+    }
+
+    /// Once the workload has ended, records that and cleans up.
+    fn await_end(self: &Arc<Self>, running: Running) -> Result<(), EngageError> {
+        let launches = Arc::clone(self);
+        let pidfd = running.pidfd().try_clone_to_owned()?;
+        self.reaper.once_ended(pidfd, move || {
+            let launch = running.workload().id;
+            launches.parts.journal.note(What::WorkloadEnded { launch, status: status(&running) });
+            launches.disengage(launch);
+            running.clean_up();
+        })?;
+        Ok(())
+    }
+
+    fn lives(&self, launch: LaunchId) -> bool {
+        self.live().contains_key(&launch)
+    }
+
+    fn folder(&self, launch: LaunchId) -> PathBuf {
+        self.parts.paths.runtime.join("workloads").join(launch.to_string())
+    }
+
+    fn live(&self) -> std::sync::MutexGuard<'_, HashMap<LaunchId, Live>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The level for the record, with what lowers it.
+fn with_holes(holes: &[&'static str]) -> String {
+    match holes {
+        [] => containment(holes).into(),
+        holes => format!("{}: {}", containment(holes), holes.join("; ")),
+    }
+}
+
+fn containment(holes: &[&'static str]) -> &'static str {
+    if holes.is_empty() { "contained" } else { "steered" }
+}
+
+/// How process 1 ended, as far as we are its parent: after a restart of the daemon nobody is.
+fn status(running: &Running) -> String {
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    match waitid(Id::PIDFd(running.pidfd().as_fd()), flags) {
+        Ok(WaitStatus::Exited(_, code)) => format!("exit {code}"),
+        Ok(WaitStatus::Signaled(_, signal, _)) => format!("signal {}", signal as i32),
+        _ => "unknown".into(),
+    }
+}

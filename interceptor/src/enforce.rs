@@ -1,0 +1,102 @@
+//! Doing what was decided: dialling and forwarding take a [`Permit`] that only policy can make and a [`Recorded`] that
+//! only the record can make, both by value. Forgetting to decide, or to record, doesn't compile.
+
+use std::pin::pin;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use crate::config::{Host, Limits};
+use crate::error::{Blame, Fault};
+use crate::policy::Permit;
+use crate::record::Recorded;
+use crate::transport::dial::{Dialer, Upstream};
+use crate::transport::http::{Hop, Metered};
+
+/// Dials the target's name, as a `connect` that was permitted and recorded.
+///
+/// # Errors
+/// The dialler's: what stood between us and the upstream.
+pub async fn connect(
+    permit: Permit,
+    recorded: Recorded,
+    dialer: &Dialer,
+    to: (&Host, u16),
+    alpn: Option<&[Vec<u8>]>,
+    limits: &Limits,
+) -> Result<Upstream, Fault> {
+    drop((permit, recorded));
+    dialer.dial(to.0, to.1, alpn, limits.dial_timeout).await.map_err(|error| Fault::from(&error))
+}
+
+/// Why a request has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Unforwarded {
+    /// The connection was closed before anything of the request was sent: the right to send it is still good.
+    #[error("{fault}")]
+    Unsent {
+        /// What to say if it isn't tried again.
+        fault: Fault,
+        /// The permit, unused.
+        permit: Permit,
+        /// The proof that it was recorded.
+        recorded: Recorded,
+        /// The request.
+        request: Box<Request<Metered>>,
+    },
+    /// It was sent, at least in part.
+    #[error(transparent)]
+    Failed(#[from] Fault),
+}
+
+/// Forwards one request that was permitted and recorded, and waits for the head of its answer.
+///
+/// # Errors
+/// `upstream-timeout` when no answer began in time (counted from the last progress of the request's body),
+/// `upstream-closed` when the connection broke.
+pub async fn forward(
+    permit: Permit,
+    recorded: Recorded,
+    hop: &mut Hop,
+    request: Request<Metered>,
+    limits: &Limits,
+) -> Result<Response<Incoming>, Unforwarded> {
+    let sent = request.body().meter().clone();
+    let mut answer = pin!(hop.send(request));
+    let head = loop {
+        let so_far = sent.bytes();
+        match tokio::time::timeout(limits.response_timeout, answer.as_mut()).await {
+            Err(_elapsed) if sent.bytes() > so_far => {}
+            head => break head,
+        }
+    };
+    match head {
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(mut failed)) => {
+            let fault = upstream_fault(failed.error());
+            match failed.take_message() {
+                Some(request) => Err(Unforwarded::Unsent { fault, permit, recorded, request: Box::new(request) }),
+                None => Err(fault.into()),
+            }
+        }
+        Err(_elapsed) => Err(Unforwarded::Failed(Fault {
+            code: "upstream-timeout",
+            blame: Blame::Upstream,
+            told: format!("the server did not begin to answer within {} s", limits.response_timeout.as_secs()),
+            next: "try again later; the request may have taken effect",
+        })),
+    }
+}
+
+/// What went wrong between us and the upstream, without its text: that can repeat what was sent.
+pub fn upstream_fault(error: &hyper::Error) -> Fault {
+    let (code, told) = if error.is_parse() {
+        ("upstream-malformed", "the server's answer is not valid HTTP/1.1")
+    } else if error.is_user() {
+        ("client-gone", "the request's body ended before it was complete")
+    } else {
+        ("upstream-closed", "the server closed the connection before its answer was complete")
+    };
+    let blame = if code == "client-gone" { Blame::Client } else { Blame::Upstream };
+    Fault { code, blame, told: told.into(), next: "try again; the request may have taken effect" }
+}

@@ -1,0 +1,149 @@
+//! Identifiers: the prefixed, time-sortable ids of what Interceptor makes (`ses_…`, `op_…`, `wl_…`), and the checked
+//! names that a configuration gives. Not here: Entra's ids (tenant, object), which are policy's entities.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// What was wrong with the text of an id or a name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// The text doesn't start with the kind's prefix, or what follows isn't a ULID.
+    #[error("`{text}` isn't an id of the form `{prefix}_…`")]
+    Malformed {
+        /// What was given.
+        text: String,
+        /// The prefix that was expected.
+        prefix: &'static str,
+    },
+    /// A name is empty, too long, or has a character that names can't have.
+    #[error("`{0}` isn't a name: 1 to 63 of a-z, 0-9, `-` and `_`, starting with a letter or digit")]
+    Name(String),
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(ulid::Ulid);
+
+        impl $name {
+            /// A new id; ids made later sort later (to the millisecond).
+            #[expect(clippy::new_without_default, reason = "a default id would be a different id each time")]
+            pub fn new() -> Self {
+                Self(ulid::Ulid::generate())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let mut text = [0; ulid::ULID_LEN];
+                let text = self.0.array_to_str(&mut text);
+                text.make_ascii_lowercase();
+                write!(f, concat!($prefix, "_{}"), text)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                text.strip_prefix(concat!($prefix, "_"))
+                    .and_then(|rest| ulid::Ulid::from_string(rest).ok())
+                    .map(Self)
+                    .ok_or_else(|| IdError::Malformed { text: text.into(), prefix: $prefix })
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+
+            fn try_from(text: String) -> Result<Self, IdError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.to_string()
+            }
+        }
+    };
+}
+
+id!(
+    /// One session: one connection of a workload to a target.
+    SessionId, "ses"
+);
+id!(
+    /// One operation: one thing a workload asks of a target.
+    OperationId, "op"
+);
+id!(
+    /// One launched workload: one namespace, from its first process to its last.
+    LaunchId, "wl"
+);
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Box<str>);
+
+        impl $name {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = IdError;
+
+            fn from_str(text: &str) -> Result<Self, IdError> {
+                if is_name(text) { Ok(Self(text.into())) } else { Err(IdError::Name(text.into())) }
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+
+            fn try_from(text: String) -> Result<Self, IdError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0.into()
+            }
+        }
+    };
+}
+
+name!(
+    /// The name of a `[[workload]]`.
+    WorkloadName
+);
+name!(
+    /// The name of a `[[target]]`.
+    TargetName
+);
+
+fn is_name(text: &str) -> bool {
+    let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let bytes = text.as_bytes();
+    (1..=63).contains(&bytes.len()) && plain(bytes[0]) && bytes.iter().all(|&c| plain(c) || c == b'-' || c == b'_')
+}
+
+#[cfg(test)]
+mod tests;

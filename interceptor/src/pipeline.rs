@@ -1,0 +1,121 @@
+//! The two walks. A connection, once: accept -> attribute -> detect -> admit. Each of its operations: decode ->
+//! authenticate -> decide -> enforce -> record. The order of the stages is in this file and nowhere else; what a stage
+//! does is in the file of its name.
+
+mod admit;
+mod connection;
+mod gate;
+mod live;
+mod operation;
+mod registry;
+mod reply;
+mod request;
+mod ruling;
+mod worker;
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+pub use gate::{CurrentLookup, RecordingGate};
+pub use registry::{Order, Registry};
+pub use worker::{Worker, start_workers};
+
+use crate::clock::Clock;
+use crate::ids::LaunchId;
+use crate::policy::Snapshot;
+use crate::transport::authority::Authority;
+use crate::transport::dial::Dialer;
+use crate::transport::names::Names;
+use crate::transport::resolver::Resolver;
+use crate::who::Attribution;
+use connection::Located;
+use live::Live;
+use reply::ReplyBody;
+
+/// What decisions are made on and upstreams are reached by, of one generation.
+pub struct World {
+    /// Settings and policies.
+    pub snapshot: Arc<Snapshot>,
+    /// The way to upstreams, as those settings say.
+    pub dialer: Arc<Dialer>,
+}
+
+/// What all workers share.
+pub struct Pipeline {
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// The world of the moment; every live connection watches it.
+    pub worlds: watch::Receiver<Arc<World>>,
+    /// The CA for what clients see.
+    pub authority: Arc<Authority>,
+    /// The live connections.
+    pub registry: Arc<Registry>,
+    /// What each live launch has looked up.
+    pub directory: Directory,
+}
+
+/// One launch's synthetic names, and the resolver that gives them out.
+#[derive(Clone)]
+pub struct Lookups {
+    /// The names.
+    pub names: Arc<Names>,
+    /// The resolver.
+    pub resolver: Arc<Resolver>,
+}
+
+/// What each live launch has looked up.
+#[derive(Default)]
+pub struct Directory(Mutex<HashMap<LaunchId, Lookups>>);
+
+impl Directory {
+    /// Enters a launch.
+    pub fn enter(&self, launch: LaunchId, lookups: Lookups) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(launch, lookups);
+    }
+
+    /// Takes a launch out.
+    pub fn leave(&self, launch: LaunchId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&launch);
+    }
+
+    /// A launch's.
+    pub fn of(&self, launch: LaunchId) -> Option<Lookups> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&launch).cloned()
+    }
+}
+
+/// A connection, from its first byte to its last.
+pub async fn connection(worker: Rc<Worker>, stream: TcpStream, attribution: Attribution) {
+    if attribution.original.port() == 53 {
+        return gate::resolve_over_tcp(&worker, stream, attribution).await;
+    }
+    let located = Located::new(worker, attribution);
+    let registered = located.register(stream);
+    let session = registered.session();
+    let ending = match registered.detect().await {
+        Ok(detected) => match detected.admit().await {
+            Ok(admitted) => admitted.serve().await,
+            Err(refused) => refused.tell().await,
+        },
+        Err(ending) => ending,
+    };
+    session.close(ending);
+}
+
+/// An HTTP request, from its head to the last byte of its answer.
+async fn operation(live: Rc<Live>, request: Request<Incoming>) -> Response<ReplyBody> {
+    let decided = match request::decode(&live, request) {
+        Ok(decoded) => decoded.decide(&live),
+        Err(refused) => *refused,
+    };
+    match decided.record(&live) {
+        Ok(permitted) => permitted.forward(live).await,
+        Err(refused) => refused.tell(&live),
+    }
+}

@@ -1,0 +1,274 @@
+//! A connection before it is admitted: where it goes, its place in the registry, what it speaks.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::gate::unrecorded;
+use super::registry::Order;
+use super::reply::Refusal;
+use super::ruling::{Ruling, Subject};
+use super::{Worker, World};
+use crate::config::{Host, Limits, is_loopback};
+use crate::detect::{self, Detected as Told, Kind};
+use crate::error::{Blame, Fault};
+use crate::ids::{OperationId, SessionId};
+use crate::policy::Operation;
+use crate::record::Recorded;
+use crate::record::event::{Payload, What};
+use crate::transport::hello::{self, HandshakeError, Hello};
+use crate::transport::names::Names;
+use crate::who::Attribution;
+
+/// Why a connection ended, as the record says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ending(pub(super) &'static str);
+
+/// A connection whose destination is known as far as it can be.
+pub(super) struct Located {
+    worker: Rc<Worker>,
+    attribution: Attribution,
+    host: Option<Host>,
+}
+
+impl Located {
+    /// Finds the host behind the original destination: the name that a synthetic address stands for, or the address
+    /// itself. A synthetic address that stands for no name is no host: it is refused, never dialled.
+    pub(super) fn new(worker: Rc<Worker>, attribution: Attribution) -> Self {
+        let address = attribution.original.ip().to_canonical();
+        let host = if Names::is_synthetic(address) {
+            let names = worker.pipeline.directory.of(attribution.workload.id);
+            names.and_then(|lookups| lookups.names.name_of(address)).map(Host::Name)
+        } else {
+            Some(literal(&worker, &attribution))
+        };
+        Self { worker, attribution, host }
+    }
+
+    /// Enters the registry and records the opening. A connection that can't be recorded is heard out, to be told so.
+    pub(super) fn register(self, stream: TcpStream) -> Registered {
+        let Located { worker, attribution, host } = self;
+        let id = SessionId::new();
+        let world = Arc::clone(&worker.pipeline.worlds.borrow());
+        let port = attribution.original.port();
+        let target = host.as_ref().and_then(|host| world.snapshot.settings.targets.find(host, port));
+        let opened = What::SessionOpened {
+            session: id,
+            launch: attribution.workload.id,
+            workload: attribution.workload.settings.name.clone(),
+            process: attribution.process.clone(),
+            original: attribution.original,
+            host: host.clone(),
+            target: target.map(|target| target.name.clone()),
+        };
+        let order = worker.pipeline.registry.enter(id, attribution.workload.id);
+        let recorded = worker.record(opened);
+        if let Err(error) = &recorded {
+            tracing::error!(%error, "a connection could not be recorded, so it is refused");
+        }
+        let session = Session {
+            id,
+            port,
+            host,
+            subject: Subject::of(&attribution.workload),
+            is_recorded: recorded.is_ok(),
+            opened: Instant::now(),
+            order,
+            worlds: worker.pipeline.worlds.clone(),
+            worker,
+        };
+        Registered { session: Rc::new(session), stream }
+    }
+}
+
+/// `localhost` where a target lists that name, else the address.
+fn literal(worker: &Worker, attribution: &Attribution) -> Host {
+    let address = attribution.original.ip();
+    if is_loopback(address)
+        && let Ok(localhost) = "localhost".parse()
+    {
+        let world = worker.pipeline.worlds.borrow();
+        let targets = &world.snapshot.settings.targets;
+        let (host, port) = (Host::Name(localhost), attribution.original.port());
+        if targets.find(&address.into(), port).is_none() && targets.find(&host, port).is_some() {
+            return host;
+        }
+    }
+    address.into()
+}
+
+/// What is known of a connection for as long as it lives.
+pub(super) struct Session {
+    pub(super) id: SessionId,
+    pub(super) worker: Rc<Worker>,
+    /// The host it is for; none for a synthetic address that stands for no name.
+    pub(super) host: Option<Host>,
+    pub(super) port: u16,
+    pub(super) subject: Subject,
+    /// Whether its opening is in the record; else nothing of it may go on.
+    pub(super) is_recorded: bool,
+    /// When it was accepted.
+    pub(super) opened: Instant,
+    /// What is asked of it from outside.
+    pub(super) order: watch::Receiver<Order>,
+    /// The worlds that come; a copy is made for each wait.
+    pub(super) worlds: watch::Receiver<Arc<World>>,
+}
+
+impl Session {
+    /// The world of the moment.
+    pub(super) fn world(&self) -> Arc<World> {
+        Arc::clone(&self.worker.pipeline.worlds.borrow())
+    }
+
+    /// The limits of the moment.
+    pub(super) fn limits(&self) -> Limits {
+        self.worker.limits()
+    }
+
+    /// Decides whether the connection itself may be, in the world of the moment: policy, then whether its target is
+    /// served in clear, if it is in clear.
+    pub(super) fn rule_connect(&self, host: &Host, tls: bool) -> Ruling {
+        let world = self.world();
+        let operation = Operation::Connect { host, port: self.port };
+        let ruling = Ruling::make(&world, &self.subject, operation, self.worker.now());
+        let cleartext = || world.snapshot.settings.targets.find(host, self.port).is_some_and(|target| target.cleartext);
+        if ruling.verdict.is_err() || tls || cleartext() {
+            return ruling;
+        }
+        Ruling::refused(ruling.action, ruling.summary, ruling.target, cleartext_refused())
+    }
+
+    /// Records a ruling as an operation of this session.
+    ///
+    /// # Errors
+    /// When it can't be stored: then it is denied, whatever was decided.
+    pub(super) fn record(&self, ruling: &Ruling) -> Result<(OperationId, Recorded), Refusal> {
+        ruling.count();
+        let operation = OperationId::new();
+        let recorded = self.worker.record(ruling.event(operation, Some(self.id), &self.subject));
+        recorded.map(|recorded| (operation, recorded)).map_err(|error| {
+            tracing::error!(%error, "an operation could not be recorded, so it is denied");
+            Refusal::from(unrecorded())
+        })
+    }
+
+    /// Records how an operation without bodies ended.
+    pub(super) fn finish(&self, operation: OperationId, outcome: &str, status: Option<u16>) {
+        self.worker.record_end(What::OperationFinished {
+            operation,
+            outcome: outcome.to_owned(),
+            status,
+            request: Payload::default(),
+            response: Payload::default(),
+        });
+    }
+
+    /// Records the end and leaves the registry.
+    pub(super) fn close(&self, ending: Ending) {
+        metrics::counter!("interceptor_sessions_closed_total", "reason" => ending.0).increment(1);
+        if self.is_recorded {
+            self.worker.record_end(What::SessionClosed { session: self.id, reason: ending.0.to_owned() });
+        }
+        self.worker.pipeline.registry.leave(self.id);
+    }
+}
+
+/// A connection that is in the registry.
+pub(super) struct Registered {
+    session: Rc<Session>,
+    stream: TcpStream,
+}
+
+/// What the client speaks.
+pub(super) enum Spoken {
+    /// TLS, with its ClientHello read.
+    Tls(Box<Hello>),
+    /// HTTP in clear.
+    Http(TcpStream),
+    /// Neither, or nothing within the time for it.
+    Unknown(TcpStream),
+}
+
+/// A connection whose protocol is known.
+pub(super) struct Detected {
+    pub(super) session: Rc<Session>,
+    pub(super) spoken: Spoken,
+}
+
+impl Registered {
+    /// The session.
+    pub(super) fn session(&self) -> Rc<Session> {
+        Rc::clone(&self.session)
+    }
+
+    /// Looks at the first bytes, without taking them.
+    ///
+    /// # Errors
+    /// The ending, when the client is gone or sent a ClientHello that can't be read.
+    pub(super) async fn detect(self) -> Result<Detected, Ending> {
+        let Registered { session, stream } = self;
+        let limit = session.limits().detect_timeout;
+        let deadline = Instant::now() + limit;
+        let kind = match timeout(limit, first_bytes(&stream)).await {
+            Ok(Ok(kind)) => kind,
+            Ok(Err(_gone)) => return Err(Ending("client-gone")),
+            Err(_elapsed) => Kind::Unknown,
+        };
+        let spoken = match kind {
+            Kind::Tls => {
+                let hello = hello::read(stream, deadline.saturating_duration_since(Instant::now())).await;
+                Spoken::Tls(Box::new(hello.map_err(|error| refused_handshake(&session, &error))?))
+            }
+            Kind::Http => Spoken::Http(stream),
+            Kind::Unknown => Spoken::Unknown(stream),
+        };
+        Ok(Detected { session, spoken })
+    }
+}
+
+/// How the record says that a client and we didn't come to terms over TLS.
+pub(super) fn refused_handshake(session: &Session, error: &HandshakeError) -> Ending {
+    tracing::debug!(%error, session = %session.id, "no TLS with a client");
+    Ending(match error {
+        HandshakeError::Timeout => "handshake-timeout",
+        HandshakeError::ClientRefusedCertificate(_) => "certificate-refused",
+        HandshakeError::Gone(_) => "client-gone",
+        _ => "handshake-failed",
+    })
+}
+
+fn cleartext_refused() -> Fault {
+    Fault {
+        code: "cleartext-refused",
+        blame: Blame::Policy,
+        told: "this target is not served without TLS".into(),
+        next: "use https; or the operator sets `cleartext = true` on the target",
+    }
+}
+
+/// What the first bytes are. They arrive in pieces; each look sees all that came so far.
+async fn first_bytes(stream: &TcpStream) -> std::io::Result<Kind> {
+    let mut bytes = [0; detect::ENOUGH];
+    let mut seen = 0;
+    let mut rest = Duration::from_millis(1);
+    loop {
+        let length = stream.peek(&mut bytes).await?;
+        if length == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        if let Told::Is(kind) = detect::detect(&bytes[..length]) {
+            return Ok(kind);
+        }
+        if length == seen {
+            // Readable without news: more is not there yet. Looked at less and less often, until the time is out.
+            sleep(rest).await;
+            rest = (rest * 2).min(Duration::from_millis(50));
+        }
+        seen = length;
+    }
+}

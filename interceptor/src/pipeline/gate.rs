@@ -1,0 +1,89 @@
+//! The gate before a DNS look-up: decided and recorded before the daemon asks anyone itself.
+
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::ruling::{Ruling, Subject};
+use super::{Worker, World};
+use crate::clock::Clock;
+use crate::config::Hostname;
+use crate::error::{Blame, Fault};
+use crate::ids::OperationId;
+use crate::policy::Operation;
+use crate::record::{Event, Journal};
+use crate::transport::dial::{Looking, Lookup};
+use crate::transport::resolver::Gate;
+use crate::who::{Attribution, Workload};
+
+/// Decides look-ups and records them in a journal of its own.
+pub struct RecordingGate {
+    clock: Arc<dyn Clock>,
+    worlds: watch::Receiver<Arc<World>>,
+    journal: Mutex<Journal>,
+}
+
+impl RecordingGate {
+    /// A gate that decides on `worlds`.
+    pub fn new(clock: Arc<dyn Clock>, worlds: watch::Receiver<Arc<World>>, journal: Journal) -> Self {
+        Self { clock, worlds, journal: Mutex::new(journal) }
+    }
+}
+
+impl Gate for RecordingGate {
+    fn admit(&self, workload: &Arc<Workload>, name: &Hostname, qtype: &str) -> Result<(), Fault> {
+        let world = Arc::clone(&self.worlds.borrow());
+        let subject = Subject::of(workload);
+        let at = self.clock.now();
+        let mut ruling = Ruling::make(&world, &subject, Operation::Resolve { name }, at);
+        ruling.summary = format!("look up {name} {qtype}");
+        ruling.count();
+        let what = ruling.event(OperationId::new(), None, &subject);
+        let recorded = self.journal.lock().unwrap_or_else(PoisonError::into_inner).append(&Event { at, what });
+        match (ruling.verdict, recorded) {
+            (Ok(_permit), Ok(_recorded)) => Ok(()),
+            (Err(refusal), Ok(_recorded)) => Err(refusal.fault),
+            (_, Err(error)) => {
+                tracing::error!(%error, "a look-up could not be recorded, so it is denied");
+                Err(unrecorded())
+            }
+        }
+    }
+}
+
+/// The daemon's own look-ups, by the dialler of the moment.
+pub struct CurrentLookup(watch::Receiver<Arc<World>>);
+
+impl CurrentLookup {
+    /// Look-ups as the world of the moment does them.
+    pub fn new(worlds: watch::Receiver<Arc<World>>) -> Self {
+        Self(worlds)
+    }
+}
+
+impl Lookup for CurrentLookup {
+    fn lookup<'a>(&'a self, name: &'a Hostname) -> Looking<'a> {
+        let dialer = Arc::clone(&self.0.borrow().dialer);
+        Box::pin(async move { dialer.lookup(name).await })
+    }
+}
+
+/// DNS over TCP, for connections to port 53 of whatever address.
+pub(super) async fn resolve_over_tcp(worker: &Rc<Worker>, stream: TcpStream, attribution: Attribution) {
+    if let Some(lookups) = worker.pipeline.directory.of(attribution.workload.id) {
+        lookups.resolver.serve_tcp(stream).await;
+    }
+}
+
+/// What can't be recorded isn't done.
+pub(super) fn unrecorded() -> Fault {
+    metrics::counter!("interceptor_operations_unrecorded_total").increment(1);
+    Fault {
+        code: "record-unavailable",
+        blame: Blame::Interceptor,
+        told: "the record can't be written, so this is denied".into(),
+        next: "try again later, or ask the operator of this host",
+    }
+}

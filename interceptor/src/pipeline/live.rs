@@ -1,0 +1,150 @@
+//! An admitted connection that lives: what its operations share, how long it may go on, and why it ends.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::uri;
+use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
+
+use super::connection::Session;
+use super::reply::Refusal;
+use super::request::names;
+use super::ruling::Ruling;
+use crate::config::Host;
+use crate::ids::TargetName;
+use crate::policy::Operation;
+use crate::transport::http::Hop;
+
+/// An admitted connection that serves operations.
+pub(super) struct Live {
+    session: Rc<Session>,
+    host: Host,
+    tls: bool,
+    /// The connection upstream; none once it is closed. Held by the operation that is under way.
+    pub(super) hop: Mutex<Option<Hop>>,
+    /// Why the connection is ending, once it is.
+    ended: watch::Sender<Option<&'static str>>,
+    /// Until when it may live, if that is bounded.
+    until: watch::Sender<Option<Instant>>,
+    busy: Cell<usize>,
+}
+
+impl Live {
+    pub(super) fn new(session: Rc<Session>, host: Host, tls: bool, hop: Hop) -> Rc<Self> {
+        let hop = Mutex::new(Some(hop));
+        let (ended, until) = (watch::Sender::new(None), watch::Sender::new(None));
+        Rc::new(Self { session, host, tls, hop, ended, until, busy: Cell::new(0) })
+    }
+
+    pub(super) fn session(&self) -> &Rc<Session> {
+        &self.session
+    }
+
+    pub(super) fn host(&self) -> &Host {
+        &self.host
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.session.port
+    }
+
+    pub(super) fn tls(&self) -> bool {
+        self.tls
+    }
+
+    /// The name of the target, in the world of the moment.
+    pub(super) fn target(&self) -> Option<TargetName> {
+        let world = self.session.world();
+        world.snapshot.settings.targets.find(&self.host, self.port()).map(|target| target.name.clone())
+    }
+
+    /// Whether an authority names what this connection is for.
+    pub(super) fn is(&self, authority: &uri::Authority) -> bool {
+        names(authority, &self.host, self.port(), if self.tls { 443 } else { 80 })
+    }
+
+    /// Decides an operation in the world of the moment.
+    pub(super) fn rule(&self, operation: Operation<'_>) -> Ruling {
+        Ruling::make(&self.session.world(), &self.session.subject, operation, self.session.worker.now())
+    }
+
+    /// Decides the connection again.
+    pub(super) fn rule_connect(&self) -> Ruling {
+        self.session.rule_connect(&self.host, self.tls)
+    }
+
+    /// Whether the connection may go on in the world of the moment, and for how long.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn may_go_on(&self) -> Result<(), Refusal> {
+        let permit = self.rule_connect().verdict?;
+        self.allow_for(permit.basis().obligations.max_session);
+        Ok(())
+    }
+
+    /// Bounds the connection's life, in seconds from its opening: the least of what all its permits say.
+    pub(super) fn allow_for(&self, max_session: Option<u64>) {
+        let Some(until) = max_session.and_then(|time| self.session.opened.checked_add(Duration::from_secs(time)))
+        else {
+            return;
+        };
+        self.until.send_if_modified(|current| {
+            let sooner = current.is_none_or(|current| until < current);
+            if sooner {
+                *current = Some(until);
+            }
+            sooner
+        });
+    }
+
+    /// Waits until the longest time that policy allows the connection is over.
+    pub(super) async fn time_is_up(&self) {
+        let mut until = self.until.subscribe();
+        loop {
+            let at = *until.borrow_and_update();
+            let over = async {
+                match at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = over => return,
+                Ok(()) = until.changed() => {}
+            }
+        }
+    }
+
+    /// Ends what is under way, with the reason that the record gives.
+    pub(super) fn end(&self, why: &'static str) {
+        self.ended.send_replace(Some(why));
+    }
+
+    /// Why the connection is ending, if it is.
+    pub(super) fn ended(&self) -> Option<&'static str> {
+        *self.ended.borrow()
+    }
+
+    /// Why the connection is ending, to be watched.
+    pub(super) fn endings(&self) -> watch::Receiver<Option<&'static str>> {
+        self.ended.subscribe()
+    }
+
+    /// An operation begins.
+    pub(super) fn begin(&self) {
+        self.busy.set(self.busy.get() + 1);
+    }
+
+    /// An operation has ended.
+    pub(super) fn finish(&self) {
+        self.busy.set(self.busy.get().saturating_sub(1));
+    }
+
+    /// Whether an operation is under way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy.get() > 0
+    }
+}

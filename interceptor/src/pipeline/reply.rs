@@ -1,0 +1,103 @@
+//! What the client is told, in HTTP: a problem document (RFC 9457) with the stable code, the policies and reasons, the
+//! ids to quote, and one sentence on what to do next that a model can act on.
+
+use bytes::Bytes;
+use http::{Response, StatusCode, header};
+use http_body_util::{Either, Full, channel::Channel};
+use serde::Serialize;
+
+use crate::error::{Blame, Fault};
+use crate::ids::{OperationId, SessionId};
+use crate::policy::Basis;
+
+/// Why a body that was on its way ended: a fault of the upstream's, or a decision.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("cut: {0}")]
+pub(super) struct Cut(pub(super) &'static str);
+
+/// A body on its way to the client: one of ours, or the upstream's as it passes.
+pub(super) type ReplyBody = Either<Full<Bytes>, Channel<Bytes, Cut>>;
+
+/// Why something isn't done: the fault, and what determined it.
+#[derive(Debug, Clone)]
+pub(super) struct Refusal {
+    /// The fault.
+    pub(super) fault: Fault,
+    /// What determined it, where policy did.
+    pub(super) basis: Box<Basis>,
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self { fault, basis: Box::default() }
+    }
+}
+
+/// The problem document.
+#[derive(Debug, Serialize)]
+struct Problem<'a> {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    code: &'static str,
+    next: &'static str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    policies: &'a [String],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    reasons: &'a [String],
+    session: SessionId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    operation: Option<OperationId>,
+}
+
+/// The status that tells a client whose fault it was. Policy is 403 and never 404, 410, 429 or 5xx, which SDKs retry.
+pub(super) fn status(fault: &Fault) -> StatusCode {
+    match (fault.blame, fault.code) {
+        (_, "misdirected-request" | "sni-mismatch") => StatusCode::MISDIRECTED_REQUEST,
+        (_, "header-too-large") => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        (_, "upstream-timeout") => StatusCode::GATEWAY_TIMEOUT,
+        (Blame::Client, _) => StatusCode::BAD_REQUEST,
+        (Blame::Policy | Blame::Operator, _) => StatusCode::FORBIDDEN,
+        (Blame::Upstream, _) => StatusCode::BAD_GATEWAY,
+        (Blame::Interceptor, _) => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+/// The answer to a request that was refused. `close` ends the connection after it.
+pub(super) fn problem(
+    refusal: &Refusal,
+    session: SessionId,
+    operation: Option<OperationId>,
+    close: bool,
+) -> Response<ReplyBody> {
+    let status = status(&refusal.fault);
+    let title = match refusal.fault.blame {
+        Blame::Client => "Request not accepted",
+        Blame::Policy | Blame::Operator => "Denied by Interceptor",
+        Blame::Upstream => "Upstream failed",
+        Blame::Interceptor => "Interceptor could not serve this",
+    };
+    let document = Problem {
+        r#type: format!("urn:interceptor:{}", refusal.fault.code),
+        title,
+        status: status.as_u16(),
+        detail: &refusal.fault.told,
+        code: refusal.fault.code,
+        next: refusal.fault.next,
+        policies: &refusal.basis.policies,
+        reasons: &refusal.basis.reasons,
+        session,
+        operation,
+    };
+    let body = serde_json::to_vec(&document).unwrap_or_default();
+    let mut response = Response::new(Either::Left(Full::new(Bytes::from(body))));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/problem+json"));
+    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    if close {
+        headers.insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+    }
+    response
+}

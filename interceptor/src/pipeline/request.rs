@@ -1,0 +1,151 @@
+//! Decoding a request: what can't be read one way only is refused before policy sees it, so that what policy saw is
+//! what is sent.
+
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, header, uri};
+use hyper::body::Incoming;
+
+use super::live::Live;
+use super::operation::Decided;
+use super::ruling::Ruling;
+use crate::config::Host;
+use crate::error::{Blame, Fault};
+use crate::policy::{CanonicalPath, Credential, HttpRequest, METHOD_OVERRIDE_HEADERS, Operation, check_query};
+
+/// A request that reads one way only.
+pub(super) struct Decoded {
+    pub(super) parts: Parts,
+    pub(super) body: Incoming,
+    pub(super) path: CanonicalPath,
+    pub(super) credential: Credential,
+}
+
+/// Reads a request; one that can't be accepted becomes a decided refusal.
+pub(super) fn decode(live: &Live, request: Request<Incoming>) -> Result<Decoded, Box<Decided>> {
+    let (parts, body) = request.into_parts();
+    match read(live, &parts) {
+        Ok(path) => {
+            let credential = Credential::of(parts.headers.keys().map(|name| name.as_str()), parts.uri.query());
+            Ok(Decoded { parts, body, path, credential })
+        }
+        Err(fault) => {
+            let action = format!("http:{}", parts.method);
+            let summary = format!("{} {}", parts.method, parts.uri.path());
+            let target = live.target();
+            Err(Box::new(Decided::refused(Ruling::refused(action, summary, target, fault))))
+        }
+    }
+}
+
+impl Decoded {
+    /// The question that policy is asked.
+    pub(super) fn question<'a>(&'a self, live: &'a Live) -> Operation<'a> {
+        Operation::Http(HttpRequest {
+            method: self.parts.method.as_str(),
+            host: live.host(),
+            port: live.port(),
+            tls: live.tls(),
+            path: &self.path,
+            query: self.parts.uri.query(),
+            credential: self.credential,
+        })
+    }
+
+    /// Decides it in the world of the moment.
+    pub(super) fn decide(self, live: &Live) -> Decided {
+        let ruling = live.rule(self.question(live));
+        Decided::new(ruling, self)
+    }
+}
+
+fn read(live: &Live, parts: &Parts) -> Result<CanonicalPath, Fault> {
+    // hyper's own bound is that of its buffer, which a section that comes in one go may exceed.
+    if header_bytes(parts) > live.session().limits().header_bytes {
+        return Err(Fault {
+            code: "header-too-large",
+            blame: Blame::Client,
+            told: "the header section is larger than this host's Interceptor takes".into(),
+            next: "send fewer or shorter header fields; or the operator raises `limits.header_bytes`",
+        });
+    }
+    if parts.method == Method::CONNECT {
+        return Err(refuse("connect-method-refused", Blame::Policy, "CONNECT is not served: this is no tunnel"));
+    }
+    if parts.headers.contains_key(header::UPGRADE) {
+        return Err(refuse("upgrade-refused", Blame::Policy, "protocol upgrades are not served on this connection"));
+    }
+    if !parts.method.as_str().bytes().all(|c| c.is_ascii_uppercase() || c == b'-' || c == b'_') {
+        return Err(refuse("method-not-canonical", Blame::Client, "methods are written in upper case"));
+    }
+    if let Some(name) = METHOD_OVERRIDE_HEADERS.iter().find(|name| parts.headers.contains_key(**name)) {
+        let told = format!("`{name}` would make the server run another method than the one that was decided");
+        return Err(refuse("method-override-refused", Blame::Client, told));
+    }
+    authority(live, parts)?;
+    let path = CanonicalPath::parse(parts.uri.path());
+    let query = parts.uri.query().map_or(Ok(()), check_query);
+    path.and_then(|path| query.map(|()| path))
+        .map_err(|ambiguous| refuse("ambiguous-path", Blame::Client, ambiguous.to_string()))
+}
+
+/// The request line and the header section as they came, but for white space.
+fn header_bytes(parts: &Parts) -> usize {
+    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let line = parts.method.as_str().len() + target + " HTTP/1.1\r\n".len();
+    parts.headers.iter().fold(line, |sum, (name, value)| sum + name.as_str().len() + value.len() + ": \r\n".len())
+}
+
+/// The looked-up name, SNI (checked when the connection was admitted), Host and the request's own authority agree, or
+/// the request isn't for here (RFC 9110 section 15.5.20).
+fn authority(live: &Live, parts: &Parts) -> Result<(), Fault> {
+    let host = host_header(&parts.headers)?;
+    let own = parts.uri.authority();
+    let scheme_fits =
+        parts.uri.scheme().is_none_or(|s| *s == if live.tls() { uri::Scheme::HTTPS } else { uri::Scheme::HTTP });
+    let given = [host.as_ref(), own].into_iter().flatten();
+    if !scheme_fits || !given.clone().all(|authority| live.is(authority)) {
+        return Err(misdirected(live.host()));
+    }
+    if given.count() == 0 {
+        return Err(refuse("host-missing", Blame::Client, "the request names no host"));
+    }
+    Ok(())
+}
+
+fn host_header(headers: &HeaderMap) -> Result<Option<uri::Authority>, Fault> {
+    let mut values = headers.get_all(header::HOST).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => uri::Authority::try_from(value.as_bytes())
+            .map(Some)
+            .map_err(|_invalid| refuse("host-malformed", Blame::Client, "the Host header is not a host and port")),
+        (Some(_), Some(_)) => Err(refuse("host-malformed", Blame::Client, "there is more than one Host header")),
+    }
+}
+
+/// Whether an authority names this host and port; one with user information names nobody.
+pub(super) fn names(authority: &uri::Authority, host: &Host, port: u16, default_port: u16) -> bool {
+    let named: Result<Host, _> = authority.host().parse();
+    let port_text = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
+    let named_port = match port_text {
+        "" => Some(default_port),
+        _ => authority.port_u16(),
+    };
+    !authority.as_str().contains('@') && named.as_ref() == Ok(host) && named_port == Some(port)
+}
+
+fn misdirected(host: &Host) -> Fault {
+    Fault {
+        code: "misdirected-request",
+        blame: Blame::Client,
+        told: format!("this connection is for `{host}`; the request names another host, port or scheme"),
+        next: "open a connection to the host that the request names",
+    }
+}
+
+fn refuse(code: &'static str, blame: Blame, told: impl Into<String>) -> Fault {
+    Fault { code, blame, told: told.into(), next: "send the request in a form that reads one way only" }
+}
+
+#[cfg(test)]
+mod tests;

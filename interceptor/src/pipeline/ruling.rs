@@ -1,0 +1,151 @@
+//! A ruling: one decision, with everything that the record says of it. Made for connections, requests and look-ups
+//! alike, so that a reload decides again in the same words.
+
+use jiff::Timestamp;
+
+use super::World;
+use super::reply::Refusal;
+use crate::config::{Host, Protocol, Target};
+use crate::error::{Blame, Fault};
+use crate::ids::{LaunchId, OperationId, SessionId, TargetName, WorkloadName};
+use crate::policy::{Asker, Basis, Decision, Denial, Operation, Permit, Question, decide};
+use crate::record::event::{Verdict, What};
+use crate::who::Workload;
+
+/// A decision in the record's words.
+#[derive(Debug)]
+pub(super) struct Ruling {
+    pub(super) target: Option<TargetName>,
+    pub(super) action: String,
+    pub(super) summary: String,
+    pub(super) verdict: Result<Permit, Refusal>,
+}
+
+/// Whose operation it is.
+#[derive(Debug, Clone)]
+pub(super) struct Subject {
+    pub(super) launch: LaunchId,
+    pub(super) workload: WorkloadName,
+    pub(super) asker: Asker,
+}
+
+impl Subject {
+    /// The subject that a workload's operations have.
+    pub(super) fn of(workload: &Workload) -> Self {
+        let name = workload.settings.name.clone();
+        Self {
+            launch: workload.id,
+            workload: name.clone(),
+            asker: Asker { workload: name, classes: workload.settings.classes.clone(), initiator: workload.initiator },
+        }
+    }
+}
+
+impl Ruling {
+    /// Decides `operation` on `host` in the world of the moment.
+    pub(super) fn make(world: &World, subject: &Subject, operation: Operation<'_>, at: Timestamp) -> Ruling {
+        let targets = &world.snapshot.settings.targets;
+        let (action, summary) = describe(&operation);
+        let target = match &operation {
+            Operation::Resolve { name } => targets.by_host(&Host::Name((*name).clone())),
+            Operation::Connect { host, port } => targets.find(host, *port),
+            Operation::Http(request) => targets.find(request.host, request.port),
+        };
+        let Some(target) = target else {
+            return Ruling { target: None, action, summary, verdict: Err(not_a_target(&operation).into()) };
+        };
+        let verdict = match (&operation, target.protocol) {
+            (Operation::Resolve { .. }, _) | (_, Protocol::Http) => {
+                match decide(&world.snapshot, &Question { asker: &subject.asker, target, operation }, at) {
+                    Decision::Allow(permit) => Ok(permit),
+                    Decision::Deny(denial) => Err(refusal(denial, &action, target)),
+                }
+            }
+            (_, other) => Err(protocol_not_built(other, target).into()),
+        };
+        Ruling { target: Some(target.name.clone()), action, summary, verdict }
+    }
+
+    /// A refusal that needed no decision: the request itself can't be accepted.
+    pub(super) fn refused(action: String, summary: String, target: Option<TargetName>, fault: Fault) -> Ruling {
+        Ruling { target, action, summary, verdict: Err(fault.into()) }
+    }
+
+    /// Counts it. No label holds what a workload wrote.
+    pub(super) fn count(&self) {
+        let class = match self.action.as_str() {
+            "connect" => "connect",
+            "dns:resolve" => "dns:resolve",
+            "http:GET" | "http:HEAD" | "http:OPTIONS" => "http:read",
+            _ => "http:write",
+        };
+        let (verdict, code) = match &self.verdict {
+            Ok(_) => ("allow", ""),
+            Err(refusal) => ("deny", refusal.fault.code),
+        };
+        metrics::counter!("interceptor_operations_total", "class" => class, "verdict" => verdict, "code" => code)
+            .increment(1);
+    }
+
+    /// The event that records it.
+    pub(super) fn event(&self, operation: OperationId, session: Option<SessionId>, subject: &Subject) -> What {
+        let (verdict, code, basis) = match &self.verdict {
+            Ok(permit) => (Verdict::Allow, None, permit.basis().clone()),
+            Err(refusal) => (Verdict::Deny, Some(refusal.fault.code.to_owned()), Basis::clone(&refusal.basis)),
+        };
+        What::OperationDecided {
+            operation,
+            session,
+            launch: subject.launch,
+            workload: subject.workload.clone(),
+            target: self.target.clone(),
+            action: self.action.clone(),
+            summary: self.summary.clone(),
+            verdict,
+            code,
+            basis,
+        }
+    }
+}
+
+/// The action and the line that stand for an operation. The query isn't in it: it is where secrets travel.
+fn describe(operation: &Operation<'_>) -> (String, String) {
+    let summary = match operation {
+        Operation::Resolve { name } => format!("look up {name}"),
+        Operation::Connect { host, port } => format!("connect to {host} port {port}"),
+        Operation::Http(request) => format!("{} {}", request.method, request.path.raw()),
+    };
+    (operation.action().into(), summary)
+}
+
+fn not_a_target(operation: &Operation<'_>) -> Fault {
+    let told = match operation {
+        Operation::Resolve { name } => format!("`{name}` is not a target of this host's Interceptor"),
+        Operation::Connect { host, port } => format!("`{host}` port {port} is not a target of this host's Interceptor"),
+        Operation::Http(request) => format!("`{}` is not a target of this host's Interceptor", request.host),
+    };
+    Fault {
+        code: "not-a-target",
+        blame: Blame::Policy,
+        told,
+        next: "use a configured target, or ask the operator of this host to add one; retrying will not help",
+    }
+}
+
+fn protocol_not_built(protocol: Protocol, target: &Target) -> Fault {
+    Fault {
+        code: "protocol-not-built",
+        blame: Blame::Operator,
+        told: format!(
+            "target `{}` speaks `{protocol}`, which this version of Interceptor does not mediate",
+            target.name
+        ),
+        next: "ask the operator of this host; retrying will not help",
+    }
+}
+
+fn refusal(denial: Denial, action: &str, target: &Target) -> Refusal {
+    let told = format!("`{action}` on `{}` is denied: {}", target.name, denial.told());
+    let next = denial.next();
+    Refusal { fault: Fault { code: denial.code, blame: Blame::Policy, told, next }, basis: Box::new(denial.basis) }
+}

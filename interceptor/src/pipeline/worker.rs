@@ -1,0 +1,92 @@
+//! The workers: one single-threaded runtime per core. A connection and its upstream stay on the worker that got them.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use jiff::Timestamp;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc::Receiver;
+use tokio::task::LocalSet;
+
+use super::Pipeline;
+use crate::config::Limits;
+use crate::record::event::What;
+use crate::record::{Event, Journal, Record, RecordError, Recorded};
+use crate::transport::accept::Accepted;
+
+/// One worker: what is shared, and a journal of its own.
+pub struct Worker {
+    /// What all workers share.
+    pub pipeline: Arc<Pipeline>,
+    journal: Journal,
+}
+
+impl Worker {
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        self.pipeline.clock.now()
+    }
+
+    /// Records what happened, before anything that follows from it.
+    ///
+    /// # Errors
+    /// When it can't be stored: whatever it was about is then denied.
+    pub fn record(&self, what: What) -> Result<Recorded, RecordError> {
+        self.journal.append(&Event { at: self.now(), what })
+    }
+
+    /// Records how something ended. What can't be stored any more is told to the operator; the record's own health
+    /// then denies what comes next.
+    pub fn record_end(&self, what: What) {
+        if let Err(error) = self.record(what) {
+            tracing::error!(%error, "an outcome could not be recorded");
+        }
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> Limits {
+        self.pipeline.worlds.borrow().snapshot.settings.limits.clone()
+    }
+}
+
+/// Starts a worker thread for each queue of the acceptor's. They end when the acceptor does and their connections have
+/// ended.
+///
+/// # Errors
+/// When a thread or its journal can't be made.
+pub fn start_workers(
+    pipeline: &Arc<Pipeline>,
+    record: &Record,
+    queues: Vec<Receiver<Accepted>>,
+) -> io::Result<Vec<JoinHandle<()>>> {
+    let start = |(number, queue): (usize, Receiver<Accepted>)| {
+        let name = format!("worker-{number}");
+        let journal = record.journal(&name).map_err(io::Error::other)?;
+        let pipeline = Arc::clone(pipeline);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new().name(name).spawn(move || {
+            let local = LocalSet::new();
+            runtime.block_on(local.run_until(work(Rc::new(Worker { pipeline, journal }), queue)));
+            // What is still running finishes, or is cut by whoever stops the daemon.
+            runtime.block_on(local);
+        })
+    };
+    queues.into_iter().enumerate().map(start).collect()
+}
+
+async fn work(worker: Rc<Worker>, mut queue: Receiver<Accepted>) {
+    while let Some(accepted) = queue.recv().await {
+        let worker = Rc::clone(&worker);
+        tokio::task::spawn_local(async move {
+            let Accepted { stream, attribution, load } = accepted;
+            match TcpStream::from_std(stream) {
+                // On the heap: a walk is long, and only one of many awaits.
+                Ok(stream) => Box::pin(super::connection(worker, stream, attribution)).await,
+                Err(error) => tracing::error!(%error, "a connection could not be taken over from the acceptor"),
+            }
+            drop(load);
+        });
+    }
+}

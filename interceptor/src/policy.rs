@@ -1,0 +1,323 @@
+//! Policy: Cedar files in, verdicts with their reasons out. Pure: no clock, no IO, no lock.
+//!
+//! [`Snapshot`] is everything a decision depends on; [`decide`] is one total function of it. A [`Permit`] is the only
+//! way to forward something, and only this module can make one. Not here: reading the files (`config`), swapping the
+//! snapshot (`daemon`), what a verdict does to a connection (`pipeline`).
+
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Host, Hostname, Settings, Target};
+use crate::ids::WorkloadName;
+
+mod annotation;
+mod ask;
+mod credential;
+mod decide;
+mod explain;
+mod fault;
+#[cfg(test)]
+mod fixture;
+mod lex;
+mod load;
+mod path;
+mod rules;
+
+pub use decide::decide;
+pub use explain::{Asked, Cited, Explanation, explain, recall};
+pub use fault::{PolicyErrors, PolicyFault, Wrong};
+pub use load::SCHEMA;
+pub use path::{Ambiguity, AmbiguousPath, METHOD_OVERRIDE_HEADERS, check_query};
+
+/// The state of the world that decisions are made on: settings and policies of one generation.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counts up with every load.
+    pub generation: u64,
+    /// Targets and workloads.
+    pub settings: Arc<Settings>,
+    zone: TimeZone,
+    sources: Vec<Source>,
+    digest: String,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Nothing can be decided, and why; so everything is denied.
+    Sealed(String),
+    Open(Box<rules::Rules>),
+}
+
+/// One policy file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// Its path, as errors name it.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// What is in force: how the daemon answers `policy show` and `policy reload`. Its JSON is stable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InForce {
+    /// The snapshot's generation.
+    pub generation: u64,
+    /// BLAKE3 of the files, in hex.
+    pub digest: String,
+    /// Why everything is denied, if it is.
+    pub sealed: Option<String>,
+    /// The ids of the policies, sorted.
+    pub policies: Vec<String>,
+    /// The files, in their order.
+    pub sources: Vec<Source>,
+}
+
+/// What is asked.
+#[derive(Debug, Clone)]
+pub struct Question<'a> {
+    /// Who asks.
+    pub asker: &'a Asker,
+    /// The target that is asked for.
+    pub target: &'a Arc<Target>,
+    /// What is wanted of it.
+    pub operation: Operation<'a>,
+}
+
+/// Who asks: the part of a question that stays the same for a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asker {
+    /// The workload.
+    pub workload: WorkloadName,
+    /// Its classes.
+    pub classes: Vec<String>,
+    /// The uid of the person who launched it.
+    pub initiator: u32,
+}
+
+/// What is wanted of a target.
+#[derive(Debug, Clone)]
+pub enum Operation<'a> {
+    /// `dns:resolve`: to look a name up.
+    Resolve {
+        /// The name.
+        name: &'a Hostname,
+    },
+    /// `connect`: to open a connection.
+    Connect {
+        /// The name or listed address that is connected to.
+        host: &'a Host,
+        /// The port.
+        port: u16,
+    },
+    /// `http:…`: to send a request.
+    Http(HttpRequest<'a>),
+}
+
+/// What policy sees of an HTTP request.
+#[derive(Debug, Clone)]
+pub struct HttpRequest<'a> {
+    /// The method, in upper case as it was sent.
+    pub method: &'a str,
+    /// The host that Host, SNI and the looked-up name agree on.
+    pub host: &'a Host,
+    /// The port.
+    pub port: u16,
+    /// Whether it came in TLS.
+    pub tls: bool,
+    /// The path.
+    pub path: &'a CanonicalPath,
+    /// The query, without its `?`; one that [`check_query`] refuses is denied.
+    pub query: Option<&'a str>,
+    /// What it authenticates with.
+    pub credential: Credential,
+}
+
+/// What a request authenticates with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Credential {
+    /// Nothing that is known to authenticate.
+    #[default]
+    None,
+    /// Something that Interceptor neither issued nor verified: any scheme, a cookie, a key, a signature in the query.
+    Foreign,
+}
+
+/// A path that every server reads alike: what policy saw is what is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CanonicalPath {
+    raw: Box<str>,
+    segments: Box<[Box<str>]>,
+}
+
+/// A verdict with what determined it.
+#[derive(Debug)]
+pub enum Decision {
+    /// It may go on, with this permit.
+    Allow(Permit),
+    /// It may not.
+    Deny(Denial),
+}
+
+/// The right to do one thing, once. Only [`decide`] makes one.
+///
+/// The basis of a verdict is anybody's to make:
+///
+/// ```
+/// let basis = interceptor::policy::Basis::default();
+/// ```
+///
+/// A permit isn't:
+///
+/// ```compile_fail,E0451
+/// let basis = interceptor::policy::Basis::default();
+/// let permit = interceptor::policy::Permit { basis };
+/// ```
+#[derive(Debug)]
+pub struct Permit {
+    basis: Basis,
+}
+
+/// A refusal by policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    /// The stable code: `denied-by-default`, `denied-by-policy`, `policy-error`, `policy-sealed`, `obligation-not-built`.
+    pub code: &'static str,
+    /// What determined it.
+    pub basis: Basis,
+}
+
+/// What determined a verdict.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Basis {
+    /// The snapshot's generation.
+    pub generation: u64,
+    /// The ids of the determining policies, sorted.
+    pub policies: Vec<String>,
+    /// Their `@reason`s, and what Cedar's diagnostics said, in the order of the ids.
+    pub reasons: Vec<String>,
+    /// What an allow obliges to.
+    pub obligations: Obligations,
+}
+
+/// What an allow obliges to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Obligations {
+    /// `@max_session`: the longest that the connection may live, in seconds; the least of all.
+    pub max_session: Option<u64>,
+}
+
+impl Snapshot {
+    /// A snapshot that denies everything with the code `policy-sealed`: what is in force when there is no good one.
+    /// `why` is one line for operators.
+    pub fn sealed(settings: Arc<Settings>, why: impl Into<String>, generation: u64) -> Self {
+        Self {
+            generation,
+            settings,
+            zone: TimeZone::UTC,
+            sources: Vec::new(),
+            digest: load::digest(&[]),
+            state: State::Sealed(why.into()),
+        }
+    }
+
+    /// The same, with `context.base.minute` and `weekday` in this time zone. Without it they are in UTC.
+    #[must_use]
+    pub fn in_zone(mut self, zone: TimeZone) -> Self {
+        self.zone = zone;
+        self
+    }
+
+    /// Why it denies everything, if it does.
+    pub fn why_sealed(&self) -> Option<&str> {
+        match &self.state {
+            State::Sealed(why) => Some(why),
+            State::Open(_) => None,
+        }
+    }
+
+    /// The files it was loaded from, in their order.
+    pub fn sources(&self) -> &[Source] {
+        &self.sources
+    }
+
+    /// BLAKE3 of the names and texts of the files, in hex: 64 characters.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// What is in force while this snapshot is.
+    pub fn in_force(&self) -> InForce {
+        InForce {
+            generation: self.generation,
+            digest: self.digest.clone(),
+            sealed: self.why_sealed().map(str::to_owned),
+            policies: self.policies().into_iter().map(str::to_owned).collect(),
+            sources: self.sources.clone(),
+        }
+    }
+
+    /// The ids of its policies, sorted.
+    pub fn policies(&self) -> Vec<&str> {
+        match &self.state {
+            State::Sealed(_) => Vec::new(),
+            State::Open(rules) => rules.ids(),
+        }
+    }
+}
+
+impl Operation<'_> {
+    /// The name of its action: `connect`, `dns:resolve`, `http:GET`, or `http:other` for a method without an action of
+    /// its own.
+    pub fn action(&self) -> &'static str {
+        match self {
+            Operation::Resolve { .. } => "dns:resolve",
+            Operation::Connect { .. } => "connect",
+            Operation::Http(request) => match request.method {
+                "GET" => "http:GET",
+                "HEAD" => "http:HEAD",
+                "OPTIONS" => "http:OPTIONS",
+                "POST" => "http:POST",
+                "PUT" => "http:PUT",
+                "PATCH" => "http:PATCH",
+                "DELETE" => "http:DELETE",
+                _ => "http:other",
+            },
+        }
+    }
+}
+
+impl Permit {
+    /// What determined the allow.
+    pub fn basis(&self) -> &Basis {
+        &self.basis
+    }
+}
+
+impl Denial {
+    /// What the client may be told: the policies' own `@reason`s, nothing of what operators wrote for themselves.
+    pub fn told(&self) -> String {
+        match self.code {
+            "denied-by-policy" if self.basis.reasons.is_empty() => "a policy forbids it".into(),
+            "denied-by-policy" => self.basis.reasons.join("; "),
+            "denied-by-default" => "no policy permits it".into(),
+            "obligation-not-built" => {
+                "a policy permits it on a condition that this version of Interceptor can't fulfil".into()
+            }
+            "policy-sealed" => "there is no valid policy, so everything is denied".into(),
+            _ => "policy could not be evaluated, so it is denied".into(),
+        }
+    }
+
+    /// What the client should do next, in one sentence.
+    pub fn next(&self) -> &'static str {
+        match self.code {
+            "denied-by-policy" => "don't retry: do without it, or ask the operator for an exemption from the policy",
+            "denied-by-default" => "don't retry: do without it, or ask the operator to permit it",
+            _ => "don't retry: ask the operator to mend the policy",
+        }
+    }
+}

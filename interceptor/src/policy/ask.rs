@@ -1,0 +1,173 @@
+//! A question in Cedar's words: principal, action, resource and the context that the schema describes. The values have
+//! the schema's types by construction (a test holds them against it), so no decision pays for checking them again.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use cedar_policy::{Context, Entities, Entity, PolicySet, Request, RestrictedExpression as Value};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::rules::Rules;
+use super::{Credential, HttpRequest, Operation, Question, Snapshot, path};
+use crate::config::Host;
+
+/// How many segments of a path policy sees one by one.
+const SEGMENTS: usize = 16;
+
+/// A question in Cedar's words, and the policies that could answer it.
+pub(super) struct Ask<'a> {
+    pub(super) context: Context,
+    pub(super) request: Request,
+    pub(super) entities: Cow<'a, Entities>,
+    pub(super) slice: &'a PolicySet,
+    /// The parameters of the query, decoded.
+    pub(super) query: BTreeMap<String, Vec<String>>,
+}
+
+/// Why a question can't be put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unasked {
+    /// The settings don't know what it is about: nothing can have permitted it.
+    Unknown(String),
+    /// It can't be put into words.
+    Broken(String),
+}
+
+impl<'a> Ask<'a> {
+    pub(super) fn new(
+        snapshot: &Snapshot,
+        rules: &'a Rules,
+        question: &Question<'_>,
+        at: Timestamp,
+    ) -> Result<Self, Unasked> {
+        check_target(snapshot, question)?;
+        let name = &question.target.name;
+        let ready = rules
+            .ready(name, question.operation.action())
+            .ok_or_else(|| Unasked::Unknown(format!("`{name}` isn't a target in these settings")))?;
+        let base = base(snapshot, rules, question, at)?;
+        let mut entities = Cow::Borrowed(ready.entities);
+        let mut query = BTreeMap::new();
+        let (kind, special) = match &question.operation {
+            Operation::Resolve { name } => ("dns", record([("name", string(name.as_str()))])?),
+            Operation::Connect { host, port } => {
+                ("connect", record([("host", string(host.to_string())), ("port", Value::new_long((*port).into()))])?)
+            }
+            Operation::Http(request) => {
+                if let Some(raw) = request.query {
+                    query = tags(raw)?;
+                    let tags = query.iter().map(|(key, values)| {
+                        (key.clone(), Value::new_set(values.iter().map(|value| string(value.as_str()))))
+                    });
+                    let tagged = Entity::new_with_tags(rules.query().clone(), [], [], tags).map_err(broken)?;
+                    let all = ready.family.iter().cloned().chain([tagged]);
+                    entities = Cow::Owned(Entities::from_entities(all, None).map_err(broken)?);
+                }
+                ("http", http(rules, request)?)
+            }
+        };
+        let context = Context::from_pairs([("base".to_owned(), base), (kind.to_owned(), special)]).map_err(broken)?;
+        let (principal, action, target) = (rules.nobody().clone(), ready.action.clone(), ready.target.clone());
+        let request = Request::new(principal, action, target, context.clone(), None).map_err(broken)?;
+        Ok(Self { context, request, entities, slice: ready.slice, query })
+    }
+}
+
+/// The target as the snapshot knows it has to cover what is asked: a connection that was opened under other settings
+/// asks again under these.
+fn check_target(snapshot: &Snapshot, question: &Question<'_>) -> Result<(), Unasked> {
+    let name = &question.target.name;
+    let target = snapshot.settings.targets.iter().find(|target| target.name == *name);
+    let Some(target) = target else {
+        return Err(Unasked::Unknown(format!("`{name}` isn't a target in these settings")));
+    };
+    let lists = |host: &Host| target.hosts.iter().any(|pattern| pattern.matches(host));
+    let (covered, what) = match &question.operation {
+        Operation::Resolve { name } => (lists(&Host::Name((*name).clone())), name.to_string()),
+        Operation::Connect { host, port } | Operation::Http(HttpRequest { host, port, .. }) => {
+            (lists(host) && target.ports.contains(port), format!("{host} port {port}"))
+        }
+    };
+    if covered { Ok(()) } else { Err(Unasked::Unknown(format!("target `{name}` doesn't list {what}"))) }
+}
+
+fn base(snapshot: &Snapshot, rules: &Rules, question: &Question<'_>, at: Timestamp) -> Result<Value, Unasked> {
+    let asker = question.asker;
+    let workload = rules
+        .workload(&asker.workload)
+        .ok_or_else(|| Unasked::Unknown(format!("`{}` isn't a workload in these settings", asker.workload)))?;
+    let credential = match &question.operation {
+        Operation::Http(request) => request.credential,
+        Operation::Resolve { .. } | Operation::Connect { .. } => Credential::None,
+    };
+    let local = at.to_zoned(snapshot.zone.clone());
+    let minute = i64::from(local.hour()) * 60 + i64::from(local.minute());
+    record([
+        ("workload", Value::new_entity_uid(workload.clone())),
+        ("classes", Value::new_set(asker.classes.iter().map(|class| string(class.as_str())))),
+        ("initiator", Value::new_long(asker.initiator.into())),
+        ("credential", string(credential.as_str())),
+        ("now", Value::new_datetime(datetime(at))),
+        ("minute", Value::new_long(minute)),
+        ("weekday", Value::new_long(local.weekday().to_monday_one_offset().into())),
+    ])
+}
+
+fn http(rules: &Rules, request: &HttpRequest<'_>) -> Result<Value, Unasked> {
+    const NAMES: [&str; SEGMENTS] =
+        ["s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11", "s12", "s13", "s14", "s15"];
+    let segments = request.path.segments();
+    let fields = [
+        ("method", string(request.method)),
+        ("host", string(request.host.to_string())),
+        ("port", Value::new_long(request.port.into())),
+        ("tls", Value::new_bool(request.tls)),
+        ("path", string(request.path.decoded())),
+        ("raw", string(request.path.raw())),
+        ("segments", Value::new_long(i64::try_from(segments.len()).unwrap_or(i64::MAX))),
+        ("query", Value::new_entity_uid(rules.query().clone())),
+    ];
+    let named = NAMES.into_iter().enumerate().map(|(at, name)| {
+        let segment = segments.get(at).map_or("", |segment| &**segment);
+        (name, string(segment))
+    });
+    record(fields.into_iter().chain(named))
+}
+
+/// The parameters by key; a key without `=` has the value "".
+fn tags(raw: &str) -> Result<BTreeMap<String, Vec<String>>, Unasked> {
+    let mut tags: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (key, value) in path::parameters(raw).map_err(|error| Unasked::Broken(error.to_string()))? {
+        tags.entry(key).or_default().push(value);
+    }
+    Ok(tags)
+}
+
+/// As Cedar writes a moment: `2026-11-23T09:15:40.000Z`.
+fn datetime(at: Timestamp) -> String {
+    let utc = at.to_zoned(TimeZone::UTC);
+    let (date, time) = (utc.date(), utc.time());
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
+        date.year(),
+        date.month(),
+        date.day(),
+        time.hour(),
+        time.minute(),
+        time.second(),
+        time.millisecond()
+    )
+}
+
+fn string(text: impl Into<String>) -> Value {
+    Value::new_string(text.into())
+}
+
+fn record<'a>(fields: impl IntoIterator<Item = (&'a str, Value)>) -> Result<Value, Unasked> {
+    Value::new_record(fields.into_iter().map(|(name, value)| (name.to_owned(), value))).map_err(broken)
+}
+
+fn broken(error: impl std::fmt::Display) -> Unasked {
+    Unasked::Broken(error.to_string())
+}

@@ -1,0 +1,144 @@
+//! Why a verdict is what it is: the same evaluation as [`super::decide`], with every policy that had a say and the
+//! question as policy saw it. For people; nothing here makes a permit.
+
+use cedar_policy::{Effect, PolicySet};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::ask::Ask;
+use super::decide::{answer, refuse};
+use super::rules::{Rule, Rules};
+use super::{Basis, Decision, Question, Snapshot, State};
+
+/// A verdict and everything that led to it. Its JSON is stable.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// `allow` or `deny`.
+    pub verdict: String,
+    /// The code of a denial.
+    pub code: Option<String>,
+    /// What determined it.
+    pub basis: Basis,
+    /// The determining policies, by id.
+    pub determining: Vec<Cited>,
+    /// Policies that are for this target and action, and whose condition was false; by id.
+    pub near: Vec<Cited>,
+    /// The question as policy saw it; none where it couldn't be asked, or isn't known any more.
+    pub asked: Option<Asked>,
+}
+
+/// A policy, as it stands in its file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cited {
+    /// Its id.
+    pub id: String,
+    /// `permit` or `forbid`.
+    pub effect: String,
+    /// Its file.
+    pub file: String,
+    /// The line that it begins on, from 1.
+    pub line: usize,
+    /// Its text.
+    pub text: String,
+}
+
+/// A question as policy saw it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Asked {
+    /// When, in UTC.
+    pub at: Timestamp,
+    /// `Identity::"none"`.
+    pub principal: String,
+    /// `Action::"http:GET"`.
+    pub action: String,
+    /// `Target::"graph"`.
+    pub resource: String,
+    /// The context in Cedar's JSON format.
+    pub context: serde_json::Value,
+    /// The tags of `context.http.query`: the parameters, decoded.
+    pub query: std::collections::BTreeMap<String, Vec<String>>,
+}
+
+/// Decides as [`super::decide`] does, and tells why.
+pub fn explain(snapshot: &Snapshot, question: &Question<'_>, at: Timestamp) -> Explanation {
+    let rules = match &snapshot.state {
+        State::Sealed(_) => return verdict(None, super::decide(snapshot, question, at), Vec::new(), None),
+        State::Open(rules) => rules,
+    };
+    let ask = match Ask::new(snapshot, rules, question, at) {
+        Ok(ask) => ask,
+        Err(unasked) => return verdict(Some(rules), refuse(snapshot, unasked), Vec::new(), None),
+    };
+    let mut near: Vec<_> = ask
+        .slice
+        .policies()
+        .filter_map(|policy| rules.rule(policy.id().as_ref()))
+        .filter(|rule| !holds(rules, &ask, rule))
+        .map(cite)
+        .collect();
+    near.sort_by(|a, b| a.id.cmp(&b.id));
+    let asked = Asked {
+        at,
+        principal: ask.request.principal().map(ToString::to_string).unwrap_or_default(),
+        action: ask.request.action().map(ToString::to_string).unwrap_or_default(),
+        resource: ask.request.resource().map(ToString::to_string).unwrap_or_default(),
+        // It was made of literals, so it can be written as literals; were it not, there is nothing to show.
+        context: ask.context.to_json_value().unwrap_or_default(),
+        query: ask.query.clone(),
+    };
+    verdict(Some(rules), answer(snapshot, rules, &ask, ask.slice), near, Some(asked))
+}
+
+/// Explains a recorded verdict by the snapshot that it was made on: nothing is decided again, the policies that it names
+/// are cited. Another generation's policies may have other texts under the same ids, so with it none are cited.
+pub fn recall(snapshot: &Snapshot, code: Option<&str>, basis: &Basis) -> Explanation {
+    let rules = match &snapshot.state {
+        State::Open(rules) if basis.generation == snapshot.generation => Some(rules.as_ref()),
+        State::Open(_) | State::Sealed(_) => None,
+    };
+    Explanation {
+        verdict: if code.is_some() { "deny" } else { "allow" }.into(),
+        code: code.map(str::to_owned),
+        determining: cited(rules, basis),
+        basis: basis.clone(),
+        near: Vec::new(),
+        asked: None,
+    }
+}
+
+fn verdict(rules: Option<&Rules>, decision: Decision, near: Vec<Cited>, asked: Option<Asked>) -> Explanation {
+    let (verdict, code, basis) = match decision {
+        Decision::Allow(permit) => ("allow", None, permit.basis),
+        Decision::Deny(denial) => ("deny", Some(denial.code.to_owned()), denial.basis),
+    };
+    let determining = cited(rules, &basis);
+    // A policy that erred is named as what determined the verdict.
+    let near = near.into_iter().filter(|cited| !basis.policies.contains(&cited.id)).collect();
+    Explanation { verdict: verdict.into(), code, determining, basis, near, asked }
+}
+
+fn cited(rules: Option<&Rules>, basis: &Basis) -> Vec<Cited> {
+    basis.policies.iter().filter_map(|id| rules?.rule(id)).map(cite).collect()
+}
+
+fn cite(rule: &Rule) -> Cited {
+    Cited {
+        id: rule.id.clone(),
+        effect: match rule.policy.effect() {
+            Effect::Permit => "permit",
+            Effect::Forbid => "forbid",
+        }
+        .into(),
+        file: rule.file.clone(),
+        line: rule.line,
+        text: rule.text.clone(),
+    }
+}
+
+/// Whether this one policy is satisfied: alone, it is then what determines the answer.
+fn holds(rules: &Rules, ask: &Ask<'_>, rule: &Rule) -> bool {
+    PolicySet::from_policies([rule.policy.clone()]).is_ok_and(|alone| {
+        let response = rules.authorizer().is_authorized(&ask.request, &alone, &ask.entities);
+        response.diagnostics().reason().next().is_some()
+    })
+}

@@ -1,0 +1,147 @@
+//! Settings and questions for the tests of this module.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::config::{
+    Control, Durability, Home, HostPattern, Limits, Match, Paths, Protocol, RecordSettings, Targets, Upstream,
+    WorkloadSettings,
+};
+
+/// Targets `graph` (graph.microsoft.com:443), `api` (*.api.example, 443 and 8443), `box` (192.0.2.7:80); workloads
+/// `crm` and `batch`.
+pub(super) fn settings() -> Arc<Settings> {
+    let workload = |name: &str, classes: &[&str]| {
+        Arc::new(WorkloadSettings {
+            name: name.parse().unwrap(),
+            matches: Match::default(),
+            user: None,
+            home: Home::Guarded,
+            unix: Vec::new(),
+            classes: classes.iter().map(|class| class.to_string()).collect(),
+        })
+    };
+    Arc::new(Settings {
+        paths: Paths {
+            config: "/etc/interceptor/config.toml".into(),
+            policy: "/etc/interceptor/policy.d".into(),
+            state: "/var/lib/interceptor".into(),
+            runtime: "/run/interceptor".into(),
+            control_socket: "/run/interceptor/control.sock".into(),
+            metrics_socket: "/run/interceptor/metrics.sock".into(),
+            pins: "/sys/fs/bpf/interceptor".into(),
+        },
+        cgroup: "interceptor".into(),
+        control: Control::default(),
+        record: RecordSettings {
+            durability: Durability::Process,
+            segment_bytes: 1 << 20,
+            backlog_bytes: 1 << 20,
+            backlog_age: Duration::from_secs(1),
+        },
+        upstream: Upstream::default(),
+        limits: Limits {
+            detect_timeout: Duration::from_secs(5),
+            dial_timeout: Duration::from_secs(5),
+            response_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(5),
+            connections: 16,
+            header_bytes: 1 << 16,
+            header_fields: 100,
+            names: 100,
+            drain: Duration::from_secs(1),
+        },
+        workloads: vec![workload("crm", &["pii", "prod"]), workload("batch", &[])],
+        targets: Targets::new(vec![
+            target("graph", &["graph.microsoft.com"], &[443]),
+            target("api", &["*.api.example"], &[443, 8443]),
+            target("box", &["192.0.2.7"], &[80]),
+        ]),
+    })
+}
+
+pub(super) fn target(name: &str, hosts: &[&str], ports: &[u16]) -> Arc<Target> {
+    Arc::new(Target {
+        name: name.parse().unwrap(),
+        hosts: hosts.iter().map(|host| host.parse::<HostPattern>().unwrap()).collect(),
+        ports: ports.to_vec(),
+        protocol: Protocol::Http,
+        cleartext: false,
+    })
+}
+
+pub(super) fn source(text: &str) -> Vec<Source> {
+    vec![Source { name: "policy.d/test.cedar".into(), text: text.into() }]
+}
+
+pub(super) fn snapshot(text: &str) -> Snapshot {
+    Snapshot::load(settings(), source(text), 7).unwrap_or_else(|errors| panic!("{}", errors.render(false, 120)))
+}
+
+/// Monday, 23 November 2026, 09:15 UTC.
+pub(super) const MONDAY: &str = "2026-11-23T09:15:40Z";
+
+/// A question in owned parts, written as `crm graph GET graph.microsoft.com:443/v1.0/users?$top=5`,
+/// `crm graph connect graph.microsoft.com:443` or `crm graph resolve graph.microsoft.com`.
+#[derive(Debug, Clone)]
+pub(super) struct Line {
+    asker: Asker,
+    target: Arc<Target>,
+    verb: String,
+    host: Host,
+    port: u16,
+    path: CanonicalPath,
+    query: Option<String>,
+    pub(super) credential: Credential,
+}
+
+impl Line {
+    pub(super) fn new(text: &str) -> Self {
+        let words: Vec<_> = text.split(' ').collect();
+        let [workload, target, verb, rest] = words[..] else { panic!("`{text}` has four words") };
+        let settings = settings();
+        let classes =
+            settings.workloads.iter().find(|known| known.name.as_str() == workload).map(|w| w.classes.clone());
+        let target = settings.targets.iter().find(|known| known.name.as_str() == target).cloned();
+        let (authority, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
+        let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+        let (host, port) = authority.split_once(':').unwrap_or((authority, "443"));
+        Self {
+            asker: Asker { workload: workload.parse().unwrap(), classes: classes.unwrap_or_default(), initiator: 1000 },
+            target: target.unwrap_or_else(|| super::fixture::target("gone", &["gone.example"], &[443])),
+            verb: verb.into(),
+            host: host.parse().unwrap(),
+            port: port.parse().unwrap(),
+            path: CanonicalPath::parse(path).unwrap(),
+            query: query.map(str::to_owned),
+            credential: Credential::None,
+        }
+    }
+
+    pub(super) fn question(&self) -> Question<'_> {
+        let operation = match (self.verb.as_str(), &self.host) {
+            ("resolve", Host::Name(name)) => Operation::Resolve { name },
+            ("connect", host) => Operation::Connect { host, port: self.port },
+            (method, host) => Operation::Http(HttpRequest {
+                method,
+                host,
+                port: self.port,
+                tls: self.port != 80,
+                path: &self.path,
+                query: self.query.as_deref(),
+                credential: self.credential,
+            }),
+        };
+        Question { asker: &self.asker, target: &self.target, operation }
+    }
+}
+
+/// `allow` or the code of the denial, then the ids of the determining policies.
+pub(super) fn verdict(decision: &Decision) -> String {
+    let (verdict, basis) = match decision {
+        Decision::Allow(permit) => ("allow", permit.basis()),
+        Decision::Deny(denial) => (denial.code, &denial.basis),
+    };
+    std::iter::once(verdict).chain(basis.policies.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
+}

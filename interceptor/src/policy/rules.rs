@@ -1,0 +1,211 @@
+//! The policies of a snapshot, indexed by target and action. Cedar's scope tests can't err and come before `when`, so a
+//! policy whose scope excludes a target or an action can be left out of its slice without changing any verdict; one
+//! without such a scope stands in every slice. Slices that are alike are kept once.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use cedar_policy::{
+    ActionConstraint, Authorizer, Entities, Entity, EntityId, EntityTypeName, EntityUid, Policy, PolicySet,
+    ResourceConstraint, Schema,
+};
+
+use super::annotation::Annotations;
+use crate::config::Settings;
+use crate::ids::{TargetName, WorkloadName};
+
+/// One policy, with what decisions and people want to know of it.
+#[derive(Debug)]
+pub(super) struct Rule {
+    pub(super) policy: Policy,
+    pub(super) id: String,
+    pub(super) annotations: Annotations,
+    pub(super) file: String,
+    /// From 1.
+    pub(super) line: usize,
+    pub(super) text: String,
+}
+
+/// All policies, ready to be asked.
+pub(super) struct Rules {
+    rules: BTreeMap<String, Rule>,
+    actions: HashMap<&'static str, Action>,
+    targets: HashMap<TargetName, TargetRules>,
+    workloads: HashMap<WorkloadName, EntityUid>,
+    nobody: EntityUid,
+    query: EntityUid,
+    authorizer: Authorizer,
+}
+
+struct Action {
+    /// Its place in each target's slices.
+    index: usize,
+    uid: EntityUid,
+    /// It and the groups that it is in.
+    family: Vec<Entity>,
+    entities: Entities,
+}
+
+struct TargetRules {
+    uid: EntityUid,
+    slices: Vec<Arc<PolicySet>>,
+}
+
+/// What stands ready for one target and action.
+pub(super) struct Ready<'a> {
+    pub(super) target: &'a EntityUid,
+    pub(super) action: &'a EntityUid,
+    pub(super) family: &'a [Entity],
+    pub(super) entities: &'a Entities,
+    pub(super) slice: &'a PolicySet,
+}
+
+/// Every action that an operation can have; [`super::Operation::action`] gives no other.
+pub(super) const ACTIONS: [&str; 10] = [
+    "connect",
+    "dns:resolve",
+    "http:GET",
+    "http:HEAD",
+    "http:OPTIONS",
+    "http:POST",
+    "http:PUT",
+    "http:PATCH",
+    "http:DELETE",
+    "http:other",
+];
+
+impl Rules {
+    /// Indexes policies with ids of their own.
+    ///
+    /// # Errors
+    /// What the schema lacks; a fault of this build.
+    pub(super) fn new(rules: Vec<Rule>, schema: &Schema, settings: &Settings) -> Result<Self, String> {
+        let hierarchy = schema.action_entities().map_err(|error| error.to_string())?;
+        let mut actions = HashMap::new();
+        for (index, name) in ACTIONS.into_iter().enumerate() {
+            let uid = entity("Action", name)?;
+            let kin = |other: &&Entity| other.uid() == uid || hierarchy.is_ancestor_of(&other.uid(), &uid);
+            let family: Vec<_> = hierarchy.iter().filter(kin).cloned().collect();
+            if !family.iter().any(|member| member.uid() == uid) {
+                return Err(format!("the schema has no action `{name}`"));
+            }
+            let entities = Entities::from_entities(family.clone(), None).map_err(|error| error.to_string())?;
+            actions.insert(name, Action { index, uid, family, entities });
+        }
+        let mut known: HashMap<Vec<usize>, Arc<PolicySet>> = HashMap::new();
+        let mut targets = HashMap::new();
+        for target in settings.targets.iter() {
+            let uid = entity("Target", target.name.as_str())?;
+            let mut slices = Vec::with_capacity(ACTIONS.len());
+            for name in ACTIONS {
+                let action = &actions[name];
+                let chosen: Vec<_> = rules
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, rule)| fits_action(&rule.policy, action) && fits_target(&rule.policy, &uid))
+                    .map(|(at, _)| at)
+                    .collect();
+                let slice = match known.get(&chosen) {
+                    Some(slice) => Arc::clone(slice),
+                    None => {
+                        let policies = chosen.iter().map(|&at| rules[at].policy.clone());
+                        let slice = Arc::new(PolicySet::from_policies(policies).map_err(|error| error.to_string())?);
+                        known.insert(chosen, Arc::clone(&slice));
+                        slice
+                    }
+                };
+                slices.push(slice);
+            }
+            targets.insert(target.name.clone(), TargetRules { uid, slices });
+        }
+        let mut workloads = HashMap::new();
+        for workload in &settings.workloads {
+            workloads.insert(workload.name.clone(), entity("Workload", workload.name.as_str())?);
+        }
+        Ok(Self {
+            rules: rules.into_iter().map(|rule| (rule.id.clone(), rule)).collect(),
+            actions,
+            targets,
+            workloads,
+            nobody: entity("Identity", "none")?,
+            query: entity("Query", "query")?,
+            authorizer: Authorizer::new(),
+        })
+    }
+
+    /// What stands ready for this target and action; none if there is no such target.
+    pub(super) fn ready(&self, target: &TargetName, action: &str) -> Option<Ready<'_>> {
+        let action = self.actions.get(action)?;
+        let target = self.targets.get(target)?;
+        Some(Ready {
+            target: &target.uid,
+            action: &action.uid,
+            family: &action.family,
+            entities: &action.entities,
+            slice: target.slices.get(action.index)?,
+        })
+    }
+
+    /// The workload's entity, if there is one of this name.
+    pub(super) fn workload(&self, name: &WorkloadName) -> Option<&EntityUid> {
+        self.workloads.get(name)
+    }
+
+    /// `Identity::"none"`.
+    pub(super) fn nobody(&self) -> &EntityUid {
+        &self.nobody
+    }
+
+    /// The entity that a request's query is.
+    pub(super) fn query(&self) -> &EntityUid {
+        &self.query
+    }
+
+    pub(super) fn authorizer(&self) -> &Authorizer {
+        &self.authorizer
+    }
+
+    pub(super) fn rule(&self, id: &str) -> Option<&Rule> {
+        self.rules.get(id)
+    }
+
+    /// All ids, sorted.
+    pub(super) fn ids(&self) -> Vec<&str> {
+        self.rules.keys().map(String::as_str).collect()
+    }
+
+    /// All policies as one set: what the slices are compared with.
+    #[cfg(test)]
+    pub(super) fn whole(&self) -> PolicySet {
+        PolicySet::from_policies(self.rules.values().map(|rule| rule.policy.clone())).expect("ids are unique")
+    }
+}
+
+impl std::fmt::Debug for Rules {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rules").field("policies", &self.rules.keys()).finish_non_exhaustive()
+    }
+}
+
+fn fits_action(policy: &Policy, action: &Action) -> bool {
+    match policy.action_constraint() {
+        ActionConstraint::Any => true,
+        ActionConstraint::Eq(uid) => uid == action.uid,
+        ActionConstraint::In(groups) => {
+            groups.iter().any(|group| action.family.iter().any(|member| member.uid() == *group))
+        }
+    }
+}
+
+fn fits_target(policy: &Policy, target: &EntityUid) -> bool {
+    match policy.resource_constraint() {
+        // Targets are in nothing, so `in` is `==`; and every resource is a Target.
+        ResourceConstraint::Eq(uid) | ResourceConstraint::In(uid) | ResourceConstraint::IsIn(_, uid) => uid == *target,
+        ResourceConstraint::Any | ResourceConstraint::Is(_) => true,
+    }
+}
+
+fn entity(kind: &str, name: &str) -> Result<EntityUid, String> {
+    let kind: EntityTypeName = kind.parse().map_err(|error: cedar_policy::ParseErrors| error.to_string())?;
+    Ok(EntityUid::from_type_name_and_id(kind, EntityId::new(name)))
+}

@@ -1,0 +1,197 @@
+//! The record: what happened, tamper-evident and searchable. A [`Journal`] takes events at once and survives kill -9;
+//! one writer moves them into SQLite; [`query`] and [`verify()`] read from there.
+//!
+//! On disk, in the state directory: `journal/` (segments that wait for the writer), `record.db`, `record.head` (the end
+//! of the chain, kept apart) and `record.lock` (one daemon at a time). The formats are described in `docs/record.md`.
+
+mod backlog;
+mod chain;
+pub mod event;
+mod journal;
+mod projection;
+pub mod query;
+mod segment;
+mod source;
+mod store;
+mod verify;
+mod writer;
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+pub use backlog::Health;
+pub use event::Event;
+pub use journal::{Journal, Recorded};
+pub use query::{QueryError, Reader};
+pub use verify::{Damage, Fault, Report, verify};
+
+use crate::clock::Clock;
+use crate::config::RecordSettings;
+use backlog::Backlog;
+use writer::Writer;
+
+/// Why something could not be recorded, or the record not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// A file of the record could not be used.
+    #[error("can't {doing} `{path}`; check the disk and the directory's owner and mode", path = path.display())]
+    File {
+        /// What was tried, as in `open`.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// SQLite failed.
+    #[error("the record's database failed: {0}")]
+    Database(#[from] rusqlite::Error),
+    /// The database was written by a newer version.
+    #[error(
+        "`{path}` has schema {found}, this version knows up to {known}; run the newer version, or move the file away to \
+         begin a new record",
+        path = path.display()
+    )]
+    Newer {
+        /// The database.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+        /// The newest schema that this version knows.
+        known: i64,
+    },
+    /// Another daemon has the record open.
+    #[error("`{path}` is locked: another daemon keeps its record there; stop it, or set another state directory", path = path.display())]
+    InUse {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// Too much waits for the writer.
+    #[error("{waiting} bytes of journal wait for the database, {limit} may; see `interceptor status`")]
+    Full {
+        /// The bytes that wait.
+        waiting: u64,
+        /// The bound.
+        limit: u64,
+    },
+    /// The writer is too far behind.
+    #[error("the database is {behind:?} behind the journal, {limit:?} is the bound; see `interceptor status`")]
+    Lagging {
+        /// The age of the oldest entry that waits.
+        behind: Duration,
+        /// The bound.
+        limit: Duration,
+    },
+    /// An entry could not be written to the journal.
+    #[error("the journal can't be written; check the disk")]
+    Failed(#[source] io::Error),
+    /// An event is longer than any entry may be.
+    #[error("an event of {bytes} bytes is too long to record; the bound is 16 MiB")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+}
+
+/// The record of one daemon: its journals, its writer, its database.
+#[derive(Debug)]
+pub struct Record {
+    backlog: Arc<Backlog>,
+    folder: PathBuf,
+    settings: RecordSettings,
+    writer: Option<JoinHandle<()>>,
+    _lock: File,
+}
+
+impl Record {
+    /// Opens the record in the state directory `dir`, moves what an earlier daemon left in its journals into the
+    /// database, and starts the writer. Made if it isn't there. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// When another daemon has it open, when the database is of a newer version, and when files or SQLite fail.
+    pub fn open(dir: &Path, settings: &RecordSettings, clock: Arc<dyn Clock>) -> Result<Self, RecordError> {
+        make_folder(dir)?;
+        let folder = dir.join("journal");
+        make_folder(&folder)?;
+        let lock = lock(&dir.join("record.lock"))?;
+        let backlog = Arc::new(Backlog::new(settings, dir.join("record.db")));
+        let mut writer = Writer::recover(dir, &folder, settings.durability, backlog.clone(), clock)?;
+        let thread = std::thread::Builder::new()
+            .name("record".into())
+            .spawn(move || writer.run())
+            .map_err(|source| RecordError::File { doing: "start a thread for", path: dir.into(), source })?;
+        Ok(Self { backlog, folder, settings: settings.clone(), writer: Some(thread), _lock: lock })
+    }
+
+    /// A journal of its own for one thread. `name` appears in the names of its files: 1 to 32 letters, digits and `-`.
+    ///
+    /// # Errors
+    /// When its first segment can't be made.
+    pub fn journal(&self, name: &str) -> Result<Journal, RecordError> {
+        Journal::open(&self.folder, name, &self.settings, self.backlog.clone())
+    }
+
+    /// Waits until everything that was appended before this call is in the database. Blocks: not for a worker's thread.
+    ///
+    /// # Errors
+    /// [`RecordError::Lagging`] when that takes longer than `within`.
+    pub fn flush(&self, within: Duration) -> Result<(), RecordError> {
+        self.backlog.flush(within)
+    }
+
+    /// How the record is doing, for `status`.
+    pub fn health(&self) -> Health {
+        self.backlog.health()
+    }
+
+    /// A connection of its own for queries. Call [`flush`](Self::flush) first to see what was just appended.
+    ///
+    /// # Errors
+    /// When the database can't be opened.
+    pub fn reader(&self) -> Result<Reader, QueryError> {
+        Reader::open(self.backlog.database())
+    }
+
+    /// The database's file, for [`verify()`].
+    pub fn database(&self) -> &Path {
+        self.backlog.database()
+    }
+}
+
+impl Drop for Record {
+    /// Moves what waits (once; what fails then stays in the journals) and ends the writer.
+    fn drop(&mut self) {
+        self.backlog.stop();
+        if let Some(thread) = self.writer.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the record's writer panicked; the journals are kept and read again at the next start");
+        }
+    }
+}
+
+fn make_folder(path: &Path) -> Result<(), RecordError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|source| RecordError::File {
+        doing: "make",
+        path: path.into(),
+        source,
+    })
+}
+
+fn lock(path: &Path) -> Result<File, RecordError> {
+    let failed = |source| RecordError::File { doing: "lock", path: path.into(), source };
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(RecordError::InUse { path: path.into() }),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

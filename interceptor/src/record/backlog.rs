@@ -1,0 +1,247 @@
+//! What journals and writer share: what waits, how long already, and who is to be woken. Not here: the entries
+//! themselves, which are in the files.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::RecordError;
+use super::segment::SegmentId;
+use crate::config::RecordSettings;
+
+/// How long the writer lets entries gather before it moves them.
+const GATHER: Duration = Duration::from_millis(20);
+/// How many waiting bytes make it move them at once.
+const EAGER: u64 = 256 << 10;
+
+/// How the record is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Health {
+    /// The sequence number of the last event in the database.
+    pub seq: u64,
+    /// The age of the oldest journal entry that isn't in the database yet, in milliseconds.
+    pub lag_ms: u64,
+    /// The bytes of journal that aren't in the database yet.
+    pub backlog: u64,
+    /// The bound of `backlog`, above which operations are denied.
+    pub backlog_limit: u64,
+    /// Why the database or the journal can't be written at the moment; none when all is well.
+    pub failed: Option<String>,
+    /// How many damaged places were found since the start; each is an event `record.damaged`.
+    pub damaged: u64,
+}
+
+/// A segment that a journal writes, or that an earlier daemon left.
+#[derive(Debug)]
+pub(super) struct Segment {
+    /// Its journal and index.
+    pub(super) id: SegmentId,
+    /// Its file.
+    pub(super) path: PathBuf,
+    /// Up to here frames are complete. For one that was left behind: its end.
+    pub(super) committed: AtomicU64,
+    /// Whether nothing will be appended to it any more.
+    pub(super) closed: AtomicBool,
+    /// Whether an earlier daemon left it, so that its end isn't known.
+    pub(super) left: bool,
+}
+
+/// What a pass of the writer is to do.
+#[derive(Debug)]
+pub(super) struct Work {
+    /// The last [`Backlog::flush`] that this pass answers.
+    ticket: u64,
+    /// When the pass began.
+    began: Instant,
+    /// Whether it is the last.
+    pub(super) last: bool,
+}
+
+/// What journals and writer share.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    database: PathBuf,
+    limit: u64,
+    age_limit: Duration,
+    state: Mutex<State>,
+    work: Condvar,
+    flushed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    segments: Vec<Arc<Segment>>,
+    waiting: u64,
+    since: Option<Instant>,
+    tidy: bool,
+    idle: bool,
+    wanted: u64,
+    served: u64,
+    stop: bool,
+    seq: u64,
+    damaged: u64,
+    writer_failed: Option<String>,
+    journal_failed: Option<String>,
+}
+
+impl Backlog {
+    pub(super) fn new(settings: &RecordSettings, database: PathBuf) -> Self {
+        Self {
+            database,
+            limit: settings.backlog_bytes,
+            age_limit: settings.backlog_age,
+            state: Mutex::default(),
+            work: Condvar::new(),
+            flushed: Condvar::new(),
+        }
+    }
+
+    pub(super) fn database(&self) -> &Path {
+        &self.database
+    }
+
+    /// Whether an entry of `bytes` may be appended.
+    pub(super) fn admit(&self, bytes: u64) -> Result<(), RecordError> {
+        let state = self.state();
+        if state.stop {
+            return Err(RecordError::Failed(io::Error::other("the record is closed")));
+        }
+        if state.waiting.saturating_add(bytes) > self.limit {
+            return Err(RecordError::Full { waiting: state.waiting, limit: self.limit });
+        }
+        match state.since.map(|since| since.elapsed()) {
+            Some(behind) if behind > self.age_limit => Err(RecordError::Lagging { behind, limit: self.age_limit }),
+            _ => Ok(()),
+        }
+    }
+
+    /// An entry of `bytes` was appended.
+    pub(super) fn appended(&self, bytes: u64) {
+        let mut state = self.state();
+        state.waiting += bytes;
+        state.since.get_or_insert_with(Instant::now);
+        state.journal_failed = None;
+        if state.idle || (state.waiting >= EAGER && state.waiting - bytes < EAGER) {
+            state.idle = false;
+            self.work.notify_one();
+        }
+    }
+
+    /// An entry could not be appended.
+    pub(super) fn append_failed(&self, why: String) {
+        self.state().journal_failed = Some(why);
+    }
+
+    /// A segment was made.
+    pub(super) fn add(&self, segment: Arc<Segment>) {
+        self.state().segments.push(segment);
+    }
+
+    /// A segment is complete.
+    pub(super) fn close(&self, segment: &Segment) {
+        segment.closed.store(true, Ordering::Release);
+        let mut state = self.state();
+        state.tidy = true;
+        if state.idle {
+            state.idle = false;
+            self.work.notify_one();
+        }
+    }
+
+    pub(super) fn flush(&self, within: Duration) -> Result<(), RecordError> {
+        let mut state = self.state();
+        state.wanted += 1;
+        let ticket = state.wanted;
+        self.work.notify_one();
+        let (state, _) = self
+            .flushed
+            .wait_timeout_while(state, within, |state| state.served < ticket)
+            .unwrap_or_else(PoisonError::into_inner);
+        if state.served >= ticket {
+            return Ok(());
+        }
+        Err(RecordError::Lagging { behind: state.since.map_or(within, |since| since.elapsed()), limit: within })
+    }
+
+    pub(super) fn health(&self) -> Health {
+        let state = self.state();
+        Health {
+            seq: state.seq,
+            lag_ms: state.since.map_or(0, |since| u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)),
+            backlog: state.waiting,
+            backlog_limit: self.limit,
+            failed: state.writer_failed.clone().or_else(|| state.journal_failed.clone()),
+            damaged: state.damaged,
+        }
+    }
+
+    pub(super) fn stop(&self) {
+        self.state().stop = true;
+        self.work.notify_one();
+    }
+
+    /// Blocks until there is something to move, and then a little longer, so that entries gather.
+    pub(super) fn wait(&self) -> Work {
+        let mut state = self.state();
+        while !(state.waiting > 0 || state.tidy || state.stop || state.wanted > state.served) {
+            state.idle = true;
+            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.idle = false;
+        let hurry = |state: &State| state.stop || state.wanted > state.served || state.waiting >= EAGER;
+        let (mut state, _) =
+            self.work.wait_timeout_while(state, GATHER, |state| !hurry(state)).unwrap_or_else(PoisonError::into_inner);
+        state.tidy = false;
+        Work { ticket: state.wanted, began: Instant::now(), last: state.stop }
+    }
+
+    /// Begins a pass without waiting for anything.
+    pub(super) fn begin(&self) -> Work {
+        let state = self.state();
+        Work { ticket: state.wanted, began: Instant::now(), last: false }
+    }
+
+    /// The segments, oldest first for each journal.
+    pub(super) fn segments(&self) -> Vec<Arc<Segment>> {
+        self.state().segments.clone()
+    }
+
+    /// Entries are in the database up to `seq`; `bytes` of journal fewer wait.
+    pub(super) fn moved(&self, bytes: u64, seq: u64, damaged: u64) {
+        let mut state = self.state();
+        state.waiting = state.waiting.saturating_sub(bytes);
+        state.seq = seq;
+        state.damaged += damaged;
+    }
+
+    /// A pass moved all that it found.
+    pub(super) fn passed(&self, work: &Work) {
+        let mut state = self.state();
+        // What waits now was appended after the pass looked, so it is younger than the pass.
+        state.since = (state.waiting > 0).then_some(work.began);
+        state.served = work.ticket;
+        state.writer_failed = None;
+        self.flushed.notify_all();
+    }
+
+    /// A pass failed. Blocks for `pause`, or until the record is closed.
+    pub(super) fn failed(&self, why: String, pause: Duration) {
+        let mut state = self.state();
+        state.writer_failed = Some(why);
+        state.tidy = true;
+        drop(self.work.wait_timeout_while(state, pause, |state| !state.stop));
+    }
+
+    /// These segments are in the database and gone.
+    pub(super) fn remove(&self, gone: &[SegmentId]) {
+        self.state().segments.retain(|segment| !gone.contains(&segment.id));
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,209 @@
+//! The events. An event's JSON, as it was first written, is what the chain hashes; fields may be added, never changed.
+
+use std::net::SocketAddr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::config::Host;
+use crate::ids::{LaunchId, OperationId, SessionId, TargetName, WorkloadName};
+use crate::policy::Basis;
+use crate::who::Process;
+
+/// One thing that happened, with its time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event")]
+pub enum What {
+    /// The daemon began to serve.
+    #[serde(rename = "daemon.started")]
+    DaemonStarted {
+        /// The product's version.
+        version: String,
+        /// Its process id.
+        pid: u32,
+    },
+    /// The daemon stopped of its own accord.
+    #[serde(rename = "daemon.stopped")]
+    DaemonStopped {
+        /// Why.
+        reason: String,
+    },
+    /// Settings and policies were loaded.
+    #[serde(rename = "snapshot.loaded")]
+    SnapshotLoaded {
+        /// Its generation.
+        generation: u64,
+        /// BLAKE3 of the sources, in hex.
+        digest: String,
+        /// Each policy file, name and text.
+        sources: Vec<(String, String)>,
+        /// Who asked for it: a uid, or none at start and by signal.
+        by: Option<u32>,
+    },
+    /// Settings or policies were refused; the last good ones stay.
+    #[serde(rename = "snapshot.rejected")]
+    SnapshotRejected {
+        /// The first line of the error: file:line:column and what was expected.
+        error: String,
+        /// Who asked for it.
+        by: Option<u32>,
+    },
+    /// A workload was launched.
+    #[serde(rename = "workload.started")]
+    WorkloadStarted {
+        /// The launch.
+        launch: LaunchId,
+        /// The workload's name.
+        workload: WorkloadName,
+        /// The uid of the person who launched it.
+        initiator: u32,
+        /// The uid it runs as.
+        uid: u32,
+        /// Its process 1.
+        pid: u32,
+        /// The command's file, without arguments (they may hold secrets).
+        command: String,
+        /// The containment level, and the holes that lower it.
+        containment: String,
+    },
+    /// A launched workload ended.
+    #[serde(rename = "workload.ended")]
+    WorkloadEnded {
+        /// The launch.
+        launch: LaunchId,
+        /// How: `exit 0`, `signal 15`, `unknown` (it ended while the daemon was down).
+        status: String,
+    },
+    /// A connection was accepted.
+    #[serde(rename = "session.opened")]
+    SessionOpened {
+        /// The session.
+        session: SessionId,
+        /// The launch.
+        launch: LaunchId,
+        /// The workload's name.
+        workload: WorkloadName,
+        /// The process, if known. What isn't UTF-8 in the path of its executable is replaced.
+        #[serde(serialize_with = "readable")]
+        process: Option<Process>,
+        /// Where it connected to.
+        original: SocketAddr,
+        /// The looked-up name or the address behind that, if it is one.
+        host: Option<Host>,
+        /// The target, if there is one.
+        target: Option<TargetName>,
+    },
+    /// An operation was decided. Durable before anything of it goes on.
+    #[serde(rename = "operation.decided")]
+    OperationDecided {
+        /// The operation.
+        operation: OperationId,
+        /// Its session; none for a DNS look-up over UDP.
+        session: Option<SessionId>,
+        /// The launch.
+        launch: LaunchId,
+        /// The workload's name.
+        workload: WorkloadName,
+        /// The target, if there is one.
+        target: Option<TargetName>,
+        /// The action: `connect`, `http:GET`, `dns:resolve`.
+        action: String,
+        /// What was asked for, in one line, without secrets: `GET /v1.0/users`.
+        summary: String,
+        /// `allow` or `deny`.
+        verdict: Verdict,
+        /// The stable code of a denial.
+        code: Option<String>,
+        /// What determined it.
+        basis: Basis,
+    },
+    /// An operation ended.
+    #[serde(rename = "operation.finished")]
+    OperationFinished {
+        /// The operation.
+        operation: OperationId,
+        /// How it ended: `done`, `denied`, or the code of a fault.
+        outcome: String,
+        /// The HTTP status that the process got.
+        status: Option<u16>,
+        /// What was sent upstream.
+        request: Payload,
+        /// What came back.
+        response: Payload,
+    },
+    /// A connection ended.
+    #[serde(rename = "session.closed")]
+    SessionClosed {
+        /// The session.
+        session: SessionId,
+        /// Why: `done`, `client-gone`, `max-session`, `policy-changed`, or the code of a fault.
+        reason: String,
+    },
+    /// A control request was refused, or changed something.
+    #[serde(rename = "control.request")]
+    ControlRequest {
+        /// The caller's uid.
+        uid: u32,
+        /// The caller's pid.
+        pid: u32,
+        /// What was asked for.
+        request: String,
+        /// Why it was refused; none if it was done.
+        refused: Option<String>,
+    },
+    /// A part of the record can't be read any more. What could be is there; the file is kept.
+    #[serde(rename = "record.damaged")]
+    RecordDamaged {
+        /// The file, and where in it.
+        place: String,
+        /// What was found.
+        detail: String,
+    },
+}
+
+/// A verdict, without its reasons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It went on.
+    Allow,
+    /// It didn't.
+    Deny,
+}
+
+/// A body, by size and digest.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payload {
+    /// Its bytes, decoded from the transfer coding.
+    pub bytes: u64,
+    /// BLAKE3 of them in hex; none if there were none.
+    pub digest: Option<String>,
+}
+
+impl Verdict {
+    /// `allow` or `deny`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Allow => "allow",
+            Verdict::Deny => "deny",
+        }
+    }
+}
+
+/// JSON is UTF-8, paths need not be: a process must not become unrecordable by the name of its executable.
+fn readable<S: Serializer>(process: &Option<Process>, serializer: S) -> Result<S::Ok, S::Error> {
+    let readable = process
+        .clone()
+        .map(|process| Process { exe: process.exe.map(|exe| exe.to_string_lossy().into_owned().into()), ..process });
+    readable.serialize(serializer)
+}

@@ -1,0 +1,219 @@
+//! Appending to the journal: one file at a time for one thread, preallocated, so that an append is a single write into
+//! the page cache. Not here: moving it into the database ([`super::writer`]).
+
+use std::cell::RefCell;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
+use ulid::Ulid;
+
+use super::RecordError;
+use super::backlog::{Backlog, Segment};
+use super::event::{Event, What};
+use super::segment::{self, FRAME_HEADER, HEADER, MAX_BODY, SegmentId};
+use crate::config::{Durability, RecordSettings};
+use crate::ids::OperationId;
+
+/// The evidence that an event is recorded. Only [`Journal::append`] makes one.
+#[derive(Debug)]
+#[must_use = "what was recorded may go on; what wasn't may not"]
+pub struct Recorded {
+    operation: Option<OperationId>,
+}
+
+impl Recorded {
+    /// The operation whose verdict was recorded; none if the event was another one.
+    pub fn operation(&self) -> Option<OperationId> {
+        self.operation
+    }
+}
+
+/// A journal of one thread. Dropping it hands the rest to the writer.
+#[derive(Debug)]
+pub struct Journal {
+    folder: PathBuf,
+    name: String,
+    id: Ulid,
+    durability: Durability,
+    segment_bytes: u64,
+    backlog: Arc<Backlog>,
+    inner: RefCell<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    current: Option<Current>,
+    next_index: u32,
+    frame: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Current {
+    file: File,
+    segment: Arc<Segment>,
+    offset: u64,
+    size: u64,
+}
+
+impl Journal {
+    pub(super) fn open(
+        folder: &Path,
+        name: &str,
+        settings: &RecordSettings,
+        backlog: Arc<Backlog>,
+    ) -> Result<Self, RecordError> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        if !(1..=32).contains(&name.len()) || !name.chars().all(plain) {
+            let source =
+                io::Error::new(io::ErrorKind::InvalidInput, "a journal's name is 1 to 32 letters, digits and `-`");
+            return Err(RecordError::File { doing: "name a journal", path: name.into(), source });
+        }
+        let journal = Self {
+            folder: folder.into(),
+            name: name.into(),
+            id: Ulid::generate(),
+            durability: settings.durability,
+            segment_bytes: settings.segment_bytes,
+            backlog,
+            inner: RefCell::new(Inner { current: None, next_index: 0, frame: Vec::new() }),
+        };
+        journal.rotate(&mut journal.inner.borrow_mut(), 0)?;
+        Ok(journal)
+    }
+
+    /// Records `event`. When this returns `Ok`, the event survives what the settings' durability says, and comes into
+    /// the database by itself. Takes microseconds (with power-loss durability, as long as the disk's flush).
+    ///
+    /// # Errors
+    /// When too much waits for the database, when the oldest entry has waited too long, and when the file system fails.
+    /// What the event stands for must then not happen.
+    pub fn append(&self, event: &Event) -> Result<Recorded, RecordError> {
+        let mut inner = self.inner.borrow_mut();
+        let result = self.write(&mut inner, event);
+        inner.frame.shrink_to(64 << 10);
+        if let Err(RecordError::Failed(source) | RecordError::File { source, .. }) = &result {
+            self.backlog.append_failed(format!("the journal can't be written: {source}"));
+        }
+        result
+    }
+
+    fn write(&self, inner: &mut Inner, event: &Event) -> Result<Recorded, RecordError> {
+        inner.frame.clear();
+        inner.frame.resize(FRAME_HEADER, 0);
+        serde_json::to_writer(&mut inner.frame, event).map_err(|error| RecordError::Failed(error.into()))?;
+        let body = inner.frame.len() - FRAME_HEADER;
+        if body > MAX_BODY {
+            return Err(RecordError::TooLong { bytes: body });
+        }
+        let length = inner.frame.len() as u64;
+        self.backlog.admit(length)?;
+        if inner.current.as_ref().is_none_or(|current| current.offset + length > current.size) {
+            self.rotate(inner, length)?;
+        }
+        let Some(current) = inner.current.as_mut() else {
+            return Err(RecordError::Failed(io::ErrorKind::NotFound.into()));
+        };
+        segment::seal(current.segment.id, current.offset, &mut inner.frame);
+        let mut written = current.file.write_all_at(&inner.frame, current.offset);
+        if self.durability == Durability::PowerLoss && is_intent(&event.what) {
+            written = written.and_then(|()| current.file.sync_data());
+        }
+        if let Err(error) = written {
+            // The segment ends before this entry; the next append begins a new one.
+            if let Some(current) = inner.current.take() {
+                self.finish(&current);
+            }
+            return Err(RecordError::Failed(error));
+        }
+        current.offset += length;
+        current.segment.committed.store(current.offset, Ordering::Release);
+        self.backlog.appended(length);
+        let operation = match &event.what {
+            What::OperationDecided { operation, .. } => Some(*operation),
+            _ => None,
+        };
+        Ok(Recorded { operation })
+    }
+
+    /// Begins a new segment with room for at least one frame of `length`.
+    fn rotate(&self, inner: &mut Inner, length: u64) -> Result<(), RecordError> {
+        if let Some(current) = inner.current.take() {
+            self.finish(&current);
+        }
+        let id = SegmentId { journal: self.id, index: inner.next_index };
+        inner.next_index += 1;
+        let path = self.folder.join(format!("{}-{id}.seg", self.name));
+        let size = self.segment_bytes.max(HEADER + length);
+        let file = self.make(&path, id, size).map_err(|source| {
+            // Half a segment is of no use to anyone; if it can't go, the next start finds it empty.
+            let _gone = std::fs::remove_file(&path);
+            RecordError::File { doing: "make the journal segment", path: path.clone(), source }
+        })?;
+        let segment = Arc::new(Segment {
+            id,
+            path,
+            committed: AtomicU64::new(HEADER),
+            closed: AtomicBool::new(false),
+            left: false,
+        });
+        self.backlog.add(segment.clone());
+        inner.current = Some(Current { file, segment, offset: HEADER, size });
+        Ok(())
+    }
+
+    fn make(&self, path: &Path, id: SegmentId, size: u64) -> io::Result<File> {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+        preallocate(&file, size)?;
+        file.write_all_at(&segment::header(id), 0)?;
+        if self.durability == Durability::PowerLoss {
+            file.sync_all()?;
+            File::open(&self.folder)?.sync_all()?;
+        }
+        Ok(file)
+    }
+
+    /// Cuts off what was never used (or never acknowledged) and tells the writer that this is all.
+    fn finish(&self, current: &Current) {
+        if let Err(error) = current.file.set_len(current.offset) {
+            tracing::warn!(path = %current.segment.path.display(), %error, "can't trim a journal segment");
+        }
+        self.backlog.close(&current.segment);
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        if let Some(current) = self.inner.get_mut().current.take() {
+            self.finish(&current);
+        }
+    }
+}
+
+/// Whether something waits for this event to be recorded. The others become durable with the next one that is.
+fn is_intent(what: &What) -> bool {
+    !matches!(what, What::OperationFinished { .. } | What::SessionClosed { .. } | What::WorkloadEnded { .. })
+}
+
+/// Takes the disk space now, so that a full disk is known here and not in the middle of an entry.
+fn preallocate(file: &File, size: u64) -> io::Result<()> {
+    let length = i64::try_from(size).map_err(|_| io::ErrorKind::InvalidInput)?;
+    match fallocate(file, FallocateFlags::empty(), 0, length) {
+        Err(Errno::EOPNOTSUPP) => {
+            let zeros = [0; 64 << 10];
+            let mut at = 0;
+            while at < size {
+                let part = zeros.len().min(usize::try_from(size - at).unwrap_or(usize::MAX));
+                file.write_all_at(&zeros[..part], at)?;
+                at += part as u64;
+            }
+            Ok(())
+        }
+        other => Ok(other?),
+    }
+}

@@ -1,0 +1,140 @@
+//! What is derived from the events so that it can be queried: launches, sessions, operations. Each row comes from events
+//! alone, in the order of the chain, so that `verify` can make it again and compare.
+
+use rusqlite::{Connection, params};
+
+use super::event::{Event, What};
+
+/// The tables, with the column that names a row. Each has `seq`: the event that made the row.
+pub(super) const TABLES: [(&str, &str); 3] =
+    [("workloads", "launch"), ("sessions", "session"), ("operations", "operation")];
+
+/// The tables' definitions.
+pub(super) const SCHEMA: &str = "
+CREATE TABLE workloads (
+    launch TEXT PRIMARY KEY, seq INTEGER NOT NULL, workload TEXT NOT NULL, initiator INTEGER NOT NULL,
+    uid INTEGER NOT NULL, pid INTEGER NOT NULL, command TEXT NOT NULL, containment TEXT NOT NULL,
+    started_at TEXT NOT NULL, ended_at TEXT, status TEXT
+) STRICT, WITHOUT ROWID;
+CREATE TABLE sessions (
+    session TEXT PRIMARY KEY, seq INTEGER NOT NULL, launch TEXT NOT NULL, workload TEXT NOT NULL, process TEXT,
+    original TEXT NOT NULL, host TEXT, target TEXT, opened_at TEXT NOT NULL, closed_at TEXT, reason TEXT
+) STRICT, WITHOUT ROWID;
+CREATE INDEX sessions_by_seq ON sessions (seq);
+CREATE TABLE operations (
+    operation TEXT PRIMARY KEY, seq INTEGER NOT NULL, session TEXT, launch TEXT NOT NULL, workload TEXT NOT NULL,
+    target TEXT, action TEXT NOT NULL, summary TEXT NOT NULL, verdict TEXT NOT NULL, code TEXT, basis TEXT NOT NULL,
+    decided_at TEXT NOT NULL, finished_at TEXT, outcome TEXT, status INTEGER, request_bytes INTEGER,
+    request_digest TEXT, response_bytes INTEGER, response_digest TEXT
+) STRICT, WITHOUT ROWID;
+CREATE INDEX operations_by_session ON operations (session, seq) WHERE session IS NOT NULL;
+";
+
+/// Carries one event over into the tables. What comes twice counts once: the first time.
+pub(super) fn apply(db: &Connection, seq: u64, event: &Event) -> rusqlite::Result<()> {
+    let at = event.at.to_string();
+    let seq = integer(seq);
+    match &event.what {
+        What::WorkloadStarted { launch, workload, initiator, uid, pid, command, containment } => db
+            .prepare_cached(
+                "INSERT INTO workloads (launch, seq, workload, initiator, uid, pid, command, containment, started_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
+            )?
+            .execute(params![
+                launch.to_string(),
+                seq,
+                workload.as_str(),
+                initiator,
+                uid,
+                pid,
+                command,
+                containment,
+                at
+            ])?,
+        What::WorkloadEnded { launch, status } => db
+            .prepare_cached("UPDATE workloads SET ended_at = ?2, status = ?3 WHERE launch = ?1 AND ended_at IS NULL")?
+            .execute(params![launch.to_string(), at, status])?,
+        What::SessionOpened { session, launch, workload, process, original, host, target } => db
+            .prepare_cached(
+                "INSERT INTO sessions (session, seq, launch, workload, process, original, host, target, opened_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
+            )?
+            .execute(params![
+                session.to_string(),
+                seq,
+                launch.to_string(),
+                workload.as_str(),
+                process.as_ref().map(json).transpose()?,
+                original.to_string(),
+                host.as_ref().map(ToString::to_string),
+                target.as_ref().map(|target| target.as_str()),
+                at
+            ])?,
+        What::SessionClosed { session, reason } => db
+            .prepare_cached("UPDATE sessions SET closed_at = ?2, reason = ?3 WHERE session = ?1 AND closed_at IS NULL")?
+            .execute(params![session.to_string(), at, reason])?,
+        What::OperationDecided {
+            operation,
+            session,
+            launch,
+            workload,
+            target,
+            action,
+            summary,
+            verdict,
+            code,
+            basis,
+        } => db
+            .prepare_cached(
+                "INSERT INTO operations (operation, seq, session, launch, workload, target, action, summary, verdict,
+                                         code, basis, decided_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT DO NOTHING",
+            )?
+            .execute(params![
+                operation.to_string(),
+                seq,
+                session.map(|session| session.to_string()),
+                launch.to_string(),
+                workload.as_str(),
+                target.as_ref().map(|target| target.as_str()),
+                action,
+                summary,
+                verdict.as_str(),
+                code,
+                json(basis)?,
+                at
+            ])?,
+        What::OperationFinished { operation, outcome, status, request, response } => db
+            .prepare_cached(
+                "UPDATE operations SET finished_at = ?2, outcome = ?3, status = ?4, request_bytes = ?5,
+                        request_digest = ?6, response_bytes = ?7, response_digest = ?8
+                 WHERE operation = ?1 AND finished_at IS NULL",
+            )?
+            .execute(params![
+                operation.to_string(),
+                at,
+                outcome,
+                status,
+                integer(request.bytes),
+                request.digest,
+                integer(response.bytes),
+                response.digest
+            ])?,
+        What::DaemonStarted { .. }
+        | What::DaemonStopped { .. }
+        | What::SnapshotLoaded { .. }
+        | What::SnapshotRejected { .. }
+        | What::ControlRequest { .. }
+        | What::RecordDamaged { .. } => 0,
+    };
+    Ok(())
+}
+
+/// A count as SQLite keeps it.
+pub(super) fn integer(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn json(value: &impl serde::Serialize) -> rusqlite::Result<String> {
+    serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+}

@@ -1,0 +1,359 @@
+//! Questions to the record. The answers' JSON is stable and described in `docs/record.md`.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
+use serde::{Deserialize, Serialize};
+
+use super::RecordError;
+use super::store;
+use crate::policy::Basis;
+use crate::who::Process;
+
+/// Bytes of operations that one answer holds; what is over is counted.
+const ANSWER_BYTES: usize = 2 << 20;
+
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The database can't be used.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// SQLite failed.
+    #[error("the record's database can't be read: {0}")]
+    Database(#[from] rusqlite::Error),
+    /// A column holds something else than was written.
+    #[error("the record's database holds something else than was written; run `interceptor sessions verify`")]
+    Content(#[from] serde_json::Error),
+    /// Nothing has this id.
+    #[error("nothing recorded has an id that begins with `{0}`; `interceptor sessions list` shows what there is")]
+    Unknown(String),
+    /// More than one has an id that begins like this.
+    #[error("more than one id begins with `{0}`; give more of it")]
+    Ambiguous(String),
+    /// It isn't the beginning of such an id.
+    #[error("`{text}` isn't the beginning of an id of the form `{prefix}_…`")]
+    Malformed {
+        /// What was given.
+        text: String,
+        /// The kind's prefix.
+        prefix: &'static str,
+    },
+}
+
+impl QueryError {
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            QueryError::Record(_) | QueryError::Database(_) | QueryError::Content(_) => "record-unreadable",
+            QueryError::Unknown(_) => "not-found",
+            QueryError::Ambiguous(_) => "ambiguous-id",
+            QueryError::Malformed { .. } => "malformed-id",
+        }
+    }
+}
+
+/// A session in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// `ses_…`
+    pub session: String,
+    /// The launch it belongs to, `wl_…`.
+    pub launch: String,
+    /// The workload's name.
+    pub workload: String,
+    /// The process that connected, if known.
+    pub process: Option<Process>,
+    /// The address and port that it connected to.
+    pub original: String,
+    /// The name or address behind that.
+    pub host: Option<String>,
+    /// The target.
+    pub target: Option<String>,
+    /// When it began, RFC 3339 in UTC.
+    pub opened_at: String,
+    /// When it ended; none while it lives (or if the daemon was killed meanwhile).
+    pub closed_at: Option<String>,
+    /// Why it ended.
+    pub reason: Option<String>,
+    /// How many operations it has.
+    pub operations: u64,
+    /// How many of them were denied.
+    pub denied: u64,
+}
+
+/// A launch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launch {
+    /// `wl_…`
+    pub launch: String,
+    /// The workload's name.
+    pub workload: String,
+    /// The uid of the person who launched it.
+    pub initiator: u32,
+    /// The uid it runs as.
+    pub uid: u32,
+    /// Its process 1.
+    pub pid: u32,
+    /// The command's file.
+    pub command: String,
+    /// Its containment level.
+    pub containment: String,
+    /// When it began.
+    pub started_at: String,
+    /// When it ended.
+    pub ended_at: Option<String>,
+    /// How it ended.
+    pub status: Option<String>,
+}
+
+/// An operation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    /// `op_…`
+    pub operation: String,
+    /// Its session, if it has one.
+    pub session: Option<String>,
+    /// The launch it belongs to.
+    pub launch: String,
+    /// The workload's name.
+    pub workload: String,
+    /// The target.
+    pub target: Option<String>,
+    /// The action, as in `http:GET`.
+    pub action: String,
+    /// What was asked for.
+    pub summary: String,
+    /// `allow` or `deny`.
+    pub verdict: String,
+    /// The code of a denial.
+    pub code: Option<String>,
+    /// What determined the verdict: generation, policies, reasons, obligations.
+    pub basis: Basis,
+    /// When it was decided.
+    pub decided_at: String,
+    /// When it ended.
+    pub finished_at: Option<String>,
+    /// How it ended.
+    pub outcome: Option<String>,
+    /// The HTTP status that the process got.
+    pub status: Option<u16>,
+    /// The size and BLAKE3 of what was sent upstream.
+    pub request: Body,
+    /// The size and BLAKE3 of what came back.
+    pub response: Body,
+}
+
+/// A body, as far as it is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Body {
+    /// Its bytes; none while the operation goes on.
+    pub bytes: Option<u64>,
+    /// Its BLAKE3 in hex.
+    pub digest: Option<String>,
+}
+
+/// A session with all that belongs to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Story {
+    /// The session.
+    pub session: Session,
+    /// Its launch, if the record has it.
+    pub launch: Option<Launch>,
+    /// Its operations, in the order in which they were decided.
+    pub operations: Vec<Operation>,
+    /// How many more there are than fit into one answer.
+    pub omitted: u64,
+}
+
+/// A connection for queries. It sees what is in the database; [`super::Record::flush`] brings everything there.
+#[derive(Debug)]
+pub struct Reader {
+    db: Connection,
+}
+
+const SESSION: &str = "SELECT session, launch, workload, process, original, host, target, opened_at, closed_at, reason,
+    (SELECT count(*) FROM operations o WHERE o.session = s.session),
+    (SELECT count(*) FROM operations o WHERE o.session = s.session AND o.verdict = 'deny') FROM sessions s";
+const OPERATION: &str = "SELECT operation, session, launch, workload, target, action, summary, verdict, code, basis,
+    decided_at, finished_at, outcome, status, request_bytes, request_digest, response_bytes, response_digest
+    FROM operations";
+const LAUNCH: &str = "SELECT launch, workload, initiator, uid, pid, command, containment, started_at, ended_at, status
+    FROM workloads";
+
+impl Reader {
+    /// Opens the database `path` for reading only.
+    ///
+    /// # Errors
+    /// When it isn't there, or is of a newer version.
+    pub fn open(path: &Path) -> Result<Self, QueryError> {
+        let db = open_read_only(path)?;
+        store::schema_of(&db, path, store::known_schema())?;
+        Ok(Self { db })
+    }
+
+    /// The latest sessions, newest first, at most `limit` (and at most 10,000).
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn sessions(&self, limit: u32) -> Result<Vec<Session>, QueryError> {
+        let mut statement = self.db.prepare_cached(&format!("{SESSION} ORDER BY seq DESC LIMIT ?1"))?;
+        let mut rows = statement.query([limit.min(10_000)])?;
+        let mut sessions = Vec::new();
+        while let Some(row) = rows.next()? {
+            sessions.push(session(row)?);
+        }
+        Ok(sessions)
+    }
+
+    /// The session whose id is `id` or begins with it, with its launch and operations.
+    ///
+    /// # Errors
+    /// When there is none, or more than one.
+    pub fn session(&self, id: &str) -> Result<Story, QueryError> {
+        let id = self.whole_id("sessions", "session", "ses", id)?;
+        let mut statement = self.db.prepare_cached(&format!("{SESSION} WHERE session = ?1"))?;
+        let mut rows = statement.query([&id])?;
+        let Some(row) = rows.next()? else { return Err(QueryError::Unknown(id)) };
+        let session = session(row)?;
+        let launch = self
+            .db
+            .prepare_cached(&format!("{LAUNCH} WHERE launch = ?1"))?
+            .query_row([&session.launch], launched)
+            .optional()?;
+        let mut operations = Vec::new();
+        let mut bytes = 0;
+        let mut statement = self.db.prepare_cached(&format!("{OPERATION} WHERE session = ?1 ORDER BY seq"))?;
+        let mut rows = statement.query([&id])?;
+        while let Some(row) = rows.next()? {
+            let operation = operation(row)?;
+            bytes += serde_json::to_vec(&operation)?.len();
+            if bytes > ANSWER_BYTES {
+                break;
+            }
+            operations.push(operation);
+        }
+        let omitted = session.operations.saturating_sub(operations.len() as u64);
+        Ok(Story { session, launch, operations, omitted })
+    }
+
+    /// The operation whose id is `id` or begins with it.
+    ///
+    /// # Errors
+    /// When there is none, or more than one.
+    pub fn operation(&self, id: &str) -> Result<Operation, QueryError> {
+        let id = self.whole_id("operations", "operation", "op", id)?;
+        let mut statement = self.db.prepare_cached(&format!("{OPERATION} WHERE operation = ?1"))?;
+        let mut rows = statement.query([&id])?;
+        match rows.next()? {
+            Some(row) => operation(row),
+            None => Err(QueryError::Unknown(id)),
+        }
+    }
+
+    /// The generation of the last snapshot that was loaded; 0 if none was.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub fn last_generation(&self) -> Result<u64, QueryError> {
+        let last = "SELECT json_extract(body, '$.generation') FROM events WHERE kind = 'snapshot.loaded' \
+                    ORDER BY seq DESC LIMIT 1";
+        let generation: Option<i64> = self.db.query_row(last, [], |row| row.get(0)).optional()?;
+        Ok(generation.unwrap_or(0).unsigned_abs())
+    }
+
+    fn whole_id(&self, table: &str, column: &str, prefix: &'static str, id: &str) -> Result<String, QueryError> {
+        let id = id.to_ascii_lowercase();
+        let rest = id.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('_'));
+        if !rest.is_some_and(|rest| rest.len() <= 26 && rest.bytes().all(|c| c.is_ascii_alphanumeric())) {
+            return Err(QueryError::Malformed { text: id, prefix });
+        }
+        // Ids are lower-case letters and digits, so `~` sorts behind each of them.
+        let sql = format!("SELECT {column} FROM {table} WHERE {column} >= ?1 AND {column} < ?1 || '~' LIMIT 2");
+        let mut statement = self.db.prepare_cached(&sql)?;
+        let mut found = statement.query_map([&id], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+        match (found.pop(), found.pop()) {
+            (Some(one), None) => Ok(one),
+            (Some(_), Some(_)) => Err(QueryError::Ambiguous(id)),
+            (None, _) => Err(QueryError::Unknown(id)),
+        }
+    }
+}
+
+/// Opens a database without ever writing to it; also one in a folder that can't be written, if it is a clean copy.
+pub(super) fn open_read_only(path: &Path) -> Result<Connection, RecordError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let missing = |source| RecordError::File { doing: "open", path: path.to_owned(), source };
+    std::fs::metadata(path).map_err(missing)?;
+    let db = Connection::open_with_flags(path, flags)?;
+    db.busy_timeout(std::time::Duration::from_secs(2))?;
+    db.pragma_update(None, "trusted_schema", false)?;
+    let wal = Path::new(&format!("{}-wal", path.display())).exists();
+    match db.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(())) {
+        Err(rusqlite::Error::SqliteFailure(error, _)) if error.code == rusqlite::ErrorCode::CannotOpen && !wal => {
+            let text = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+            let uri = format!("file:{text}?immutable=1");
+            Ok(Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)?)
+        }
+        other => Ok(other.map(|()| db)?),
+    }
+}
+
+fn session(row: &Row<'_>) -> Result<Session, QueryError> {
+    let process: Option<String> = row.get(3)?;
+    Ok(Session {
+        session: row.get(0)?,
+        launch: row.get(1)?,
+        workload: row.get(2)?,
+        process: process.as_deref().map(serde_json::from_str).transpose()?,
+        original: row.get(4)?,
+        host: row.get(5)?,
+        target: row.get(6)?,
+        opened_at: row.get(7)?,
+        closed_at: row.get(8)?,
+        reason: row.get(9)?,
+        operations: count(row, 10)?.unwrap_or(0),
+        denied: count(row, 11)?.unwrap_or(0),
+    })
+}
+
+fn launched(row: &Row<'_>) -> rusqlite::Result<Launch> {
+    Ok(Launch {
+        launch: row.get(0)?,
+        workload: row.get(1)?,
+        initiator: row.get(2)?,
+        uid: row.get(3)?,
+        pid: row.get(4)?,
+        command: row.get(5)?,
+        containment: row.get(6)?,
+        started_at: row.get(7)?,
+        ended_at: row.get(8)?,
+        status: row.get(9)?,
+    })
+}
+
+fn operation(row: &Row<'_>) -> Result<Operation, QueryError> {
+    let basis: String = row.get(9)?;
+    Ok(Operation {
+        operation: row.get(0)?,
+        session: row.get(1)?,
+        launch: row.get(2)?,
+        workload: row.get(3)?,
+        target: row.get(4)?,
+        action: row.get(5)?,
+        summary: row.get(6)?,
+        verdict: row.get(7)?,
+        code: row.get(8)?,
+        basis: serde_json::from_str(&basis)?,
+        decided_at: row.get(10)?,
+        finished_at: row.get(11)?,
+        outcome: row.get(12)?,
+        status: row.get(13)?,
+        request: Body { bytes: count(row, 14)?, digest: row.get(15)? },
+        response: Body { bytes: count(row, 16)?, digest: row.get(17)? },
+    })
+}
+
+fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<u64>> {
+    Ok(row.get::<_, Option<i64>>(column)?.map(i64::cast_unsigned))
+}

@@ -1,0 +1,153 @@
+//! The format of a journal segment: a header, then frames, then zeros up to the preallocated size. Only bytes here; the
+//! files are written by [`super::journal`] and read by [`super::source`].
+//!
+//! All numbers are little endian. Header, 64 bytes: the magic `ICJRNL\0\x01`, the journal's id (16 bytes), the segment's
+//! index in it (u32), zeros, and in the last 8 bytes the checksum of the 56 before. Frame: `FF 49 4A 01`, the body's
+//! length (u32), the checksum (8 bytes), the body. A checksum is the beginning of a BLAKE3; a frame's covers the place as
+//! well (journal, index, offset, length), so that bytes that lie elsewhere are never taken for it. Bodies are JSON, which
+//! never holds the byte FF: behind a damaged frame, the next one is found by looking for it.
+
+use std::fmt;
+
+use ulid::Ulid;
+
+/// Bytes of a segment before its first frame.
+pub(super) const HEADER: u64 = 64;
+/// Bytes of a frame before its body.
+pub(super) const FRAME_HEADER: usize = 16;
+/// Bytes of the longest body that is taken.
+pub(super) const MAX_BODY: usize = 16 << 20;
+
+const MAGIC: [u8; 8] = *b"ICJRNL\0\x01";
+const FRAME_MAGIC: [u8; 4] = [0xFF, b'I', b'J', 1];
+
+/// Which segment: the journal's id, new with each start of a journal, and a count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SegmentId {
+    pub(super) journal: Ulid,
+    pub(super) index: u32,
+}
+
+impl fmt::Display for SegmentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{:08}", self.journal, self.index)
+    }
+}
+
+/// What stands at some place in a segment.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step<'a> {
+    /// A whole frame.
+    Frame(&'a [u8]),
+    /// This many bytes from here on are needed to tell.
+    NeedMore(usize),
+    /// Nothing was written here.
+    Unwritten,
+    /// Something that isn't a frame.
+    Bad,
+}
+
+/// What lies behind a place where reading a segment came to a halt, up to its end.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// Zeros, or the beginning of one frame that was never finished.
+    Nothing,
+    /// Something was written here and can't be read; the next frame, or the end, is this many bytes on.
+    Damaged(usize),
+}
+
+/// The header of a segment.
+pub(super) fn header(id: SegmentId) -> [u8; HEADER as usize] {
+    let mut bytes = [0; HEADER as usize];
+    bytes[..8].copy_from_slice(&MAGIC);
+    bytes[8..24].copy_from_slice(&id.journal.to_bytes());
+    bytes[24..28].copy_from_slice(&id.index.to_le_bytes());
+    let sum = header_checksum(&bytes[..56]);
+    bytes[56..].copy_from_slice(&sum);
+    bytes
+}
+
+/// The segment that a header names; none if it isn't one.
+pub(super) fn read_header(bytes: &[u8; HEADER as usize]) -> Option<SegmentId> {
+    if bytes[..8] != MAGIC || bytes[56..] != header_checksum(&bytes[..56]) {
+        return None;
+    }
+    let journal = Ulid::from_bytes(bytes[8..24].try_into().ok()?);
+    let index = u32::from_le_bytes(bytes[24..28].try_into().ok()?);
+    Some(SegmentId { journal, index })
+}
+
+/// Fills in a frame's header. `frame` is its bytes, the first [`FRAME_HEADER`] of them still empty.
+pub(super) fn seal(id: SegmentId, offset: u64, frame: &mut [u8]) {
+    let (head, body) = frame.split_at_mut(FRAME_HEADER);
+    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    head[..4].copy_from_slice(&FRAME_MAGIC);
+    head[4..8].copy_from_slice(&length.to_le_bytes());
+    head[8..].copy_from_slice(&checksum(id, offset, body));
+}
+
+/// What stands at `offset`, whose bytes, as far as they were read, are `bytes`.
+pub(super) fn step(id: SegmentId, offset: u64, bytes: &[u8]) -> Step<'_> {
+    let Some((head, rest)) = bytes.split_at_checked(FRAME_HEADER) else {
+        return Step::NeedMore(FRAME_HEADER);
+    };
+    if head.iter().all(|&byte| byte == 0) {
+        return Step::Unwritten;
+    }
+    let Some(length) = body_length(head) else { return Step::Bad };
+    let Some(body) = rest.get(..length) else { return Step::NeedMore(FRAME_HEADER + length) };
+    if head[8..] == checksum(id, offset, body) { Step::Frame(body) } else { Step::Bad }
+}
+
+/// Looks behind a place that [`step`] calls unwritten or bad; `bytes` is everything from `offset` to the segment's end.
+pub(super) fn rest(id: SegmentId, offset: u64, bytes: &[u8]) -> Rest {
+    let written = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    if written == 0 {
+        return Rest::Nothing;
+    }
+    let candidates = (1..written).filter(|&at| bytes[at..].starts_with(&FRAME_MAGIC));
+    for at in candidates {
+        if let Step::Frame(_) = step(id, offset + at as u64, &bytes[at..]) {
+            return Rest::Damaged(at);
+        }
+    }
+    // A copy into the page cache that was cut short leaves a beginning of the frame: its last byte isn't there yet.
+    let unfinished = match bytes.get(..FRAME_HEADER) {
+        Some(head) if head.starts_with(&FRAME_MAGIC) => {
+            body_length(head).map_or(written < FRAME_HEADER, |length| written < FRAME_HEADER + length)
+        }
+        Some(head) => FRAME_MAGIC.starts_with(&head[..written.min(4)]) && written < 4,
+        None => true,
+    };
+    if unfinished { Rest::Nothing } else { Rest::Damaged(bytes.len()) }
+}
+
+fn body_length(head: &[u8]) -> Option<usize> {
+    let bytes = head.strip_prefix(&FRAME_MAGIC)?.first_chunk::<4>()?;
+    let length = u32::from_le_bytes(*bytes) as usize;
+    (1..=MAX_BODY).contains(&length).then_some(length)
+}
+
+fn checksum(id: SegmentId, offset: u64, body: &[u8]) -> [u8; 8] {
+    let mut place = [0; 32];
+    place[..16].copy_from_slice(&id.journal.to_bytes());
+    place[16..20].copy_from_slice(&id.index.to_le_bytes());
+    place[20..28].copy_from_slice(&offset.to_le_bytes());
+    place[28..].copy_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes());
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&place).update(body);
+    first_eight(&hasher.finalize())
+}
+
+fn header_checksum(bytes: &[u8]) -> [u8; 8] {
+    first_eight(&blake3::hash(bytes))
+}
+
+fn first_eight(hash: &blake3::Hash) -> [u8; 8] {
+    let mut out = [0; 8];
+    out.copy_from_slice(&hash.as_bytes()[..8]);
+    out
+}
+
+#[cfg(test)]
+mod tests;

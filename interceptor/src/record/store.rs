@@ -1,0 +1,203 @@
+//! The database, as the writer has it: schema, migrations, appending a batch. Queries are in [`super::query`].
+
+use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
+use serde::Deserialize;
+
+use super::RecordError;
+use super::chain::Head;
+use super::event::Event;
+use super::projection::{self, integer};
+use crate::config::Durability;
+
+/// Each brings the schema from the version of its index to the next. Never changed once released; only added to.
+const MIGRATIONS: &[&[&str]] = &[&[EVENTS, projection::SCHEMA]];
+
+const EVENTS: &str = "
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY, at TEXT NOT NULL, kind TEXT NOT NULL, hash BLOB NOT NULL, body TEXT NOT NULL
+) STRICT;
+CREATE INDEX events_loads ON events (seq) WHERE kind = 'snapshot.loaded';
+CREATE TRIGGER events_append BEFORE INSERT ON events
+WHEN NEW.seq IS NOT (SELECT coalesce(max(seq), 0) + 1 FROM events)
+BEGIN SELECT RAISE(ABORT, 'events are appended, one after the other'); END;
+CREATE TRIGGER events_update BEFORE UPDATE ON events
+BEGIN SELECT RAISE(ABORT, 'events are never changed'); END;
+CREATE TRIGGER events_delete BEFORE DELETE ON events
+BEGIN SELECT RAISE(ABORT, 'events are never deleted'); END;
+CREATE TABLE journal (segment TEXT PRIMARY KEY, moved INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+";
+
+/// An event on its way into the database.
+#[derive(Debug)]
+pub(super) struct Entry {
+    at: Timestamp,
+    kind: String,
+    body: String,
+    event: Option<Event>,
+}
+
+/// What every event has, whichever version wrote it.
+#[derive(Deserialize)]
+pub(super) struct Stamp {
+    pub(super) at: Timestamp,
+    #[serde(rename = "event")]
+    pub(super) kind: String,
+}
+
+impl Entry {
+    /// Reads the body of a frame; none if no version of this program can have written it.
+    pub(super) fn new(body: Vec<u8>) -> Option<Self> {
+        let body = String::from_utf8(body).ok()?;
+        let Stamp { at, kind } = serde_json::from_str(&body).ok()?;
+        let event = serde_json::from_str(&body).ok();
+        Some(Self { at, kind, body, event })
+    }
+
+    /// An event that the writer itself makes.
+    pub(super) fn of(event: &Event) -> Result<Self, RecordError> {
+        let body = serde_json::to_vec(event).map_err(|error| RecordError::Failed(error.into()))?;
+        Self::new(body).ok_or_else(|| RecordError::Failed(io::ErrorKind::InvalidData.into()))
+    }
+
+    /// When it happened.
+    pub(super) fn at(&self) -> Timestamp {
+        self.at
+    }
+}
+
+/// The writer's connection, and the end of the chain.
+#[derive(Debug)]
+pub(super) struct Store {
+    db: Connection,
+    head: Head,
+}
+
+impl Store {
+    /// Opens the database, makes it if it isn't there, and brings its schema up to date.
+    pub(super) fn open(path: &Path, durability: Durability) -> Result<Self, RecordError> {
+        // SQLite gives its -wal and -shm files the mode of this one.
+        OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|source| RecordError::File { doing: "open", path: path.into(), source })?;
+        let mut db =
+            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        db.busy_timeout(Duration::from_millis(250))?;
+        db.set_prepared_statement_cache_capacity(32);
+        migrate(&mut db, path, MIGRATIONS)?;
+        db.pragma_update(None, "journal_mode", "wal")?;
+        db.pragma_update(None, "journal_size_limit", 16 << 20)?;
+        let synchronous = match durability {
+            Durability::Process => "normal",
+            Durability::PowerLoss => "full",
+        };
+        db.pragma_update(None, "synchronous", synchronous)?;
+        let last = db
+            .query_row("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1", [], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, [u8; 32]>(1)?))
+            })
+            .optional()?;
+        let head = last.map_or_else(Head::default, |(seq, hash)| Head { seq: seq.cast_unsigned(), hash });
+        Ok(Self { db, head })
+    }
+
+    /// The end of the chain.
+    pub(super) fn head(&self) -> Head {
+        self.head
+    }
+
+    /// Whether the chain has this link.
+    pub(super) fn has(&self, link: Head) -> Result<bool, RecordError> {
+        let hash = self
+            .db
+            .query_row("SELECT hash FROM events WHERE seq = ?1", [integer(link.seq)], |row| row.get::<_, [u8; 32]>(0))
+            .optional()?;
+        Ok(link.seq == 0 || hash == Some(link.hash))
+    }
+
+    /// How far each segment is in the database already.
+    pub(super) fn positions(&self) -> Result<HashMap<String, u64>, RecordError> {
+        let mut statement = self.db.prepare_cached("SELECT segment, moved FROM journal")?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned())))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Drops the positions of segments that are gone.
+    pub(super) fn forget(&mut self, gone: &[String]) -> Result<(), RecordError> {
+        let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for segment in gone {
+            transaction.execute("DELETE FROM journal WHERE segment = ?1", [segment])?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// Appends events and says how far their segments are in now: all of it, or nothing.
+    pub(super) fn append(&mut self, entries: &[Entry], moved: &[(String, u64)]) -> Result<(), RecordError> {
+        let mut head = self.head;
+        let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        {
+            let mut insert = transaction
+                .prepare_cached("INSERT INTO events (seq, at, kind, hash, body) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+            for entry in entries {
+                head = head.next(entry.body.as_bytes());
+                insert.execute(params![integer(head.seq), entry.at.to_string(), entry.kind, head.hash, entry.body])?;
+                if let Some(event) = &entry.event {
+                    projection::apply(&transaction, head.seq, event)?;
+                }
+            }
+            let mut position = transaction.prepare_cached(
+                "INSERT INTO journal (segment, moved) VALUES (?1, ?2)
+                 ON CONFLICT (segment) DO UPDATE SET moved = excluded.moved",
+            )?;
+            for (segment, offset) in moved {
+                position.execute(params![segment, integer(*offset)])?;
+            }
+        }
+        transaction.commit()?;
+        self.head = head;
+        Ok(())
+    }
+}
+
+/// The newest schema that this version knows.
+pub(super) fn known_schema() -> i64 {
+    integer(MIGRATIONS.len() as u64)
+}
+
+/// Refuses a schema that is newer than `known`; gives the version otherwise.
+pub(super) fn schema_of(db: &Connection, path: &Path, known: i64) -> Result<i64, RecordError> {
+    let found = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if found > known {
+        return Err(RecordError::Newer { path: path.into(), found, known });
+    }
+    Ok(found)
+}
+
+/// Applies what is missing of `migrations`, all of it or nothing.
+fn migrate(db: &mut Connection, path: &Path, migrations: &[&[&str]]) -> Result<(), RecordError> {
+    let known = integer(migrations.len() as u64);
+    if schema_of(db, path, known)? == known {
+        return Ok(());
+    }
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found = schema_of(&transaction, path, known)?;
+    for step in migrations.iter().skip(usize::try_from(found).unwrap_or(0)).copied().flatten() {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "user_version", known)?;
+    Ok(transaction.commit()?)
+}
+
+#[cfg(test)]
+mod tests;

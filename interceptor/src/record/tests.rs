@@ -1,0 +1,411 @@
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use super::event::{Payload, Verdict, What};
+use super::segment::{FRAME_HEADER, SegmentId};
+use super::*;
+use crate::clock::SystemClock;
+use crate::config::Durability;
+use crate::ids::{LaunchId, OperationId, SessionId};
+use crate::policy::Basis;
+use crate::who::Process;
+
+mod crash;
+mod tamper;
+
+const SOON: Duration = Duration::from_secs(10);
+
+fn settings() -> RecordSettings {
+    RecordSettings {
+        durability: Durability::Process,
+        segment_bytes: 64 << 10,
+        backlog_bytes: 64 << 20,
+        backlog_age: Duration::from_secs(30),
+    }
+}
+
+fn open(dir: &Path) -> Record {
+    Record::open(dir, &settings(), Arc::new(SystemClock)).expect("the record opens")
+}
+
+fn event(what: What) -> Event {
+    Event { at: SystemClock.now(), what }
+}
+
+fn opened(session: SessionId, launch: LaunchId) -> Event {
+    event(What::SessionOpened {
+        session,
+        launch,
+        workload: "crm".parse().unwrap(),
+        process: Some(Process { pid: 7, tid: 8, comm: "crm-mcp".into(), exe: Some("/usr/bin/crm-mcp".into()) }),
+        original: "198.18.0.1:443".parse().unwrap(),
+        host: Some("graph.microsoft.com".parse().unwrap()),
+        target: Some("graph".parse().unwrap()),
+    })
+}
+
+fn decided(operation: OperationId, session: Option<SessionId>, launch: LaunchId, verdict: Verdict) -> Event {
+    event(What::OperationDecided {
+        operation,
+        session,
+        launch,
+        workload: "crm".parse().unwrap(),
+        target: Some("graph".parse().unwrap()),
+        action: "http:GET".into(),
+        summary: "GET /v1.0/users".into(),
+        verdict,
+        code: (verdict == Verdict::Deny).then(|| "denied-by-policy".into()),
+        basis: Basis {
+            generation: 3,
+            policies: vec!["readers".into()],
+            reasons: vec!["reading is fine".into()],
+            ..Basis::default()
+        },
+    })
+}
+
+fn finished(operation: OperationId) -> Event {
+    event(What::OperationFinished {
+        operation,
+        outcome: "done".into(),
+        status: Some(200),
+        request: Payload::default(),
+        response: Payload { bytes: 5, digest: Some(blake3::hash(b"hello").to_hex().to_string()) },
+    })
+}
+
+fn started(launch: LaunchId) -> Event {
+    event(What::WorkloadStarted {
+        launch,
+        workload: "crm".parse().unwrap(),
+        initiator: 1000,
+        uid: 1000,
+        pid: 42,
+        command: "/usr/bin/crm-mcp".into(),
+        containment: "contained".into(),
+    })
+}
+
+/// A session with two operations, the second denied.
+fn a_session(journal: &Journal) -> (SessionId, OperationId, OperationId) {
+    let (launch, session) = (LaunchId::new(), SessionId::new());
+    let (read, delete) = (OperationId::new(), OperationId::new());
+    for event in [
+        started(launch),
+        opened(session, launch),
+        decided(read, Some(session), launch, Verdict::Allow),
+        finished(read),
+        decided(delete, Some(session), launch, Verdict::Deny),
+        event(What::SessionClosed { session, reason: "done".into() }),
+        event(What::WorkloadEnded { launch, status: "exit 0".into() }),
+    ] {
+        let _recorded = journal.append(&event).expect("it is recorded");
+    }
+    (session, read, delete)
+}
+
+fn segments(dir: &Path) -> usize {
+    std::fs::read_dir(dir.join("journal")).unwrap().count()
+}
+
+#[test]
+fn what_was_appended_is_found_by_queries() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = open(dir.path());
+    let journal = record.journal("worker-0").unwrap();
+    let (session, read, delete) = a_session(&journal);
+    let (other, ..) = a_session(&journal);
+    record.flush(SOON).unwrap();
+    let reader = record.reader().unwrap();
+
+    let list = reader.sessions(10).unwrap();
+    assert_eq!(
+        list.iter().map(|row| row.session.clone()).collect::<Vec<_>>(),
+        [other.to_string(), session.to_string()]
+    );
+    assert_eq!(reader.sessions(1).unwrap().len(), 1);
+
+    let story = reader.session(&session.to_string()).unwrap();
+    assert_eq!((story.session.operations, story.session.denied, story.omitted), (2, 1, 0));
+    assert_eq!(story.session.reason.as_deref(), Some("done"));
+    assert_eq!(story.session.process.as_ref().unwrap().comm, "crm-mcp");
+    assert_eq!(story.launch.unwrap().status.as_deref(), Some("exit 0"));
+    assert_eq!(story.operations[0].operation, read.to_string());
+    assert_eq!(story.operations[0].status, Some(200));
+    assert_eq!(story.operations[0].response.bytes, Some(5));
+    assert_eq!(story.operations[1].code.as_deref(), Some("denied-by-policy"));
+    assert_eq!(story.operations[1].request, query::Body::default());
+
+    let operation = reader.operation(&delete.to_string()).unwrap();
+    assert_eq!(operation.basis.reasons, ["reading is fine"]);
+    let value = serde_json::to_value(&operation).unwrap();
+    assert_eq!(value["basis"]["policies"][0], "readers");
+    assert_eq!(verify(record.database()).unwrap().fault, None);
+}
+
+#[test]
+fn the_beginning_of_an_id_is_enough_if_only_one_has_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = open(dir.path());
+    let journal = record.journal("worker-0").unwrap();
+    let (session, ..) = a_session(&journal);
+    record.flush(SOON).unwrap();
+    let reader = record.reader().unwrap();
+    let id = session.to_string();
+    assert_eq!(reader.session(&id[..20]).unwrap().session.session, id);
+    assert_eq!(reader.session(&id.to_uppercase()).unwrap().session.session, id);
+    a_session(&journal);
+    record.flush(SOON).unwrap();
+    assert!(matches!(reader.session("ses_"), Err(QueryError::Ambiguous(_))));
+    assert!(matches!(reader.session("ses_zzz"), Err(QueryError::Unknown(_))));
+    for wrong in ["op_01", "ses", "ses_%", "ses_~", ""] {
+        assert!(matches!(reader.session(wrong), Err(QueryError::Malformed { prefix: "ses", .. })), "{wrong}");
+    }
+}
+
+#[test]
+fn evidence_names_the_operation_whose_verdict_was_recorded() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = open(dir.path());
+    let journal = record.journal("worker-0").unwrap();
+    let (operation, launch) = (OperationId::new(), LaunchId::new());
+    let evidence = journal.append(&decided(operation, None, launch, Verdict::Allow)).unwrap();
+    assert_eq!(evidence.operation(), Some(operation));
+    assert_eq!(journal.append(&finished(operation)).unwrap().operation(), None);
+}
+
+#[test]
+fn four_journals_at_once_keep_their_own_order_and_lose_nothing() {
+    const EACH: i64 = 2_000;
+    let dir = tempfile::tempdir().unwrap();
+    let record = open(dir.path());
+    std::thread::scope(|scope| {
+        for worker in 0..4 {
+            let journal = record.journal(&format!("worker-{worker}")).unwrap();
+            scope.spawn(move || {
+                let launch = LaunchId::new();
+                for _ in 0..EACH {
+                    let operation = OperationId::new();
+                    let _recorded = journal.append(&decided(operation, None, launch, Verdict::Allow)).unwrap();
+                    let _recorded = journal.append(&finished(operation)).unwrap();
+                }
+            });
+        }
+    });
+    record.flush(SOON).unwrap();
+    let db = query::open_read_only(record.database()).unwrap();
+    let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(count("SELECT count(*) FROM events"), 8 * EACH);
+    // A `finished` that came before its `decided` would have changed no row.
+    assert_eq!(count("SELECT count(*) FROM operations WHERE finished_at IS NOT NULL"), 4 * EACH);
+    assert!(verify(record.database()).unwrap().ok);
+    assert_eq!(record.health().backlog, 0);
+    assert_eq!(record.health().lag_ms, 0);
+    drop(record);
+    assert_eq!(segments(dir.path()), 0, "what is moved is deleted");
+}
+
+#[test]
+fn entries_reach_the_database_by_themselves_within_a_tenth_of_a_second() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = open(dir.path());
+    let journal = record.journal("worker-0").unwrap();
+    let mut waits = Vec::new();
+    for round in 1..=10 {
+        let _recorded = journal.append(&finished(OperationId::new())).unwrap();
+        let begin = Instant::now();
+        while record.health().seq < round {
+            assert!(begin.elapsed() < SOON);
+            std::thread::yield_now();
+        }
+        waits.push(begin.elapsed());
+    }
+    waits.sort();
+    // The median: other tests share the processors.
+    assert!(waits[5] < Duration::from_millis(100), "{waits:?}");
+}
+
+#[test]
+fn a_locked_database_denies_when_the_oldest_entry_is_too_old_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = RecordSettings { backlog_age: Duration::from_millis(100), ..settings() };
+    let record = Record::open(dir.path(), &settings, Arc::new(SystemClock)).unwrap();
+    let journal = record.journal("worker-0").unwrap();
+    let other = rusqlite::Connection::open(record.database()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let begin = Instant::now();
+    let mut recorded = 0;
+    let error = loop {
+        match journal.append(&finished(OperationId::new())) {
+            Ok(_) => recorded += 1,
+            Err(error) => break error,
+        }
+        assert!(begin.elapsed() < SOON);
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    assert!(matches!(error, RecordError::Lagging { .. }), "{error}");
+    assert!(begin.elapsed() >= settings.backlog_age);
+    while record.health().failed.is_none() {
+        assert!(begin.elapsed() < SOON, "a locked database must show in the status");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(record.health().failed.unwrap().contains("locked"));
+    assert!(matches!(record.flush(Duration::from_millis(50)), Err(RecordError::Lagging { .. })));
+    other.execute_batch("ROLLBACK").unwrap();
+    record.flush(SOON).unwrap();
+    assert_eq!((record.health().failed, record.health().seq), (None, recorded));
+    let _recorded = journal.append(&finished(OperationId::new())).unwrap();
+    record.flush(SOON).unwrap();
+    assert_eq!(verify(record.database()).unwrap().events, recorded + 1);
+}
+
+#[test]
+fn a_full_backlog_denies_until_there_is_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = RecordSettings { backlog_bytes: 4096, ..settings() };
+    let record = Record::open(dir.path(), &settings, Arc::new(SystemClock)).unwrap();
+    let journal = record.journal("worker-0").unwrap();
+    let other = rusqlite::Connection::open(record.database()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let recorded = (0..100).take_while(|_| journal.append(&finished(OperationId::new())).is_ok()).count() as u64;
+    assert!((5..40).contains(&recorded), "{recorded}");
+    let error = journal.append(&finished(OperationId::new())).unwrap_err();
+    assert!(matches!(error, RecordError::Full { limit: 4096, .. }), "{error}");
+    assert!(record.health().backlog <= 4096);
+    other.execute_batch("ROLLBACK").unwrap();
+    record.flush(SOON).unwrap();
+    let _recorded = journal.append(&finished(OperationId::new())).unwrap();
+    record.flush(SOON).unwrap();
+    assert_eq!(record.health().seq, recorded + 1, "what was refused isn't in the record, what wasn't is");
+}
+
+#[test]
+fn an_event_longer_than_a_segment_gets_one_of_its_own_and_a_monstrous_one_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = open(dir.path());
+    let journal = record.journal("worker-0").unwrap();
+    let rejected = |length| event(What::SnapshotRejected { error: "x".repeat(length), by: None });
+    let _recorded = journal.append(&rejected(1 << 20)).unwrap();
+    let _recorded = journal.append(&rejected(3)).unwrap();
+    let error = journal.append(&rejected(segment::MAX_BODY)).unwrap_err();
+    assert!(matches!(error, RecordError::TooLong { .. }));
+    record.flush(SOON).unwrap();
+    assert_eq!(verify(record.database()).unwrap().events, 2);
+}
+
+#[test]
+fn a_record_has_one_daemon_and_journals_have_plain_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = open(dir.path());
+    let again = Record::open(dir.path(), &settings(), Arc::new(SystemClock));
+    assert!(matches!(again, Err(RecordError::InUse { .. })));
+    for name in ["", "../x", "a/b", "a b", &"x".repeat(33)] {
+        assert!(record.journal(name).is_err(), "{name}");
+    }
+}
+
+#[test]
+fn an_executable_whose_name_is_not_utf8_is_recorded() {
+    use std::os::unix::ffi::OsStrExt;
+    let dir = tempfile::tempdir().unwrap();
+    let record = open(dir.path());
+    let (session, launch) = (SessionId::new(), LaunchId::new());
+    let mut event = opened(session, launch);
+    if let What::SessionOpened { process: Some(process), .. } = &mut event.what {
+        process.exe = Some(std::ffi::OsStr::from_bytes(b"/tmp/\xff").into());
+    }
+    let _recorded = record.journal("worker-0").unwrap().append(&event).unwrap();
+    record.flush(SOON).unwrap();
+    let story = record.reader().unwrap().session(&session.to_string()).unwrap();
+    assert_eq!(story.session.process.unwrap().exe, Some("/tmp/\u{fffd}".into()));
+}
+
+#[test]
+fn a_journal_that_outlives_its_record_takes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = open(dir.path());
+    let journal = record.journal("worker-0").unwrap();
+    drop(record);
+    assert!(matches!(journal.append(&finished(OperationId::new())), Err(RecordError::Failed(_))));
+}
+
+#[test]
+fn power_loss_durability_works_alike() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = RecordSettings { durability: Durability::PowerLoss, ..settings() };
+    let record = Record::open(dir.path(), &settings, Arc::new(SystemClock)).unwrap();
+    a_session(&record.journal("worker-0").unwrap());
+    drop(record);
+    assert_eq!(verify(&dir.path().join("record.db")).unwrap().events, 7);
+}
+
+#[test]
+fn files_are_for_their_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let record = open(&dir.path().join("state"));
+    let _journal = record.journal("worker-0").unwrap();
+    let mut folders = vec![dir.path().join("state")];
+    while let Some(folder) = folders.pop() {
+        for item in std::fs::read_dir(folder).unwrap() {
+            let path = item.unwrap().path();
+            assert_eq!(path.metadata().unwrap().permissions().mode() & 0o077, 0, "{}", path.display());
+            if path.is_dir() {
+                folders.push(path);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_cost_of_an_append_is_printed() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = RecordSettings { segment_bytes: 8 << 20, ..settings() };
+    let record = Record::open(dir.path(), &settings, Arc::new(SystemClock)).unwrap();
+    let journal = record.journal("worker-0").unwrap();
+    let event = decided(OperationId::new(), Some(SessionId::new()), LaunchId::new(), Verdict::Allow);
+    let begin = Instant::now();
+    for _ in 0..5_000 {
+        let _recorded = journal.append(&event).unwrap();
+    }
+    let cost = begin.elapsed() / 5_000;
+    record.flush(SOON).unwrap();
+    println!(
+        "an append: {} ns; until all is in the database: {} ns each",
+        cost.as_nanos(),
+        begin.elapsed().as_nanos() / 5_000
+    );
+    assert!(cost < Duration::from_millis(1));
+}
+
+/// Runs the test `name` of this binary in a process of its own, where it finds `dir` in `RECORD_TEST_DIR`.
+fn child(name: &str, dir: &Path) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture"])
+        .env("RECORD_TEST_DIR", dir)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// The folder that [`child`] gave; none in the process that runs the tests.
+fn child_dir() -> Option<PathBuf> {
+    std::env::var_os("RECORD_TEST_DIR").map(PathBuf::from)
+}
+
+#[test]
+fn the_last_generation_is_known_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    for generation in 1..=3 {
+        let record = open(dir.path());
+        assert_eq!(record.reader().unwrap().last_generation().unwrap(), generation - 1);
+        let journal = record.journal("control").unwrap();
+        let (digest, sources) = ("00".repeat(32), Vec::new());
+        let loaded = What::SnapshotLoaded { generation, digest, sources, by: None };
+        let _recorded = journal.append(&event(loaded)).unwrap();
+        record.flush(SOON).unwrap();
+        assert_eq!(record.reader().unwrap().last_generation().unwrap(), generation);
+    }
+}

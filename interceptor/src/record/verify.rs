@@ -1,0 +1,192 @@
+//! Checking the record without trusting what is derived: the chain is computed again from the events, the tables are
+//! made again from them and compared. What this proves, and what it can't, is in `docs/record.md`.
+
+use std::path::Path;
+
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Row};
+use serde::{Deserialize, Serialize};
+
+use super::RecordError;
+use super::chain::Head;
+use super::event::{Event, What};
+use super::projection::{self, SCHEMA, TABLES};
+use super::query::open_read_only;
+use super::store::{self, Stamp};
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Whether everything is as it was written.
+    pub ok: bool,
+    /// How many events were checked.
+    pub events: u64,
+    /// The last hash of the chain, in hex.
+    pub hash: String,
+    /// The first thing that is wrong; none if all is well.
+    pub fault: Option<Fault>,
+    /// Damage that the record itself reports (`record.damaged`), the first 100.
+    pub damage: Vec<Damage>,
+    /// What could not be checked, and why.
+    pub notes: Vec<String>,
+}
+
+/// What is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// The first event that it concerns, where that is known.
+    pub seq: Option<u64>,
+    /// What it is.
+    pub what: String,
+}
+
+/// Damage that was noticed while the record was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damage {
+    /// The event that reports it.
+    pub seq: u64,
+    /// The file.
+    pub place: String,
+    /// What was found there.
+    pub detail: String,
+}
+
+/// Checks the database `path`, and its end against `record.head` beside it. Reads only; works beside a running daemon.
+///
+/// # Errors
+/// When the database can't be read at all. What is wrong in it is in the report.
+pub fn verify(path: &Path) -> Result<Report, RecordError> {
+    // Read before the database: a daemon at work may only make the database longer than this says.
+    let head = Head::load(&path.with_file_name("record.head"));
+    let db = open_read_only(path)?;
+    store::schema_of(&db, path, store::known_schema())?;
+    let again = Connection::open("")?;
+    again.execute_batch(SCHEMA)?;
+    let mut report = Report {
+        ok: false,
+        events: 0,
+        hash: Head::default().hex(),
+        fault: None,
+        damage: Vec::new(),
+        notes: Vec::new(),
+    };
+    // One transaction, so that events and tables are of the same moment.
+    let reading = db.unchecked_transaction()?;
+    report.fault = match chain(&reading, &again, &head, &mut report)? {
+        Some(fault) => Some(fault),
+        None => tables(&reading, &again)?,
+    };
+    match head {
+        Ok(Some(_)) => {}
+        Ok(None) => report.notes.push("`record.head` isn't beside the database: a cut-off end would not show".into()),
+        Err(error) => report.notes.push(format!("`record.head` can't be read ({error}): a cut-off end would not show")),
+    }
+    report.ok = report.fault.is_none();
+    Ok(report)
+}
+
+/// Follows the chain, and carries each event over into `again`.
+fn chain(
+    db: &Connection,
+    again: &Connection,
+    expected: &std::io::Result<Option<Head>>,
+    report: &mut Report,
+) -> Result<Option<Fault>, RecordError> {
+    let expected = expected.as_ref().ok().copied().flatten().filter(|head| head.seq > 0);
+    let mut head = Head::default();
+    let fault = |seq: u64, what: &str| Ok(Some(Fault { seq: Some(seq), what: what.into() }));
+    let filling = again.unchecked_transaction()?;
+    let mut statement = db.prepare("SELECT seq, at, kind, hash, body FROM events ORDER BY seq")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let seq = row.get::<_, i64>(0)?.cast_unsigned();
+        if seq != head.seq + 1 {
+            return fault(head.seq + 1, "the event is missing");
+        }
+        let body = bytes(row, 4)?;
+        head = head.next(body);
+        if bytes(row, 3)? != head.hash {
+            return fault(seq, "the hash isn't that of the event and its predecessors: one of them was changed");
+        }
+        let Ok(stamp) = serde_json::from_slice::<Stamp>(body) else {
+            return fault(seq, "the body isn't an event");
+        };
+        if bytes(row, 1)? != stamp.at.to_string().as_bytes() || bytes(row, 2)? != stamp.kind.as_bytes() {
+            return fault(seq, "the time or the kind isn't that of the body");
+        }
+        if expected.is_some_and(|expected| expected.seq == seq && expected.hash != head.hash) {
+            return fault(seq, "the event isn't the one that `record.head` knows: the chain was made anew");
+        }
+        if let Ok(event) = serde_json::from_slice::<Event>(body) {
+            projection::apply(&filling, seq, &event)?;
+            if let What::RecordDamaged { place, detail } = event.what
+                && report.damage.len() < 100
+            {
+                report.damage.push(Damage { seq, place, detail });
+            }
+        }
+        report.events = seq;
+        report.hash = head.hex();
+    }
+    filling.commit()?;
+    match expected {
+        Some(expected) if expected.seq > head.seq => {
+            let what = format!("the events from here on are missing: `record.head` knows {}", expected.seq);
+            Ok(Some(Fault { seq: Some(head.seq + 1), what }))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Compares each table with the one that was made again.
+fn tables(db: &Connection, again: &Connection) -> Result<Option<Fault>, RecordError> {
+    for (table, key) in TABLES {
+        let columns = columns(again, table)?;
+        let sql = format!("SELECT {key}, seq, {columns} FROM {table} ORDER BY {key}");
+        let (mut there, mut made) = (db.prepare(&sql)?, again.prepare(&sql)?);
+        let width = made.column_count();
+        let (mut there, mut made) = (there.query([])?, made.query([])?);
+        loop {
+            let (one, other) = (there.next()?, made.next()?);
+            let fault = |row: &Row<'_>, what: &str| {
+                let key = String::from_utf8_lossy(bytes(row, 0)?).into_owned();
+                let seq = row.get::<_, i64>(1).ok().map(i64::cast_unsigned);
+                Ok(Some(Fault { seq, what: format!("{what} `{key}` in `{table}`") }))
+            };
+            match (one, other) {
+                (None, None) => break,
+                (Some(row), None) => return fault(row, "no event made the row"),
+                (None, Some(row)) => return fault(row, "the events made a row that is missing:"),
+                (Some(row), Some(from_events)) => {
+                    let order = bytes(row, 0)?.cmp(bytes(from_events, 0)?);
+                    if order.is_lt() {
+                        return fault(row, "no event made the row");
+                    }
+                    if order.is_gt() {
+                        return fault(from_events, "the events made a row that is missing:");
+                    }
+                    for column in 0..width {
+                        if row.get_ref(column)? != from_events.get_ref(column)? {
+                            return fault(from_events, "the events say something else than the row");
+                        }
+                    }
+                }
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn columns(db: &Connection, table: &str) -> Result<String, RecordError> {
+    let mut statement = db.prepare("SELECT name FROM pragma_table_info(?1) ORDER BY cid")?;
+    let names = statement.query_map([table], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+    Ok(names.join(", "))
+}
+
+/// The bytes of a text or a blob; none of anything else.
+fn bytes<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a [u8]> {
+    Ok(match row.get_ref(column)? {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes,
+        _ => &[],
+    })
+}

@@ -1,0 +1,217 @@
+//! Accepting: one thread accepts the connections of all workloads, attributes each, and hands it to the least loaded
+//! worker. What can't be handed over at once is reset, never queued without bound and never closed as if it had ended.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use nix::sys::socket::{setsockopt, sockopt};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
+
+use crate::bpf::{Kernel, netns_cookie};
+use crate::ids::LaunchId;
+use crate::who::{self, Attribution, Workload};
+
+/// How long accepting rests when the daemon is out of descriptors or memory.
+const REST: Duration = Duration::from_millis(20);
+
+/// A connection on its way to its worker.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The workload's end: non-blocking, `TCP_NODELAY` set, known to no runtime yet.
+    pub stream: TcpStream,
+    /// Whose it is and where it wanted to go.
+    pub attribution: Attribution,
+    /// Counts the connection as long as it lives; keep it with the stream.
+    pub load: Load,
+}
+
+/// Counts one live connection, for its worker and for its workload, until it is dropped.
+#[derive(Debug)]
+pub struct Load {
+    worker: Arc<AtomicUsize>,
+    workload: Arc<AtomicUsize>,
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.worker.fetch_sub(1, Ordering::Relaxed);
+        self.workload.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The acceptor's end of a worker.
+#[derive(Debug, Clone)]
+pub struct Worker {
+    queue: mpsc::Sender<Accepted>,
+    live: Arc<AtomicUsize>,
+}
+
+impl Worker {
+    /// A worker's two ends: one for [`Acceptor::start`], one for the worker to receive from. At most `queue`
+    /// connections wait in between.
+    pub fn new(queue: usize) -> (Self, mpsc::Receiver<Accepted>) {
+        let (sender, receiver) = mpsc::channel(queue);
+        (Self { queue: sender, live: Arc::default() }, receiver)
+    }
+
+    /// How many connections it has, the waiting ones included.
+    pub fn live(&self) -> usize {
+        self.live.load(Ordering::Relaxed)
+    }
+}
+
+/// The thread that accepts. Dropping it closes all listeners and waits for the thread.
+#[derive(Debug)]
+pub struct Acceptor {
+    runtime: Handle,
+    kernel: Arc<Kernel>,
+    workers: Arc<[Worker]>,
+    accepting: Mutex<HashMap<LaunchId, [AbortHandle; 2]>>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Acceptor {
+    /// Starts the thread. Without workers every connection is reset.
+    pub fn start(kernel: Arc<Kernel>, workers: Vec<Worker>) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = std::thread::Builder::new().name("accept".into()).spawn(move || {
+            // Either way it is the end: told to stop, or the acceptor is gone.
+            let _ = runtime.block_on(stopped);
+        })?;
+        Ok(Self {
+            runtime: handle,
+            kernel,
+            workers: workers.into(),
+            accepting: Mutex::default(),
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+
+    /// Accepts what comes to the two listeners of a workload, which were opened in its namespace, non-blocking; at most
+    /// `connections` of it are open at once. Listeners that were added for this launch before are closed.
+    pub fn add(
+        &self,
+        workload: Arc<Workload>,
+        tcp4: TcpListener,
+        tcp6: TcpListener,
+        connections: usize,
+    ) -> io::Result<()> {
+        let netns_cookie = netns_cookie(tcp4.as_fd())?;
+        let launch = workload.id;
+        let seat = Seat {
+            kernel: self.kernel.clone(),
+            workers: self.workers.clone(),
+            workload,
+            netns_cookie,
+            live: Arc::default(),
+            connections,
+        };
+        let tasks = {
+            let _inside = self.runtime.enter();
+            let (v4, v6) = (tokio::net::TcpListener::from_std(tcp4)?, tokio::net::TcpListener::from_std(tcp6)?);
+            [self.runtime.spawn(accept(v4, seat.clone())), self.runtime.spawn(accept(v6, seat))]
+        };
+        let tasks = tasks.map(|task| task.abort_handle());
+        let before = self.accepting.lock().unwrap_or_else(PoisonError::into_inner).insert(launch, tasks);
+        before.into_iter().flatten().for_each(|task| task.abort());
+        Ok(())
+    }
+
+    /// Closes the listeners of a launch. Its open connections go on; new ones are refused.
+    pub fn remove(&self, launch: LaunchId) {
+        let tasks = self.accepting.lock().unwrap_or_else(PoisonError::into_inner).remove(&launch);
+        tasks.into_iter().flatten().for_each(|task| task.abort());
+    }
+}
+
+impl Drop for Acceptor {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What the accepting of one workload's connections needs.
+#[derive(Clone)]
+struct Seat {
+    kernel: Arc<Kernel>,
+    workers: Arc<[Worker]>,
+    workload: Arc<Workload>,
+    netns_cookie: u64,
+    live: Arc<AtomicUsize>,
+    connections: usize,
+}
+
+async fn accept(listener: tokio::net::TcpListener, seat: Seat) {
+    loop {
+        match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
+            Ok(stream) => {
+                if let Err((stream, reason)) = seat.hand_over(stream) {
+                    let workload = seat.workload.settings.name.to_string();
+                    metrics::counter!("interceptor_connections_reset_total", "workload" => workload, "reason" => reason)
+                        .increment(1);
+                    reset(stream);
+                }
+                // One workload that connects without end mustn't keep the others waiting.
+                tokio::task::yield_now().await;
+            }
+            // Out of descriptors or memory; others (a connection that was reset while it waited) concern nobody.
+            Err(error) if is_shortage(&error) => {
+                tracing::warn!(%error, "accepting a workload's connections rests");
+                tokio::time::sleep(REST).await;
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+impl Seat {
+    /// Gives the connection to the least loaded worker, or back with the reason.
+    fn hand_over(&self, stream: TcpStream) -> Result<(), (TcpStream, &'static str)> {
+        let Some(worker) = self.workers.iter().min_by_key(|worker| worker.live()) else {
+            return Err((stream, "no-worker"));
+        };
+        if self.live.load(Ordering::Relaxed) >= self.connections {
+            return Err((stream, "too-many"));
+        }
+        let Ok(permit) = worker.queue.try_reserve() else {
+            return Err((stream, "workers-busy"));
+        };
+        let (Ok(original), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else {
+            return Err((stream, "gone"));
+        };
+        if stream.set_nodelay(true).is_err() {
+            return Err((stream, "gone"));
+        }
+        self.live.fetch_add(1, Ordering::Relaxed);
+        worker.live.fetch_add(1, Ordering::Relaxed);
+        let load = Load { worker: worker.live.clone(), workload: self.live.clone() };
+        let attribution = who::attribute(&self.kernel, &self.workload, self.netns_cookie, original, peer);
+        permit.send(Accepted { stream, attribution, load });
+        Ok(())
+    }
+}
+
+/// Closes a connection with RST.
+pub(crate) fn reset(stream: TcpStream) {
+    // If this fails there is nothing better to do than to close it.
+    let _ = setsockopt(&stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 });
+}
+
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
+}

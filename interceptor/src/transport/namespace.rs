@@ -1,0 +1,128 @@
+//! A workload's network namespace: [`configure`] sets it up from inside, [`open`] opens the daemon's sockets in it.
+//!
+//! The namespace has only `lo`, one address per family on it besides loopback (so that `getaddrinfo` asks for both
+//! families), and local default routes: every address is local, nothing has a way out. Where a connect goes is up to the
+//! `sk_lookup` program; see `bpf`.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6, TcpListener, UdpSocket};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, SockaddrLike, bind, listen, setsockopt,
+    socket, sockopt,
+};
+
+mod netlink;
+
+/// The namespace's own IPv4 address: what the workload's connects come from.
+pub const ADDRESS_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+
+/// The namespace's own IPv6 address.
+pub const ADDRESS_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
+
+/// The port of all of the daemon's sockets in the namespace. Below 1024, so that no process of the workload can hold it,
+/// and so that no port of the workload's own is taken.
+const PORT: u16 = interceptor_common::DNS_PORT;
+
+/// Connections that may wait to be accepted, as far as `net.core.somaxconn` lets them.
+const BACKLOG: i32 = 4096;
+
+/// Why a namespace isn't ready.
+#[derive(Debug, thiserror::Error)]
+pub enum NamespaceError {
+    /// It couldn't be entered.
+    #[error("entering the workload's network namespace failed")]
+    Enter(#[source] io::Error),
+    /// A socket couldn't be opened in it.
+    #[error("opening the {0} in the workload's network namespace failed")]
+    Socket(&'static str, #[source] io::Error),
+    /// The thread that should do it couldn't be made, or died.
+    #[error("the thread for the workload's network namespace failed")]
+    Thread(#[source] io::Error),
+}
+
+/// The daemon's sockets in a workload's namespace: non-blocking, closed on exec.
+#[derive(Debug)]
+pub struct Sockets {
+    /// Takes the IPv4 connections.
+    pub tcp4: TcpListener,
+    /// Takes the IPv6 connections.
+    pub tcp6: TcpListener,
+    /// Takes DNS questions to any IPv4 address; `IP_PKTINFO` tells which.
+    pub dns4: UdpSocket,
+    /// Takes DNS questions to any IPv6 address; `IPV6_RECVPKTINFO` tells which.
+    pub dns6: UdpSocket,
+}
+
+/// Opens the daemon's sockets in the namespace, on a thread of its own: the caller's stays where it is.
+pub fn open(netns: BorrowedFd<'_>) -> Result<Sockets, NamespaceError> {
+    std::thread::scope(|scope| {
+        let inside = || {
+            setns(netns, CloneFlags::CLONE_NEWNET).map_err(|error| NamespaceError::Enter(error.into()))?;
+            Ok(Sockets {
+                tcp4: tcp(AddressFamily::Inet).map_err(|error| NamespaceError::Socket("IPv4 listener", error))?.into(),
+                tcp6: tcp(AddressFamily::Inet6).map_err(|error| NamespaceError::Socket("IPv6 listener", error))?.into(),
+                dns4: udp(AddressFamily::Inet)
+                    .map_err(|error| NamespaceError::Socket("IPv4 DNS socket", error))?
+                    .into(),
+                dns6: udp(AddressFamily::Inet6)
+                    .map_err(|error| NamespaceError::Socket("IPv6 DNS socket", error))?
+                    .into(),
+            })
+        };
+        let thread = std::thread::Builder::new().name("namespace".into()).spawn_scoped(scope, inside);
+        let thread = thread.map_err(NamespaceError::Thread)?;
+        thread.join().unwrap_or_else(|_| Err(NamespaceError::Thread(io::Error::other("it panicked"))))
+    })
+}
+
+/// Sets the caller's network namespace up: `lo` and its addresses, and the local default routes. For a namespace that was
+/// just made; needs CAP_NET_ADMIN in it. Uses nothing but blocking system calls.
+pub fn configure() -> io::Result<()> {
+    let mut netlink = netlink::Netlink::open()?;
+    netlink.raise_loopback()?;
+    for address in [ADDRESS_V4.into(), ADDRESS_V6.into()] {
+        netlink.add_address(address)?;
+        netlink.add_local_default(address)?;
+    }
+    Ok(())
+}
+
+fn tcp(family: AddressFamily) -> io::Result<OwnedFd> {
+    let socket = unbound(family, SockType::Stream)?;
+    // A restarted daemon finds connections of the one before it on the port.
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    bind_any(&socket, family)?;
+    listen(&socket, Backlog::new(BACKLOG)?)?;
+    Ok(socket)
+}
+
+fn udp(family: AddressFamily) -> io::Result<OwnedFd> {
+    let socket = unbound(family, SockType::Datagram)?;
+    if family == AddressFamily::Inet {
+        setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+    } else {
+        setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+    }
+    bind_any(&socket, family)?;
+    Ok(socket)
+}
+
+fn unbound(family: AddressFamily, kind: SockType) -> io::Result<OwnedFd> {
+    let socket = socket(family, kind, SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC, None)?;
+    if family == AddressFamily::Inet6 {
+        setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
+    }
+    Ok(socket)
+}
+
+fn bind_any(socket: &OwnedFd, family: AddressFamily) -> io::Result<()> {
+    let bind_to = |address: &dyn SockaddrLike| -> io::Result<()> { Ok(bind(socket.as_raw_fd(), address)?) };
+    if family == AddressFamily::Inet {
+        bind_to(&SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, PORT)))
+    } else {
+        bind_to(&SockaddrIn6::from(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, PORT, 0, 0)))
+    }
+}

@@ -1,0 +1,94 @@
+//! Who a connection belongs to: the launched workload (exact: its namespace), and the process and thread (as the
+//! connect hooks saw them; a miss is "unknown", never somebody else).
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::bpf::{Kernel, Origin};
+use crate::config::WorkloadSettings;
+use crate::ids::LaunchId;
+
+/// A launched workload that lives.
+#[derive(Debug)]
+pub struct Workload {
+    /// This launch.
+    pub id: LaunchId,
+    /// What the configuration says of it, as of its launch.
+    pub settings: Arc<WorkloadSettings>,
+    /// The uid of the person who launched it.
+    pub initiator: u32,
+    /// The uid it runs as.
+    pub uid: u32,
+    /// The pid of its process 1, in the daemon's PID namespace.
+    pub init: u32,
+    /// Its cgroup, an absolute path below the cgroup2 mount.
+    pub cgroup: PathBuf,
+    /// The folder for what must survive the daemon while the workload lives: its state, its synthetic names.
+    pub folder: PathBuf,
+}
+
+/// The process behind a connection, as far as it is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// The process id, in the daemon's PID namespace.
+    pub pid: u32,
+    /// The thread that called connect.
+    pub tid: u32,
+    /// What the kernel calls it (`comm`): what the process chose, evidence only.
+    pub comm: String,
+    /// The executable, if it could still be read.
+    pub exe: Option<PathBuf>,
+}
+
+/// A connection whose workload is known.
+#[derive(Debug, Clone)]
+pub struct Attribution {
+    /// The workload.
+    pub workload: Arc<Workload>,
+    /// The process, if a connect hook saw it.
+    pub process: Option<Process>,
+    /// Where the process connected to (`getsockname` of the accepted socket).
+    pub original: SocketAddr,
+    /// The process's own end.
+    pub peer: SocketAddr,
+}
+
+/// Attributes a connection that was accepted in the network namespace of `workload`, which has this cookie.
+pub fn attribute(
+    kernel: &Kernel,
+    workload: &Arc<Workload>,
+    netns_cookie: u64,
+    original: SocketAddr,
+    peer: SocketAddr,
+) -> Attribution {
+    let process = kernel.origin(netns_cookie, peer, original).and_then(|origin| process(origin, &workload.cgroup));
+    Attribution { workload: workload.clone(), process, original, peer }
+}
+
+/// What is known of the process that connected. A process that has ended in the meantime is still the one; a pid that
+/// is somebody else's by now is nobody.
+fn process(origin: Origin, cgroup: &Path) -> Option<Process> {
+    let exe = fs::read_link(format!("/proc/{}/exe", origin.pid)).ok();
+    let exe = match fs::read_to_string(format!("/proc/{}/cgroup", origin.pid)) {
+        Ok(text) if is_within(&text, cgroup) => exe,
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => None,
+        Ok(_) | Err(_) => return None,
+    };
+    Some(Process { pid: origin.pid, tid: origin.tid, comm: origin.comm, exe })
+}
+
+/// Whether a /proc/PID/cgroup names this cgroup or one below it. The file gives the path from the root of the reader's
+/// cgroup namespace, which is an end of the path through the mount.
+fn is_within(proc_cgroup: &str, cgroup: &Path) -> bool {
+    let Some(path) = proc_cgroup.lines().find_map(|line| line.strip_prefix("0::/")) else {
+        return false;
+    };
+    Path::new(path).ancestors().filter(|path| !path.as_os_str().is_empty()).any(|path| cgroup.ends_with(path))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+//! What an adversary would try from inside a workload, one attempt a run: prints `ok`, or the errno's name. It is process 1
+//! of the workloads of the containment tests as well.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+
+use nix::errno::Errno;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().collect();
+    if args.get(1).is_some_and(|first| first == interceptor::launch::init::ARGUMENT) {
+        return interceptor::launch::init::main();
+    }
+    let words: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
+    let said = match attempt(&words) {
+        Ok(said) => said,
+        Err(error) => match error.raw_os_error() {
+            Some(number) => format!("{:?}", Errno::from_raw(number)),
+            None => error.to_string(),
+        },
+    };
+    let written = writeln!(io::stdout(), "{said}");
+    if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn attempt(words: &[&str]) -> io::Result<String> {
+    match words {
+        // Any system call with arguments that are numbers.
+        ["syscall", number, arguments @ ..] => syscall(parse(number)?, arguments),
+        ["read", path] => {
+            let mut byte = [0];
+            let _count = File::open(path)?.read(&mut byte)?;
+            done()
+        }
+        ["write", path] => {
+            File::options().append(true).open(path)?;
+            done()
+        }
+        ["create", path] => {
+            File::create_new(path)?;
+            done()
+        }
+        ["list", path] => {
+            let names = std::fs::read_dir(path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+            let mut names = names.collect::<io::Result<Vec<_>>>()?;
+            names.sort();
+            Ok(names.join(" "))
+        }
+        ["rename", from, to] => std::fs::rename(from, to).and_then(|()| done()),
+        ["link", from, to] => std::fs::hard_link(from, to).and_then(|()| done()),
+        ["connect-unix", path] => UnixStream::connect(path).and_then(|_| done()),
+        ["connect", address] => TcpStream::connect(address).and_then(|_| done()),
+        ["write-memory", pid] => write_memory(parse(pid)?),
+        ["take-descriptor", pid] => take_descriptor(parse(pid)?),
+        ["bind-to-device", name] => bind_to_device(name),
+        ["mark"] => mark(),
+        ["input-ioctl", request] => input_ioctl(parse(request)?),
+        ["descriptors"] => descriptors(),
+        ["type-of-input"] => Ok(format!("{:?}", File::open("/proc/self/fd/0")?.metadata()?.file_type())),
+        _ => Err(io::Error::other(format!("unknown attempt {words:?}"))),
+    }
+}
+
+fn done() -> io::Result<String> {
+    Ok("ok".into())
+}
+
+fn parse(text: &str) -> io::Result<i64> {
+    text.parse().map_err(io::Error::other)
+}
+
+fn checked(returned: i64) -> io::Result<String> {
+    if returned < 0 { Err(io::Error::last_os_error()) } else { done() }
+}
+
+fn syscall(number: i64, arguments: &[&str]) -> io::Result<String> {
+    let mut values = [0; 6];
+    for (value, argument) in values.iter_mut().zip(arguments) {
+        *value = parse(argument)?;
+    }
+    let [a, b, c, d, e, f] = values;
+    // SAFETY: the tests name calls that the kernel refuses, or that touch no memory with these numbers.
+    checked(unsafe { libc::syscall(number, a, b, c, d, e, f) })
+}
+
+fn write_memory(pid: i64) -> io::Result<String> {
+    let mut byte = [0u8];
+    let local = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
+    let remote = libc::iovec { iov_base: 0x1000 as *mut _, iov_len: 1 };
+    // SAFETY: the local vector is valid; the remote one is another process's affair.
+    checked(unsafe {
+        libc::syscall(libc::SYS_process_vm_writev, pid, &raw const local, 1usize, &raw const remote, 1usize, 0usize)
+    })
+}
+
+fn take_descriptor(pid: i64) -> io::Result<String> {
+    // SAFETY: no pointers.
+    let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if pidfd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: no pointers.
+    checked(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd, 0, 0) })
+}
+
+fn bind_to_device(name: &str) -> io::Result<String> {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
+    let name = CString::new(name)?;
+    option(&socket, libc::SO_BINDTODEVICE, name.as_bytes_with_nul())
+}
+
+fn mark() -> io::Result<String> {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
+    option(&socket, libc::SO_MARK, &1u32.to_ne_bytes())
+}
+
+fn option(socket: &impl AsRawFd, option: i32, value: &[u8]) -> io::Result<String> {
+    let length = libc::socklen_t::try_from(value.len()).map_err(io::Error::other)?;
+    // SAFETY: the value lives for the length of the call, which is given.
+    let returned =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, value.as_ptr().cast(), length) };
+    checked(returned.into())
+}
+
+fn input_ioctl(request: i64) -> io::Result<String> {
+    let mut value = 0u64;
+    let request = libc::Ioctl::try_from(request).map_err(io::Error::other)?;
+    // SAFETY: the requests that the tests name read or write a few bytes at most.
+    let returned = unsafe { libc::ioctl(0, request, &raw mut value) };
+    checked(returned.into())
+}
+
+/// The numbers of the open descriptors, but for the one that lists them.
+fn descriptors() -> io::Result<String> {
+    let listing = std::fs::read_dir("/proc/self/fd")?;
+    let mut numbers =
+        listing.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect::<io::Result<Vec<_>>>()?;
+    numbers.sort();
+    numbers.pop();
+    Ok(numbers.join(" "))
+}

@@ -1,0 +1,236 @@
+//! An API in the manner of Microsoft Graph, on loopback: HTTP/1.1 in TLS under a CA of its own, and in clear on a second
+//! port. It keeps a log of every request that reached it, so that a test can compare it with the record. What it
+//! answers is in [`answer`].
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use anyhow::{Context, Result};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
+
+use crate::authority::Authority;
+
+mod answer;
+
+/// A request that arrived.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Received {
+    /// Which connection it came on, from 1.
+    pub connection: u64,
+    /// Whether in TLS.
+    pub tls: bool,
+    /// Its method.
+    pub method: String,
+    /// Its path with the query.
+    pub path: String,
+    /// Its Host header.
+    pub host: String,
+}
+
+/// A person in the directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the names are Graph's own")]
+pub struct Person {
+    pub id: String,
+    pub display_name: String,
+    pub job_title: String,
+    pub department: String,
+    pub mail: String,
+    pub mobile_phone: String,
+    pub user_principal_name: String,
+}
+
+/// The running API; ends when it is dropped.
+pub struct Graph {
+    address: SocketAddr,
+    plain: SocketAddr,
+    authority: Authority,
+    shared: Arc<Shared>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What all its connections share.
+pub(crate) struct Shared {
+    log: Mutex<Vec<Received>>,
+    people: Mutex<Vec<Person>>,
+    connections: AtomicU64,
+    open: AtomicUsize,
+}
+
+impl Graph {
+    /// Starts it on free ports of 127.0.0.1 with a certificate for graph.microsoft.com, localhost, 127.0.0.1 and
+    /// `names`.
+    ///
+    /// # Errors
+    /// No port, no certificate or no thread could be had.
+    pub fn start(names: &[&str]) -> Result<Self> {
+        let authority = Authority::new()?;
+        let server = authority.server(&[&["graph.microsoft.com", "localhost", "127.0.0.1"], names].concat())?;
+        let bind = || -> Result<(std::net::TcpListener, SocketAddr)> {
+            let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+            listener.set_nonblocking(true)?;
+            let address = listener.local_addr()?;
+            Ok((listener, address))
+        };
+        let ((tls, address), (clear, plain)) = (bind()?, bind()?);
+        let shared = Arc::new(Shared::new());
+        let (stop, stopped) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new().name("graph".into()).spawn({
+            let shared = Arc::clone(&shared);
+            move || {
+                runtime.block_on(async move {
+                    tokio::select! {
+                        _ = stopped => {}
+                        () = accept(tls, Some(TlsAcceptor::from(server)), Arc::clone(&shared)) => {}
+                        () = accept(clear, None, shared) => {}
+                    }
+                });
+            }
+        });
+        let thread = thread.context("can't start a thread for the API")?;
+        Ok(Self { address, plain, authority, shared, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Where it speaks TLS.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where it speaks HTTP in clear.
+    pub fn plain_address(&self) -> SocketAddr {
+        self.plain
+    }
+
+    /// The certificate of the CA that its own comes from, PEM.
+    pub fn ca_pem(&self) -> String {
+        self.authority.pem()
+    }
+
+    /// Every request that arrived so far, in order.
+    pub fn received(&self) -> Vec<Received> {
+        lock(&self.shared.log).clone()
+    }
+
+    /// The people in the directory now.
+    pub fn people(&self) -> Vec<Person> {
+        lock(&self.shared.people).clone()
+    }
+
+    /// How many connections came so far.
+    pub fn connections(&self) -> u64 {
+        self.shared.connections.load(Ordering::Relaxed)
+    }
+
+    /// How many connections are open now.
+    pub fn open(&self) -> usize {
+        self.shared.open.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // A panic on its thread has been printed there.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn new() -> Self {
+        Self {
+            log: Mutex::default(),
+            people: Mutex::new(people()),
+            connections: AtomicU64::new(0),
+            open: AtomicUsize::new(0),
+        }
+    }
+
+    pub(crate) fn note(&self, received: Received) {
+        lock(&self.log).push(received);
+    }
+
+    pub(crate) fn people(&self) -> MutexGuard<'_, Vec<Person>> {
+        lock(&self.people)
+    }
+}
+
+/// Counts a connection as open as long as it lives.
+struct Open(Arc<Shared>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn accept(listener: std::net::TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
+    let Ok(listener) = TcpListener::from_std(listener) else { return };
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        tokio::spawn(connection(stream, tls.clone(), Arc::clone(&shared)));
+    }
+}
+
+async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
+    let number = shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
+    shared.open.fetch_add(1, Ordering::Relaxed);
+    let open = Open(shared);
+    // A peer that goes away early is no concern of the API.
+    let _ = stream.set_nodelay(true);
+    match tls {
+        Some(acceptor) => {
+            if let Ok(stream) = acceptor.accept(stream).await {
+                serve(stream, number, true, &open.0).await;
+            }
+        }
+        None => serve(stream, number, false, &open.0).await,
+    }
+}
+
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, connection: u64, tls: bool, shared: &Arc<Shared>) {
+    let service = service_fn(|request| {
+        let shared = Arc::clone(shared);
+        async move { answer::answer(request, connection, tls, &shared).await }
+    });
+    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn people() -> Vec<Person> {
+    let person = |id: u32, display_name: &str, job_title: &str, department: &str| {
+        let name = display_name.to_lowercase().replace(' ', ".");
+        Person {
+            id: format!("{id:08}-1111-4222-8333-444455556666"),
+            display_name: display_name.into(),
+            job_title: job_title.into(),
+            department: department.into(),
+            mail: format!("{name}@contoso.example"),
+            mobile_phone: format!("+1 425 555 01{id:02}"),
+            user_principal_name: format!("{name}@contoso.example"),
+        }
+    };
+    vec![
+        person(1, "Adele Vance", "Retail Manager", "Retail"),
+        person(2, "Alex Wilber", "Marketing Assistant", "Marketing"),
+        person(3, "Diego Siciliani", "HR Manager", "HR"),
+    ]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+//! What the daemon recorded, read from its database by a reader of our own: a test doesn't ask the daemon whether the
+//! daemon told the truth.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use interceptor::ids::{OperationId, SessionId};
+use interceptor::record::event::{Event, Verdict, What};
+use rusqlite::{Connection, OpenFlags};
+
+/// An operation, put together from its events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operation {
+    /// The operation.
+    pub id: OperationId,
+    /// Its session, if it has one.
+    pub session: Option<SessionId>,
+    /// The target's name.
+    pub target: Option<String>,
+    /// `http:GET`, `connect`, `dns:resolve`.
+    pub action: String,
+    /// What was asked for.
+    pub summary: String,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The code of a denial.
+    pub code: Option<String>,
+    /// The policies that determined it.
+    pub policies: Vec<String>,
+    /// How it ended, and the HTTP status; none while it runs.
+    pub outcome: Option<(String, Option<u16>)>,
+}
+
+/// The events in the database from `after` on (0: all), with their numbers, in the chain's order.
+///
+/// # Errors
+/// The database can't be read, or an event isn't of a kind that the product knows.
+pub fn events(database: &Path, after: u64) -> Result<Vec<(u64, Event)>> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection =
+        Connection::open_with_flags(database, flags).with_context(|| format!("can't open `{}`", database.display()))?;
+    connection.busy_timeout(Duration::from_secs(2))?;
+    let mut statement = connection.prepare("SELECT seq, CAST(body AS BLOB) FROM events WHERE seq > ?1 ORDER BY seq")?;
+    let mut rows = statement.query([after.cast_signed()])?;
+    let mut events = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (seq, body): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
+        let event = serde_json::from_slice(&body)
+            .with_context(|| format!("event {seq} is unknown: {}", String::from_utf8_lossy(&body)))?;
+        events.push((seq.cast_unsigned(), event));
+    }
+    Ok(events)
+}
+
+/// The number of the last event; 0 if there is none.
+///
+/// # Errors
+/// As [`events`].
+pub fn last(database: &Path) -> Result<u64> {
+    Ok(events(database, 0)?.last().map_or(0, |(seq, _)| *seq))
+}
+
+/// The operations that were decided after event `after`, in order.
+///
+/// # Errors
+/// As [`events`].
+pub fn operations(database: &Path, after: u64) -> Result<Vec<Operation>> {
+    let mut operations: Vec<Operation> = Vec::new();
+    for (_, event) in events(database, after)? {
+        match event.what {
+            What::OperationDecided { operation, session, target, action, summary, verdict, code, basis, .. } => {
+                operations.push(Operation {
+                    id: operation,
+                    session,
+                    target: target.map(|name| name.to_string()),
+                    action,
+                    summary,
+                    verdict,
+                    code,
+                    policies: basis.policies,
+                    outcome: None,
+                })
+            }
+            What::OperationFinished { operation, outcome, status, .. } => {
+                if let Some(decided) = operations.iter_mut().find(|decided| decided.id == operation) {
+                    decided.outcome = Some((outcome, status));
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(operations)
+}
+
+/// Waits until an operation after event `after` fits, and gives it. The record is at most 100 ms behind; two seconds
+/// are allowed.
+///
+/// # Errors
+/// None came; the error says what was there instead.
+pub fn wait_for(database: &Path, after: u64, fits: impl Fn(&Operation) -> bool) -> Result<Operation> {
+    let deadline = Instant::now() + Duration::from_secs(2);
+    loop {
+        let found = operations(database, after)?;
+        if let Some(operation) = found.iter().rev().find(|operation| fits(operation)) {
+            return Ok(operation.clone());
+        }
+        if Instant::now() > deadline {
+            let there: Vec<String> =
+                found.iter().map(|one| format!("{:?} {} {}", one.verdict, one.action, one.summary)).collect();
+            bail!("it isn't recorded; recorded was: [{}]", there.join(", "));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

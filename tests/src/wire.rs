@@ -1,0 +1,287 @@
+//! A client inside a workload, driven byte by byte from the test: the other end of the program `wire`.
+
+use std::io::{Read, Write};
+use std::process::{Child, ChildStdin, Stdio};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::daemon::Daemon;
+
+/// How long an answer may take; a test that waits for longer has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One connection of a workload.
+pub struct Wire {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: Receiver<Vec<u8>>,
+    came: Vec<u8>,
+}
+
+/// A response, or the head of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The status line and the header section, as they came.
+    pub head: String,
+    /// The body, without its transfer coding.
+    pub body: Vec<u8>,
+    /// The trailer section, as it came.
+    pub trailers: String,
+}
+
+impl Answer {
+    /// The value of a header field.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Errors
+    /// It isn't.
+    pub fn json(&self) -> Result<serde_json::Value> {
+        serde_json::from_slice(&self.body).with_context(|| format!("not JSON: {self:?}"))
+    }
+
+    /// The `code` of a problem document; empty if it isn't one.
+    pub fn code(&self) -> String {
+        self.json().ok().and_then(|json| json["code"].as_str().map(str::to_owned)).unwrap_or_default()
+    }
+}
+
+impl Wire {
+    /// Connects to `host`:`port` from inside the daemon's workload `crm`; `how` as the program `wire` says.
+    ///
+    /// # Errors
+    /// The program can't be started.
+    pub fn open(daemon: &Daemon, host: &str, port: u16, how: &str) -> Result<Self> {
+        let program = daemon.binary("wire");
+        let program = program.to_str().context("a path in UTF-8")?;
+        Self::start(daemon, &[program, host, &port.to_string(), how])
+    }
+
+    /// As [`Wire::tls`], but the name is only looked up yet: the connection is made when a line is sent.
+    ///
+    /// # Errors
+    /// The program can't be started, or doesn't find the name.
+    pub fn tls_later(daemon: &Daemon) -> Result<Self> {
+        const SCRIPT: &str = r#"ip=$(getent ahostsv4 "$1" | head -n 1 | cut -d' ' -f1); echo "$ip"; read -r go; exec "$0" "$ip" 443 "tls=$1""#;
+        let program = daemon.binary("wire");
+        let program = program.to_str().context("a path in UTF-8")?;
+        let mut wire = Self::start(daemon, &["/bin/sh", "-c", SCRIPT, program, "graph.microsoft.com"])?;
+        wire.until("\n")?;
+        Ok(wire)
+    }
+
+    fn start(daemon: &Daemon, command: &[&str]) -> Result<Self> {
+        let mut child =
+            daemon.run(command).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let input = child.stdin.take();
+        let mut from = child.stdout.take().context("its output")?;
+        // Two pieces at most are read ahead, so that a test that doesn't read is a client that doesn't.
+        let (to, output) = sync_channel(2);
+        std::thread::spawn(move || {
+            let mut bytes = vec![0; 64 * 1024];
+            while let Ok(count) = from.read(&mut bytes)
+                && count > 0
+                && to.send(bytes[..count].to_vec()).is_ok()
+            {}
+        });
+        Ok(Self { child, input, output, came: Vec::new() })
+    }
+
+    /// As [`Wire::open`] in TLS to `graph.microsoft.com`.
+    ///
+    /// # Errors
+    /// The program can't be started.
+    pub fn tls(daemon: &Daemon) -> Result<Self> {
+        Self::open(daemon, "graph.microsoft.com", 443, "tls")
+    }
+
+    /// Sends.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result<()> {
+        let input = self.input.as_mut().context("the sending side is closed")?;
+        input.write_all(bytes.as_ref())?;
+        Ok(input.flush()?)
+    }
+
+    /// Sends a request of this method and path to graph.microsoft.com, without a body, and gives the answer.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn ask(&mut self, method: &str, path: &str) -> Result<Answer> {
+        self.send(format!("{method} {path} HTTP/1.1\r\nHost: graph.microsoft.com\r\n\r\n"))?;
+        if method == "HEAD" { self.head() } else { self.answer() }
+    }
+
+    /// Says that nothing more is sent.
+    pub fn half_close(&mut self) {
+        self.input = None;
+    }
+
+    /// Reads on. False at the end.
+    fn more(&mut self) -> Result<bool> {
+        match self.output.recv_timeout(PATIENCE) {
+            Ok(bytes) => {
+                self.came.extend(bytes);
+                Ok(true)
+            }
+            Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => Ok(false),
+            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
+                bail!("nothing came within {PATIENCE:?} after: {}", self.text())
+            }
+        }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.came[..self.came.len().min(2_000)]).into_owned()
+    }
+
+    /// Reads up to and with `end`.
+    ///
+    /// # Errors
+    /// It didn't come.
+    pub fn until(&mut self, end: &str) -> Result<String> {
+        loop {
+            if let Some(at) = self.came.windows(end.len()).position(|window| window == end.as_bytes()) {
+                let rest = self.came.split_off(at + end.len());
+                let came = std::mem::replace(&mut self.came, rest);
+                return Ok(String::from_utf8_lossy(&came).into_owned());
+            }
+            if !self.more()? {
+                let text = self.text();
+                bail!("the connection ended ({}) after: {text}", self.ended()?);
+            }
+        }
+    }
+
+    fn exactly(&mut self, count: usize) -> Result<Vec<u8>> {
+        while self.came.len() < count {
+            ensure!(self.more()?, "the connection ended after {} of {count} bytes", self.came.len());
+        }
+        let rest = self.came.split_off(count);
+        Ok(std::mem::replace(&mut self.came, rest))
+    }
+
+    /// Reads a head only: the answer to HEAD, or one whose body is read apart.
+    ///
+    /// # Errors
+    /// None came.
+    pub fn head(&mut self) -> Result<Answer> {
+        let head = self.until("\r\n\r\n")?;
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let status = status.with_context(|| format!("no status line: {head}"))?;
+        Ok(Answer { status, head, body: Vec::new(), trailers: String::new() })
+    }
+
+    /// Reads one chunk of a chunked body; empty at its end.
+    ///
+    /// # Errors
+    /// None came.
+    pub fn chunk(&mut self) -> Result<Vec<u8>> {
+        let line = self.until("\r\n")?;
+        let size = usize::from_str_radix(line.trim(), 16).with_context(|| format!("no chunk size: {line}"))?;
+        if size == 0 {
+            return Ok(Vec::new());
+        }
+        let chunk = self.exactly(size)?;
+        ensure!(self.exactly(2)? == b"\r\n", "no end of a chunk");
+        Ok(chunk)
+    }
+
+    /// Reads a whole answer.
+    ///
+    /// # Errors
+    /// None came, or it was cut off.
+    pub fn answer(&mut self) -> Result<Answer> {
+        let mut answer = self.head()?;
+        if matches!(answer.status, 100..200 | 204 | 304) {
+            return Ok(answer);
+        }
+        if let Some(length) = answer.header("content-length").map(str::parse).transpose()? {
+            answer.body = self.exactly(length)?;
+        } else if answer.header("transfer-encoding").is_some() {
+            loop {
+                let chunk = self.chunk()?;
+                if chunk.is_empty() {
+                    break;
+                }
+                answer.body.extend(chunk);
+            }
+            loop {
+                let line = self.until("\r\n")?;
+                if line == "\r\n" {
+                    break;
+                }
+                answer.trailers.push_str(&line);
+            }
+        } else {
+            while self.more()? {}
+            answer.body = std::mem::take(&mut self.came);
+        }
+        Ok(answer)
+    }
+
+    /// Counts and digests `count` bytes as they come, without keeping them.
+    ///
+    /// # Errors
+    /// Fewer came.
+    pub fn digest(&mut self, count: usize) -> Result<String> {
+        let mut hasher = blake3::Hasher::new();
+        let mut left = count;
+        while left > 0 {
+            if self.came.is_empty() {
+                ensure!(self.more()?, "the connection ended with {left} bytes to come");
+            }
+            let take = left.min(self.came.len());
+            hasher.update(&self.came[..take]);
+            self.came.drain(..take);
+            left -= take;
+        }
+        Ok(hasher.finalize().to_hex().to_string())
+    }
+
+    /// Everything that still comes, and how it ended: `eof`, `cut` (no close_notify), `reset`, or an error's text.
+    ///
+    /// # Errors
+    /// It doesn't end.
+    pub fn rest(mut self) -> Result<(Vec<u8>, String)> {
+        while self.more()? {}
+        let end = self.ended()?;
+        Ok((std::mem::take(&mut self.came), end))
+    }
+
+    /// How it ended, once nothing more comes.
+    fn ended(&mut self) -> Result<String> {
+        let deadline = Instant::now() + PATIENCE;
+        while self.child.try_wait()?.is_none() {
+            ensure!(Instant::now() < deadline, "the client doesn't end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let mut said = String::new();
+        if let Some(mut errors) = self.child.stderr.take() {
+            errors.read_to_string(&mut said)?;
+        }
+        let end = said.lines().rev().find_map(|line| line.strip_prefix("end: "));
+        Ok(end.map_or_else(|| format!("no end told: {said}"), str::to_owned))
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.input = None;
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,63 @@
+//! What cargo can't do: `setup`, `test`, `check` and `demo`, one verb a file. What CI runs is what a person runs.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod check;
+mod command;
+mod demo;
+mod setup;
+mod test;
+mod third_party;
+
+/// What cargo can't do.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Install what the build needs (rust-src, bpf-linker), and say in a line each what was done or found.
+    Setup {
+        /// Also what the tests need: cargo-nextest, curl, Python and Node with the servers they are tested with.
+        #[arg(long)]
+        tests: bool,
+    },
+    /// Set up, build, and run all tests; the kernel tests too if this is root.
+    Test {
+        /// The long rounds as well.
+        #[arg(long)]
+        long: bool,
+        /// What cargo-nextest is told besides: names of tests, or its options.
+        #[arg(last = true)]
+        filter: Vec<String>,
+    },
+    /// Hold the rules that no compiler holds: layers, file sizes, lints, unsafe code, wording.
+    Check,
+    /// Set up, build, and show the main job: an MCP server under interception, from its first call to its record.
+    Demo {
+        /// Leave everything running afterwards, to play with, until Ctrl-C.
+        #[arg(long)]
+        keep: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().verb {
+        Verb::Setup { tests } => setup::setup(tests),
+        Verb::Test { long, filter } => test::test(long, &filter),
+        Verb::Check => check::check(),
+        Verb::Demo { keep } => demo::demo(keep),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            command::say("error", &format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
