@@ -3,6 +3,7 @@
 //! does is in the file of its name.
 
 mod admit;
+mod authenticate;
 mod connection;
 mod gate;
 mod live;

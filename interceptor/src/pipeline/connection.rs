@@ -135,7 +135,7 @@ impl Session {
     pub(super) fn rule_connect(&self, host: &Host, tls: bool) -> Ruling {
         let world = self.world();
         let operation = Operation::Connect { host, port: self.port };
-        let ruling = Ruling::make(&world, &self.subject, operation, self.worker.now());
+        let ruling = Ruling::make(&world, &self.subject, None, operation, self.worker.now());
         let cleartext = || world.snapshot.settings.targets.find(host, self.port).is_some_and(|target| target.cleartext);
         if ruling.verdict.is_err() || tls || cleartext() {
             return ruling;

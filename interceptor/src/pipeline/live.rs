@@ -67,7 +67,7 @@ impl Live {
 
     /// Decides an operation in the world of the moment.
     pub(super) fn rule(&self, operation: Operation<'_>) -> Ruling {
-        Ruling::make(&self.session.world(), &self.session.subject, operation, self.session.worker.now())
+        Ruling::make(&self.session.world(), &self.session.subject, None, operation, self.session.worker.now())
     }
 
     /// Decides the connection again.

@@ -10,7 +10,7 @@ use super::operation::Decided;
 use super::ruling::Ruling;
 use crate::config::Host;
 use crate::error::{Blame, Fault};
-use crate::policy::{CanonicalPath, Credential, HttpRequest, METHOD_OVERRIDE_HEADERS, Operation, check_query};
+use crate::policy::{CanonicalPath, Credential, HttpRequest, METHOD_OVERRIDE_HEADERS, Operation, check_query, foreign};
 
 /// A request that reads one way only.
 pub(super) struct Decoded {
@@ -25,7 +25,11 @@ pub(super) fn decode(live: &Live, request: Request<Incoming>) -> Result<Decoded,
     let (parts, body) = request.into_parts();
     match read(live, &parts) {
         Ok(path) => {
-            let credential = Credential::of(parts.headers.keys().map(|name| name.as_str()), parts.uri.query());
+            let headers = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+            let credential = match foreign(headers, parts.uri.query()).is_empty() {
+                true => Credential::None,
+                false => Credential::Foreign,
+            };
             Ok(Decoded { parts, body, path, credential })
         }
         Err(fault) => {

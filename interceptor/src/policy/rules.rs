@@ -61,7 +61,7 @@ pub(super) struct Ready<'a> {
 }
 
 /// Every action that an operation can have; [`super::Operation::action`] gives no other.
-pub(super) const ACTIONS: [&str; 10] = [
+pub(super) const ACTIONS: [&str; 11] = [
     "connect",
     "dns:resolve",
     "http:GET",
@@ -72,6 +72,7 @@ pub(super) const ACTIONS: [&str; 10] = [
     "http:PATCH",
     "http:DELETE",
     "http:other",
+    "token:request",
 ];
 
 impl Rules {
@@ -149,6 +150,21 @@ impl Rules {
     /// The workload's entity, if there is one of this name.
     pub(super) fn workload(&self, name: &WorkloadName) -> Option<&EntityUid> {
         self.workloads.get(name)
+    }
+
+    /// An identity's entity.
+    pub(super) fn identity(&self, id: &str) -> Result<EntityUid, String> {
+        entity("Identity", id)
+    }
+
+    /// A group's entity, by its id or a name of it.
+    pub(super) fn group(&self, name: &str) -> Result<EntityUid, String> {
+        entity("Group", name)
+    }
+
+    /// A role's entity, by its id or a name of it.
+    pub(super) fn role(&self, name: &str) -> Result<EntityUid, String> {
+        entity("Role", name)
     }
 
     /// `Identity::"none"`.
