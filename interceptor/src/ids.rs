@@ -6,6 +6,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+mod guid;
+
+pub use guid::{ClientId, ObjectId, TenantId};
+
 /// What was wrong with the text of an id or a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
@@ -149,18 +153,6 @@ text!(
     /// The name of an `[[issuer]]`.
     IssuerName, name
 );
-text!(
-    /// An Entra tenant: its GUID, in lower case.
-    TenantId, guid
-);
-text!(
-    /// An object of a tenant's directory (user, service principal, group): its GUID, in lower case.
-    ObjectId, guid
-);
-text!(
-    /// An application that tokens are issued to: its GUID, in lower case.
-    ClientId, guid
-);
 
 text!(
     /// Who a token names, in every tenant and issuer: `<tenant>/<object>`, or `<issuer>/<subject>`. Never a mail address or
@@ -170,7 +162,7 @@ text!(
 
 impl PrincipalId {
     /// An object of an Entra tenant.
-    pub fn entra(tenant: &TenantId, object: &ObjectId) -> Self {
+    pub fn entra(tenant: TenantId, object: ObjectId) -> Self {
         Self(format!("{tenant}/{object}").into())
     }
 
@@ -191,8 +183,8 @@ impl PrincipalId {
 fn principal(text: &str) -> Result<Box<str>, IdError> {
     let refused = || IdError::Principal(text.into());
     let (realm, who) = text.split_once('/').ok_or_else(refused)?;
-    if let Ok(realm) = guid(realm) {
-        return guid(who).map(|who| format!("{realm}/{who}").into()).map_err(|_| refused());
+    if let Ok(realm) = realm.parse::<TenantId>() {
+        return who.parse::<ObjectId>().map(|who| format!("{realm}/{who}").into()).map_err(|_| refused());
     }
     let plain = (1..=255).contains(&who.len()) && !who.chars().any(char::is_control);
     if is_name(realm) && plain { Ok(text.into()) } else { Err(refused()) }
@@ -200,16 +192,6 @@ fn principal(text: &str) -> Result<Box<str>, IdError> {
 
 fn name(text: &str) -> Result<Box<str>, IdError> {
     if is_name(text) { Ok(text.into()) } else { Err(IdError::Name(text.into())) }
-}
-
-fn guid(text: &str) -> Result<Box<str>, IdError> {
-    let dash = |at: usize| matches!(at, 8 | 13 | 18 | 23);
-    let fits = |(at, c): (usize, u8)| if dash(at) { c == b'-' } else { c.is_ascii_hexdigit() };
-    if text.len() == 36 && text.bytes().enumerate().all(fits) {
-        Ok(text.to_ascii_lowercase().into())
-    } else {
-        Err(IdError::Guid(text.into()))
-    }
 }
 
 fn is_name(text: &str) -> bool {

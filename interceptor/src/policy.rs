@@ -129,8 +129,10 @@ pub enum PrincipalKind {
     ServicePrincipal,
     /// An identity that Azure gave a host.
     ManagedIdentity,
-    /// An agent's.
-    Agent,
+    /// An agent's own identity, made from a blueprint.
+    AgentIdentity,
+    /// A user account that belongs to an agent.
+    AgentUser,
 }
 
 /// What makes a token authentic.
@@ -375,7 +377,8 @@ impl PrincipalKind {
             PrincipalKind::User => "user",
             PrincipalKind::ServicePrincipal => "service-principal",
             PrincipalKind::ManagedIdentity => "managed-identity",
-            PrincipalKind::Agent => "agent",
+            PrincipalKind::AgentIdentity => "agent-identity",
+            PrincipalKind::AgentUser => "agent-user",
         }
     }
 }

@@ -228,7 +228,7 @@ impl Explain {
         self.principal.clone().map(|id| Principal {
             id,
             kind: self.kind,
-            client: self.client.clone(),
+            client: self.client,
             groups: self.group.clone(),
             roles: self.role.clone(),
             authentic: Authentic::Issuer,
@@ -238,8 +238,13 @@ impl Explain {
 }
 
 fn kind(text: &str) -> Result<PrincipalKind, String> {
-    let kinds =
-        [PrincipalKind::User, PrincipalKind::ServicePrincipal, PrincipalKind::ManagedIdentity, PrincipalKind::Agent];
+    let kinds = [
+        PrincipalKind::User,
+        PrincipalKind::ServicePrincipal,
+        PrincipalKind::ManagedIdentity,
+        PrincipalKind::AgentIdentity,
+        PrincipalKind::AgentUser,
+    ];
     let known = kinds.map(PrincipalKind::as_str).join("`, `");
     kinds.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| format!("it is one of `{known}`"))
 }

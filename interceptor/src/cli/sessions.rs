@@ -247,7 +247,7 @@ fn identities(out: &mut dyn Write, story: &Story) -> io::Result<()> {
         write!(out, "\n{} is {} {}", short(id, &operation.names), identity.kind.as_str(), escape(id))?;
         if let Some(client) = &identity.client {
             write!(out, ", by application {}", client)?;
-            if let Some(name) = operation.names.get(client.as_str()) {
+            if let Some(name) = operation.names.get(&client.to_string()) {
                 write!(out, " ({})", escape(name))?;
             }
         }

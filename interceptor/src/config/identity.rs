@@ -127,8 +127,16 @@ const STORAGE: &[&str] = &["https://storage.azure.com", "e406a681-f3d4-42a8-90b6
 
 impl Identities {
     /// The tenant of this id, if it is listed.
-    pub fn tenant(&self, id: &TenantId) -> Option<&Tenant> {
-        self.tenants.iter().find(|tenant| tenant.id == *id)
+    pub fn tenant(&self, id: TenantId) -> Option<&Tenant> {
+        self.tenants.iter().find(|tenant| tenant.id == id)
+    }
+
+    /// Whether this is the id of a listed tenant, or the name of a listed issuer.
+    pub fn has_realm(&self, realm: &str) -> bool {
+        match realm.parse() {
+            Ok(tenant) => self.tenant(tenant).is_some(),
+            Err(_) => self.issuers.iter().any(|issuer| issuer.name.as_str() == realm),
+        }
     }
 
     /// What identities and applications of these ids are called, by id.
@@ -136,7 +144,7 @@ impl Identities {
         let name = |id: &str| {
             self.names.iter().find_map(|(name, named)| match named {
                 Named::Identity(named) if named.as_str() == id => Some(name.clone()),
-                Named::Client(named) if named.as_str() == id => Some(name.clone()),
+                Named::Client(named) if named.to_string() == id => Some(name.clone()),
                 _ => None,
             })
         };

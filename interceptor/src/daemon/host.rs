@@ -15,7 +15,6 @@ use crate::config::Control;
 use crate::control::peer::Peer;
 use crate::control::protocol::{Cause, Request, Run, Serving, Status};
 use crate::control::server::{Answer, Answering, Caller};
-use crate::ids::ClientId;
 use crate::launch;
 use crate::pipeline::Pipeline;
 use crate::policy;
@@ -161,7 +160,8 @@ impl Shared {
     fn name_operation(&self, operation: &mut Operation) {
         let Some(identity) = &operation.identity else { return };
         let world = self.loader.world();
-        let ids = [Some(identity.principal.as_str()), identity.client.as_ref().map(ClientId::as_str)];
+        let client = identity.client.map(|client| client.to_string());
+        let ids = [Some(identity.principal.as_str()), client.as_deref()];
         operation.names = world.snapshot.settings.identities.names_for(ids.into_iter().flatten());
     }
 

@@ -20,7 +20,7 @@ impl Identified {
         Identity {
             principal: id.clone(),
             kind: *kind,
-            client: client.clone(),
+            client: *client,
             authentic: *authentic,
             bound: *bound,
             token: self.token.clone(),

@@ -110,15 +110,11 @@ fn check_target(snapshot: &Snapshot, question: &Question<'_>) -> Result<(), Unas
 
 /// A principal's tenant or issuer has to be listed: a token that was accepted under other settings may not be any more.
 fn check_principal(snapshot: &Snapshot, principal: &Principal) -> Result<(), Unasked> {
-    let identities = &snapshot.settings.identities;
     let realm = principal.id.realm();
-    let listed = identities.tenants.iter().any(|tenant| tenant.id.as_str() == realm)
-        || identities.issuers.iter().any(|issuer| issuer.name.as_str() == realm);
-    if listed {
-        Ok(())
-    } else {
-        Err(Unasked::Unknown(format!("`{realm}` isn't a tenant or an issuer in these settings")))
+    if snapshot.settings.identities.has_realm(realm) {
+        return Ok(());
     }
+    Err(Unasked::Unknown(format!("`{realm}` isn't a tenant or an issuer in these settings")))
 }
 
 fn base(snapshot: &Snapshot, rules: &Rules, question: &Question<'_>, at: Timestamp) -> Result<Value, Unasked> {
@@ -133,7 +129,7 @@ fn base(snapshot: &Snapshot, rules: &Rules, question: &Question<'_>, at: Timesta
     let principal = question.principal;
     let person = snapshot.settings.identities.people.get(&asker.initiator);
     let person = person.map(|person| rules.identity(person.as_str())).transpose().map_err(broken)?;
-    let client = principal.and_then(|principal| principal.client.as_ref()).map_or("", |client| client.as_str());
+    let client = principal.and_then(|principal| principal.client);
     let local = at.to_zoned(snapshot.zone.clone());
     let minute = i64::from(local.hour()) * 60 + i64::from(local.minute());
     let facts = [
@@ -142,7 +138,7 @@ fn base(snapshot: &Snapshot, rules: &Rules, question: &Question<'_>, at: Timesta
         ("initiator", Value::new_long(asker.initiator.into())),
         ("credential", string(credential.as_str())),
         ("tenant", string(principal.map_or("", |principal| principal.id.realm()))),
-        ("client", string(client)),
+        ("client", string(client.map(|client| client.to_string()).unwrap_or_default())),
         ("kind", string(principal.map_or("none", |principal| principal.kind.as_str()))),
         ("authentic", string(principal.map_or("none", |principal| principal.authentic.as_str()))),
         ("bound", string(principal.map_or("none", |principal| principal.bound.as_str()))),

@@ -130,7 +130,7 @@ pub(super) fn apply(db: &Connection, seq: u64, event: &Event) -> rusqlite::Resul
                 initiator,
                 credential.map(|credential| credential.as_str()),
                 identity.as_ref().map(|identity| identity.principal.as_str()),
-                identity.as_ref().and_then(|identity| identity.client.as_ref()).map(|client| client.as_str()),
+                identity.as_ref().and_then(|identity| identity.client).map(|client| client.to_string()),
                 identity.as_ref().map(json).transpose()?
             ])?,
         What::TokenIssued(issued) => db
@@ -147,7 +147,7 @@ pub(super) fn apply(db: &Connection, seq: u64, event: &Event) -> rusqlite::Resul
                 issued.launch.to_string(),
                 issued.workload.as_str(),
                 issued.principal.as_str(),
-                issued.client.as_ref().map(|client| client.as_str()),
+                issued.client.map(|client| client.to_string()),
                 issued.audience,
                 issued.expires.to_string(),
                 json(issued)?,

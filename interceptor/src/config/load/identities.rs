@@ -46,7 +46,7 @@ impl Resolver<'_> {
     ) -> Option<Tenant> {
         let id = self.parsed::<TenantId>(&raw.id, "the tenant's id, a GUID");
         if let Some(id) = &id
-            && !ids.insert(id.clone())
+            && !ids.insert(*id)
         {
             self.wrong(raw.id.span(), format!("there are two tenants `{id}`"), "each tenant once");
         }
@@ -143,10 +143,10 @@ impl Resolver<'_> {
             self.wrong(at.span(), format!("`{text}` names nothing"), expected);
             return None;
         };
-        self.listed(&tenant, at, identities).then_some(named)
+        self.listed(tenant, at, identities).then_some(named)
     }
 
-    fn listed(&mut self, tenant: &TenantId, at: &At<String>, identities: &Identities) -> bool {
+    fn listed(&mut self, tenant: TenantId, at: &At<String>, identities: &Identities) -> bool {
         let listed = identities.tenant(tenant).is_some();
         if !listed {
             self.wrong(at.span(), format!("no `[[tenant]]` has the id `{tenant}`"), "an id of a tenant that is listed");
@@ -158,7 +158,7 @@ impl Resolver<'_> {
     fn known(&mut self, principal: &PrincipalId, at: &At<String>, identities: &Identities) -> bool {
         let realm = principal.realm();
         match realm.parse::<TenantId>() {
-            Ok(tenant) => self.listed(&tenant, at, identities),
+            Ok(tenant) => self.listed(tenant, at, identities),
             Err(_) => {
                 let known = identities.issuers.iter().any(|issuer| issuer.name.as_str() == realm);
                 if !known {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::super::fault::{PolicyFault, Wrong};
 use super::super::lex::{self, Token};
 use super::Draft;
-use crate::config::{Named, Settings};
+use crate::config::{Identities, Named, Settings};
 use crate::ids::{ObjectId, PrincipalId};
 
 /// Notes every target, workload, identity, group and role of a policy that the settings don't know.
@@ -25,7 +25,8 @@ pub(super) fn check_names(draft: &Draft, settings: &Settings, faults: &mut Vec<P
             "Workload" if !workloads().any(|workload| workload == name) => {
                 Some((format!("no `[[workload]]` is named `{name}`"), list("workloads", workloads())))
             }
-            "Group" | "Role" | "Identity" => unknown_identity(&kind, &name, settings),
+            "Identity" => unknown_identity(&name, &settings.identities),
+            "Group" | "Role" => unknown_membership(&kind, &name, &settings.identities),
             "Query" => Some((
                 "a query has no name".into(),
                 "look at its parameters: `context.http.query.hasTag(\"…\")`".into(),
@@ -40,57 +41,53 @@ pub(super) fn check_names(draft: &Draft, settings: &Settings, faults: &mut Vec<P
     }
 }
 
-/// Why a policy can't mean this identity, group or role, and what it could mean.
-fn unknown_identity(kind: &str, name: &str, settings: &Settings) -> Option<(String, String)> {
-    let identities = &settings.identities;
-    let tenants = || list("tenants", identities.tenants.iter().map(|tenant| tenant.id.as_str()));
-    if kind == "Identity" {
-        if name == "none" {
-            return None;
-        }
-        if let Some(Named::Identity(id)) = identities.names.get(name) {
-            return Some((
-                format!("`{name}` is a name, and an identity is compared by its id"),
-                format!("write `{kind}::\"{id}\"`"),
-            ));
-        }
-        let Ok(id) = name.parse::<PrincipalId>() else {
-            let help = "an identity is `<tenant>/<object>` in GUIDs, or `<issuer>/<subject>`".into();
-            return Some((format!("`{name}` is no identity"), help));
-        };
-        let realm = id.realm();
-        let listed = identities.tenants.iter().any(|tenant| tenant.id.as_str() == realm)
-            || identities.issuers.iter().any(|issuer| issuer.name.as_str() == realm);
-        return match () {
-            () if !listed => Some((format!("no `[[tenant]]` has the id `{realm}`"), tenants())),
-            () if id.as_str() != name => Some((format!("`{name}` has capitals"), format!("write `{kind}::\"{id}\"`"))),
-            () => None,
-        };
-    }
-    let named = identities.names.get(name);
-    if matches!((kind, named), ("Group", Some(Named::Group(_))) | ("Role", Some(Named::Role(_)))) {
+/// Why a policy can't mean this identity, and what it could mean.
+fn unknown_identity(name: &str, identities: &Identities) -> Option<(String, String)> {
+    if name == "none" {
         return None;
     }
-    let Some((tenant, rest)) = name.split_once('/') else {
-        let own = |named: &Named| matches!((kind, named), ("Group", Named::Group(_)) | ("Role", Named::Role(_)));
-        let names = identities.names.iter().filter(|(_, named)| own(named)).map(|(name, _)| name.as_str());
-        return Some((format!("`[names]` has no {} `{name}`", kind.to_lowercase()), list("names for these", names)));
-    };
-    if !identities.tenants.iter().any(|known| known.id.as_str() == tenant) {
-        return Some((format!("no `[[tenant]]` has the id `{tenant}`"), tenants()));
+    if let Some(Named::Identity(id)) = identities.names.get(name) {
+        let wrong = format!("`{name}` is a name, and an identity is compared by its id");
+        return Some((wrong, format!("write `Identity::\"{id}\"`")));
     }
-    let (fits, expected) = match kind {
-        "Group" => {
-            (rest.parse::<ObjectId>().is_ok_and(|id| id.as_str() == rest), "`<tenant>/<id>` in GUIDs of lower case")
-        }
-        _ => (
-            rest.rsplit_once('/').is_some_and(|(aud, role)| !aud.is_empty() && !role.is_empty()),
-            "`<tenant>/<audience>/<value>`",
-        ),
+    let Ok(id) = name.parse::<PrincipalId>() else {
+        let help = "an identity is `<tenant>/<object>` in GUIDs, or `<issuer>/<subject>`";
+        return Some((format!("`{name}` is no identity"), help.into()));
     };
-    (!fits).then(|| {
-        (format!("`{name}` is no {}", kind.to_lowercase()), format!("a {} is {expected}", kind.to_lowercase()))
-    })
+    if !identities.has_realm(id.realm()) {
+        return Some((format!("no `[[tenant]]` has the id `{}`", id.realm()), tenants(identities)));
+    }
+    let help = format!("write `Identity::\"{id}\"`");
+    (id.as_str() != name).then(|| (format!("`{name}` has capitals, which ids are compared without"), help))
+}
+
+/// The same of a group or a role.
+fn unknown_membership(kind: &str, name: &str, identities: &Identities) -> Option<(String, String)> {
+    let is_own = |named: &Named| matches!((kind, named), ("Group", Named::Group(_)) | ("Role", Named::Role(_)));
+    if identities.names.get(name).is_some_and(is_own) {
+        return None;
+    }
+    let what = kind.to_lowercase();
+    let Some((tenant, rest)) = name.split_once('/') else {
+        let names = identities.names.iter().filter(|(_, named)| is_own(named)).map(|(name, _)| name.as_str());
+        return Some((format!("`[names]` has no {what} `{name}`"), list("names for these", names)));
+    };
+    if !tenant.parse().is_ok_and(|tenant| identities.tenant(tenant).is_some()) {
+        return Some((format!("no `[[tenant]]` has the id `{tenant}`"), tenants(identities)));
+    }
+    let (fits, expected) = if kind == "Group" {
+        let fits = rest.parse::<ObjectId>().is_ok() && !name.bytes().any(|c| c.is_ascii_uppercase());
+        (fits, "`<tenant>/<id>` in GUIDs of lower case")
+    } else {
+        let fits = rest.rsplit_once('/').is_some_and(|(audience, value)| !audience.is_empty() && !value.is_empty());
+        (fits, "`<tenant>/<audience>/<value>`")
+    };
+    (!fits).then(|| (format!("`{name}` is no {what}"), format!("a {what} is {expected}")))
+}
+
+fn tenants(identities: &Identities) -> String {
+    let ids: Vec<String> = identities.tenants.iter().map(|tenant| tenant.id.to_string()).collect();
+    list("tenants", ids.iter().map(String::as_str))
 }
 
 fn list<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> String {

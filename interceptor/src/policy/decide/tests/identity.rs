@@ -64,7 +64,7 @@ fn what_is_known_of_the_token_and_of_the_person_is_in_the_context() {
     let user = Principal { kind: PrincipalKind::User, client: Some(CLIENT.parse().unwrap()), ..principal() };
     assert_eq!(asked(line, Some(user.clone())), "allow facts");
     assert_eq!(asked(line, Some(Principal { client: None, ..user.clone() })), "denied-by-default");
-    assert_eq!(asked(line, Some(Principal { kind: PrincipalKind::Agent, ..user })), "denied-by-default");
+    assert_eq!(asked(line, Some(Principal { kind: PrincipalKind::AgentUser, ..user })), "denied-by-default");
     assert_eq!(asked(line, None), "denied-by-default");
     // The launching uid 1000 is a person in the settings.
     assert_eq!(asked("crm graph OPTIONS graph.microsoft.com/", None), "allow person");
