@@ -15,8 +15,8 @@ pub mod claims;
 pub mod endpoint;
 #[cfg(test)]
 mod fixture;
-mod guid;
 mod json;
+pub mod judge;
 pub mod jwt;
 pub mod keys;
 pub mod overage;
@@ -25,8 +25,8 @@ mod secret;
 pub mod tenants;
 pub mod verify;
 
-pub use claims::{Claims, Groups, Principal, PrincipalKind};
-pub use guid::{ClientId, GuidError, ObjectId, TenantId};
+pub use claims::{Claims, Groups};
+pub use judge::{Judge, JudgeError, Judged, Presented};
 pub use jwt::{Token, TokenError};
 pub use secret::Secret;
 pub use verify::{Cloud, Expected, Issuer, verify};

@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Host, Hostname, Settings, Target};
-use crate::ids::{ClientId, PrincipalId, WorkloadName};
+use crate::ids::{ClientId, PrincipalId, TargetName, WorkloadName};
 
 mod annotation;
 mod ask;
@@ -109,8 +109,8 @@ pub struct Principal {
     pub kind: PrincipalKind,
     /// The application that the token was issued to.
     pub client: Option<ClientId>,
-    /// Its groups, `<tenant>/<id>`. Always known: who has groups that can't be told isn't a principal.
-    pub groups: Vec<String>,
+    /// Its groups, `<tenant>/<id>`; none if they aren't known. Where a policy asks for them, that denies.
+    pub groups: Option<Vec<String>>,
     /// Its app roles, `<tenant>/<audience>/<value>`.
     pub roles: Vec<String>,
     /// What makes it authentic.
@@ -263,7 +263,8 @@ pub struct Permit {
 /// A refusal by policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denial {
-    /// The stable code: `denied-by-default`, `denied-by-policy`, `policy-error`, `policy-sealed`, `obligation-not-built`.
+    /// The stable code: `denied-by-default`, `denied-by-policy`, `policy-error`, `policy-sealed`, `obligation-not-built`,
+    /// `groups-unknown`.
     pub code: &'static str,
     /// What determined it.
     pub basis: Basis,
@@ -336,6 +337,14 @@ impl Snapshot {
             sealed: self.why_sealed().map(str::to_owned),
             policies: self.policies().into_iter().map(str::to_owned).collect(),
             sources: self.sources.clone(),
+        }
+    }
+
+    /// Whether a policy that could decide this action on this target names a group: then groups have to be known.
+    pub fn needs_groups(&self, target: &TargetName, action: &str) -> bool {
+        match &self.state {
+            State::Sealed(_) => false,
+            State::Open(rules) => rules.ready(target, action).is_some_and(|ready| ready.names_groups),
         }
     }
 
@@ -418,6 +427,7 @@ impl Denial {
             "denied-by-policy" if self.basis.reasons.is_empty() => "a policy forbids it".into(),
             "denied-by-policy" => self.basis.reasons.join("; "),
             "denied-by-default" => "no policy permits it".into(),
+            "groups-unknown" => "a policy asks for the groups of who asks, and they can't be known".into(),
             "obligation-not-built" => {
                 "a policy permits it on a condition that this version of Interceptor can't fulfil".into()
             }

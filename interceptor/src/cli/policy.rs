@@ -229,7 +229,7 @@ impl Explain {
             id,
             kind: self.kind,
             client: self.client,
-            groups: self.group.clone(),
+            groups: Some(self.group.clone()),
             roles: self.role.clone(),
             authentic: Authentic::Issuer,
             bound: Bound::IssuedHere,

@@ -15,6 +15,7 @@ use crate::config::Control;
 use crate::control::peer::Peer;
 use crate::control::protocol::{Cause, Request, Run, Serving, Status};
 use crate::control::server::{Answer, Answering, Caller};
+use crate::identity::keys::Freshness;
 use crate::launch;
 use crate::pipeline::Pipeline;
 use crate::policy;
@@ -216,6 +217,18 @@ impl Shared {
                 "record-unavailable",
                 format!("the record can't be written: {why}"),
                 "check the state folder and its disk",
+            );
+        }
+        for (issuer, freshness) in self.pipeline.judge.freshness() {
+            let age = match freshness {
+                Freshness::Fresh => continue,
+                Freshness::Degraded => "weren't refreshed for a day",
+                Freshness::Refused => "can't be had, so its tokens are refused",
+            };
+            cause(
+                "issuer-keys-old",
+                format!("the keys of `{issuer}` {age}"),
+                "see that this host reaches the issuer; the daemon's log says what fails",
             );
         }
         let refused = self.loader.refused();

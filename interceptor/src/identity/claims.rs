@@ -2,11 +2,11 @@
 //! UPNs are not among them: they can be given to somebody else.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::guid::{ClientId, ObjectId, TenantId};
 use super::jwt::TokenError;
+use crate::ids::{ClientId, ObjectId, TenantId};
+use crate::policy::PrincipalKind;
 
 /// The most characters of one claim that is text.
 const MAX_TEXT: usize = 2048;
@@ -42,33 +42,6 @@ pub enum Groups {
     Overage,
     /// The token doesn't say.
     Absent,
-}
-
-/// What kind of thing a principal is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PrincipalKind {
-    /// A person.
-    User,
-    /// An application's identity in a tenant.
-    ServicePrincipal,
-    /// An identity that Azure gives to one of its resources.
-    ManagedIdentity,
-    /// An agent's own identity, made from a blueprint.
-    AgentIdentity,
-    /// A user account that belongs to an agent.
-    AgentUser,
-}
-
-/// Who a token names: tenant and object, never a name or an address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Principal {
-    /// The tenant.
-    pub tid: TenantId,
-    /// The object in it.
-    pub oid: ObjectId,
-    /// What kind of object it is.
-    pub kind: PrincipalKind,
 }
 
 /// The claims of a token. A claim that is there has the form that it must have; a claim that isn't there is none.
@@ -124,14 +97,14 @@ const FACET_AGENT_IDENTITY: u32 = 11;
 const FACET_AGENT_USER: u32 = 13;
 
 impl Claims {
-    /// Who the token names.
+    /// The tenant and the object that the token names.
     ///
     /// # Errors
-    /// [`TokenError::ClaimMissing`] if tenant or object aren't there: such a token names nobody.
-    pub fn principal(&self) -> Result<Principal, TokenError> {
-        let tid = self.tid.ok_or(TokenError::ClaimMissing("tid"))?;
-        let oid = self.oid.ok_or(TokenError::ClaimMissing("oid"))?;
-        Ok(Principal { tid, oid, kind: self.kind() })
+    /// [`TokenError::ClaimMissing`] if one of them isn't there: such a token names nobody.
+    pub fn object(&self) -> Result<(TenantId, ObjectId), TokenError> {
+        let tenant = self.tid.ok_or(TokenError::ClaimMissing("tid"))?;
+        let object = self.oid.ok_or(TokenError::ClaimMissing("oid"))?;
+        Ok((tenant, object))
     }
 
     /// What kind of principal it names. Facets come first: they are Entra's own statement. `scp` is in tokens for users

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use super::guid::{ClientId, ObjectId};
+use crate::ids::{ClientId, ObjectId};
 
 mod answer;
 mod request;
@@ -183,7 +183,7 @@ fn names_tenant(segment: &str) -> bool {
     !segment.starts_with('.')
         && (matches!(segment, "common" | "organizations" | "consumers")
             || segment.contains('.')
-            || segment.parse::<super::guid::TenantId>().is_ok())
+            || segment.parse::<crate::ids::TenantId>().is_ok())
 }
 
 fn managed_identity(query: &str) -> Result<Ask, AskError> {

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use moka::future::Cache;
 use serde_json::Value;
 
-use super::{FetchError, MAX_DOCUMENT, ObjectId, TenantId, json};
+use super::{FetchError, MAX_DOCUMENT, json};
+use crate::ids::{ObjectId, TenantId};
 
 /// How long an answer is believed.
 const LIFE: Duration = Duration::from_mins(5);

@@ -7,10 +7,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::claims::PrincipalKind;
-use super::guid::{ClientId, ObjectId, TenantId};
 use super::verify::LEEWAY;
-use crate::ids::WorkloadName;
+use crate::ids::{ClientId, PrincipalId, WorkloadName};
+use crate::policy::{Authentic, Bound, PrincipalKind};
 
 mod digest;
 
@@ -19,45 +18,25 @@ pub use digest::{Digest, DigestKey, DigestKeyError};
 /// The most tokens of one workload that are remembered.
 pub const TOKENS_PER_WORKLOAD: usize = 4096;
 
-/// How a token came to its workload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Bound {
-    /// The answer to the workload's own request passed through us.
-    IssuedHere,
-    /// The daemon signed in for it.
-    Brokered,
-    /// It is in the token file that the configuration names.
-    TokenFile,
-}
-
-/// What vouches for what a token says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Authentic {
-    /// The issuer's answer, over TLS that was verified.
-    Issuer,
-    /// The issuer's signature.
-    Signature,
-    /// A host endpoint that the daemon itself dialled.
-    HostEndpoint,
-}
-
 /// A token that was issued to a workload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Issued {
     /// The workload.
     pub workload: WorkloadName,
-    /// The tenant.
-    pub tid: TenantId,
-    /// The object that it acts as.
-    pub oid: ObjectId,
+    /// Whom it names.
+    pub principal: PrincipalId,
     /// The application that it was issued to.
     pub client: Option<ClientId>,
     /// Whom it is for.
     pub audiences: Vec<String>,
     /// What kind of principal it names.
     pub kind: PrincipalKind,
+    /// Its groups, `<tenant>/<id>`; none if the token doesn't tell them all.
+    pub groups: Option<Vec<String>>,
+    /// Its app roles, `<tenant>/<audience>/<value>`.
+    pub roles: Vec<String>,
+    /// Its own id, by which Entra's sign-in logs know it.
+    pub uti: Option<String>,
     /// When it ends.
     pub expiry: Timestamp,
     /// How it came to the workload.

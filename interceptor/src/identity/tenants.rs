@@ -10,8 +10,9 @@ use moka::future::Cache;
 use serde_json::Value;
 
 use super::verify::Cloud;
-use super::{Fetch, FetchError, TenantId, json};
+use super::{Fetch, FetchError, json};
 use crate::clock::Clock;
+use crate::ids::TenantId;
 
 /// The tenant of personal Microsoft accounts, which `consumers` stands for.
 pub const CONSUMERS: TenantId = TenantId::from_bits(0x9188040d_6c67_4c5b_b112_36a304b66dad);

@@ -5,9 +5,9 @@ use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, RSA_PSS_2048_8192_SHA256,
 use jiff::{SignedDuration, Timestamp};
 
 use super::claims::{Claims, Version};
-use super::guid::TenantId;
 use super::jwt::{Algorithm, Token, TokenError};
 use super::keys::KeySet;
+use crate::ids::TenantId;
 
 /// How far clocks may be apart.
 pub const LEEWAY: SignedDuration = SignedDuration::from_secs(60);
@@ -129,7 +129,7 @@ impl Issuer {
                 if claims.tid.ok_or(TokenError::ClaimMissing("tid"))? != *tenant {
                     return Err(TokenError::Tenant);
                 }
-                claims.principal()?;
+                claims.object()?;
                 match claims.ver {
                     Some(version) if version == form => Ok(()),
                     Some(_) => Err(TokenError::Version),

@@ -4,9 +4,10 @@
 use jiff::Timestamp;
 
 use super::World;
-use super::authenticate::Identified;
+use super::authenticate::{Identified, Wanted};
+use super::live::Live;
 use super::reply::Refusal;
-use crate::config::{Host, Protocol, Target};
+use crate::config::{Host, IdentitySource, Protocol, Target};
 use crate::error::{Blame, Fault};
 use crate::ids::{LaunchId, OperationId, SessionId, TargetName, WorkloadName};
 use crate::policy::{Asker, Basis, Credential, Decision, Denial, Operation, Permit, Question, decide};
@@ -32,6 +33,8 @@ pub(super) struct Subject {
     pub(super) launch: LaunchId,
     pub(super) workload: WorkloadName,
     pub(super) asker: Asker,
+    /// Where its tokens come from.
+    pub(super) source: IdentitySource,
 }
 
 impl Subject {
@@ -42,6 +45,7 @@ impl Subject {
             launch: workload.id,
             workload: name.clone(),
             asker: Asker { workload: name, classes: workload.settings.classes.clone(), initiator: workload.initiator },
+            source: workload.settings.identity.clone(),
         }
     }
 }
@@ -88,6 +92,17 @@ impl Ruling {
     /// A refusal that needed no decision: the request itself can't be accepted.
     pub(super) fn refused(action: String, summary: String, target: Option<TargetName>, fault: Fault) -> Ruling {
         Ruling { target, action, summary, credential: None, identity: None, verdict: Err(fault.into()) }
+    }
+
+    /// A refusal of who sends it, before policy was asked.
+    pub(super) fn refuse(live: &Live, target: &Target, wanted: &Wanted, refusal: Refusal) -> Ruling {
+        let operation = wanted.operation(live);
+        let (action, summary) = describe(&operation);
+        let credential = match &operation {
+            Operation::Http(request) => Some(request.credential),
+            _ => None,
+        };
+        Ruling { target: Some(target.name.clone()), action, summary, credential, identity: None, verdict: Err(refusal) }
     }
 
     /// Counts it. No label holds what a workload wrote.

@@ -32,6 +32,8 @@ pub(super) enum Unasked {
     Unknown(String),
     /// It can't be put into words.
     Broken(String),
+    /// A policy asks for the principal's groups, and they aren't known.
+    GroupsUnknown,
 }
 
 impl<'a> Ask<'a> {
@@ -51,6 +53,9 @@ impl<'a> Ask<'a> {
         let principal = match question.principal {
             Some(principal) => {
                 check_principal(snapshot, principal)?;
+                if principal.groups.is_none() && ready.names_groups {
+                    return Err(Unasked::GroupsUnknown);
+                }
                 let entity = identity(snapshot, rules, principal)?;
                 let uid = entity.uid();
                 special_entities.push(entity);
@@ -153,7 +158,7 @@ fn base(snapshot: &Snapshot, rules: &Rules, question: &Question<'_>, at: Timesta
 fn identity(snapshot: &Snapshot, rules: &Rules, principal: &Principal) -> Result<Entity, Unasked> {
     let identities = &snapshot.settings.identities;
     let mut parents = HashSet::new();
-    for id in &principal.groups {
+    for id in principal.groups.iter().flatten() {
         let named = Named::Group(id.clone());
         for name in identities.names_of(&named).chain([id.as_str()]) {
             parents.insert(rules.group(name).map_err(broken)?);

@@ -103,7 +103,7 @@ pub(super) fn principal() -> Principal {
         id: format!("{TENANT}/33333333-0000-4000-8000-000000000003").parse().unwrap(),
         kind: PrincipalKind::ServicePrincipal,
         client: None,
-        groups: Vec::new(),
+        groups: Some(Vec::new()),
         roles: Vec::new(),
         authentic: Authentic::Issuer,
         bound: Bound::IssuedHere,

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::config::Host;
+use crate::identity::provenance::{Death, Digest, Issued};
 use crate::ids::{ClientId, LaunchId, OperationId, PrincipalId, SessionId, TargetName, WorkloadName};
 use crate::policy::{Authentic, Basis, Bound, Credential, PrincipalKind};
 use crate::who::Process;
@@ -143,9 +144,9 @@ pub enum What {
     #[serde(rename = "token.ended")]
     TokenEnded {
         /// The token's digest.
-        token: String,
-        /// Why: `challenged` (the service asked for a newer one).
-        reason: String,
+        token: Digest,
+        /// Why.
+        reason: Death,
     },
     /// An operation ended.
     #[serde(rename = "operation.finished")]
@@ -205,7 +206,7 @@ pub struct Identity {
     /// What binds it to the workload.
     pub bound: Bound,
     /// The token's keyed digest: `token.issued` says more of it.
-    pub token: String,
+    pub token: Digest,
     /// The token's `uti`, by which Entra's sign-in logs know it.
     pub uti: Option<String>,
 }
@@ -213,34 +214,15 @@ pub struct Identity {
 /// A token that was issued to a workload: its provenance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenIssued {
-    /// Its keyed digest (BLAKE3), in hex.
-    pub token: String,
+    /// Its keyed digest.
+    pub token: Digest,
     /// The request that it answers; none for a token from a file.
     pub operation: Option<OperationId>,
-    /// The launch.
+    /// The launch that got it.
     pub launch: LaunchId,
-    /// The workload's name.
-    pub workload: WorkloadName,
-    /// Whom it names.
-    pub principal: PrincipalId,
-    /// What that is.
-    pub kind: PrincipalKind,
-    /// The application that it was issued to.
-    pub client: Option<ClientId>,
-    /// What it is for.
-    pub audience: String,
-    /// What makes it authentic.
-    pub authentic: Authentic,
-    /// What binds it to the workload.
-    pub bound: Bound,
-    /// When it ends.
-    pub expires: Timestamp,
-    /// Its groups, `<tenant>/<id>`; none if the token doesn't tell them all.
-    pub groups: Option<Vec<String>>,
-    /// Its roles, `<tenant>/<audience>/<value>`.
-    pub roles: Vec<String>,
-    /// Its `uti`.
-    pub uti: Option<String>,
+    /// What is known of it.
+    #[serde(flatten)]
+    pub issued: Issued,
 }
 
 /// A verdict, without its reasons.

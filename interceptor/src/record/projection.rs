@@ -141,21 +141,21 @@ pub(super) fn apply(db: &Connection, seq: u64, event: &Event) -> rusqlite::Resul
             )?
             .execute(params![
                 // One token can be issued to several workloads: a host's identity is the same for all of them.
-                format!("{}/{}", issued.token, issued.workload),
+                format!("{}/{}", issued.token, issued.issued.workload),
                 seq,
-                issued.token,
+                issued.token.to_string(),
                 issued.launch.to_string(),
-                issued.workload.as_str(),
-                issued.principal.as_str(),
-                issued.client.map(|client| client.to_string()),
-                issued.audience,
-                issued.expires.to_string(),
+                issued.issued.workload.as_str(),
+                issued.issued.principal.as_str(),
+                issued.issued.client.map(|client| client.to_string()),
+                issued.issued.audiences.join(" "),
+                issued.issued.expiry.to_string(),
                 json(issued)?,
                 at
             ])?,
         What::TokenEnded { token, reason } => db
             .prepare_cached("UPDATE tokens SET ended_at = ?2, reason = ?3 WHERE token = ?1 AND ended_at IS NULL")?
-            .execute(params![token, at, reason])?,
+            .execute(params![token.to_string(), at, json(reason)?.trim_matches('"')])?,
         What::OperationFinished { operation, outcome, status, request, response } => db
             .prepare_cached(
                 "UPDATE operations SET finished_at = ?2, outcome = ?3, status = ?4, request_bytes = ?5,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::RecordError;
 use super::event::{Identity, TokenIssued};
 use super::store;
+use crate::identity::provenance::{Digest, Recorded};
 use crate::policy::Basis;
 use crate::who::Process;
 
@@ -268,27 +269,33 @@ impl Reader {
         }
     }
 
-    /// The tokens that were issued and aren't over at `at`, oldest first, each with whether it is accepted no longer.
+    /// What provenance is restored from: the tokens that were issued and aren't over at `at`, in order, and the ends of
+    /// those that ended before their time.
     ///
     /// # Errors
     /// When the database fails.
-    pub fn tokens(&self, at: Timestamp) -> Result<Vec<(TokenIssued, bool)>, QueryError> {
-        let sql = "SELECT issued, ended_at IS NOT NULL FROM tokens WHERE expires_at > ?1 ORDER BY seq";
+    pub fn provenance(&self, at: Timestamp) -> Result<Vec<Recorded>, QueryError> {
+        let sql = "SELECT issued, reason FROM tokens WHERE expires_at > ?1 ORDER BY seq";
         let mut statement = self.db.prepare_cached(sql)?;
         let mut rows = statement.query([at.to_string()])?;
-        let mut tokens = Vec::new();
+        let (mut recorded, mut dead) = (Vec::new(), Vec::new());
         while let Some(row) = rows.next()? {
-            let issued: String = row.get(0)?;
-            tokens.push((serde_json::from_str(&issued)?, row.get(1)?));
+            let (issued, reason): (String, Option<String>) = (row.get(0)?, row.get(1)?);
+            let TokenIssued { token: digest, issued, .. } = serde_json::from_str(&issued)?;
+            recorded.push(Recorded::Issued { digest, issued });
+            if let Some(reason) = reason {
+                dead.push(Recorded::Dead { digest, death: serde_json::from_value(reason.into())? });
+            }
         }
-        Ok(tokens)
+        recorded.append(&mut dead);
+        Ok(recorded)
     }
 
     /// How a token was issued to a workload, by its digest; none if it wasn't.
     ///
     /// # Errors
     /// When the database fails.
-    pub fn token(&self, token: &str, workload: &str) -> Result<Option<TokenIssued>, QueryError> {
+    pub fn token(&self, token: &Digest, workload: &str) -> Result<Option<TokenIssued>, QueryError> {
         let issued: Option<String> = self
             .db
             .prepare_cached("SELECT issued FROM tokens WHERE issue = ?1")?

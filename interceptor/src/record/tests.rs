@@ -7,6 +7,7 @@ use super::segment::{FRAME_HEADER, SegmentId};
 use super::*;
 use crate::clock::SystemClock;
 use crate::config::Durability;
+use crate::identity::provenance::{Death, Issued, Recorded};
 use crate::ids::{LaunchId, OperationId, SessionId};
 use crate::policy::{Authentic, Basis, Bound, Credential, PrincipalKind};
 use crate::who::Process;
@@ -73,7 +74,7 @@ fn decided(operation: OperationId, session: Option<SessionId>, launch: LaunchId,
             client: Some(OBJECT.parse().unwrap()),
             authentic: Authentic::Issuer,
             bound: Bound::IssuedHere,
-            token: "ab".repeat(32),
+            token: "ab".repeat(32).parse().unwrap(),
             uti: Some("uti-1".into()),
         }),
     })
@@ -431,37 +432,41 @@ fn issued_tokens_are_found_again_with_their_end() {
     let record = open(dir.path());
     let journal = record.journal("test").expect("a journal");
     let now = SystemClock.now();
-    let issued = |workload: &str, expires: jiff::Timestamp| TokenIssued {
-        token: "cd".repeat(32),
+    let issued = |token: &str, workload: &str, expiry: jiff::Timestamp| TokenIssued {
+        token: token.repeat(32).parse().expect("a digest"),
         operation: Some(OperationId::new()),
         launch: LaunchId::new(),
-        workload: workload.parse().expect("a name"),
-        principal: format!("{TENANT}/{OBJECT}").parse().expect("a principal"),
-        kind: PrincipalKind::ManagedIdentity,
-        client: None,
-        audience: "https://graph.microsoft.com".into(),
-        authentic: Authentic::HostEndpoint,
-        bound: Bound::IssuedHere,
-        expires,
-        groups: None,
-        roles: vec![format!("{TENANT}/aud/Reader")],
-        uti: None,
+        issued: Issued {
+            workload: workload.parse().expect("a name"),
+            principal: format!("{TENANT}/{OBJECT}").parse().expect("a principal"),
+            client: None,
+            audiences: vec!["https://graph.microsoft.com".into()],
+            kind: PrincipalKind::ManagedIdentity,
+            groups: None,
+            roles: vec![format!("{TENANT}/aud/Reader")],
+            uti: None,
+            expiry,
+            bound: Bound::IssuedHere,
+            authentic: Authentic::HostEndpoint,
+        },
     };
     let later = now + Duration::from_secs(3600);
-    let (one, two) = (issued("crm", later), issued("batch", later));
-    let over = TokenIssued { token: "ef".repeat(32), ..issued("crm", now - Duration::from_secs(1)) };
+    let (one, two) = (issued("cd", "crm", later), issued("cd", "batch", later));
+    let over = issued("ef", "crm", now - Duration::from_secs(1));
     for token in [&one, &two, &over] {
         drop(journal.append(&event(What::TokenIssued(Box::new(token.clone())))).expect("it is stored"));
     }
     record.flush(SOON).expect("it is moved");
     let reader = record.reader().expect("a reader");
-    assert_eq!(reader.tokens(now).expect("tokens"), [(one.clone(), false), (two.clone(), false)]);
+    let entry = |token: &TokenIssued| Recorded::Issued { digest: token.token, issued: token.issued.clone() };
+    assert_eq!(reader.provenance(now).expect("tokens"), [entry(&one), entry(&two)]);
     assert_eq!(reader.token(&one.token, "batch").expect("a token"), Some(two.clone()));
     assert_eq!(reader.token(&one.token, "other").expect("an answer"), None);
-    let ended = What::TokenEnded { token: one.token.clone(), reason: "challenged".into() };
+    let ended = What::TokenEnded { token: one.token, reason: Death::Challenged };
     drop(journal.append(&event(ended)).expect("it is stored"));
     record.flush(SOON).expect("it is moved");
-    assert_eq!(reader.tokens(now).expect("tokens"), [(one, true), (two, true)]);
+    let dead = || Recorded::Dead { digest: one.token, death: Death::Challenged };
+    assert_eq!(reader.provenance(now).expect("tokens"), [entry(&one), entry(&two), dead(), dead()]);
     let report = verify(record.database()).expect("a report");
     assert!(report.ok, "{report:?}");
 }

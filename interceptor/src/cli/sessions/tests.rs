@@ -54,7 +54,7 @@ fn story() -> Story {
             client: None,
             authentic: Authentic::Issuer,
             bound: Bound::IssuedHere,
-            token: "00".into(),
+            token: "00".repeat(32).parse().unwrap(),
             uti: None,
         }),
         names: session.names.clone(),

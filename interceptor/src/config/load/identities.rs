@@ -109,7 +109,7 @@ impl Resolver<'_> {
             self.wrong(at.span(), format!("`{audience}` isn't an audience"), "as in `api://crm` or a GUID");
             return None;
         }
-        Some(identity::audience(audience))
+        Some(audience.clone())
     }
 
     fn named(&mut self, at: &At<String>, identities: &Identities) -> Option<Named> {
@@ -226,7 +226,8 @@ impl Resolver<'_> {
 
     pub(super) fn target_audiences(&mut self, raw: &RawTarget, hosts: &[HostPattern]) -> Vec<String> {
         let mut audiences = identity::audiences_of(hosts);
-        audiences.extend(raw.audiences.iter().filter_map(|at| self.audience(at)));
+        let named = raw.audiences.iter().filter_map(|at| self.audience(at));
+        audiences.extend(named.map(|audience| identity::audience(&audience)));
         audiences
     }
 

@@ -8,8 +8,8 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::{Dialect, scope};
-use crate::identity::guid::ClientId;
 use crate::identity::json;
+use crate::ids::ClientId;
 
 /// The most bytes of a form.
 pub const MAX_FORM: usize = 64 * 1024;

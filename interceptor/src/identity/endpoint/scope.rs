@@ -18,7 +18,7 @@ pub(super) fn audience(scope: &str) -> Option<&str> {
     let audience = match scope[authority..].rfind('/') {
         Some(slash) => &scope[..authority + slash],
         // An app-ID URI or a GUID by itself: the audience with nothing asked of it.
-        None if authority > 0 || scope.contains(':') || scope.parse::<crate::identity::ClientId>().is_ok() => scope,
+        None if authority > 0 || scope.contains(':') || scope.parse::<crate::ids::ClientId>().is_ok() => scope,
         None => GRAPH,
     };
     Some(audience)

@@ -2,7 +2,8 @@ use serde_json::json;
 
 use super::*;
 use crate::identity::fixture::{CLIENT, OBJECT, TENANT, claims, encode, sign, token};
-use crate::identity::{Groups, PrincipalKind};
+use crate::identity::Groups;
+use crate::policy::PrincipalKind;
 
 const HEADER: &str = r#"{"alg":"RS256","kid":"one"}"#;
 
@@ -108,9 +109,8 @@ fn a_tokens_claims_are_read() {
     assert_eq!(claims.exp.unwrap().as_second(), 1_800_000_000);
     assert_eq!(claims.client, Some(CLIENT.parse().unwrap()));
     assert_eq!(claims.blueprint, Some(CLIENT.parse().unwrap()));
-    let principal = claims.principal().unwrap();
-    assert_eq!((principal.tid, principal.oid), (TENANT.parse().unwrap(), OBJECT.parse().unwrap()));
-    assert_eq!(principal.kind, PrincipalKind::ServicePrincipal);
+    assert_eq!(claims.object(), Ok((TENANT.parse().unwrap(), OBJECT.parse().unwrap())));
+    assert_eq!(claims.kind(), PrincipalKind::ServicePrincipal);
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn a_token_of_another_provider_is_read_too() {
     assert_eq!(token.claims().client, None);
     assert_eq!(token.claims().authorized_party.as_deref(), Some("app.example"));
     assert_eq!(token.claims().scp, ["a", "b"]);
-    assert_eq!(token.claims().principal().unwrap_err().code(), "token-claim-missing");
+    assert_eq!(token.claims().object().unwrap_err().code(), "token-claim-missing");
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn asked(line: &str, who: Option<Principal>) -> String {
 
 #[test]
 fn groups_and_roles_go_by_their_id_and_by_their_name() {
-    let group = |id: &str| Principal { groups: vec![id.into()], ..principal() };
+    let group = |id: &str| Principal { groups: Some(vec![id.into()]), ..principal() };
     let role = |id: &str| Principal { roles: vec![id.into()], ..principal() };
     let readers = format!("{TENANT}/22222222-0000-4000-8000-000000000002");
     let other = format!("{TENANT}/22222222-0000-4000-8000-000000000009");
@@ -56,6 +56,18 @@ fn groups_and_roles_go_by_their_id_and_by_their_name() {
         let line = format!("crm graph {method} graph.microsoft.com/v1.0/me");
         assert_eq!(asked(&line, who.clone()), expected, "{method} as {who:?}");
     }
+}
+
+/// Unknown groups are never no groups: a forbid on one would be passed over. Where no policy asks, they don't matter.
+#[test]
+fn unknown_groups_deny_where_a_policy_asks_for_them() {
+    let unknown = Principal { groups: None, ..principal() };
+    let asked = |method: &str| asked(&format!("crm graph {method} graph.microsoft.com/"), Some(unknown.clone()));
+    assert_eq!(asked("GET"), "groups-unknown");
+    assert_eq!(asked("PATCH"), "allow one");
+    let snapshot = snapshot(POLICIES);
+    let graph = "graph".parse().unwrap();
+    assert!(snapshot.needs_groups(&graph, "http:GET") && !snapshot.needs_groups(&graph, "http:PATCH"));
 }
 
 #[test]
