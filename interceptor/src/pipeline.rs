@@ -6,11 +6,14 @@ mod admit;
 mod connection;
 mod gate;
 mod live;
+mod onward;
 mod operation;
 mod registry;
 mod reply;
 mod request;
 mod ruling;
+mod serve;
+mod websocket;
 mod worker;
 
 use std::collections::HashMap;

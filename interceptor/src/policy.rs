@@ -133,6 +133,8 @@ pub struct HttpRequest<'a> {
     pub query: Option<&'a str>,
     /// What it authenticates with.
     pub credential: Credential,
+    /// Whether it asks to go on as a WebSocket.
+    pub websocket: bool,
 }
 
 /// What a request authenticates with.
@@ -270,12 +272,13 @@ impl Snapshot {
 }
 
 impl Operation<'_> {
-    /// The name of its action: `connect`, `dns:resolve`, `http:GET`, or `http:other` for a method without an action of
-    /// its own.
+    /// The name of its action: `connect`, `dns:resolve`, `http:GET`, `http:other` for a method without an action of its
+    /// own, or `http:websocket`.
     pub fn action(&self) -> &'static str {
         match self {
             Operation::Resolve { .. } => "dns:resolve",
             Operation::Connect { .. } => "connect",
+            Operation::Http(request) if request.websocket => "http:websocket",
             Operation::Http(request) => match request.method {
                 "GET" => "http:GET",
                 "HEAD" => "http:HEAD",

@@ -2,6 +2,8 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::uri;
@@ -15,27 +17,51 @@ use super::ruling::Ruling;
 use crate::config::Host;
 use crate::ids::TargetName;
 use crate::policy::Operation;
-use crate::transport::http::Hop;
+use crate::transport::http::{Allowance, Hop, Version};
 
 /// An admitted connection that serves operations.
 pub(super) struct Live {
     session: Rc<Session>,
     host: Host,
     tls: bool,
-    /// The connection upstream; none once it is closed. Held by the operation that is under way.
+    version: Version,
+    /// What the client may still make us do unasked, in HTTP/2.
+    allowance: Option<Rc<Allowance>>,
+    /// Whether the client's connection ends with a reset.
+    severed: Arc<AtomicBool>,
+    /// The connection upstream; none once it is closed. In HTTP/1.1 the operation that is under way holds it; in HTTP/2
+    /// each has a share.
     pub(super) hop: Mutex<Option<Hop>>,
     /// Why the connection is ending, once it is.
     ended: watch::Sender<Option<&'static str>>,
     /// Until when it may live, if that is bounded.
     until: watch::Sender<Option<Instant>>,
-    busy: Cell<usize>,
+    /// Whether it has become a WebSocket.
+    joined: Cell<bool>,
+    /// How many operations are under way.
+    busy: watch::Sender<usize>,
 }
 
 impl Live {
     pub(super) fn new(session: Rc<Session>, host: Host, tls: bool, hop: Hop) -> Rc<Self> {
+        let version = hop.version();
+        let allowance = (version == Version::Http2).then(Rc::default);
         let hop = Mutex::new(Some(hop));
         let (ended, until) = (watch::Sender::new(None), watch::Sender::new(None));
-        Rc::new(Self { session, host, tls, hop, ended, until, busy: Cell::new(0) })
+        let (severed, busy) = (Arc::default(), watch::Sender::new(0));
+        Rc::new(Self {
+            session,
+            host,
+            tls,
+            version,
+            allowance,
+            severed,
+            hop,
+            ended,
+            until,
+            joined: Cell::default(),
+            busy,
+        })
     }
 
     pub(super) fn session(&self) -> &Rc<Session> {
@@ -52,6 +78,26 @@ impl Live {
 
     pub(super) fn tls(&self) -> bool {
         self.tls
+    }
+
+    /// The version of HTTP that is spoken on it, on both sides.
+    pub(super) fn version(&self) -> Version {
+        self.version
+    }
+
+    /// What the client may still make us do unasked; none in HTTP/1.1, where there is no such thing.
+    pub(super) fn allowance(&self) -> Option<&Rc<Allowance>> {
+        self.allowance.as_ref()
+    }
+
+    /// The flag that says whether the client's connection ends with a reset.
+    pub(super) fn severed(&self) -> &Arc<AtomicBool> {
+        &self.severed
+    }
+
+    /// Lets the client's connection end with a reset, or not.
+    pub(super) fn sever(&self, severed: bool) {
+        self.severed.store(severed, Ordering::Relaxed);
     }
 
     /// The name of the target, in the world of the moment.
@@ -135,16 +181,44 @@ impl Live {
 
     /// An operation begins.
     pub(super) fn begin(&self) {
-        self.busy.set(self.busy.get() + 1);
+        self.busy.send_modify(|count| *count += 1);
     }
 
     /// An operation has ended.
     pub(super) fn finish(&self) {
-        self.busy.set(self.busy.get().saturating_sub(1));
+        self.busy.send_modify(|count| *count = count.saturating_sub(1));
     }
 
     /// Whether an operation is under way.
     pub(super) fn is_busy(&self) -> bool {
-        self.busy.get() > 0
+        *self.busy.borrow() > 0
+    }
+
+    /// The connection becomes a WebSocket.
+    pub(super) fn join(&self) {
+        self.joined.set(true);
+    }
+
+    /// Whether it has become a WebSocket.
+    pub(super) fn is_joined(&self) -> bool {
+        self.joined.get()
+    }
+
+    /// Waits until no operation is under way, and none has been for this long.
+    pub(super) async fn rests(&self, time: Duration) {
+        let mut busy = self.busy.subscribe();
+        loop {
+            let count = *busy.borrow_and_update();
+            let rested = async {
+                match count {
+                    0 => tokio::time::sleep(time).await,
+                    _ => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = rested => return,
+                Ok(()) = busy.changed() => {}
+            }
+        }
     }
 }

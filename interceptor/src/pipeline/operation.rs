@@ -4,25 +4,26 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Uri, header};
-use http_body::Frame;
-use http_body_util::channel::{Channel, Sender};
-use http_body_util::{BodyExt, Either};
+use http::{Response, StatusCode};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt, Either, Full};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
 
 use super::live::Live;
-use super::reply::{Cut, Refusal, ReplyBody, problem, status};
+use super::onward::Way;
+use super::reply::{Cut, Passing, Refusal, ReplyBody, problem, status};
 use super::request::Decoded;
 use super::ruling::Ruling;
-use crate::config::Host;
-use crate::enforce::{self, Unforwarded, upstream_fault};
+use super::websocket;
+use crate::enforce::upstream_fault;
 use crate::error::{Blame, Fault};
 use crate::ids::OperationId;
 use crate::policy::{CanonicalPath, Credential, HttpRequest, Operation, Permit};
 use crate::record::Recorded;
 use crate::record::event::{Payload, What};
-use crate::transport::http::{Hop, Meter, Metered, strip_hop_by_hop};
+use crate::transport::http::{Meter, Version, strip_hop_by_hop};
 
 /// How many frames of an answer may wait for the client. Each is at most a read buffer of hyper's.
 const FRAMES_AHEAD: usize = 2;
@@ -36,9 +37,9 @@ pub(super) struct Decided {
 /// An operation that may go on: decided and recorded.
 pub(super) struct Permitted {
     operation: OperationId,
-    permit: Permit,
-    recorded: Recorded,
-    decoded: Box<Decoded>,
+    pub(super) permit: Permit,
+    pub(super) recorded: Recorded,
+    pub(super) decoded: Box<Decoded>,
 }
 
 /// An operation that may not.
@@ -92,8 +93,9 @@ impl Permitted {
     pub(super) async fn forward(self, live: Rc<Live>) -> Response<ReplyBody> {
         let (reply, head) = oneshot::channel();
         let (session, operation) = (live.session().id, self.operation);
+        let close = live.version() == Version::Http1;
         tokio::task::spawn_local(exchange(live, self, reply));
-        head.await.unwrap_or_else(|_ended| problem(&nothing_decoded().into(), session, Some(operation), true))
+        head.await.unwrap_or_else(|_ended| problem(&nothing_decoded().into(), session, Some(operation), close))
     }
 }
 
@@ -103,6 +105,7 @@ struct Asked {
     path: CanonicalPath,
     query: Option<String>,
     credential: Credential,
+    websocket: bool,
 }
 
 impl Asked {
@@ -112,6 +115,7 @@ impl Asked {
             path: decoded.path.clone(),
             query: decoded.parts.uri.query().map(str::to_owned),
             credential: decoded.credential,
+            websocket: decoded.websocket,
         }
     }
 
@@ -135,6 +139,7 @@ impl Asked {
                         path: &self.path,
                         query: self.query.as_deref(),
                         credential: self.credential,
+                        websocket: self.websocket,
                     };
                     match live.may_go_on().and_then(|()| live.rule(Operation::Http(request)).verdict) {
                         Ok(permit) => live.allow_for(permit.basis().obligations.max_session),
@@ -148,24 +153,30 @@ impl Asked {
 }
 
 /// One request and its answer, with the outcome recorded at the end.
-async fn exchange(live: Rc<Live>, permitted: Permitted, mut reply: oneshot::Sender<Response<ReplyBody>>) {
+async fn exchange(live: Rc<Live>, mut permitted: Permitted, mut reply: oneshot::Sender<Response<ReplyBody>>) {
     live.begin();
     let (sent, received) = (meter("request"), meter("response"));
     let operation = permitted.operation;
     let asked = Asked::of(&permitted.decoded);
-    let mut slot = live.hop.lock().await;
+    let client = permitted.decoded.parts.extensions.remove::<OnUpgrade>();
+    let mut way = Way::of(&live).await;
     let head = tokio::select! {
         biased;
         refusal = asked.interrupted(&live) => Err(refusal),
         () = reply.closed() => Err(client_gone().into()),
-        head = send(&live, &mut slot, permitted, &sent) => head,
+        head = way.send(&live, permitted, &sent) => head,
     };
     let (outcome, status) = match head {
         Ok(response) => {
             let status = response.status();
-            let outcome = match pass(&live, &asked, response, reply, &received).await {
-                Ok(()) => sent_whole(&live, &asked, &sent).await,
-                Err(code) => Err(code),
+            let outcome = match (status, client) {
+                (StatusCode::SWITCHING_PROTOCOLS, Some(client)) => {
+                    join(&live, &asked, (client, response), reply, (&sent, &received)).await
+                }
+                _ => match pass(&live, &asked, &way, response, reply, &received).await {
+                    Ok(()) => sent_whole(&live, &asked, &sent).await,
+                    Err(code) => Err(code),
+                },
             };
             (outcome, Some(status))
         }
@@ -177,8 +188,8 @@ async fn exchange(live: Rc<Live>, permitted: Permitted, mut reply: oneshot::Send
         }
     };
     if outcome.is_err() {
-        // What is left on the way belongs to this operation: nobody else may read it.
-        *slot = None;
+        sent.cut();
+        way.give_up();
     }
     live.finish();
     live.session().worker.record_end(What::OperationFinished {
@@ -199,9 +210,16 @@ async fn sent_whole(live: &Live, asked: &Asked, sent: &Meter) -> Result<(), &'st
         biased;
         () = sent.ended() => Ok(()),
         refusal = asked.interrupted(live) => {
-            live.end(refusal.fault.code);
+            end(live, refusal.fault.code);
             Err(refusal.fault.code)
         }
+    }
+}
+
+/// An operation that is cut in the middle takes its connection with it where that is all its own.
+fn end(live: &Live, code: &'static str) {
+    if live.version() == Version::Http1 {
+        live.end(code);
     }
 }
 
@@ -213,88 +231,6 @@ fn payload(meter: &Meter) -> Payload {
     Payload { bytes: meter.bytes(), digest: meter.digest() }
 }
 
-/// Sends the request upstream and waits for the head of the answer. A connection that the upstream closed meanwhile is
-/// dialled again, which is decided and recorded like the first time.
-async fn send(
-    live: &Live,
-    slot: &mut Option<Hop>,
-    permitted: Permitted,
-    sent: &Meter,
-) -> Result<Response<Incoming>, Refusal> {
-    let limits = live.session().limits();
-    let Permitted { permit, recorded, decoded, .. } = permitted;
-    let mut right = (permit, recorded, rewrite(*decoded, live, sent)?);
-    for last_try in [false, true] {
-        let hop = open(live, slot).await?;
-        match enforce::forward(right.0, right.1, hop, right.2, &limits).await {
-            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => return Err(switched().into()),
-            Ok(response) => return Ok(response),
-            Err(Unforwarded::Failed(fault)) => return Err(fault.into()),
-            Err(Unforwarded::Unsent { fault, .. }) if last_try => return Err(fault.into()),
-            Err(Unforwarded::Unsent { permit, recorded, request, .. }) => right = (permit, recorded, *request),
-        }
-        *slot = None;
-    }
-    Err(switched().into())
-}
-
-/// The hop, opened again if the upstream closed it.
-async fn open<'a>(live: &Live, slot: &'a mut Option<Hop>) -> Result<&'a mut Hop, Refusal> {
-    // An upstream that answered and doesn't take the rest of the last request isn't waited for without bound.
-    let patience = live.session().limits().response_timeout;
-    let open = match slot {
-        Some(hop) => tokio::time::timeout(patience, hop.is_open()).await.unwrap_or(false),
-        None => false,
-    };
-    if !open {
-        *slot = Some(redial(live).await?);
-    }
-    slot.as_mut().ok_or_else(|| client_gone().into())
-}
-
-async fn redial(live: &Live) -> Result<Hop, Refusal> {
-    let session = live.session();
-    let ruling = live.rule_connect();
-    let (operation, recorded) = session.record(&ruling)?;
-    let permit = match ruling.verdict {
-        Ok(permit) => permit,
-        Err(refusal) => {
-            session.finish(operation, "denied", None);
-            return Err(refusal);
-        }
-    };
-    live.allow_for(permit.basis().obligations.max_session);
-    let limits = session.limits();
-    let alpn = live.tls().then(|| vec![super::admit::HTTP_1_1.to_vec()]);
-    let world = session.world();
-    let to = (live.host(), live.port());
-    let dialled = enforce::connect(permit, recorded, &world.dialer, to, alpn.as_deref(), &limits).await;
-    session.finish(operation, dialled.as_ref().err().map_or("done", |fault| fault.code), None);
-    Hop::over(dialled?, &limits).await.map_err(|error| upstream_fault(&error).into())
-}
-
-/// The request as it goes upstream: origin form (RFC 9112 section 3.2.1), the host's one name, nothing that belongs to
-/// the client's own hop. `Expect` was answered by us: the client was told to go on when its body was first read.
-fn rewrite(decoded: Decoded, live: &Live, sent: &Meter) -> Result<Request<Metered>, Refusal> {
-    let Decoded { mut parts, body, path, .. } = decoded;
-    let target = match parts.uri.query() {
-        Some(query) => format!("{}?{query}", path.raw()),
-        None => path.raw().to_owned(),
-    };
-    parts.uri = Uri::try_from(target).map_err(|_invalid| nothing_decoded())?;
-    parts.version = http::Version::HTTP_11;
-    strip_hop_by_hop(&mut parts.headers);
-    parts.headers.remove(header::EXPECT);
-    let default_port = if live.tls() { 443 } else { 80 };
-    let host = match live.host() {
-        Host::Address(std::net::IpAddr::V6(address)) => format!("[{address}]"),
-        host => host.to_string(),
-    };
-    let authority = if live.port() == default_port { host } else { format!("{host}:{}", live.port()) };
-    parts.headers.insert(header::HOST, authority.try_into().map_err(|_invalid| nothing_decoded())?);
-    Ok(Request::from_parts(parts, Metered::new(body, sent.clone())))
-}
-
 /// Passes the answer on, frame by frame, at the client's pace.
 ///
 /// # Errors
@@ -302,14 +238,21 @@ fn rewrite(decoded: Decoded, live: &Live, sent: &Meter) -> Result<Request<Metere
 async fn pass(
     live: &Live,
     asked: &Asked,
+    way: &Way<'_>,
     response: Response<Incoming>,
     reply: oneshot::Sender<Response<ReplyBody>>,
     received: &Meter,
 ) -> Result<(), &'static str> {
     let (mut parts, mut body) = response.into_parts();
-    strip_hop_by_hop(&mut parts.headers);
-    let (mut sender, channel): (Sender<Bytes, Cut>, _) = Channel::new(FRAMES_AHEAD);
-    if reply.send(Response::from_parts(parts, Either::Right(channel))).is_err() {
+    strip_hop_by_hop(&mut parts.headers, live.version());
+    let is_http2 = live.version() == Version::Http2;
+    if is_http2 && body.is_end_stream() {
+        // An answer that ends with its head does so for the client too: gRPC tells an error by that.
+        let whole = Response::from_parts(parts, Either::Left(Full::default()));
+        return reply.send(whole).map_err(|_gone| "client-gone");
+    }
+    let (passing, mut sender, mut unread) = Passing::new(FRAMES_AHEAD);
+    if reply.send(Response::from_parts(parts, Either::Right(passing))).is_err() {
         return Err("client-gone");
     }
     let interrupted = asked.interrupted(live);
@@ -321,6 +264,7 @@ async fn pass(
                 Some(Err(error)) => Err(upstream_fault(&error).code),
                 Some(Ok(frame)) => {
                     count(&frame, received);
+                    way.took(frame.data_ref().map_or(0, Bytes::len));
                     sender.send(frame).await.map(|()| true).map_err(|_dropped| "client-gone")
                 }
             }
@@ -329,6 +273,8 @@ async fn pass(
             biased;
             refusal = interrupted.as_mut() => Err(refusal.fault.code),
             step = step => step,
+            // In HTTP/1.1 the connection's own end tells.
+            _ = &mut unread, if is_http2 => Err("client-gone"),
         };
         match step {
             Ok(true) => {}
@@ -336,12 +282,45 @@ async fn pass(
             Err(code) => {
                 let code = if code == "client-gone" { live.ended().unwrap_or(code) } else { code };
                 // The client must not take what it got for the whole.
-                live.end(code);
-                sender.abort(Cut(code));
+                end(live, code);
+                sender.abort(Cut::new(code));
                 return Err(code);
             }
         }
     }
+}
+
+/// Tells the client that the server goes on as a WebSocket, and joins the two until one ends it or it no longer may be.
+///
+/// # Errors
+/// The code of what ended it before both sides had closed.
+async fn join(
+    live: &Live,
+    asked: &Asked,
+    (client, mut response): (OnUpgrade, Response<Incoming>),
+    reply: oneshot::Sender<Response<ReplyBody>>,
+    (sent, received): (&Meter, &Meter),
+) -> Result<(), &'static str> {
+    let server = hyper::upgrade::on(&mut response);
+    let (mut parts, _no_body) = response.into_parts();
+    strip_hop_by_hop(&mut parts.headers, live.version());
+    websocket::announce(&mut parts.headers);
+    live.join();
+    if reply.send(Response::from_parts(parts, Either::Left(Full::default()))).is_err() {
+        return Err("client-gone");
+    }
+    let ended = tokio::select! {
+        biased;
+        refusal = asked.interrupted(live) => Err(refusal.fault.code),
+        ended = websocket::join(client, server, sent, received) => ended,
+    };
+    if let Err(code) = ended {
+        let code = live.ended().unwrap_or(code);
+        live.end(code);
+        live.sever(true);
+        return Err(code);
+    }
+    ended
 }
 
 fn count(frame: &Frame<Bytes>, received: &Meter) {
@@ -359,20 +338,11 @@ fn cut_off(code: &'static str) -> Fault {
     Fault { code, blame: Blame::Policy, told: told.into(), next: "open a new connection, which is decided anew" }
 }
 
-fn client_gone() -> Fault {
+pub(super) fn client_gone() -> Fault {
     Fault { code: "client-gone", blame: Blame::Client, told: "the client went away".into(), next: "send it again" }
 }
 
-fn switched() -> Fault {
-    Fault {
-        code: "upstream-malformed",
-        blame: Blame::Upstream,
-        told: "the server switched protocols unasked".into(),
-        next: "ask the operator of the server",
-    }
-}
-
-fn nothing_decoded() -> Fault {
+pub(super) fn nothing_decoded() -> Fault {
     Fault {
         code: "internal",
         blame: Blame::Interceptor,

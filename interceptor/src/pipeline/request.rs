@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use super::live::Live;
 use super::operation::Decided;
 use super::ruling::Ruling;
+use super::websocket;
 use crate::config::Host;
 use crate::error::{Blame, Fault};
 use crate::policy::{CanonicalPath, Credential, HttpRequest, METHOD_OVERRIDE_HEADERS, Operation, check_query};
@@ -18,15 +19,16 @@ pub(super) struct Decoded {
     pub(super) body: Incoming,
     pub(super) path: CanonicalPath,
     pub(super) credential: Credential,
+    pub(super) websocket: bool,
 }
 
 /// Reads a request; one that can't be accepted becomes a decided refusal.
 pub(super) fn decode(live: &Live, request: Request<Incoming>) -> Result<Decoded, Box<Decided>> {
     let (parts, body) = request.into_parts();
     match read(live, &parts) {
-        Ok(path) => {
+        Ok((path, websocket)) => {
             let credential = Credential::of(parts.headers.keys().map(|name| name.as_str()), parts.uri.query());
-            Ok(Decoded { parts, body, path, credential })
+            Ok(Decoded { parts, body, path, credential, websocket })
         }
         Err(fault) => {
             let action = format!("http:{}", parts.method);
@@ -48,6 +50,7 @@ impl Decoded {
             path: &self.path,
             query: self.parts.uri.query(),
             credential: self.credential,
+            websocket: self.websocket,
         })
     }
 
@@ -58,22 +61,21 @@ impl Decoded {
     }
 }
 
-fn read(live: &Live, parts: &Parts) -> Result<CanonicalPath, Fault> {
-    // hyper's own bound is that of its buffer, which a section that comes in one go may exceed.
-    if header_bytes(parts) > live.session().limits().header_bytes {
+fn read(live: &Live, parts: &Parts) -> Result<(CanonicalPath, bool), Fault> {
+    // hyper's own bound is that of its buffer, which a section that comes in one go may exceed; h2 doesn't count fields.
+    let limits = live.session().limits();
+    if header_bytes(parts) > limits.header_bytes || parts.headers.len() > limits.header_fields {
         return Err(Fault {
             code: "header-too-large",
             blame: Blame::Client,
             told: "the header section is larger than this host's Interceptor takes".into(),
-            next: "send fewer or shorter header fields; or the operator raises `limits.header_bytes`",
+            next: "send fewer or shorter header fields; or the operator raises `limits.header_bytes` or `limits.header_fields`",
         });
     }
     if parts.method == Method::CONNECT {
         return Err(refuse("connect-method-refused", Blame::Policy, "CONNECT is not served: this is no tunnel"));
     }
-    if parts.headers.contains_key(header::UPGRADE) {
-        return Err(refuse("upgrade-refused", Blame::Policy, "protocol upgrades are not served on this connection"));
-    }
+    let websocket = websocket::is_asked(parts)?;
     if !parts.method.as_str().bytes().all(|c| c.is_ascii_uppercase() || c == b'-' || c == b'_') {
         return Err(refuse("method-not-canonical", Blame::Client, "methods are written in upper case"));
     }
@@ -84,7 +86,7 @@ fn read(live: &Live, parts: &Parts) -> Result<CanonicalPath, Fault> {
     authority(live, parts)?;
     let path = CanonicalPath::parse(parts.uri.path());
     let query = parts.uri.query().map_or(Ok(()), check_query);
-    path.and_then(|path| query.map(|()| path))
+    path.and_then(|path| query.map(|()| (path, websocket)))
         .map_err(|ambiguous| refuse("ambiguous-path", Blame::Client, ambiguous.to_string()))
 }
 
@@ -96,7 +98,7 @@ fn header_bytes(parts: &Parts) -> usize {
 }
 
 /// The looked-up name, SNI (checked when the connection was admitted), Host and the request's own authority agree, or
-/// the request isn't for here (RFC 9110 section 15.5.20).
+/// the request isn't for here (RFC 9110 section 15.5.20). HTTP/2's `:authority` is the request's own.
 fn authority(live: &Live, parts: &Parts) -> Result<(), Fault> {
     let host = host_header(&parts.headers)?;
     let own = parts.uri.authority();
@@ -143,7 +145,7 @@ fn misdirected(host: &Host) -> Fault {
     }
 }
 
-fn refuse(code: &'static str, blame: Blame, told: impl Into<String>) -> Fault {
+pub(super) fn refuse(code: &'static str, blame: Blame, told: impl Into<String>) -> Fault {
     Fault { code, blame, told: told.into(), next: "send the request in a form that reads one way only" }
 }
 

@@ -76,6 +76,7 @@ impl Ruling {
         let class = match self.action.as_str() {
             "connect" => "connect",
             "dns:resolve" => "dns:resolve",
+            "http:websocket" => "http:websocket",
             "http:GET" | "http:HEAD" | "http:OPTIONS" => "http:read",
             _ => "http:write",
         };
@@ -113,6 +114,9 @@ fn describe(operation: &Operation<'_>) -> (String, String) {
     let summary = match operation {
         Operation::Resolve { name } => format!("look up {name}"),
         Operation::Connect { host, port } => format!("connect to {host} port {port}"),
+        Operation::Http(request) if request.websocket => {
+            format!("{} {} as a WebSocket, opaque", request.method, request.path.raw())
+        }
         Operation::Http(request) => format!("{} {}", request.method, request.path.raw()),
     };
     (operation.action().into(), summary)

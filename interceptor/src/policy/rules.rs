@@ -61,7 +61,7 @@ pub(super) struct Ready<'a> {
 }
 
 /// Every action that an operation can have; [`super::Operation::action`] gives no other.
-pub(super) const ACTIONS: [&str; 10] = [
+pub(super) const ACTIONS: [&str; 11] = [
     "connect",
     "dns:resolve",
     "http:GET",
@@ -72,6 +72,7 @@ pub(super) const ACTIONS: [&str; 10] = [
     "http:PATCH",
     "http:DELETE",
     "http:other",
+    "http:websocket",
 ];
 
 impl Rules {
