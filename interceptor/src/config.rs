@@ -125,6 +125,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Connections of one workload that may be open at once.
     pub connections: usize,
+    /// Requests that one HTTP/2 connection may have under way at once.
+    pub streams: usize,
     /// Bytes of one request's or response's header section.
     pub header_bytes: usize,
     /// Header fields of one request or response.

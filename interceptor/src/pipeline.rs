@@ -7,11 +7,15 @@ mod authenticate;
 mod connection;
 mod gate;
 mod live;
+mod onward;
 mod operation;
 mod registry;
 mod reply;
 mod request;
 mod ruling;
+mod serve;
+mod token;
+mod websocket;
 mod worker;
 
 use std::collections::HashMap;

@@ -210,6 +210,8 @@ pub struct HttpRequest<'a> {
     pub query: Option<&'a str>,
     /// What it authenticates with.
     pub credential: Credential,
+    /// Whether it asks to go on as a WebSocket.
+    pub websocket: bool,
 }
 
 /// What a request authenticates with.
@@ -358,24 +360,30 @@ impl Snapshot {
 }
 
 impl Operation<'_> {
-    /// The name of its action: `connect`, `dns:resolve`, `token:request`, `http:GET`, or `http:other` for a method without an action of
-    /// its own.
+    /// The name of its action: `connect`, `dns:resolve`, `token:request`, `http:GET`, `http:other` for a method without an
+    /// action of its own, or `http:websocket`.
     pub fn action(&self) -> &'static str {
         match self {
             Operation::Resolve { .. } => "dns:resolve",
             Operation::Connect { .. } => "connect",
-            Operation::Http(request) => match request.method {
-                "GET" => "http:GET",
-                "HEAD" => "http:HEAD",
-                "OPTIONS" => "http:OPTIONS",
-                "POST" => "http:POST",
-                "PUT" => "http:PUT",
-                "PATCH" => "http:PATCH",
-                "DELETE" => "http:DELETE",
-                _ => "http:other",
-            },
+            Operation::Http(request) => action(request.method, request.websocket),
             Operation::Token(_) => "token:request",
         }
+    }
+}
+
+/// The action that a request with this method is, or one that opens a WebSocket.
+pub fn action(method: &str, websocket: bool) -> &'static str {
+    match method {
+        _ if websocket => "http:websocket",
+        "GET" => "http:GET",
+        "HEAD" => "http:HEAD",
+        "OPTIONS" => "http:OPTIONS",
+        "POST" => "http:POST",
+        "PUT" => "http:PUT",
+        "PATCH" => "http:PATCH",
+        "DELETE" => "http:DELETE",
+        _ => "http:other",
     }
 }
 

@@ -61,6 +61,9 @@ pub struct Explain {
     /// The request's path, with its query
     #[arg(long, requires = "method")]
     path: Option<String>,
+    /// Ask for a WebSocket that the request opens
+    #[arg(long, requires = "method")]
+    websocket: bool,
     /// Ask for a look-up of the name
     #[arg(long)]
     resolve: bool,
@@ -210,6 +213,7 @@ fn what_if(explain: &Explain, config: &Path) -> Result<Explanation, Failure> {
             path: &path,
             query,
             credential: credential(explain, query),
+            websocket: explain.websocket,
         }),
         (None, Host::Name(name)) if explain.resolve => Operation::Resolve { name },
         (None, _) if explain.resolve => return Err(Failure::Question(format!("`{host}` is no name to look up"))),

@@ -304,6 +304,7 @@ impl Resolver<'_> {
             response_timeout: self.duration(raw.response_timeout.as_ref(), "5m", ms(100)..=day),
             idle_timeout: self.duration(raw.idle_timeout.as_ref(), "90s", ms(100)..=day),
             connections: self.count(raw.connections.as_ref(), 1024, 1..=65536),
+            streams: self.count(raw.streams.as_ref(), 100, 1..=1000),
             header_bytes: usize::try_from(header_bytes).unwrap_or(usize::MAX),
             header_fields: self.count(raw.header_fields.as_ref(), 100, 16..=1000),
             names: self.count(raw.names.as_ref(), 4096, 1..=65536),

@@ -113,6 +113,8 @@ pub(super) struct RawLimits {
     pub(super) idle_timeout: Option<At<String>>,
     /// Connections of one workload that may be open at once. Default 1024.
     pub(super) connections: Option<At<i64>>,
+    /// Requests that one HTTP/2 connection may have under way at once. Default 100.
+    pub(super) streams: Option<At<i64>>,
     /// The size of one request's or response's header section. Default `64KiB`.
     pub(super) header_bytes: Option<At<String>>,
     /// Header fields of one request or response. Default 100.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, header};
 
+use super::gate::unrecorded;
 use super::live::Live;
 use super::operation::Decided;
 use super::reply::Refusal;
@@ -14,8 +15,9 @@ use super::token::Observing;
 use crate::config::Target;
 use crate::error::{Blame, Fault};
 use crate::identity::keys::KeyError;
-use crate::identity::provenance::Digest;
+use crate::identity::provenance::{Digest, Issued};
 use crate::identity::{JudgeError, Judged, Presented};
+use crate::ids::OperationId;
 use crate::policy::{CanonicalPath, Credential, HttpRequest, Operation, Principal, TokenRequest, foreign};
 use crate::record::event::{Identity, TokenIssued, What};
 
@@ -162,14 +164,7 @@ async fn identify(live: &Live, target: &Arc<Target>, token: &str, action: &str) 
         Ok(Judged::Foreign) => return Ok(None),
         Ok(Judged::Ours { issued, digest, is_new: false }) => (issued, digest),
         Ok(Judged::Ours { issued, digest, is_new: true }) => {
-            let event = TokenIssued {
-                token: digest,
-                operation: None,
-                launch: session.subject.launch,
-                issued: issued.as_ref().clone(),
-            };
-            session.worker.record(What::TokenIssued(Box::new(event))).map_err(|_| super::gate::unrecorded())?;
-            judge.accept(digest, issued.as_ref().clone()).map_err(|full| unbelieved(&full.into()))?;
+            admit_token(live, digest, None, issued.as_ref().clone())?;
             (issued, digest)
         }
         Err(error) => {
@@ -190,6 +185,24 @@ async fn identify(live: &Live, target: &Arc<Target>, token: &str, action: &str) 
         principal.groups = judge.groups(identities, &principal).await;
     }
     Ok(Some(Identified { principal, token: digest, uti: issued.uti.clone() }))
+}
+
+/// Records where a token comes from; only then is it one that the workload may have.
+pub(super) fn admit_token(
+    live: &Live,
+    token: Digest,
+    operation: Option<OperationId>,
+    issued: Issued,
+) -> Result<(), Fault> {
+    let session = live.session();
+    let event = TokenIssued { token, operation, launch: session.subject.launch, issued: issued.clone() };
+    match session.worker.record(What::TokenIssued(Box::new(event))) {
+        Ok(_recorded) => session.worker.pipeline.judge.accept(token, issued).map_err(|full| unbelieved(&full.into())),
+        Err(error) => {
+            tracing::error!(%error, "a token could not be recorded, so it is withheld");
+            Err(unrecorded())
+        }
+    }
 }
 
 /// The bearer token of a request. Another scheme is no business of this.

@@ -188,8 +188,10 @@ pub(super) struct Registered {
 pub(super) enum Spoken {
     /// TLS, with its ClientHello read.
     Tls(Box<Hello>),
-    /// HTTP in clear.
+    /// HTTP/1.1 in clear.
     Http(TcpStream),
+    /// HTTP/2 in clear, by prior knowledge.
+    Http2(TcpStream),
     /// Neither, or nothing within the time for it.
     Unknown(TcpStream),
 }
@@ -225,6 +227,7 @@ impl Registered {
                 Spoken::Tls(Box::new(hello.map_err(|error| refused_handshake(&session, &error))?))
             }
             Kind::Http => Spoken::Http(stream),
+            Kind::Http2 => Spoken::Http2(stream),
             Kind::Unknown => Spoken::Unknown(stream),
         };
         Ok(Detected { session, spoken })

@@ -110,6 +110,7 @@ impl Ruling {
         let class = match self.action.as_str() {
             "connect" => "connect",
             "dns:resolve" => "dns:resolve",
+            "http:websocket" => "http:websocket",
             "http:GET" | "http:HEAD" | "http:OPTIONS" => "http:read",
             "token:request" => "token:request",
             _ => "http:write",
@@ -151,6 +152,9 @@ fn describe(operation: &Operation<'_>) -> (String, String) {
     let summary = match operation {
         Operation::Resolve { name } => format!("look up {name}"),
         Operation::Connect { host, port } => format!("connect to {host} port {port}"),
+        Operation::Http(request) if request.websocket => {
+            format!("{} {} as a WebSocket, opaque", request.method, request.path.raw())
+        }
         Operation::Http(request) => format!("{} {}", request.method, request.path.raw()),
         Operation::Token(request) => format!("{} for {}", request.grant, request.audience),
     };
@@ -189,5 +193,6 @@ fn protocol_not_built(protocol: Protocol, target: &Target) -> Fault {
 fn refusal(denial: Denial, action: &str, target: &Target) -> Refusal {
     let told = format!("`{action}` on `{}` is denied: {}", target.name, denial.told());
     let next = denial.next();
-    Refusal { fault: Fault { code: denial.code, blame: Blame::Policy, told, next }, basis: Box::new(denial.basis) }
+    let fault = Fault { code: denial.code, blame: Blame::Policy, told, next };
+    Refusal { fault, basis: Box::new(denial.basis), challenge: None }
 }

@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 
-use super::authenticate::{Authenticated, Wanted, unbelieved};
-use super::gate::unrecorded;
+use super::authenticate::{Authenticated, Wanted, admit_token, unbelieved};
 use super::live::Live;
 use super::operation::Decided;
 use super::reply::Refusal;
-use super::request::{Decoded, RequestBody};
+use super::request::Decoded;
 use super::ruling::Ruling;
 use crate::config::{Host, Issues, Target};
 use crate::error::{Blame, Fault};
@@ -25,7 +24,7 @@ use crate::identity::tenants::Tenant;
 use crate::identity::{JudgeError, MAX_DOCUMENT};
 use crate::ids::{OperationId, TenantId};
 use crate::policy::Credential;
-use crate::record::event::{TokenIssued, What};
+use crate::transport::http::RequestBody;
 
 /// How long a workload may take to send a form, and an endpoint to send what follows the head of its answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -100,7 +99,8 @@ impl Decoded {
         };
         let form = self.form().await?;
         let authorization = self.parts.headers.get(header::AUTHORIZATION).map(HeaderValue::to_str).transpose();
-        let authorization = authorization.map_err(|_| refused("token-request-malformed", "its Authorization isn't text"))?;
+        let authorization =
+            authorization.map_err(|_| refused("token-request-malformed", "its Authorization isn't text"))?;
         let request = endpoint::TokenRequest::parse(&form, authorization, dialect)
             .map_err(|error| refused(error.code(), error.to_string()))?;
         let audience = audience(&request, dialect)?;
@@ -121,7 +121,8 @@ impl Decoded {
 
     /// The body of a request, in full; it is sent on as it was read.
     async fn form(&mut self) -> Refuse<Bytes> {
-        let kind = self.parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let kind =
+            self.parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let essence = kind.split(';').next().unwrap_or_default().trim();
         if !essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
             || self.parts.headers.contains_key(header::CONTENT_ENCODING)
@@ -133,7 +134,8 @@ impl Decoded {
         };
         let read = tokio::time::timeout(PATIENCE, Limited::new(body, MAX_FORM).collect()).await;
         let read = read.map_err(|_elapsed| refused("token-request-malformed", "the token request took too long"))?;
-        let form = read.map_err(|_error| refused("token-request-too-large", "the form has more than 64 KiB, or ended early"))?;
+        let form =
+            read.map_err(|_error| refused("token-request-too-large", "the form has more than 64 KiB, or ended early"))?;
         let form = form.to_bytes();
         self.body = RequestBody::Whole(form.clone());
         Ok(form)
@@ -163,8 +165,13 @@ fn audience(request: &endpoint::TokenRequest, dialect: Dialect) -> Refuse<String
     match request.audiences.as_slice() {
         [one] => Ok(one.clone()),
         [] if dialect == Dialect::V2 && !request.scopes.is_empty() => Ok(GRAPH.into()),
-        [] => Err(refused("token-request-incomplete", "it doesn't say what the token is for; send `scope` or `resource`")),
-        _ => Err(refused("token-request-two-audiences", "it asks for two audiences at once; ask for one after the other")),
+        [] => {
+            Err(refused("token-request-incomplete", "it doesn't say what the token is for; send `scope` or `resource`"))
+        }
+        _ => Err(refused(
+            "token-request-two-audiences",
+            "it asks for two audiences at once; ask for one after the other",
+        )),
     }
 }
 
@@ -228,7 +235,9 @@ impl Observing {
         }
         let read = tokio::time::timeout(PATIENCE, Limited::new(body, MAX_DOCUMENT).collect()).await;
         let late = |_elapsed| unread("upstream-timeout", "the token endpoint took too long");
-        let body = read.map_err(late)?.map_err(|_| unread("token-answer-too-large", "the answer broke off, or has over 1 MiB"))?;
+        let body = read
+            .map_err(late)?
+            .map_err(|_| unread("token-answer-too-large", "the answer broke off, or has over 1 MiB"))?;
         let body = body.to_bytes();
         let answer = match Answer::parse(&body) {
             Ok(answer) => answer,
@@ -242,18 +251,10 @@ impl Observing {
         let (kind, tenant, audiences) = (self.kind, self.tenant, self.audiences.as_slice());
         let asked = Asked { kind, workload: &session.subject.workload, tenant, audiences };
         if let Some((token, issued)) = judge.issue(identities, &answer, asked).map_err(|error| unbelieved(&error))? {
-            let launch = session.subject.launch;
-            let event = TokenIssued { token, operation: Some(operation), launch, issued: issued.clone() };
-            session.worker.record(What::TokenIssued(Box::new(event))).map_err(|_| unrecorded())?;
-            judge.accept(token, issued).map_err(|full| unbelieved(&full.into()))?;
+            admit_token(live, token, Some(operation), issued)?;
         }
         Ok(Response::from_parts(parts, body))
     }
-}
-
-/// An answer that was read, as it goes on.
-pub(super) fn whole(body: Bytes) -> Full<Bytes> {
-    Full::new(body)
 }
 
 fn refused(code: &'static str, told: impl Into<String>) -> Fault {

@@ -49,6 +49,7 @@ pub(super) fn settings() -> Arc<Settings> {
             response_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(5),
             connections: 16,
+            streams: 100,
             header_bytes: 1 << 16,
             header_fields: 100,
             names: 100,
@@ -186,6 +187,7 @@ impl Line {
                 path: &self.path,
                 query: self.query.as_deref(),
                 credential: self.credential,
+                websocket: method == "WEBSOCKET",
             }),
         };
         Question { asker: &self.asker, principal: self.principal.as_ref(), target: &self.target, operation }

@@ -71,7 +71,7 @@ pub(super) struct Ready<'a> {
 }
 
 /// Every action that an operation can have; [`super::Operation::action`] gives no other.
-pub(super) const ACTIONS: [&str; 11] = [
+pub(super) const ACTIONS: [&str; 12] = [
     "connect",
     "dns:resolve",
     "http:GET",
@@ -83,6 +83,7 @@ pub(super) const ACTIONS: [&str; 11] = [
     "http:DELETE",
     "http:other",
     "token:request",
+    "http:websocket",
 ];
 
 impl Rules {

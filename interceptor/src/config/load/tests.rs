@@ -86,7 +86,7 @@ fn every_key_is_taken() {
         control.operators = ["user:root", "group:root"]
         record = { durability = "power-loss", segment = "1MiB", backlog = "2MiB", backlog_age = "1s" }
         upstream = { extra_ca = ["/ca.pem"], resolve = { "A.example" = "[::1]:1", "b.example" = "10.0.0.1", "c.example" = "::1" } }
-        limits = { detect_timeout = "1s", dial_timeout = "2s", response_timeout = "3s", idle_timeout = "4s", connections = 5, header_bytes = "8KiB", header_fields = 16, names = 7, drain = "8s" }
+        limits = { detect_timeout = "1s", dial_timeout = "2s", response_timeout = "3s", idle_timeout = "4s", connections = 5, streams = 9, header_bytes = "8KiB", header_fields = 16, names = 7, drain = "8s" }
 
         [[workload]]
         name = "one"
@@ -171,7 +171,8 @@ fn every_key_is_taken() {
     assert_eq!(resolved("a.example"), "[::1]:1".parse::<SocketAddr>().unwrap());
     assert_eq!(resolved("b.example"), "10.0.0.1:0".parse::<SocketAddr>().unwrap());
     assert_eq!(resolved("c.example"), "[::1]:0".parse::<SocketAddr>().unwrap());
-    assert_eq!((settings.limits.connections, settings.limits.header_bytes, settings.limits.names), (5, 8192, 7));
+    let limits = &settings.limits;
+    assert_eq!((limits.connections, limits.streams, limits.header_bytes, limits.names), (5, 9, 8192, 7));
     let one = &settings.workloads[0];
     assert_eq!((&one.matches.uids[..], &one.matches.gids[..]), (&[0, 1000][..], &[0][..]));
     assert_eq!(one.matches.command.as_deref(), Some("crm-mcp"));

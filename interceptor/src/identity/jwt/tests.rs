@@ -1,8 +1,8 @@
 use serde_json::json;
 
 use super::*;
-use crate::identity::fixture::{CLIENT, OBJECT, TENANT, claims, encode, sign, token};
 use crate::identity::Groups;
+use crate::identity::fixture::{CLIENT, OBJECT, TENANT, claims, encode, sign, token};
 use crate::policy::PrincipalKind;
 
 const HEADER: &str = r#"{"alg":"RS256","kid":"one"}"#;
