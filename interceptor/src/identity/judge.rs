@@ -258,7 +258,7 @@ impl Judge {
         let graph = cloud(tenant).graph;
         let overage = {
             let mut all = self.overages.lock().unwrap_or_else(PoisonError::into_inner);
-            let make = || Arc::new(Overage::new(&graph, Arc::clone(&self.directory)));
+            let make = || Arc::new(Overage::new(&graph, Arc::clone(&self.directory), Arc::clone(&self.clock)));
             Arc::clone(all.entry(graph.clone()).or_insert_with(make))
         };
         match overage.groups(tenant.id, object.parse().ok()?).await {
