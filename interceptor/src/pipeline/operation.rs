@@ -177,7 +177,7 @@ async fn exchange(live: Rc<Live>, mut permitted: Permitted, mut reply: oneshot::
                     (StatusCode::SWITCHING_PROTOCOLS, Some(client)) => {
                         join(&live, &asked, (client, response), reply, (&sent, &received)).await
                     }
-                    _ => match pass(&live, &asked, &way, response, reply, &received).await {
+                    _ => match pass(&live, &asked, &way, response, reply, (&sent, &received)).await {
                         Ok(()) => sent_whole(&live, &asked, &sent).await,
                         Err(code) => Err(code),
                     },
@@ -192,6 +192,11 @@ async fn exchange(live: Rc<Live>, mut permitted: Permitted, mut reply: oneshot::
             (Err(refusal.fault.code), taken.then_some(status))
         }
     };
+    // What ends upstream because the client broke off its request is the client's doing.
+    let outcome = outcome.map_err(|code| match code {
+        "upstream-closed" | "upstream-reset" | "upstream-malformed" if sent.is_broken() => "client-gone",
+        code => code,
+    });
     if outcome.is_err() {
         sent.cut();
         way.give_up();
@@ -276,7 +281,7 @@ async fn pass(
     way: &Way<'_>,
     response: Response<Incoming>,
     reply: oneshot::Sender<Response<ReplyBody>>,
-    received: &Meter,
+    (sent, received): (&Meter, &Meter),
 ) -> Result<(), &'static str> {
     let (mut parts, mut body) = response.into_parts();
     strip_hop_by_hop(&mut parts.headers, live.version());
@@ -295,6 +300,7 @@ async fn pass(
     loop {
         let step = async {
             match body.frame().await {
+                None if is_http2 && is_reset(&body, sent) => Err("upstream-reset"),
                 None => Ok(false),
                 Some(Err(error)) => Err(upstream_fault(&error).code),
                 Some(Ok(frame)) => {
@@ -323,6 +329,13 @@ async fn pass(
             }
         }
     }
+}
+
+/// Whether a server's body that hyper takes for ended was reset instead. Without an error a server may do so only to stop
+/// a request that it has answered in full (RFC 9113 section 8.1).
+fn is_reset(body: &Incoming, sent: &Meter) -> bool {
+    let is_short = body.size_hint().exact().is_some_and(|left| left > 0);
+    is_short || (!body.is_end_stream() && sent.is_ended())
 }
 
 /// Tells the client that the server goes on as a WebSocket, and joins the two until one ends it or it no longer may be.
