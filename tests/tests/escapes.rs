@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::process::Output;
 
 use anyhow::{Context, Result, ensure};
-use interceptor_tests::daemon::{Daemon, Order, READ_ONLY, UID};
+use interceptor_tests::daemon::{Daemon, GRAPH_TARGET, Order, READ_ONLY, UID};
 use interceptor_tests::graph::Graph;
 use interceptor_tests::require_root;
 
@@ -20,7 +20,11 @@ impl Scene {
         let graph = Graph::start(&[])?;
         // Bytes of no protocol aren't waited upon for long.
         let more = "[limits]\ndetect_timeout = \"300ms\"\n".to_owned();
-        let order = Order { bring: vec!["probe"], purpose: "escape", more, ..Order::for_graph(&graph, READ_ONLY) };
+        let database =
+            "[[target]]\nname = \"crm\"\nhosts = [\"198.51.100.9\"]\nports = [5432]\nprotocol = \"postgres\"\n";
+        let targets = format!("{GRAPH_TARGET}{database}");
+        let order =
+            Order { bring: vec!["probe"], purpose: "escape", more, targets, ..Order::for_graph(&graph, READ_ONLY) };
         Ok(Self { daemon: Daemon::start(&order)?, graph })
     }
 
@@ -33,11 +37,11 @@ impl Scene {
         Ok(String::from_utf8(stdout)?.trim_end().to_owned())
     }
 
-    /// The original destinations that are recorded as refused.
-    fn refused(&self) -> Result<Vec<String>> {
+    /// The original destinations that are recorded as refused, for this reason.
+    fn refused(&self, reason: &str) -> Result<Vec<String>> {
         let sessions = self.daemon.json(&["sessions", "list"])?;
         let sessions = sessions.as_array().context("a list")?;
-        ensure!(sessions.iter().all(|one| one["reason"] == "not-a-target"), "{sessions:?}");
+        ensure!(sessions.iter().all(|one| one["reason"] == reason), "{sessions:?}");
         sessions.iter().map(|one| Ok(one["original"].as_str().context("an original")?.to_owned())).collect()
     }
 
@@ -55,7 +59,7 @@ macro_rules! escapes {
             require_root!(Ok(()));
             let scene = Scene::new()?;
             let seen = scene.attempt(&$attempt)?;
-            let refused: Vec<String> = scene.refused()?;
+            let refused: Vec<String> = scene.refused("not-a-target")?;
             let expected: &[&str] = &$refused;
             ensure!(seen == $seen && refused == expected, "it saw {seen}; refused was {refused:?}");
             scene.finish()
@@ -106,4 +110,20 @@ fn a_service_beside_the_project() -> Result<()> {
     let seen = scene.attempt(&["connect-unix", path.to_str().context("a path in UTF-8")?])?;
     ensure!(seen == "EACCES", "{seen}");
     scene.finish()
+}
+
+#[test]
+fn what_has_its_own_reason_to_be_refused() -> Result<()> {
+    require_root!(Ok(()));
+    for (destination, reason) in [
+        // One of our synthetic addresses, never given out.
+        ("55.160.0.99:443", "unallocated-address"),
+        ("198.51.100.9:5432", "protocol-not-built"),
+    ] {
+        let scene = Scene::new()?;
+        let seen = scene.attempt(&["tcp", "plain", destination])?;
+        ensure!(seen == "ECONNRESET" && scene.refused(reason)? == [destination], "{destination}: {seen}");
+        scene.finish()?;
+    }
+    Ok(())
 }
