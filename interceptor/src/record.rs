@@ -27,7 +27,7 @@ use std::time::Duration;
 pub use backlog::Health;
 pub use event::Event;
 pub use journal::{Journal, Recorded};
-pub use query::{QueryError, Reader};
+pub use query::{QueryError, Reader, Unfinished};
 pub use verify::{Damage, Fault, Report, verify};
 
 use crate::clock::Clock;
