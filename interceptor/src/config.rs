@@ -8,10 +8,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderName, HeaderValue};
+
 use crate::ids::{TargetName, WorkloadName};
 
 mod account;
 mod host;
+mod identity;
 mod load;
 mod mistake;
 mod raw;
@@ -19,6 +22,7 @@ mod trust;
 mod units;
 
 pub use host::{Host, HostError, HostPattern, Hostname};
+pub use identity::{Directory, Identities, IdentitySource, Issuer, Issues, Named, Tenant};
 pub use load::schema;
 pub use mistake::{ConfigError, Mistake, Mistakes};
 pub use trust::{Trust, policy_sources};
@@ -40,6 +44,8 @@ pub struct Settings {
     pub upstream: Upstream,
     /// Bounds in time and memory.
     pub limits: Limits,
+    /// Whose tokens are accepted, and what their ids are called.
+    pub identities: Identities,
     /// The workloads that may be launched, in the order of the file.
     pub workloads: Vec<Arc<WorkloadSettings>>,
     /// The named destinations.
@@ -101,8 +107,9 @@ pub enum Durability {
 pub struct Upstream {
     /// PEM files of roots that are trusted besides the host's store.
     pub extra_ca: Vec<PathBuf>,
-    /// Names with a fixed address, looked up before DNS. A port of 0 keeps the port that was asked for.
-    pub resolve: BTreeMap<Hostname, SocketAddr>,
+    /// Names, and addresses of host endpoints, with another address, looked up before DNS. A port of 0 keeps the port that
+    /// was asked for.
+    pub resolve: BTreeMap<Host, SocketAddr>,
 }
 
 /// Bounds in time and memory.
@@ -118,6 +125,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Connections of one workload that may be open at once.
     pub connections: usize,
+    /// Requests that one HTTP/2 connection may have under way at once.
+    pub streams: usize,
     /// Bytes of one request's or response's header section.
     pub header_bytes: usize,
     /// Header fields of one request or response.
@@ -143,6 +152,8 @@ pub struct WorkloadSettings {
     pub unix: Vec<PathBuf>,
     /// Labels that policy can name.
     pub classes: Vec<String>,
+    /// Where its tokens come from.
+    pub identity: IdentitySource,
 }
 
 /// Which callers and commands a workload is for. What is empty isn't tested; a `[[workload]]` without `match` is for
@@ -181,6 +192,23 @@ pub struct Target {
     pub protocol: Protocol,
     /// Whether it may be spoken to without TLS.
     pub cleartext: bool,
+    /// The tokens that it issues, if it does.
+    pub issues: Option<Issues>,
+    /// The audiences of the tokens that are for it besides `https://HOST` of its hosts; in lower case, without a final slash.
+    pub audiences: Vec<String>,
+    /// What may authenticate requests besides tokens that were seen issued: `basic`, `x-api-key`, `?sig`; in lower case.
+    pub accept_foreign: Vec<String>,
+    /// What every request to it must have.
+    pub pin: Pin,
+}
+
+/// What every request to a target must have.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pin {
+    /// Header fields with these values.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// What its path begins with; ends in a slash.
+    pub path_prefix: Option<String>,
 }
 
 /// What a target speaks. Only `Http` is served; connections to the others are denied with that reason.
@@ -233,6 +261,11 @@ impl Targets {
         self.0.iter().find(|target| target.lists(host))
     }
 
+    /// The first target that tokens of this audience are for.
+    pub fn by_audience(&self, audience: &str) -> Option<&Arc<Target>> {
+        self.0.iter().find(|target| target.takes(audience))
+    }
+
     /// All targets, in the order of the file.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Target>> {
         self.0.iter()
@@ -245,6 +278,12 @@ impl Targets {
 }
 
 impl Target {
+    /// Whether tokens of this audience are for it.
+    pub fn takes(&self, audience: &str) -> bool {
+        let audience = identity::audience(audience);
+        self.audiences.contains(&audience) || identity::host_of(&audience).is_some_and(|host| self.lists(&host))
+    }
+
     fn lists(&self, host: &Host) -> bool {
         self.hosts.iter().any(|pattern| pattern.matches(host))
     }

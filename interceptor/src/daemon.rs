@@ -12,11 +12,14 @@ use crate::bpf::{BpfError, Kernel};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{ConfigError, Settings};
 use crate::control::{self, SocketError, metrics, server};
-use crate::pipeline::{Directory, Order, Pipeline, RecordingGate, Registry, start_workers};
+use crate::identity::Judge;
+use crate::identity::provenance::{DigestKey, DigestKeyError};
+use crate::pipeline::{Directory, Order, Pipeline, RecordingGate, Registry, World, start_workers};
 use crate::record::event::What;
 use crate::record::{QueryError, Record, RecordError};
 use crate::transport::accept::{self, Acceptor};
 use crate::transport::authority::{Authority, AuthorityError};
+use crate::transport::fetch::{Fetcher, Memberships};
 use crate::transport::trust::{Roots, TrustError};
 
 mod cgroup;
@@ -60,6 +63,9 @@ pub enum DaemonError {
     /// The certificate authority can't be made or read.
     #[error("the certificate authority can't be opened: {0}")]
     Authority(#[from] AuthorityError),
+    /// The key of provenance can't be used.
+    #[error(transparent)]
+    Provenance(#[from] DigestKeyError),
     /// The kernel half can't be loaded.
     #[error("the kernel programs can't be loaded: {0}; `interceptor doctor` tells what is missing")]
     Kernel(#[from] BpfError),
@@ -118,11 +124,17 @@ async fn serve(config: &Path) -> Result<(), DaemonError> {
     let generation = record.reader()?.last_generation()? + 1;
     let (worlds, watching) = watch::channel(Arc::new(reload::first(&settings, generation, &journal)?));
     let registry = Arc::new(Registry::default());
+    let judge = Arc::new(judge(&paths.state, &record, &watching, &clock)?);
+    tokio::spawn({
+        let judge = Arc::clone(&judge);
+        async move { judge.keep_fresh().await }
+    });
     let gate = RecordingGate::new(Arc::clone(&clock), watching.clone(), record.journal("resolver")?);
     let pipeline = Arc::new(Pipeline {
         clock: Arc::clone(&clock),
         worlds: watching.clone(),
         authority,
+        judge,
         registry: Arc::clone(&registry),
         directory: Directory::default(),
     });
@@ -169,6 +181,22 @@ async fn serve(config: &Path) -> Result<(), DaemonError> {
     journal.note(What::DaemonStopped { reason: why.into() });
     record.flush(FLUSH_PATIENCE)?;
     Ok(())
+}
+
+/// Who judges tokens: what is recorded of them, and the way to their issuers by the dialler of the moment.
+fn judge(
+    state: &Path,
+    record: &Record,
+    worlds: &watch::Receiver<Arc<World>>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Judge, DaemonError> {
+    let recorded = record.reader()?.provenance(clock.now())?;
+    let dialing = worlds.clone();
+    let fetcher = Fetcher::new(move || Arc::clone(&dialing.borrow().dialer));
+    let settings = worlds.clone();
+    let settings = move || Arc::clone(&settings.borrow().snapshot.settings);
+    let memberships = Memberships::new(fetcher.clone(), settings, Arc::clone(clock));
+    Ok(Judge::new(DigestKey::open(state)?, recorded, Arc::new(fetcher), Arc::new(memberships), Arc::clone(clock)))
 }
 
 /// Waits for SIGTERM or SIGINT; SIGHUP loads settings and policies again.

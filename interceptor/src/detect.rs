@@ -1,5 +1,5 @@
-//! What a connection speaks, told from its first bytes. Pure, and only as far as steering needs it: TLS, HTTP/1.1, or
-//! neither; what exactly a target speaks, its configuration says. Reading the ClientHello is `transport::hello`'s.
+//! What a connection speaks, told from its first bytes. Pure, and only as far as steering needs it: TLS, HTTP/1.1,
+//! HTTP/2, or neither; what exactly a target speaks, its configuration says. Reading the ClientHello is `transport::hello`'s.
 
 /// The most bytes that a verdict can need; whoever peeks needs no larger buffer.
 pub const ENOUGH: usize = METHOD_MAX + 2;
@@ -12,8 +12,10 @@ const METHOD_MAX: usize = 24;
 pub enum Kind {
     /// It opens with a TLS handshake record that holds a ClientHello (RFC 8446 section 5.1).
     Tls,
-    /// It opens with an HTTP request line (RFC 9112 section 3), or with HTTP/2's preface, which looks like one.
+    /// It opens with an HTTP request line (RFC 9112 section 3).
     Http,
+    /// It opens with HTTP/2's preface (RFC 9113 section 3.4), in clear.
+    Http2,
     /// Neither.
     Unknown,
 }
@@ -56,8 +58,17 @@ fn client_hello(first: &[u8]) -> Detected {
     }
 }
 
+/// What no request line begins with: HTTP/2's preface, as far as it is needed to tell.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
+
 /// A method in capital letters, a space, and the first byte of the request target.
 fn request_line(first: &[u8]) -> Detected {
+    if first.starts_with(PREFACE) {
+        return Detected::Is(Kind::Http2);
+    }
+    if PREFACE.starts_with(first) {
+        return Detected::NeedMore;
+    }
     let method = first.iter().take_while(|c| c.is_ascii_uppercase() || matches!(c, b'-' | b'_')).count();
     match (first.get(method), first.get(method + 1)) {
         _ if method > METHOD_MAX => Detected::Is(Kind::Unknown),

@@ -90,12 +90,17 @@ pub async fn forward(
 
 /// What went wrong between us and the upstream, without its text: that can repeat what was sent.
 pub fn upstream_fault(error: &hyper::Error) -> Fault {
+    let broken = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
     let (code, told) = if error.is_parse() {
         ("upstream-malformed", "the server's answer is not valid HTTP/1.1")
     } else if error.is_user() {
         ("client-gone", "the request's body ended before it was complete")
     } else {
-        ("upstream-closed", "the server closed the connection before its answer was complete")
+        match broken {
+            Some(broken) if broken.is_library() => ("upstream-malformed", "the server's answer is not valid HTTP/2"),
+            Some(broken) if broken.is_reset() => ("upstream-reset", "the server reset the request's stream"),
+            _ => ("upstream-closed", "the server closed the connection before its answer was complete"),
+        }
     };
     let blame = if code == "client-gone" { Blame::Client } else { Blame::Upstream };
     Fault { code, blame, told: told.into(), next: "try again; the request may have taken effect" }

@@ -1,10 +1,14 @@
 //! Identifiers: the prefixed, time-sortable ids of what Interceptor makes (`ses_…`, `op_…`, `wl_…`), and the checked
-//! names that a configuration gives. Not here: Entra's ids (tenant, object), which are policy's entities.
+//! names that a configuration gives, and Entra's GUIDs. Not here: what a token says of them (`identity`).
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+mod guid;
+
+pub use guid::{ClientId, ObjectId, TenantId};
 
 /// What was wrong with the text of an id or a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +24,12 @@ pub enum IdError {
     /// A name is empty, too long, or has a character that names can't have.
     #[error("`{0}` isn't a name: 1 to 63 of a-z, 0-9, `-` and `_`, starting with a letter or digit")]
     Name(String),
+    /// Not 32 hexadecimal digits in groups of 8, 4, 4, 4 and 12.
+    #[error("`{0}` isn't a GUID of the form `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`")]
+    Guid(String),
+    /// Not a tenant's or an issuer's id with an object or subject of it.
+    #[error("`{0}` isn't `<tenant>/<object>` in GUIDs, or `<issuer>/<subject>`")]
+    Principal(String),
 }
 
 macro_rules! id {
@@ -86,15 +96,16 @@ id!(
     LaunchId, "wl"
 );
 
-macro_rules! name {
-    ($(#[$doc:meta])* $name:ident) => {
+/// What text newtypes have in common: the text, and serde by way of it.
+macro_rules! text {
+    ($(#[$doc:meta])* $name:ident, $read:expr) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(Box<str>);
 
         impl $name {
-            /// The name as text.
+            /// The text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -110,7 +121,7 @@ macro_rules! name {
             type Err = IdError;
 
             fn from_str(text: &str) -> Result<Self, IdError> {
-                if is_name(text) { Ok(Self(text.into())) } else { Err(IdError::Name(text.into())) }
+                $read(text).map(Self)
             }
         }
 
@@ -123,21 +134,65 @@ macro_rules! name {
         }
 
         impl From<$name> for String {
-            fn from(name: $name) -> String {
-                name.0.into()
+            fn from(text: $name) -> String {
+                text.0.into()
             }
         }
     };
 }
 
-name!(
+text!(
     /// The name of a `[[workload]]`.
-    WorkloadName
+    WorkloadName, name
 );
-name!(
+text!(
     /// The name of a `[[target]]`.
-    TargetName
+    TargetName, name
 );
+text!(
+    /// The name of an `[[issuer]]`.
+    IssuerName, name
+);
+
+text!(
+    /// Who a token names, in every tenant and issuer: `<tenant>/<object>`, or `<issuer>/<subject>`. Never a mail address or
+    /// a user principal name, which can be given to somebody else.
+    PrincipalId, principal
+);
+
+impl PrincipalId {
+    /// An object of an Entra tenant.
+    pub fn entra(tenant: TenantId, object: ObjectId) -> Self {
+        Self(format!("{tenant}/{object}").into())
+    }
+
+    /// The subject of another issuer.
+    ///
+    /// # Errors
+    /// The subject is empty, longer than 255 bytes (OpenID Connect Core section 2), or has control characters.
+    pub fn subject(issuer: &IssuerName, subject: &str) -> Result<Self, IdError> {
+        format!("{issuer}/{subject}").parse()
+    }
+
+    /// The tenant, or the name of the issuer.
+    pub fn realm(&self) -> &str {
+        self.0.split_once('/').map_or("", |(realm, _)| realm)
+    }
+}
+
+fn principal(text: &str) -> Result<Box<str>, IdError> {
+    let refused = || IdError::Principal(text.into());
+    let (realm, who) = text.split_once('/').ok_or_else(refused)?;
+    if let Ok(realm) = realm.parse::<TenantId>() {
+        return who.parse::<ObjectId>().map(|who| format!("{realm}/{who}").into()).map_err(|_| refused());
+    }
+    let plain = (1..=255).contains(&who.len()) && !who.chars().any(char::is_control);
+    if is_name(realm) && plain { Ok(text.into()) } else { Err(refused()) }
+}
+
+fn name(text: &str) -> Result<Box<str>, IdError> {
+    if is_name(text) { Ok(text.into()) } else { Err(IdError::Name(text.into())) }
+}
 
 fn is_name(text: &str) -> bool {
     let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();

@@ -18,6 +18,7 @@ pub mod record;
 pub mod transport;
 
 pub mod bpf;
+pub mod identity;
 pub mod who;
 
 pub mod detect;

@@ -3,14 +3,19 @@
 //! does is in the file of its name.
 
 mod admit;
+mod authenticate;
 mod connection;
 mod gate;
 mod live;
+mod onward;
 mod operation;
 mod registry;
 mod reply;
 mod request;
 mod ruling;
+mod serve;
+mod token;
+mod websocket;
 mod worker;
 
 use std::collections::HashMap;
@@ -27,6 +32,7 @@ pub use registry::{Order, Registry};
 pub use worker::{Worker, start_workers};
 
 use crate::clock::Clock;
+use crate::identity::Judge;
 use crate::ids::LaunchId;
 use crate::policy::Snapshot;
 use crate::transport::authority::Authority;
@@ -54,6 +60,8 @@ pub struct Pipeline {
     pub worlds: watch::Receiver<Arc<World>>,
     /// The CA for what clients see.
     pub authority: Arc<Authority>,
+    /// Who tokens name.
+    pub judge: Arc<Judge>,
     /// The live connections.
     pub registry: Arc<Registry>,
     /// What each live launch has looked up.
@@ -111,7 +119,10 @@ pub async fn connection(worker: Rc<Worker>, stream: TcpStream, attribution: Attr
 /// An HTTP request, from its head to the last byte of its answer.
 async fn operation(live: Rc<Live>, request: Request<Incoming>) -> Response<ReplyBody> {
     let decided = match request::decode(&live, request) {
-        Ok(decoded) => decoded.decide(&live),
+        Ok(decoded) => match decoded.authenticate(&live).await {
+            Ok(authenticated) => authenticated.decide(&live),
+            Err(refused) => *refused,
+        },
         Err(refused) => *refused,
     };
     match decided.record(&live) {

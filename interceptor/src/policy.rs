@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Host, Hostname, Settings, Target};
-use crate::ids::WorkloadName;
+use crate::ids::{ClientId, PrincipalId, TargetName, WorkloadName};
 
 mod annotation;
 mod ask;
@@ -25,6 +25,7 @@ mod load;
 mod path;
 mod rules;
 
+pub use credential::foreign;
 pub use decide::decide;
 pub use explain::{Asked, Cited, Explanation, explain, recall};
 pub use fault::{PolicyErrors, PolicyFault, Wrong};
@@ -80,6 +81,8 @@ pub struct InForce {
 pub struct Question<'a> {
     /// Who asks.
     pub asker: &'a Asker,
+    /// Whom its token names; none without a token.
+    pub principal: Option<&'a Principal>,
     /// The target that is asked for.
     pub target: &'a Arc<Target>,
     /// What is wanted of it.
@@ -95,6 +98,63 @@ pub struct Asker {
     pub classes: Vec<String>,
     /// The uid of the person who launched it.
     pub initiator: u32,
+}
+
+/// Whom the operation's token names, and what is known of the token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    /// Who.
+    pub id: PrincipalId,
+    /// What it is.
+    pub kind: PrincipalKind,
+    /// The application that the token was issued to.
+    pub client: Option<ClientId>,
+    /// Its groups, `<tenant>/<id>`; none if they aren't known. Where a policy asks for them, that denies.
+    pub groups: Option<Vec<String>>,
+    /// Its app roles, `<tenant>/<audience>/<value>`.
+    pub roles: Vec<String>,
+    /// What makes it authentic.
+    pub authentic: Authentic,
+    /// What binds it to the workload.
+    pub bound: Bound,
+}
+
+/// What a principal is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PrincipalKind {
+    /// A person, by way of an application.
+    User,
+    /// An application as itself.
+    ServicePrincipal,
+    /// An identity that Azure gave a host.
+    ManagedIdentity,
+    /// An agent's own identity, made from a blueprint.
+    AgentIdentity,
+    /// A user account that belongs to an agent.
+    AgentUser,
+}
+
+/// What makes a token authentic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Authentic {
+    /// Its issuer's signature.
+    Signature,
+    /// The issuer's answer, in TLS that we verified.
+    Issuer,
+    /// The answer of an endpoint of the host, which we dialled ourselves.
+    HostEndpoint,
+}
+
+/// What binds a token to a workload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bound {
+    /// We saw it issued to this workload.
+    IssuedHere,
+    /// It is in the file that the configuration gives this workload.
+    TokenFile,
 }
 
 /// What is wanted of a target.
@@ -114,6 +174,23 @@ pub enum Operation<'a> {
     },
     /// `http:…`: to send a request.
     Http(HttpRequest<'a>),
+    /// `token:request`: to be issued a token, which would be for the target.
+    Token(TokenRequest<'a>),
+}
+
+/// What policy sees of a request to a token endpoint.
+#[derive(Debug, Clone)]
+pub struct TokenRequest<'a> {
+    /// The tenant: its id, `common`, `organizations`, the name of an issuer, or nothing for a managed identity.
+    pub tenant: &'a str,
+    /// The application that asks; empty where the host decides it.
+    pub client: &'a str,
+    /// The grant, as in `client_credentials`.
+    pub grant: &'a str,
+    /// The scopes.
+    pub scopes: &'a [String],
+    /// The audience.
+    pub audience: &'a str,
 }
 
 /// What policy sees of an HTTP request.
@@ -133,6 +210,8 @@ pub struct HttpRequest<'a> {
     pub query: Option<&'a str>,
     /// What it authenticates with.
     pub credential: Credential,
+    /// Whether it asks to go on as a WebSocket.
+    pub websocket: bool,
 }
 
 /// What a request authenticates with.
@@ -142,6 +221,8 @@ pub enum Credential {
     /// Nothing that is known to authenticate.
     #[default]
     None,
+    /// A token that was seen issued to the workload.
+    Entra,
     /// Something that Interceptor neither issued nor verified: any scheme, a cookie, a key, a signature in the query.
     Foreign,
 }
@@ -184,7 +265,8 @@ pub struct Permit {
 /// A refusal by policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denial {
-    /// The stable code: `denied-by-default`, `denied-by-policy`, `policy-error`, `policy-sealed`, `obligation-not-built`.
+    /// The stable code: `denied-by-default`, `denied-by-policy`, `policy-error`, `policy-sealed`, `obligation-not-built`,
+    /// `groups-unknown`.
     pub code: &'static str,
     /// What determined it.
     pub basis: Basis,
@@ -260,6 +342,14 @@ impl Snapshot {
         }
     }
 
+    /// Whether a policy that could decide this action on this target names a group: then groups have to be known.
+    pub fn needs_groups(&self, target: &TargetName, action: &str) -> bool {
+        match &self.state {
+            State::Sealed(_) => false,
+            State::Open(rules) => rules.ready(target, action).is_some_and(|ready| ready.names_groups),
+        }
+    }
+
     /// The ids of its policies, sorted.
     pub fn policies(&self) -> Vec<&str> {
         match &self.state {
@@ -270,22 +360,63 @@ impl Snapshot {
 }
 
 impl Operation<'_> {
-    /// The name of its action: `connect`, `dns:resolve`, `http:GET`, or `http:other` for a method without an action of
-    /// its own.
+    /// The name of its action: `connect`, `dns:resolve`, `token:request`, `http:GET`, `http:other` for a method without an
+    /// action of its own, or `http:websocket`.
     pub fn action(&self) -> &'static str {
         match self {
             Operation::Resolve { .. } => "dns:resolve",
             Operation::Connect { .. } => "connect",
-            Operation::Http(request) => match request.method {
-                "GET" => "http:GET",
-                "HEAD" => "http:HEAD",
-                "OPTIONS" => "http:OPTIONS",
-                "POST" => "http:POST",
-                "PUT" => "http:PUT",
-                "PATCH" => "http:PATCH",
-                "DELETE" => "http:DELETE",
-                _ => "http:other",
-            },
+            Operation::Http(request) => action(request.method, request.websocket),
+            Operation::Token(_) => "token:request",
+        }
+    }
+}
+
+/// The action that a request with this method is, or one that opens a WebSocket.
+pub fn action(method: &str, websocket: bool) -> &'static str {
+    match method {
+        _ if websocket => "http:websocket",
+        "GET" => "http:GET",
+        "HEAD" => "http:HEAD",
+        "OPTIONS" => "http:OPTIONS",
+        "POST" => "http:POST",
+        "PUT" => "http:PUT",
+        "PATCH" => "http:PATCH",
+        "DELETE" => "http:DELETE",
+        _ => "http:other",
+    }
+}
+
+impl PrincipalKind {
+    /// Its name, as policies compare it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PrincipalKind::User => "user",
+            PrincipalKind::ServicePrincipal => "service-principal",
+            PrincipalKind::ManagedIdentity => "managed-identity",
+            PrincipalKind::AgentIdentity => "agent-identity",
+            PrincipalKind::AgentUser => "agent-user",
+        }
+    }
+}
+
+impl Authentic {
+    /// Its name, as policies compare it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Authentic::Signature => "signature",
+            Authentic::Issuer => "issuer",
+            Authentic::HostEndpoint => "host-endpoint",
+        }
+    }
+}
+
+impl Bound {
+    /// Its name, as policies compare it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Bound::IssuedHere => "issued-here",
+            Bound::TokenFile => "token-file",
         }
     }
 }
@@ -304,6 +435,7 @@ impl Denial {
             "denied-by-policy" if self.basis.reasons.is_empty() => "a policy forbids it".into(),
             "denied-by-policy" => self.basis.reasons.join("; "),
             "denied-by-default" => "no policy permits it".into(),
+            "groups-unknown" => "a policy asks for the groups of who asks, and they can't be known".into(),
             "obligation-not-built" => {
                 "a policy permits it on a condition that this version of Interceptor can't fulfil".into()
             }

@@ -4,6 +4,7 @@
 pub mod accept;
 pub mod authority;
 pub mod dial;
+pub mod fetch;
 pub mod hello;
 pub mod http;
 pub mod names;

@@ -1,4 +1,4 @@
-//! An API in the manner of Microsoft Graph, on loopback: HTTP/1.1 in TLS under a CA of its own, and in clear on a second
+//! An API in the manner of Microsoft Graph, on loopback: HTTP/1.1 and HTTP/2 in TLS under a CA of its own, and in clear on a second
 //! port. It keeps a log of every request that reached it, so that a test can compare it with the record. What it
 //! answers is in [`answer`].
 
@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -80,6 +80,8 @@ impl Graph {
     pub fn start(names: &[&str]) -> Result<Self> {
         let authority = Authority::new()?;
         let server = authority.server(&[&["graph.microsoft.com", "localhost", "127.0.0.1"], names].concat())?;
+        let mut server = rustls::ServerConfig::clone(&server);
+        server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let bind = || -> Result<(std::net::TcpListener, SocketAddr)> {
             let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
             listener.set_nonblocking(true)?;
@@ -96,7 +98,7 @@ impl Graph {
                 runtime.block_on(async move {
                     tokio::select! {
                         _ = stopped => {}
-                        () = accept(tls, Some(TlsAcceptor::from(server)), Arc::clone(&shared)) => {}
+                        () = accept(tls, Some(TlsAcceptor::from(Arc::new(server))), Arc::clone(&shared)) => {}
                         () = accept(clear, None, shared) => {}
                     }
                 });
@@ -207,7 +209,10 @@ async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, shared: Arc<Sha
     match tls {
         Some(acceptor) => {
             if let Ok(stream) = acceptor.accept(stream).await {
-                serve(stream, number, true, &open.0).await;
+                match stream.get_ref().1.alpn_protocol() {
+                    Some(b"h2") => serve_http2(stream, number, &open.0).await,
+                    _ => serve(stream, number, true, &open.0).await,
+                }
             }
         }
         None => serve(stream, number, false, &open.0).await,
@@ -220,6 +225,20 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, connection: u64, tl
         async move { answer::answer(request, connection, tls, &shared).await }
     });
     let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+}
+
+/// As [`serve`], in HTTP/2, where `:authority` stands for Host.
+async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin>(stream: S, connection: u64, shared: &Arc<Shared>) {
+    let service = service_fn(|mut request: http::Request<hyper::body::Incoming>| {
+        let shared = Arc::clone(shared);
+        let authority = request.uri().authority().and_then(|authority| authority.as_str().parse().ok());
+        if let Some(authority) = authority {
+            request.headers_mut().insert(http::header::HOST, authority);
+        }
+        async move { answer::answer(request, connection, true, &shared).await }
+    });
+    let mut server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+    let _ = server.max_concurrent_streams(1000).serve_connection(TokioIo::new(stream), service).await;
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

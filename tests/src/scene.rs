@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use interceptor::bpf::{Kernel, Listeners};
-use interceptor::config::{Home, Match, WorkloadSettings};
+use interceptor::config::{Home, IdentitySource, Match, WorkloadSettings};
 use interceptor::ids::LaunchId;
 use interceptor::transport::accept::{Acceptor, Worker};
 use interceptor::transport::namespace::{self, Sockets};
@@ -68,6 +68,7 @@ pub fn workload(cgroup: PathBuf) -> Arc<Workload> {
         home: Home::Guarded,
         unix: Vec::new(),
         classes: Vec::new(),
+        identity: IdentitySource::Observed,
     };
     let settings = Arc::new(settings);
     Arc::new(Workload { id: LaunchId::new(), settings, initiator: 0, uid: 0, init: 0, cgroup, folder: PathBuf::new() })

@@ -124,6 +124,12 @@ impl Wire {
         if method == "HEAD" { self.head() } else { self.answer() }
     }
 
+    /// Whether the connection has ended, as far as that is known yet. What came is thrown away.
+    pub fn is_over(&mut self) -> bool {
+        while self.output.try_recv().is_ok() {}
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Says that nothing more is sent.
     pub fn half_close(&mut self) {
         self.input = None;

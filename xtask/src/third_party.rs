@@ -1,4 +1,4 @@
-//! What the tests put under interception and didn't come with cargo: curl, and MCP servers and HTTP clients of Python
+//! What the tests put under interception and didn't come with cargo: curl, h2load, and MCP servers and HTTP clients of Python
 //! and Node, unmodified, pinned by `tests/third-party/`.
 
 use std::fs;
@@ -16,6 +16,7 @@ const PYTHON: &str = "/usr/bin/python3";
 const DEBIAN: &[(&str, &[&str])] = &[
     ("ca-certificates", &["test", "-s", "/etc/ssl/certs/ca-certificates.crt"]),
     ("curl", &["curl", "--version"]),
+    ("nghttp2-client", &["h2load", "--version"]),
     ("python3", &[PYTHON, "--version"]),
     ("python3-venv", &[PYTHON, "-c", "import ensurepip, venv"]),
     ("nodejs", &["node", "--version"]),
@@ -30,7 +31,7 @@ pub(crate) fn debian() -> Result<()> {
         .map(|(package, _)| *package)
         .collect();
     if missing.is_empty() {
-        say("packages", "curl, python3, nodejs, found");
+        say("packages", "curl, h2load, python3, nodejs, found");
         return Ok(());
     }
     let names = missing.join(" ");

@@ -15,10 +15,10 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{self, ConfigError, Host, Settings, Trust};
 use crate::control::client;
 use crate::control::protocol::{Reloaded, Request};
-use crate::ids::{OperationId, WorkloadName};
+use crate::ids::{ClientId, OperationId, PrincipalId, WorkloadName};
 use crate::policy::{
-    self, Asker, CanonicalPath, Cited, Credential, Explanation, HttpRequest, InForce, Operation, PolicyErrors,
-    Question, SCHEMA, Snapshot, Source,
+    self, Asker, Authentic, Bound, CanonicalPath, Cited, Credential, Explanation, HttpRequest, InForce, Operation,
+    PolicyErrors, Principal, PrincipalKind, Question, SCHEMA, Snapshot, Source,
 };
 
 /// What to do with policies.
@@ -40,7 +40,7 @@ pub enum Command {
     /// Print the Cedar schema: what policies can talk about.
     Schema,
     /// Explain a verdict: that of a recorded operation, or what would be decided.
-    Explain(Explain),
+    Explain(Box<Explain>),
 }
 
 /// A recorded operation, or a question.
@@ -61,6 +61,9 @@ pub struct Explain {
     /// The request's path, with its query
     #[arg(long, requires = "method")]
     path: Option<String>,
+    /// Ask for a WebSocket that the request opens
+    #[arg(long, requires = "method")]
+    websocket: bool,
     /// Ask for a look-up of the name
     #[arg(long)]
     resolve: bool,
@@ -73,6 +76,21 @@ pub struct Explain {
     /// The uid of the person who launched the workload
     #[arg(long, default_value_t = nix::unistd::getuid().as_raw())]
     initiator: u32,
+    /// The identity that its token names: `TENANT/OBJECT` [default: no token]
+    #[arg(long, value_name = "ID", conflicts_with = "resolve", requires = "method")]
+    principal: Option<PrincipalId>,
+    /// What that identity is
+    #[arg(long, requires = "principal", default_value = "service-principal", value_parser = kind)]
+    kind: PrincipalKind,
+    /// The application that the token was issued to
+    #[arg(long, value_name = "ID", requires = "principal")]
+    client: Option<ClientId>,
+    /// A group of the identity: `TENANT/ID`; can be repeated
+    #[arg(long, value_name = "GROUP", requires = "principal")]
+    group: Vec<String>,
+    /// A role of the identity: `TENANT/AUDIENCE/VALUE`; can be repeated
+    #[arg(long, value_name = "ROLE", requires = "principal")]
+    role: Vec<String>,
     /// When it is asked, in RFC 3339 [default: now]
     #[arg(long)]
     at: Option<Timestamp>,
@@ -194,16 +212,54 @@ fn what_if(explain: &Explain, config: &Path) -> Result<Explanation, Failure> {
             tls: !target.cleartext,
             path: &path,
             query,
-            credential: Credential::of([], query),
+            credential: credential(explain, query),
+            websocket: explain.websocket,
         }),
         (None, Host::Name(name)) if explain.resolve => Operation::Resolve { name },
         (None, _) if explain.resolve => return Err(Failure::Question(format!("`{host}` is no name to look up"))),
         (None, host) => Operation::Connect { host, port },
     };
+    let principal = explain.principal();
     let asker =
         Asker { workload: workload.name.clone(), classes: workload.classes.clone(), initiator: explain.initiator };
-    let question = Question { asker: &asker, target, operation };
+    let question = Question { asker: &asker, principal: principal.as_ref(), target, operation };
     Ok(policy::explain(&snapshot, &question, explain.at.unwrap_or_else(|| SystemClock.now())))
+}
+
+impl Explain {
+    /// The identity that is asked for, as if its token had been seen issued to the workload.
+    fn principal(&self) -> Option<Principal> {
+        self.principal.clone().map(|id| Principal {
+            id,
+            kind: self.kind,
+            client: self.client,
+            groups: Some(self.group.clone()),
+            roles: self.role.clone(),
+            authentic: Authentic::Issuer,
+            bound: Bound::IssuedHere,
+        })
+    }
+}
+
+fn kind(text: &str) -> Result<PrincipalKind, String> {
+    let kinds = [
+        PrincipalKind::User,
+        PrincipalKind::ServicePrincipal,
+        PrincipalKind::ManagedIdentity,
+        PrincipalKind::AgentIdentity,
+        PrincipalKind::AgentUser,
+    ];
+    let known = kinds.map(PrincipalKind::as_str).join("`, `");
+    kinds.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| format!("it is one of `{known}`"))
+}
+
+/// What a request with this query and nothing else to authenticate it, or a token, has.
+fn credential(explain: &Explain, query: Option<&str>) -> Credential {
+    match policy::foreign([], query).is_empty() {
+        true if explain.principal.is_some() => Credential::Entra,
+        true => Credential::None,
+        false => Credential::Foreign,
+    }
 }
 
 fn ask<T: DeserializeOwned>(socket: &Path, request: &Request) -> Result<T, Failure> {

@@ -1,6 +1,7 @@
 //! `interceptor sessions`: what is recorded, for people and for scripts. What governed processes wrote is escaped
 //! before it is printed; JSON is printed as it is (its strings hold no raw control characters).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -121,12 +122,14 @@ fn list(out: &mut dyn Write, sessions: &[Session]) -> io::Result<()> {
     if sessions.is_empty() {
         return writeln!(out, "no sessions yet; `interceptor run -- COMMAND` starts a workload that makes some");
     }
-    let mut table = table(&["SESSION", "OPENED", "WORKLOAD", "HOST", "TARGET", "OPERATIONS", "DENIED", "ENDED"]);
+    let mut table = table(&["SESSION", "OPENED", "WORKLOAD", "AS", "HOST", "TARGET", "OPERATIONS", "DENIED", "ENDED"]);
     for session in sessions {
+        let principals: Vec<_> = session.principals.iter().map(|id| short(id, &session.names)).collect();
         table.add_row([
             session.session.as_str(),
             &brief(&session.opened_at),
             &session.workload,
+            &if principals.is_empty() { "-".to_owned() } else { principals.join(", ") },
             &escape(session.host.as_deref().unwrap_or(&session.original)),
             session.target.as_deref().unwrap_or("-"),
             &session.operations.to_string(),
@@ -135,7 +138,7 @@ fn list(out: &mut dyn Write, sessions: &[Session]) -> io::Result<()> {
         ]);
     }
     whole(&mut table, &[0, 1]);
-    right(&mut table, &[5, 6]);
+    right(&mut table, &[6, 7]);
     write_table(out, &table)
 }
 
@@ -185,11 +188,25 @@ fn operations(out: &mut dyn Write, story: &Story) -> io::Result<()> {
     if story.operations.is_empty() {
         return writeln!(out, "no operations");
     }
-    let mut table =
-        table(&["TIME", "ACTION", "SUMMARY", "VERDICT", "CODE", "POLICIES", "STATUS", "SENT", "RECEIVED", "OPERATION"]);
+    let mut table = table(&[
+        "TIME",
+        "AS",
+        "ACTION",
+        "SUMMARY",
+        "VERDICT",
+        "CODE",
+        "POLICIES",
+        "STATUS",
+        "SENT",
+        "RECEIVED",
+        "OPERATION",
+    ]);
     for operation in &story.operations {
+        let principal =
+            operation.identity.as_ref().map(|identity| short(identity.principal.as_str(), &operation.names));
         table.add_row([
             time_of_day(&operation.decided_at).as_str(),
+            principal.as_deref().unwrap_or("-"),
             &escape(&operation.action),
             &escape(&operation.summary),
             &operation.verdict,
@@ -201,9 +218,10 @@ fn operations(out: &mut dyn Write, story: &Story) -> io::Result<()> {
             &operation.operation,
         ]);
     }
-    whole(&mut table, &[0, 3, 6, 9]);
-    right(&mut table, &[6, 7, 8]);
+    whole(&mut table, &[0, 1, 4, 7, 10]);
+    right(&mut table, &[7, 8, 9]);
     write_table(out, &table)?;
+    identities(out, story)?;
     if story.omitted > 0 {
         writeln!(out, "… and {} more, which don't fit into one answer", story.omitted)?;
     }
@@ -215,6 +233,38 @@ fn operations(out: &mut dyn Write, story: &Story) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Who the short names in the table are.
+fn identities(out: &mut dyn Write, story: &Story) -> io::Result<()> {
+    let mut told = BTreeSet::new();
+    for operation in &story.operations {
+        let Some(identity) = &operation.identity else { continue };
+        if !told.insert(&identity.principal) {
+            continue;
+        }
+        let id = identity.principal.as_str();
+        write!(out, "\n{} is {} {}", short(id, &operation.names), identity.kind.as_str(), escape(id))?;
+        if let Some(client) = &identity.client {
+            write!(out, ", by application {}", client)?;
+            if let Some(name) = operation.names.get(&client.to_string()) {
+                write!(out, " ({})", escape(name))?;
+            }
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+/// What the configuration calls an id, or the beginning of what follows its tenant.
+fn short(id: &str, names: &BTreeMap<String, String>) -> String {
+    match names.get(id) {
+        Some(name) => escape(name).into_owned(),
+        None => {
+            let own = id.split_once('/').map_or(id, |(_, own)| own);
+            escape(&own.chars().take(8).collect::<String>()).into_owned()
+        }
+    }
 }
 
 fn verified(out: &mut dyn Write, report: &Report) -> io::Result<()> {

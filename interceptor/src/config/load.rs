@@ -14,11 +14,12 @@ use toml::de::{DeTable, DeValue};
 use super::mistake::Collector;
 use super::raw::{At, Raw, RawControl, RawLimits, RawRecord, RawUpstream};
 use super::{
-    ConfigError, Control, Durability, Hostname, Limits, Paths, RecordSettings, Settings, Targets, Trust, Upstream,
-    trust, units,
+    ConfigError, Control, Durability, Host, Limits, Paths, RecordSettings, Settings, Targets, Trust, Upstream, trust,
+    units,
 };
 
 mod entries;
+mod identities;
 
 impl Settings {
     /// Reads the configuration file at `path`, whoever owns it: for checks and what-ifs. Relative paths and `~` are
@@ -97,11 +98,11 @@ fn lower(message: &str) -> String {
 
 /// Keys of the design that no released version acts on yet. Ignoring one would promise what isn't kept.
 const LATER: &[(&str, &[&str])] = &[
-    ("", &["tenant", "issuer", "names", "mask", "approval", "grant", "holidays"]),
+    ("", &["mask", "approval", "grant", "holidays"]),
     ("upstream", &["proxy"]),
     ("record", &["anchor", "seal", "prune"]),
-    ("workload", &["identity", "dns", "adopt"]),
-    ("target", &["credential", "pin", "mask", "accept", "identity"]),
+    ("workload", &["dns", "adopt"]),
+    ("target", &["credential", "mask", "accept"]),
 ];
 
 fn later_keys(root: &mut DeTable<'_>, collector: &mut Collector) {
@@ -140,9 +141,10 @@ fn resolve(path: &Path, raw: Raw, collector: &mut Collector) -> Settings {
     let record = resolver.record(&raw.record);
     let upstream = resolver.upstream(&raw.upstream);
     let limits = resolver.limits(&raw.limits);
+    let identities = resolver.identities(&raw);
     let workloads = resolver.workloads(&raw.workload);
-    let targets = Targets::new(resolver.targets(&raw.target));
-    Settings { paths, cgroup, control, record, upstream, limits, workloads, targets }
+    let targets = Targets::new(resolver.targets(&raw.target, &identities));
+    Settings { paths, cgroup, control, record, upstream, limits, identities, workloads, targets }
 }
 
 /// Judges what serde can't, and notes every mistake. What is wrong yields a default, which nobody gets to see.
@@ -270,9 +272,9 @@ impl Resolver<'_> {
         let mut entries: Vec<_> = raw.resolve.iter().collect();
         entries.sort_by_key(|(name, _)| name.span().start);
         for (name, at) in entries {
-            let host = name.value().parse::<Hostname>();
+            let host = name.value().parse::<Host>();
             if let Err(error) = &host {
-                self.wrong(name.span(), error.to_string(), "a host name as the key");
+                self.wrong(name.span(), error.to_string(), "a host name or an address as the key");
             }
             let address = at.value();
             let address = address.parse::<SocketAddr>().ok().or_else(|| {
@@ -302,6 +304,7 @@ impl Resolver<'_> {
             response_timeout: self.duration(raw.response_timeout.as_ref(), "5m", ms(100)..=day),
             idle_timeout: self.duration(raw.idle_timeout.as_ref(), "90s", ms(100)..=day),
             connections: self.count(raw.connections.as_ref(), 1024, 1..=65536),
+            streams: self.count(raw.streams.as_ref(), 100, 1..=1000),
             header_bytes: usize::try_from(header_bytes).unwrap_or(usize::MAX),
             header_fields: self.count(raw.header_fields.as_ref(), 100, 16..=1000),
             names: self.count(raw.names.as_ref(), 4096, 1..=65536),

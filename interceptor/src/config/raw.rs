@@ -43,6 +43,19 @@ pub(super) struct Raw {
     /// Bounds in time and memory.
     #[serde(default)]
     pub(super) limits: RawLimits,
+    /// The Entra tenants whose tokens are accepted; no other's are.
+    #[serde(default)]
+    pub(super) tenant: Vec<RawTenant>,
+    /// Other OIDC providers whose tokens are accepted.
+    #[serde(default)]
+    pub(super) issuer: Vec<RawIssuer>,
+    /// Readable names for ids: `group:<tenant>/<id>`, `role:<tenant>/<audience>/<value>`, `identity:<tenant>/<object>` or
+    /// `client:<id>`.
+    #[serde(default)]
+    pub(super) names: BTreeMap<At<String>, At<String>>,
+    /// Who a local user is: `"name" = "<tenant>/<object>"`.
+    #[serde(default)]
+    pub(super) people: BTreeMap<At<String>, At<String>>,
     /// The workloads that may be launched.
     #[serde(default)]
     pub(super) workload: Vec<RawWorkload>,
@@ -100,6 +113,8 @@ pub(super) struct RawLimits {
     pub(super) idle_timeout: Option<At<String>>,
     /// Connections of one workload that may be open at once. Default 1024.
     pub(super) connections: Option<At<i64>>,
+    /// Requests that one HTTP/2 connection may have under way at once. Default 100.
+    pub(super) streams: Option<At<i64>>,
     /// The size of one request's or response's header section. Default `64KiB`.
     pub(super) header_bytes: Option<At<String>>,
     /// Header fields of one request or response. Default 100.
@@ -128,6 +143,60 @@ pub(super) struct RawWorkload {
     pub(super) unix: Vec<At<String>>,
     /// Labels that policy can name.
     pub(super) class: Option<At<OneOrMany<String>>>,
+    /// Where its tokens come from. Default `{ source = "observed" }`.
+    pub(super) identity: Option<At<RawIdentity>>,
+}
+
+/// Where a workload's tokens come from.
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawIdentity {
+    /// `observed` (answers of token endpoints that pass through Interceptor) or `token-file`.
+    pub(super) source: At<String>,
+    /// The file that holds the token, for `token-file`; read again whenever it changes.
+    pub(super) path: Option<At<String>>,
+}
+
+/// An Entra tenant whose tokens are accepted.
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTenant {
+    /// Its id, a GUID.
+    pub(super) id: At<String>,
+    /// Its domain names, as in `contoso.com`; others are looked up at its login host.
+    #[serde(default)]
+    pub(super) domains: Vec<At<String>>,
+    /// The host that its tokens are issued by. Default `login.microsoftonline.com`.
+    pub(super) login: Option<At<String>>,
+    /// Audiences whose tokens are verified in full: `api://…` or the GUID of an application.
+    #[serde(default)]
+    pub(super) audiences: Vec<At<String>>,
+    /// A credential of the daemon's own, to look up the groups of people who are in more than a token can list.
+    pub(super) directory: Option<At<RawDirectory>>,
+}
+
+/// A credential of the daemon's own in a tenant.
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawDirectory {
+    /// The application's id.
+    pub(super) client: At<String>,
+    /// The file with its secret, readable by root only.
+    pub(super) secret_file: At<String>,
+}
+
+/// An OIDC provider other than Entra.
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawIssuer {
+    /// Its name, which stands for it in policies.
+    pub(super) name: At<String>,
+    /// Its `iss`, an https URL; its discovery document is below it.
+    pub(super) url: At<String>,
+    /// The audiences whose tokens are accepted.
+    pub(super) audiences: At<Vec<At<String>>>,
+    /// Where its keys are, if not on the issuer's own host: an https URL.
+    pub(super) jwks_uri: Option<At<String>>,
 }
 
 /// Which callers and commands a workload is for; all that is given must fit.
@@ -162,6 +231,29 @@ pub(super) struct RawTarget {
     /// Whether a wildcard may cover everybody's accounts, as in `*.blob.core.windows.net`.
     #[serde(default)]
     pub(super) any_account: bool,
+    /// Which tokens it issues: `entra`, `imds`, `arc`, `app-service`, or `oidc:NAME` for an `[[issuer]]`. The login hosts
+    /// of the tenants and 169.254.169.254 need no saying.
+    pub(super) identity: Option<At<String>>,
+    /// The audiences that its tokens are for, besides `https://HOST` of its hosts.
+    #[serde(default)]
+    pub(super) audiences: Vec<At<String>>,
+    /// What may authenticate requests besides tokens that Interceptor saw issued: schemes of `Authorization` in lower case
+    /// (`basic`), names of headers (`x-api-key`, `cookie`), keys of the query with a question mark (`?sig`).
+    #[serde(default)]
+    pub(super) accept_foreign: Vec<At<String>>,
+    /// What every request to it must have.
+    pub(super) pin: Option<RawPin>,
+}
+
+/// What every request to a target must have.
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPin {
+    /// Header fields with these values: added where they are missing; another value is refused.
+    #[serde(default)]
+    pub(super) headers: BTreeMap<At<String>, At<String>>,
+    /// What its path begins with: whole segments, as in `/v1.0/`.
+    pub(super) path_prefix: Option<At<String>>,
 }
 
 /// A value with its place in the file.

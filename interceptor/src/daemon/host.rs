@@ -15,10 +15,12 @@ use crate::config::Control;
 use crate::control::peer::Peer;
 use crate::control::protocol::{Cause, Request, Run, Serving, Status};
 use crate::control::server::{Answer, Answering, Caller};
+use crate::identity::keys::Freshness;
 use crate::launch;
 use crate::pipeline::Pipeline;
 use crate::policy;
 use crate::record::event::What;
+use crate::record::query::{Operation, Session};
 use crate::record::{self, QueryError, Reader, Record};
 
 /// How long a question waits for what was just recorded to be in the database.
@@ -127,8 +129,17 @@ impl Shared {
                 let world = self.loader.world();
                 Ok(json!(policy::recall(&world.snapshot, recorded.code.as_deref(), &recorded.basis)))
             }),
-            Request::SessionsList { limit } => self.with_reader(|reader| Ok(json!(reader.sessions(limit)?))),
-            Request::SessionsShow { id } => self.with_reader(|reader| Ok(json!(reader.session(&id)?))),
+            Request::SessionsList { limit } => self.with_reader(|reader| {
+                let mut sessions = reader.sessions(limit)?;
+                sessions.iter_mut().for_each(|session| self.name_session(session));
+                Ok(json!(sessions))
+            }),
+            Request::SessionsShow { id } => self.with_reader(|reader| {
+                let mut story = reader.session(&id)?;
+                self.name_session(&mut story.session);
+                story.operations.iter_mut().for_each(|operation| self.name_operation(operation));
+                Ok(json!(story))
+            }),
             Request::SessionsVerify => match self.flush().and_then(|()| record::verify(self.record.database())) {
                 Ok(report) => value(&report),
                 Err(error) => {
@@ -137,6 +148,22 @@ impl Shared {
             },
             Request::Run(run) => self.run(caller, run, descriptors),
         }
+    }
+
+    /// Adds what the configuration calls a session's ids.
+    fn name_session(&self, session: &mut Session) {
+        let world = self.loader.world();
+        let identities = &world.snapshot.settings.identities;
+        session.names = identities.names_for(session.principals.iter().map(String::as_str));
+    }
+
+    /// Adds what the configuration calls an operation's ids.
+    fn name_operation(&self, operation: &mut Operation) {
+        let Some(identity) = &operation.identity else { return };
+        let world = self.loader.world();
+        let client = identity.client.map(|client| client.to_string());
+        let ids = [Some(identity.principal.as_str()), client.as_deref()];
+        operation.names = world.snapshot.settings.identities.names_for(ids.into_iter().flatten());
     }
 
     fn run(&self, caller: Caller, run: Run, descriptors: Vec<OwnedFd>) -> Answer {
@@ -190,6 +217,18 @@ impl Shared {
                 "record-unavailable",
                 format!("the record can't be written: {why}"),
                 "check the state folder and its disk",
+            );
+        }
+        for (issuer, freshness) in self.pipeline.judge.freshness() {
+            let age = match freshness {
+                Freshness::Fresh => continue,
+                Freshness::Degraded => "weren't refreshed for a day",
+                Freshness::Refused => "can't be had, so its tokens are refused",
+            };
+            cause(
+                "issuer-keys-old",
+                format!("the keys of `{issuer}` {age}"),
+                "see that this host reaches the issuer; the daemon's log says what fails",
             );
         }
         let refused = self.loader.refused();

@@ -26,3 +26,13 @@ fn names_are_short_and_plain() {
         assert_eq!(bad.parse::<TargetName>(), Err(IdError::Name(bad.into())));
     }
 }
+
+#[test]
+fn guids_are_kept_in_lower_case() {
+    let id: TenantId = "72F988BF-86F1-41AF-91AB-2D7CD011DB47".parse().unwrap();
+    assert_eq!(id.to_string(), "72f988bf-86f1-41af-91ab-2d7cd011db47");
+    let short = "72f988bf86f141af91ab2d7cd011db47";
+    for bad in ["", short, "{72f988bf-86f1-41af-91ab-2d7cd011db47}", "72f988bf-86f1-41af-91ab-2d7cd011db4g"] {
+        assert_eq!(bad.parse::<ObjectId>(), Err(IdError::Guid(bad.into())));
+    }
+}

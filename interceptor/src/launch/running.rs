@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::PlannedHome;
 use super::{LaunchError, sys, while_doing};
-use crate::config::{Match, WorkloadSettings};
+use crate::config::{IdentitySource, Match, WorkloadSettings};
 use crate::ids::{LaunchId, WorkloadName};
 use crate::who::Workload;
 
@@ -124,11 +124,14 @@ pub(super) struct Kept {
     home: PlannedHome,
     unix: Vec<PathBuf>,
     classes: Vec<String>,
+    /// None: its tokens are observed.
+    #[serde(default)]
+    token_file: Option<PathBuf>,
 }
 
 impl Kept {
     pub(super) fn of(workload: &Workload) -> Self {
-        let WorkloadSettings { name, matches, user, home, unix, classes } = &*workload.settings;
+        let WorkloadSettings { name, matches, user, home, unix, classes, identity } = &*workload.settings;
         let Match { uids, gids, command } = matches;
         Self {
             id: workload.id,
@@ -144,6 +147,10 @@ impl Kept {
             home: (*home).into(),
             unix: unix.clone(),
             classes: classes.clone(),
+            token_file: match identity {
+                IdentitySource::Observed => None,
+                IdentitySource::TokenFile(path) => Some(path.clone()),
+            },
         }
     }
 
@@ -159,6 +166,7 @@ impl Kept {
                 home: kept.home.into(),
                 unix: kept.unix,
                 classes: kept.classes,
+                identity: kept.token_file.map_or(IdentitySource::Observed, IdentitySource::TokenFile),
             }),
             initiator: kept.initiator,
             uid: kept.uid,

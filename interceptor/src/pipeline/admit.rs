@@ -1,36 +1,24 @@
 //! Admission: may the connection be? Decided and recorded before the daemon resolves or dials. A refusal is told in the
 //! client's protocol: TLS is still completed to deliver it.
 
-use std::cell::Cell;
-use std::convert::Infallible;
-use std::pin::pin;
 use std::rc::Rc;
 
-use http::Request;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::connection::{Detected, Ending, Session, Spoken, refused_handshake};
 use super::gate::unrecorded;
 use super::live::Live;
-use super::registry::Order;
-use super::reply::{Refusal, problem};
+use super::reply::Refusal;
 use super::ruling::Ruling;
+use super::serve;
 use crate::config::Host;
 use crate::enforce;
 use crate::error::{Blame, Fault};
 use crate::ids::OperationId;
 use crate::transport::dial::Upstream;
 use crate::transport::hello::{Hello, reset};
-use crate::transport::http::{Hop, server};
-use crate::transport::sever::{Severable, Severed};
-
-/// The protocols that are spoken inside TLS, as ALPN names them.
-pub(super) const HTTP_1_1: &[u8] = b"http/1.1";
+use crate::transport::http::{Hop, Version};
 
 /// A connection that may be, with its upstream at hand.
 pub(super) struct Admitted {
@@ -86,7 +74,10 @@ impl Detected {
                 return Err(Refused { session, spoken, refusal, operation: Some(operation) });
             }
         };
-        let alpn = matches!(spoken, Permitted::Tls(_)).then(|| vec![HTTP_1_1.to_vec()]);
+        let alpn = match &spoken {
+            Permitted::Tls(hello) => Some(offered(hello)),
+            Permitted::Http(_) => None,
+        };
         let world = session.world();
         let to = (&host, session.port);
         match enforce::connect(permit, recorded, &world.dialer, to, alpn.as_deref(), &session.limits()).await {
@@ -116,12 +107,13 @@ fn rule(session: &Session, spoken: &Spoken) -> Ruling {
         return refused("an unallocated address", None, unallocated());
     };
     // What speaks neither is refused as that, not as cleartext.
-    let ruling = session.rule_connect(host, !matches!(spoken, Spoken::Http(_)));
+    let ruling = session.rule_connect(host, !matches!(spoken, Spoken::Http(_) | Spoken::Http2(_)));
     if ruling.verdict.is_err() {
         return ruling;
     }
     match spoken {
         Spoken::Unknown(_) => refused(&host.to_string(), ruling.target, unknown_protocol()),
+        Spoken::Http2(_) => refused(&host.to_string(), ruling.target, h2c()),
         Spoken::Tls(hello) => match hello.server_name() {
             Some(sni) if *host != Host::Name(sni.clone()) => {
                 refused(&host.to_string(), ruling.target, sni_mismatch(host, sni.as_str()))
@@ -141,16 +133,21 @@ impl Refused {
         let answered = async {
             match spoken {
                 Spoken::Unknown(stream) => reset(stream),
-                Spoken::Http(stream) => answer(&session, stream, &refusal, operation).await,
+                Spoken::Http(stream) => serve::refuse(&session, stream, Version::Http1, &refusal, operation).await,
+                Spoken::Http2(stream) => serve::refuse(&session, stream, Version::Http2, &refusal, operation).await,
                 Spoken::Tls(hello) => {
                     // An address that stands for no name has nothing that a client could verify.
                     let host = hello.server_name().cloned().map(Host::Name).or_else(|| session.host.clone());
                     match host {
                         None => hello.deny().await,
-                        Some(host) => match complete(&session, hello, &host).await {
-                            Ok(stream) => answer(&session, stream, &refusal, operation).await,
-                            Err(Ending(why)) => tracing::debug!(why, "a refusal could not be told"),
-                        },
+                        Some(host) => {
+                            // HTTP/2 where it is offered: a client that speaks nothing else has to be able to read it.
+                            let version = if offers(&hello, Version::Http2) { Version::Http2 } else { Version::Http1 };
+                            match complete(&session, hello, &host, version).await {
+                                Ok(stream) => serve::refuse(&session, stream, version, &refusal, operation).await,
+                                Err(Ending(why)) => tracing::debug!(why, "a refusal could not be told"),
+                            }
+                        }
                     }
                 }
             }
@@ -161,27 +158,18 @@ impl Refused {
     }
 }
 
-/// Answers whatever is asked with the refusal.
-async fn answer<S>(session: &Rc<Session>, stream: S, refusal: &Refusal, operation: Option<OperationId>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Severable,
-{
-    let stream = Severed::new(stream, Rc::default());
-    let service = service_fn(|_request: Request<Incoming>| {
-        let response = problem(refusal, session.id, operation, true);
-        async move { Ok::<_, Infallible>(response) }
-    });
-    if let Err(error) = server(&session.limits()).serve_connection(TokioIo::new(stream), service).await {
-        tracing::debug!(%error, "a refusal was not taken");
-    }
-}
-
-/// Completes TLS with a leaf for `host`.
+/// Completes TLS with a leaf for `host` and the version that was chosen; ALPN says so if the client offers
+/// it.
 ///
 /// # Errors
 /// The ending, when there is no certificate or the client doesn't take it.
-async fn complete(session: &Session, hello: Box<Hello>, host: &Host) -> Result<TlsStream<TcpStream>, Ending> {
-    let alpn = hello.alpn().iter().any(|name| name == HTTP_1_1).then_some(HTTP_1_1);
+async fn complete(
+    session: &Session,
+    hello: Box<Hello>,
+    host: &Host,
+    chosen: Version,
+) -> Result<TlsStream<TcpStream>, Ending> {
+    let alpn = offers(&hello, chosen).then(|| chosen.alpn());
     let config = match session.worker.pipeline.authority.server_config(host, alpn).await {
         Ok(config) => config,
         Err(error) => {
@@ -191,6 +179,18 @@ async fn complete(session: &Session, hello: Box<Hello>, host: &Host) -> Result<T
         }
     };
     hello.accept(config, session.limits().detect_timeout).await.map_err(|error| refused_handshake(session, &error))
+}
+
+fn offers(hello: &Hello, version: Version) -> bool {
+    hello.alpn().iter().any(|name| name == version.alpn())
+}
+
+/// What the upstream is offered: what the client offers of it that is mediated, in the client's order. A client without
+/// ALPN speaks HTTP/1.1.
+fn offered(hello: &Hello) -> Vec<Vec<u8>> {
+    let mediated = |name: &&Vec<u8>| [Version::Http1, Version::Http2].iter().any(|version| **name == version.alpn());
+    let offered: Vec<_> = hello.alpn().iter().filter(mediated).cloned().collect();
+    if offered.is_empty() { vec![Version::Http1.alpn().to_vec()] } else { offered }
 }
 
 impl Admitted {
@@ -203,82 +203,16 @@ impl Admitted {
             Ok(hop) => hop,
             Err(_broken) => return Ending("upstream-closed"),
         };
+        let version = hop.version();
         let live = Live::new(Rc::clone(&session), host.clone(), tls, hop);
         live.allow_for(max_session);
         match spoken {
-            Permitted::Http(stream) => drive(live, stream).await,
-            Permitted::Tls(hello) => match complete(&session, hello, &host).await {
-                Ok(stream) => drive(live, stream).await,
+            Permitted::Http(stream) => serve::serve(live, stream).await,
+            Permitted::Tls(hello) => match complete(&session, hello, &host, version).await {
+                Ok(stream) => serve::serve(live, stream).await,
                 Err(ending) => ending,
             },
         }
-    }
-}
-
-/// Drives hyper's side of the connection, and ends it when the world, an order or the time says so.
-async fn drive<S>(live: Rc<Live>, stream: S) -> Ending
-where
-    S: AsyncRead + AsyncWrite + Unpin + Severable,
-{
-    let session = Rc::clone(live.session());
-    let severed = Rc::new(Cell::new(false));
-    let stream = Severed::new(stream, Rc::clone(&severed));
-    let service = service_fn(|request| {
-        let live = Rc::clone(&live);
-        async move { Ok::<_, Infallible>(super::operation(live, request).await) }
-    });
-    let mut connection = pin!(server(&session.limits()).serve_connection(TokioIo::new(stream), service));
-    let mut order = session.order.clone();
-    let mut worlds = session.worlds.clone();
-    let mut time_is_up = pin!(live.time_is_up());
-    let cut = loop {
-        let ended = tokio::select! {
-            ended = connection.as_mut() => {
-                severed.set(live.ended().is_some());
-                if let Some(error) = ended.as_ref().err().filter(|error| error.is_parse()) {
-                    record_malformed(&live, error);
-                }
-                return ending(&live, ended.err().as_ref());
-            }
-            _ = order.changed() => match *order.borrow_and_update() {
-                Order::Live => None,
-                Order::Drain => {
-                    connection.as_mut().graceful_shutdown();
-                    None
-                }
-                Order::Cut(why) => Some(why),
-            },
-            _ = worlds.changed() => live.may_go_on().is_err().then_some("policy-changed"),
-            () = time_is_up.as_mut() => Some("max-session"),
-        };
-        if let Some(why) = ended {
-            break why;
-        }
-    };
-    live.end(cut);
-    // Between two requests nothing is lost by a clean end; in mid-stream the client must not take it for the whole.
-    severed.set(live.is_busy());
-    Ending(cut)
-}
-
-/// What isn't a request was answered by hyper (400 or 431, without a body); the record says that it was refused.
-fn record_malformed(live: &Live, error: &hyper::Error) {
-    let status = if error.is_parse_too_large() { 431 } else { 400 };
-    let summary = "something that is no HTTP/1.1 request".to_owned();
-    let ruling = Ruling::refused("http".into(), summary, live.target(), malformed());
-    // If it can't be recorded that was logged, and nothing went on anyway.
-    if let Ok((operation, _recorded)) = live.session().record(&ruling) {
-        live.session().finish(operation, "denied", Some(status));
-    }
-}
-
-fn ending(live: &Live, error: Option<&hyper::Error>) -> Ending {
-    match error {
-        _ if live.ended().is_some() => Ending(live.ended().unwrap_or("done")),
-        None => Ending("done"),
-        Some(error) if error.is_timeout() => Ending("idle"),
-        Some(error) if error.is_parse() => Ending("malformed-http"),
-        Some(_) => Ending("client-gone"),
     }
 }
 
@@ -300,12 +234,12 @@ fn unknown_protocol() -> Fault {
     }
 }
 
-fn malformed() -> Fault {
+fn h2c() -> Fault {
     Fault {
-        code: "malformed-http",
-        blame: Blame::Client,
-        told: "the request is not valid HTTP/1.1, or its header section is too large".into(),
-        next: "send valid HTTP/1.1",
+        code: "h2c-refused",
+        blame: Blame::Policy,
+        told: "HTTP/2 in clear is not served".into(),
+        next: "use HTTP/1.1, or HTTP/2 in TLS",
     }
 }
 

@@ -135,7 +135,7 @@ impl Session {
     pub(super) fn rule_connect(&self, host: &Host, tls: bool) -> Ruling {
         let world = self.world();
         let operation = Operation::Connect { host, port: self.port };
-        let ruling = Ruling::make(&world, &self.subject, operation, self.worker.now());
+        let ruling = Ruling::make(&world, &self.subject, None, operation, self.worker.now());
         let cleartext = || world.snapshot.settings.targets.find(host, self.port).is_some_and(|target| target.cleartext);
         if ruling.verdict.is_err() || tls || cleartext() {
             return ruling;
@@ -188,8 +188,10 @@ pub(super) struct Registered {
 pub(super) enum Spoken {
     /// TLS, with its ClientHello read.
     Tls(Box<Hello>),
-    /// HTTP in clear.
+    /// HTTP/1.1 in clear.
     Http(TcpStream),
+    /// HTTP/2 in clear, by prior knowledge.
+    Http2(TcpStream),
     /// Neither, or nothing within the time for it.
     Unknown(TcpStream),
 }
@@ -225,6 +227,7 @@ impl Registered {
                 Spoken::Tls(Box::new(hello.map_err(|error| refused_handshake(&session, &error))?))
             }
             Kind::Http => Spoken::Http(stream),
+            Kind::Http2 => Spoken::Http2(stream),
             Kind::Unknown => Spoken::Unknown(stream),
         };
         Ok(Detected { session, spoken })

@@ -37,7 +37,7 @@ impl Gate for RecordingGate {
         let world = Arc::clone(&self.worlds.borrow());
         let subject = Subject::of(workload);
         let at = self.clock.now();
-        let mut ruling = Ruling::make(&world, &subject, Operation::Resolve { name }, at);
+        let mut ruling = Ruling::make(&world, &subject, None, Operation::Resolve { name }, at);
         ruling.summary = format!("look up {name} {qtype}");
         ruling.count();
         let what = ruling.event(OperationId::new(), None, &subject);

@@ -2,40 +2,67 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::uri;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
+use super::authenticate::Identified;
 use super::connection::Session;
 use super::reply::Refusal;
 use super::request::names;
 use super::ruling::Ruling;
-use crate::config::Host;
+use crate::config::{Host, Target};
 use crate::ids::TargetName;
 use crate::policy::Operation;
-use crate::transport::http::Hop;
+use crate::transport::http::{Allowance, Hop, Version};
 
 /// An admitted connection that serves operations.
 pub(super) struct Live {
     session: Rc<Session>,
     host: Host,
     tls: bool,
-    /// The connection upstream; none once it is closed. Held by the operation that is under way.
+    version: Version,
+    /// What the client may still make us do unasked, in HTTP/2.
+    allowance: Option<Rc<Allowance>>,
+    /// Whether the client's connection ends with a reset.
+    severed: Arc<AtomicBool>,
+    /// The connection upstream; none once it is closed. In HTTP/1.1 the operation that is under way holds it; in HTTP/2
+    /// each has a share.
     pub(super) hop: Mutex<Option<Hop>>,
     /// Why the connection is ending, once it is.
     ended: watch::Sender<Option<&'static str>>,
     /// Until when it may live, if that is bounded.
     until: watch::Sender<Option<Instant>>,
-    busy: Cell<usize>,
+    /// Whether it has become a WebSocket.
+    joined: Cell<bool>,
+    /// How many operations are under way.
+    busy: watch::Sender<usize>,
 }
 
 impl Live {
     pub(super) fn new(session: Rc<Session>, host: Host, tls: bool, hop: Hop) -> Rc<Self> {
+        let version = hop.version();
+        let allowance = (version == Version::Http2).then(Rc::default);
         let hop = Mutex::new(Some(hop));
         let (ended, until) = (watch::Sender::new(None), watch::Sender::new(None));
-        Rc::new(Self { session, host, tls, hop, ended, until, busy: Cell::new(0) })
+        let (severed, busy) = (Arc::default(), watch::Sender::new(0));
+        Rc::new(Self {
+            session,
+            host,
+            tls,
+            version,
+            allowance,
+            severed,
+            hop,
+            ended,
+            until,
+            joined: Cell::default(),
+            busy,
+        })
     }
 
     pub(super) fn session(&self) -> &Rc<Session> {
@@ -54,10 +81,36 @@ impl Live {
         self.tls
     }
 
+    /// The version of HTTP that is spoken on it, on both sides.
+    pub(super) fn version(&self) -> Version {
+        self.version
+    }
+
+    /// What the client may still make us do unasked; none in HTTP/1.1, where there is no such thing.
+    pub(super) fn allowance(&self) -> Option<&Rc<Allowance>> {
+        self.allowance.as_ref()
+    }
+
+    /// The flag that says whether the client's connection ends with a reset.
+    pub(super) fn severed(&self) -> &Arc<AtomicBool> {
+        &self.severed
+    }
+
+    /// Lets the client's connection end with a reset, or not.
+    pub(super) fn sever(&self, severed: bool) {
+        self.severed.store(severed, Ordering::Relaxed);
+    }
+
     /// The name of the target, in the world of the moment.
     pub(super) fn target(&self) -> Option<TargetName> {
         let world = self.session.world();
         world.snapshot.settings.targets.find(&self.host, self.port()).map(|target| target.name.clone())
+    }
+
+    /// What the world of the moment says of the target.
+    pub(super) fn target_settings(&self) -> Option<Arc<Target>> {
+        let world = self.session.world();
+        world.snapshot.settings.targets.find(&self.host, self.port()).map(Arc::clone)
     }
 
     /// Whether an authority names what this connection is for.
@@ -65,9 +118,9 @@ impl Live {
         names(authority, &self.host, self.port(), if self.tls { 443 } else { 80 })
     }
 
-    /// Decides an operation in the world of the moment.
-    pub(super) fn rule(&self, operation: Operation<'_>) -> Ruling {
-        Ruling::make(&self.session.world(), &self.session.subject, operation, self.session.worker.now())
+    /// Decides an operation, whose token names `who`, in the world of the moment.
+    pub(super) fn rule(&self, who: Option<&Identified>, operation: Operation<'_>) -> Ruling {
+        Ruling::make(&self.session.world(), &self.session.subject, who, operation, self.session.worker.now())
     }
 
     /// Decides the connection again.
@@ -135,16 +188,44 @@ impl Live {
 
     /// An operation begins.
     pub(super) fn begin(&self) {
-        self.busy.set(self.busy.get() + 1);
+        self.busy.send_modify(|count| *count += 1);
     }
 
     /// An operation has ended.
     pub(super) fn finish(&self) {
-        self.busy.set(self.busy.get().saturating_sub(1));
+        self.busy.send_modify(|count| *count = count.saturating_sub(1));
     }
 
     /// Whether an operation is under way.
     pub(super) fn is_busy(&self) -> bool {
-        self.busy.get() > 0
+        *self.busy.borrow() > 0
+    }
+
+    /// The connection becomes a WebSocket.
+    pub(super) fn join(&self) {
+        self.joined.set(true);
+    }
+
+    /// Whether it has become a WebSocket.
+    pub(super) fn is_joined(&self) -> bool {
+        self.joined.get()
+    }
+
+    /// Waits until no operation is under way, and none has been for this long.
+    pub(super) async fn rests(&self, time: Duration) {
+        let mut busy = self.busy.subscribe();
+        loop {
+            let count = *busy.borrow_and_update();
+            let rested = async {
+                match count {
+                    0 => tokio::time::sleep(time).await,
+                    _ => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = rested => return,
+                Ok(()) = busy.changed() => {}
+            }
+        }
     }
 }

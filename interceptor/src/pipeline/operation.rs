@@ -4,25 +4,30 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Uri, header};
-use http_body::Frame;
-use http_body_util::channel::{Channel, Sender};
-use http_body_util::{BodyExt, Either};
+use http::{Response, StatusCode, header};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt, Either, Full};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
 
+use super::authenticate::{Authenticated, Identified, Wanted};
 use super::live::Live;
-use super::reply::{Cut, Refusal, ReplyBody, problem, status};
+use super::onward::Way;
+use super::reply::{Cut, Passing, Refusal, ReplyBody, problem, status};
 use super::request::Decoded;
 use super::ruling::Ruling;
-use crate::config::Host;
-use crate::enforce::{self, Unforwarded, upstream_fault};
+use super::token::Observing;
+use super::websocket;
+use crate::enforce::upstream_fault;
 use crate::error::{Blame, Fault};
+use crate::identity::challenge::{self, Challenge};
+use crate::identity::provenance::Death;
 use crate::ids::OperationId;
-use crate::policy::{CanonicalPath, Credential, HttpRequest, Operation, Permit};
+use crate::policy::Permit;
 use crate::record::Recorded;
 use crate::record::event::{Payload, What};
-use crate::transport::http::{Hop, Meter, Metered, strip_hop_by_hop};
+use crate::transport::http::{Meter, Version, strip_hop_by_hop};
 
 /// How many frames of an answer may wait for the client. Each is at most a read buffer of hyper's.
 const FRAMES_AHEAD: usize = 2;
@@ -30,15 +35,17 @@ const FRAMES_AHEAD: usize = 2;
 /// A decided operation, not yet recorded.
 pub(super) struct Decided {
     ruling: Ruling,
-    decoded: Option<Box<Decoded>>,
+    authenticated: Option<Box<Authenticated>>,
 }
 
 /// An operation that may go on: decided and recorded.
 pub(super) struct Permitted {
     operation: OperationId,
-    permit: Permit,
-    recorded: Recorded,
-    decoded: Box<Decoded>,
+    pub(super) permit: Permit,
+    pub(super) recorded: Recorded,
+    pub(super) decoded: Box<Decoded>,
+    asked: Asked,
+    observing: Option<Observing>,
 }
 
 /// An operation that may not.
@@ -48,12 +55,12 @@ pub(super) struct RefusedOperation {
 }
 
 impl Decided {
-    pub(super) fn new(ruling: Ruling, decoded: Decoded) -> Self {
-        Self { ruling, decoded: Some(Box::new(decoded)) }
+    pub(super) fn new(ruling: Ruling, authenticated: Authenticated) -> Self {
+        Self { ruling, authenticated: Some(Box::new(authenticated)) }
     }
 
     pub(super) fn refused(ruling: Ruling) -> Self {
-        Self { ruling, decoded: None }
+        Self { ruling, authenticated: None }
     }
 
     /// Records the verdict, before anything of the operation goes on.
@@ -63,10 +70,12 @@ impl Decided {
     pub(super) fn record(self, live: &Live) -> Result<Permitted, RefusedOperation> {
         let stored = live.session().record(&self.ruling);
         let (operation, recorded) = stored.map_err(|refusal| RefusedOperation { operation: None, refusal })?;
-        match (self.ruling.verdict, self.decoded) {
-            (Ok(permit), Some(decoded)) => {
+        match (self.ruling.verdict, self.authenticated) {
+            (Ok(permit), Some(authenticated)) => {
                 live.allow_for(permit.basis().obligations.max_session);
-                Ok(Permitted { operation, permit, recorded, decoded })
+                let Authenticated { decoded, wanted, who, observing } = *authenticated;
+                let asked = Asked { wanted, who };
+                Ok(Permitted { operation, permit, recorded, decoded: Box::new(decoded), asked, observing })
             }
             (Err(refusal), _) => Err(RefusedOperation { operation: Some(operation), refusal }),
             (Ok(_permit), None) => {
@@ -92,26 +101,31 @@ impl Permitted {
     pub(super) async fn forward(self, live: Rc<Live>) -> Response<ReplyBody> {
         let (reply, head) = oneshot::channel();
         let (session, operation) = (live.session().id, self.operation);
+        let close = live.version() == Version::Http1;
         tokio::task::spawn_local(exchange(live, self, reply));
-        head.await.unwrap_or_else(|_ended| problem(&nothing_decoded().into(), session, Some(operation), true))
+        head.await.unwrap_or_else(|_ended| problem(&nothing_decoded().into(), session, Some(operation), close))
     }
 }
 
 /// What is kept of a request to decide it again.
+#[derive(Clone)]
 struct Asked {
-    method: String,
-    path: CanonicalPath,
-    query: Option<String>,
-    credential: Credential,
+    wanted: Wanted,
+    who: Option<Identified>,
 }
 
 impl Asked {
-    fn of(decoded: &Decoded) -> Self {
-        Self {
-            method: decoded.parts.method.as_str().to_owned(),
-            path: decoded.path.clone(),
-            query: decoded.parts.uri.query().map(str::to_owned),
-            credential: decoded.credential,
+    /// A service that asks for a newer token has ended the one that it got, for everybody.
+    fn note_challenge(&self, live: &Live, response: &Response<Incoming>) {
+        let Some(who) = &self.who else { return };
+        let values =
+            response.headers().get_all(header::WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+        if response.status() != StatusCode::UNAUTHORIZED || challenge::find(values) != Some(Challenge::Renew) {
+            return;
+        }
+        let worker = &live.session().worker;
+        if worker.pipeline.judge.challenged(&who.token) {
+            worker.record_end(What::TokenEnded { token: who.token, reason: Death::Challenged });
         }
     }
 
@@ -127,18 +141,10 @@ impl Asked {
             tokio::select! {
                 Ok(()) = ended.changed() => {}
                 Ok(()) = worlds.changed() => {
-                    let request = HttpRequest {
-                        method: &self.method,
-                        host: live.host(),
-                        port: live.port(),
-                        tls: live.tls(),
-                        path: &self.path,
-                        query: self.query.as_deref(),
-                        credential: self.credential,
-                    };
-                    match live.may_go_on().and_then(|()| live.rule(Operation::Http(request)).verdict) {
+                    let again = || live.rule(self.who.as_ref(), self.wanted.operation(live)).verdict;
+                    match live.may_go_on().and_then(|()| again()) {
                         Ok(permit) => live.allow_for(permit.basis().obligations.max_session),
-                        Err(refusal) => return Refusal { fault: cut_off("policy-changed"), basis: refusal.basis },
+                        Err(refusal) => return Refusal { fault: cut_off("policy-changed"), ..refusal },
                     }
                 }
                 else => return cut_off("stopped").into(),
@@ -148,27 +154,37 @@ impl Asked {
 }
 
 /// One request and its answer, with the outcome recorded at the end.
-async fn exchange(live: Rc<Live>, permitted: Permitted, mut reply: oneshot::Sender<Response<ReplyBody>>) {
+async fn exchange(live: Rc<Live>, mut permitted: Permitted, mut reply: oneshot::Sender<Response<ReplyBody>>) {
     live.begin();
     let (sent, received) = (meter("request"), meter("response"));
     let operation = permitted.operation;
-    let asked = Asked::of(&permitted.decoded);
-    let mut slot = live.hop.lock().await;
+    let (asked, observing) = (permitted.asked.clone(), permitted.observing.take());
+    let client = permitted.decoded.parts.extensions.remove::<OnUpgrade>();
+    let mut way = Way::of(&live).await;
     let head = tokio::select! {
         biased;
         refusal = asked.interrupted(&live) => Err(refusal),
         () = reply.closed() => Err(client_gone().into()),
-        head = send(&live, &mut slot, permitted, &sent) => head,
+        head = way.send(&live, permitted, &sent) => head,
     };
     let (outcome, status) = match head {
-        Ok(response) => {
-            let status = response.status();
-            let outcome = match pass(&live, &asked, response, reply, &received).await {
-                Ok(()) => sent_whole(&live, &asked, &sent).await,
-                Err(code) => Err(code),
-            };
-            (outcome, Some(status))
-        }
+        Ok(response) => match observing {
+            Some(observing) => release(&live, &asked, operation, (&observing, response), reply, &received).await,
+            None => {
+                let status = response.status();
+                asked.note_challenge(&live, &response);
+                let outcome = match (status, client) {
+                    (StatusCode::SWITCHING_PROTOCOLS, Some(client)) => {
+                        join(&live, &asked, (client, response), reply, (&sent, &received)).await
+                    }
+                    _ => match pass(&live, &asked, &way, response, reply, &received).await {
+                        Ok(()) => sent_whole(&live, &asked, &sent).await,
+                        Err(code) => Err(code),
+                    },
+                };
+                (outcome, Some(status))
+            }
+        },
         Err(refusal) => {
             let response = problem(&refusal, live.session().id, Some(operation), false);
             let status = response.status();
@@ -177,8 +193,8 @@ async fn exchange(live: Rc<Live>, permitted: Permitted, mut reply: oneshot::Send
         }
     };
     if outcome.is_err() {
-        // What is left on the way belongs to this operation: nobody else may read it.
-        *slot = None;
+        sent.cut();
+        way.give_up();
     }
     live.finish();
     live.session().worker.record_end(What::OperationFinished {
@@ -190,6 +206,36 @@ async fn exchange(live: Rc<Live>, permitted: Permitted, mut reply: oneshot::Send
     });
 }
 
+/// Releases the answer of a token endpoint, once what is in it is recorded; in its stead, why it isn't released.
+async fn release(
+    live: &Live,
+    asked: &Asked,
+    operation: OperationId,
+    (observing, response): (&Observing, Response<Incoming>),
+    reply: oneshot::Sender<Response<ReplyBody>>,
+    received: &Meter,
+) -> (Result<(), &'static str>, Option<StatusCode>) {
+    let observed = tokio::select! {
+        biased;
+        refusal = asked.interrupted(live) => Err(refusal),
+        observed = observing.observe(live, operation, response) => observed,
+    };
+    let (response, outcome) = match observed {
+        Ok(response) => {
+            received.count(response.body());
+            let (mut parts, body) = response.into_parts();
+            strip_hop_by_hop(&mut parts.headers, live.version());
+            (Response::from_parts(parts, Either::Left(Full::new(body))), Ok(()))
+        }
+        Err(refusal) => (problem(&refusal, live.session().id, Some(operation), false), Err(refusal.fault.code)),
+    };
+    let status = response.status();
+    match reply.send(response) {
+        Ok(()) => (outcome, Some(status)),
+        Err(_gone) => (outcome.and(Err("client-gone")), None),
+    }
+}
+
 /// An answer can be complete before its request is: then the operation is still under way, and may still be cut.
 ///
 /// # Errors
@@ -199,9 +245,16 @@ async fn sent_whole(live: &Live, asked: &Asked, sent: &Meter) -> Result<(), &'st
         biased;
         () = sent.ended() => Ok(()),
         refusal = asked.interrupted(live) => {
-            live.end(refusal.fault.code);
+            end(live, refusal.fault.code);
             Err(refusal.fault.code)
         }
+    }
+}
+
+/// An operation that is cut in the middle takes its connection with it where that is all its own.
+fn end(live: &Live, code: &'static str) {
+    if live.version() == Version::Http1 {
+        live.end(code);
     }
 }
 
@@ -213,88 +266,6 @@ fn payload(meter: &Meter) -> Payload {
     Payload { bytes: meter.bytes(), digest: meter.digest() }
 }
 
-/// Sends the request upstream and waits for the head of the answer. A connection that the upstream closed meanwhile is
-/// dialled again, which is decided and recorded like the first time.
-async fn send(
-    live: &Live,
-    slot: &mut Option<Hop>,
-    permitted: Permitted,
-    sent: &Meter,
-) -> Result<Response<Incoming>, Refusal> {
-    let limits = live.session().limits();
-    let Permitted { permit, recorded, decoded, .. } = permitted;
-    let mut right = (permit, recorded, rewrite(*decoded, live, sent)?);
-    for last_try in [false, true] {
-        let hop = open(live, slot).await?;
-        match enforce::forward(right.0, right.1, hop, right.2, &limits).await {
-            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => return Err(switched().into()),
-            Ok(response) => return Ok(response),
-            Err(Unforwarded::Failed(fault)) => return Err(fault.into()),
-            Err(Unforwarded::Unsent { fault, .. }) if last_try => return Err(fault.into()),
-            Err(Unforwarded::Unsent { permit, recorded, request, .. }) => right = (permit, recorded, *request),
-        }
-        *slot = None;
-    }
-    Err(switched().into())
-}
-
-/// The hop, opened again if the upstream closed it.
-async fn open<'a>(live: &Live, slot: &'a mut Option<Hop>) -> Result<&'a mut Hop, Refusal> {
-    // An upstream that answered and doesn't take the rest of the last request isn't waited for without bound.
-    let patience = live.session().limits().response_timeout;
-    let open = match slot {
-        Some(hop) => tokio::time::timeout(patience, hop.is_open()).await.unwrap_or(false),
-        None => false,
-    };
-    if !open {
-        *slot = Some(redial(live).await?);
-    }
-    slot.as_mut().ok_or_else(|| client_gone().into())
-}
-
-async fn redial(live: &Live) -> Result<Hop, Refusal> {
-    let session = live.session();
-    let ruling = live.rule_connect();
-    let (operation, recorded) = session.record(&ruling)?;
-    let permit = match ruling.verdict {
-        Ok(permit) => permit,
-        Err(refusal) => {
-            session.finish(operation, "denied", None);
-            return Err(refusal);
-        }
-    };
-    live.allow_for(permit.basis().obligations.max_session);
-    let limits = session.limits();
-    let alpn = live.tls().then(|| vec![super::admit::HTTP_1_1.to_vec()]);
-    let world = session.world();
-    let to = (live.host(), live.port());
-    let dialled = enforce::connect(permit, recorded, &world.dialer, to, alpn.as_deref(), &limits).await;
-    session.finish(operation, dialled.as_ref().err().map_or("done", |fault| fault.code), None);
-    Hop::over(dialled?, &limits).await.map_err(|error| upstream_fault(&error).into())
-}
-
-/// The request as it goes upstream: origin form (RFC 9112 section 3.2.1), the host's one name, nothing that belongs to
-/// the client's own hop. `Expect` was answered by us: the client was told to go on when its body was first read.
-fn rewrite(decoded: Decoded, live: &Live, sent: &Meter) -> Result<Request<Metered>, Refusal> {
-    let Decoded { mut parts, body, path, .. } = decoded;
-    let target = match parts.uri.query() {
-        Some(query) => format!("{}?{query}", path.raw()),
-        None => path.raw().to_owned(),
-    };
-    parts.uri = Uri::try_from(target).map_err(|_invalid| nothing_decoded())?;
-    parts.version = http::Version::HTTP_11;
-    strip_hop_by_hop(&mut parts.headers);
-    parts.headers.remove(header::EXPECT);
-    let default_port = if live.tls() { 443 } else { 80 };
-    let host = match live.host() {
-        Host::Address(std::net::IpAddr::V6(address)) => format!("[{address}]"),
-        host => host.to_string(),
-    };
-    let authority = if live.port() == default_port { host } else { format!("{host}:{}", live.port()) };
-    parts.headers.insert(header::HOST, authority.try_into().map_err(|_invalid| nothing_decoded())?);
-    Ok(Request::from_parts(parts, Metered::new(body, sent.clone())))
-}
-
 /// Passes the answer on, frame by frame, at the client's pace.
 ///
 /// # Errors
@@ -302,14 +273,21 @@ fn rewrite(decoded: Decoded, live: &Live, sent: &Meter) -> Result<Request<Metere
 async fn pass(
     live: &Live,
     asked: &Asked,
+    way: &Way<'_>,
     response: Response<Incoming>,
     reply: oneshot::Sender<Response<ReplyBody>>,
     received: &Meter,
 ) -> Result<(), &'static str> {
     let (mut parts, mut body) = response.into_parts();
-    strip_hop_by_hop(&mut parts.headers);
-    let (mut sender, channel): (Sender<Bytes, Cut>, _) = Channel::new(FRAMES_AHEAD);
-    if reply.send(Response::from_parts(parts, Either::Right(channel))).is_err() {
+    strip_hop_by_hop(&mut parts.headers, live.version());
+    let is_http2 = live.version() == Version::Http2;
+    if is_http2 && body.is_end_stream() {
+        // An answer that ends with its head does so for the client too: gRPC tells an error by that.
+        let whole = Response::from_parts(parts, Either::Left(Full::default()));
+        return reply.send(whole).map_err(|_gone| "client-gone");
+    }
+    let (passing, mut sender, mut unread) = Passing::new(FRAMES_AHEAD);
+    if reply.send(Response::from_parts(parts, Either::Right(passing))).is_err() {
         return Err("client-gone");
     }
     let interrupted = asked.interrupted(live);
@@ -321,6 +299,7 @@ async fn pass(
                 Some(Err(error)) => Err(upstream_fault(&error).code),
                 Some(Ok(frame)) => {
                     count(&frame, received);
+                    way.took(frame.data_ref().map_or(0, Bytes::len));
                     sender.send(frame).await.map(|()| true).map_err(|_dropped| "client-gone")
                 }
             }
@@ -329,6 +308,8 @@ async fn pass(
             biased;
             refusal = interrupted.as_mut() => Err(refusal.fault.code),
             step = step => step,
+            // In HTTP/1.1 the connection's own end tells.
+            _ = &mut unread, if is_http2 => Err("client-gone"),
         };
         match step {
             Ok(true) => {}
@@ -336,12 +317,45 @@ async fn pass(
             Err(code) => {
                 let code = if code == "client-gone" { live.ended().unwrap_or(code) } else { code };
                 // The client must not take what it got for the whole.
-                live.end(code);
-                sender.abort(Cut(code));
+                end(live, code);
+                sender.abort(Cut::new(code));
                 return Err(code);
             }
         }
     }
+}
+
+/// Tells the client that the server goes on as a WebSocket, and joins the two until one ends it or it no longer may be.
+///
+/// # Errors
+/// The code of what ended it before both sides had closed.
+async fn join(
+    live: &Live,
+    asked: &Asked,
+    (client, mut response): (OnUpgrade, Response<Incoming>),
+    reply: oneshot::Sender<Response<ReplyBody>>,
+    (sent, received): (&Meter, &Meter),
+) -> Result<(), &'static str> {
+    let server = hyper::upgrade::on(&mut response);
+    let (mut parts, _no_body) = response.into_parts();
+    strip_hop_by_hop(&mut parts.headers, live.version());
+    websocket::announce(&mut parts.headers);
+    live.join();
+    if reply.send(Response::from_parts(parts, Either::Left(Full::default()))).is_err() {
+        return Err("client-gone");
+    }
+    let ended = tokio::select! {
+        biased;
+        refusal = asked.interrupted(live) => Err(refusal.fault.code),
+        ended = websocket::join(client, server, sent, received) => ended,
+    };
+    if let Err(code) = ended {
+        let code = live.ended().unwrap_or(code);
+        live.end(code);
+        live.sever(true);
+        return Err(code);
+    }
+    ended
 }
 
 fn count(frame: &Frame<Bytes>, received: &Meter) {
@@ -359,20 +373,11 @@ fn cut_off(code: &'static str) -> Fault {
     Fault { code, blame: Blame::Policy, told: told.into(), next: "open a new connection, which is decided anew" }
 }
 
-fn client_gone() -> Fault {
+pub(super) fn client_gone() -> Fault {
     Fault { code: "client-gone", blame: Blame::Client, told: "the client went away".into(), next: "send it again" }
 }
 
-fn switched() -> Fault {
-    Fault {
-        code: "upstream-malformed",
-        blame: Blame::Upstream,
-        told: "the server switched protocols unasked".into(),
-        next: "ask the operator of the server",
-    }
-}
-
-fn nothing_decoded() -> Fault {
+pub(super) fn nothing_decoded() -> Fault {
     Fault {
         code: "internal",
         blame: Blame::Interceptor,

@@ -8,25 +8,27 @@ use hyper::body::Incoming;
 use super::live::Live;
 use super::operation::Decided;
 use super::ruling::Ruling;
+use super::websocket;
 use crate::config::Host;
 use crate::error::{Blame, Fault};
-use crate::policy::{CanonicalPath, Credential, HttpRequest, METHOD_OVERRIDE_HEADERS, Operation, check_query};
+use crate::policy::{self, CanonicalPath, METHOD_OVERRIDE_HEADERS, check_query};
+use crate::transport::http::RequestBody;
 
 /// A request that reads one way only.
 pub(super) struct Decoded {
     pub(super) parts: Parts,
-    pub(super) body: Incoming,
+    pub(super) body: RequestBody,
     pub(super) path: CanonicalPath,
-    pub(super) credential: Credential,
+    pub(super) websocket: bool,
 }
 
 /// Reads a request; one that can't be accepted becomes a decided refusal.
 pub(super) fn decode(live: &Live, request: Request<Incoming>) -> Result<Decoded, Box<Decided>> {
     let (parts, body) = request.into_parts();
     match read(live, &parts) {
-        Ok(path) => {
-            let credential = Credential::of(parts.headers.keys().map(|name| name.as_str()), parts.uri.query());
-            Ok(Decoded { parts, body, path, credential })
+        Ok((path, websocket)) => {
+            let body = RequestBody::Streaming(body);
+            Ok(Decoded { parts, body, path, websocket })
         }
         Err(fault) => {
             let action = format!("http:{}", parts.method);
@@ -38,42 +40,27 @@ pub(super) fn decode(live: &Live, request: Request<Incoming>) -> Result<Decoded,
 }
 
 impl Decoded {
-    /// The question that policy is asked.
-    pub(super) fn question<'a>(&'a self, live: &'a Live) -> Operation<'a> {
-        Operation::Http(HttpRequest {
-            method: self.parts.method.as_str(),
-            host: live.host(),
-            port: live.port(),
-            tls: live.tls(),
-            path: &self.path,
-            query: self.parts.uri.query(),
-            credential: self.credential,
-        })
-    }
-
-    /// Decides it in the world of the moment.
-    pub(super) fn decide(self, live: &Live) -> Decided {
-        let ruling = live.rule(self.question(live));
-        Decided::new(ruling, self)
+    /// The name of its action.
+    pub(super) fn action(&self) -> &'static str {
+        policy::action(self.parts.method.as_str(), self.websocket)
     }
 }
 
-fn read(live: &Live, parts: &Parts) -> Result<CanonicalPath, Fault> {
-    // hyper's own bound is that of its buffer, which a section that comes in one go may exceed.
-    if header_bytes(parts) > live.session().limits().header_bytes {
+fn read(live: &Live, parts: &Parts) -> Result<(CanonicalPath, bool), Fault> {
+    // hyper's own bound is that of its buffer, which a section that comes in one go may exceed; h2 doesn't count fields.
+    let limits = live.session().limits();
+    if header_bytes(parts) > limits.header_bytes || parts.headers.len() > limits.header_fields {
         return Err(Fault {
             code: "header-too-large",
             blame: Blame::Client,
             told: "the header section is larger than this host's Interceptor takes".into(),
-            next: "send fewer or shorter header fields; or the operator raises `limits.header_bytes`",
+            next: "send fewer or shorter header fields; or the operator raises `limits.header_bytes` or `limits.header_fields`",
         });
     }
     if parts.method == Method::CONNECT {
         return Err(refuse("connect-method-refused", Blame::Policy, "CONNECT is not served: this is no tunnel"));
     }
-    if parts.headers.contains_key(header::UPGRADE) {
-        return Err(refuse("upgrade-refused", Blame::Policy, "protocol upgrades are not served on this connection"));
-    }
+    let websocket = websocket::is_asked(parts)?;
     if !parts.method.as_str().bytes().all(|c| c.is_ascii_uppercase() || c == b'-' || c == b'_') {
         return Err(refuse("method-not-canonical", Blame::Client, "methods are written in upper case"));
     }
@@ -84,7 +71,7 @@ fn read(live: &Live, parts: &Parts) -> Result<CanonicalPath, Fault> {
     authority(live, parts)?;
     let path = CanonicalPath::parse(parts.uri.path());
     let query = parts.uri.query().map_or(Ok(()), check_query);
-    path.and_then(|path| query.map(|()| path))
+    path.and_then(|path| query.map(|()| (path, websocket)))
         .map_err(|ambiguous| refuse("ambiguous-path", Blame::Client, ambiguous.to_string()))
 }
 
@@ -96,7 +83,7 @@ fn header_bytes(parts: &Parts) -> usize {
 }
 
 /// The looked-up name, SNI (checked when the connection was admitted), Host and the request's own authority agree, or
-/// the request isn't for here (RFC 9110 section 15.5.20).
+/// the request isn't for here (RFC 9110 section 15.5.20). HTTP/2's `:authority` is the request's own.
 fn authority(live: &Live, parts: &Parts) -> Result<(), Fault> {
     let host = host_header(&parts.headers)?;
     let own = parts.uri.authority();
@@ -143,7 +130,7 @@ fn misdirected(host: &Host) -> Fault {
     }
 }
 
-fn refuse(code: &'static str, blame: Blame, told: impl Into<String>) -> Fault {
+pub(super) fn refuse(code: &'static str, blame: Blame, told: impl Into<String>) -> Fault {
     Fault { code, blame, told: told.into(), next: "send the request in a form that reads one way only" }
 }
 

@@ -4,12 +4,14 @@
 use jiff::Timestamp;
 
 use super::World;
+use super::authenticate::{Identified, Wanted};
+use super::live::Live;
 use super::reply::Refusal;
-use crate::config::{Host, Protocol, Target};
+use crate::config::{Host, IdentitySource, Protocol, Target};
 use crate::error::{Blame, Fault};
 use crate::ids::{LaunchId, OperationId, SessionId, TargetName, WorkloadName};
-use crate::policy::{Asker, Basis, Decision, Denial, Operation, Permit, Question, decide};
-use crate::record::event::{Verdict, What};
+use crate::policy::{Asker, Basis, Credential, Decision, Denial, Operation, Permit, Question, decide};
+use crate::record::event::{Identity, Verdict, What};
 use crate::who::Workload;
 
 /// A decision in the record's words.
@@ -18,6 +20,10 @@ pub(super) struct Ruling {
     pub(super) target: Option<TargetName>,
     pub(super) action: String,
     pub(super) summary: String,
+    /// What it authenticates with; none for what carries no credential by its nature.
+    pub(super) credential: Option<Credential>,
+    /// Whom its token names.
+    pub(super) identity: Option<Identity>,
     pub(super) verdict: Result<Permit, Refusal>,
 }
 
@@ -27,6 +33,8 @@ pub(super) struct Subject {
     pub(super) launch: LaunchId,
     pub(super) workload: WorkloadName,
     pub(super) asker: Asker,
+    /// Where its tokens come from.
+    pub(super) source: IdentitySource,
 }
 
 impl Subject {
@@ -37,38 +45,64 @@ impl Subject {
             launch: workload.id,
             workload: name.clone(),
             asker: Asker { workload: name, classes: workload.settings.classes.clone(), initiator: workload.initiator },
+            source: workload.settings.identity.clone(),
         }
     }
 }
 
 impl Ruling {
-    /// Decides `operation` on `host` in the world of the moment.
-    pub(super) fn make(world: &World, subject: &Subject, operation: Operation<'_>, at: Timestamp) -> Ruling {
+    /// Decides `operation`, whose token names `who`, in the world of the moment.
+    pub(super) fn make(
+        world: &World,
+        subject: &Subject,
+        who: Option<&Identified>,
+        operation: Operation<'_>,
+        at: Timestamp,
+    ) -> Ruling {
         let targets = &world.snapshot.settings.targets;
         let (action, summary) = describe(&operation);
+        let credential = match &operation {
+            Operation::Http(request) => Some(request.credential),
+            Operation::Resolve { .. } | Operation::Connect { .. } | Operation::Token(_) => None,
+        };
+        let identity = who.map(Identified::recorded);
         let target = match &operation {
             Operation::Resolve { name } => targets.by_host(&Host::Name((*name).clone())),
             Operation::Connect { host, port } => targets.find(host, *port),
             Operation::Http(request) => targets.find(request.host, request.port),
+            Operation::Token(request) => targets.by_audience(request.audience),
         };
         let Some(target) = target else {
-            return Ruling { target: None, action, summary, verdict: Err(not_a_target(&operation).into()) };
+            let verdict = Err(not_a_target(&operation).into());
+            return Ruling { target: None, action, summary, credential, identity, verdict };
         };
         let verdict = match (&operation, target.protocol) {
-            (Operation::Resolve { .. }, _) | (_, Protocol::Http) => {
-                match decide(&world.snapshot, &Question { asker: &subject.asker, target, operation }, at) {
+            (Operation::Resolve { .. } | Operation::Token(_), _) | (_, Protocol::Http) => {
+                let principal = who.map(|who| &who.principal);
+                match decide(&world.snapshot, &Question { asker: &subject.asker, principal, target, operation }, at) {
                     Decision::Allow(permit) => Ok(permit),
                     Decision::Deny(denial) => Err(refusal(denial, &action, target)),
                 }
             }
             (_, other) => Err(protocol_not_built(other, target).into()),
         };
-        Ruling { target: Some(target.name.clone()), action, summary, verdict }
+        Ruling { target: Some(target.name.clone()), action, summary, credential, identity, verdict }
     }
 
     /// A refusal that needed no decision: the request itself can't be accepted.
     pub(super) fn refused(action: String, summary: String, target: Option<TargetName>, fault: Fault) -> Ruling {
-        Ruling { target, action, summary, verdict: Err(fault.into()) }
+        Ruling { target, action, summary, credential: None, identity: None, verdict: Err(fault.into()) }
+    }
+
+    /// A refusal of who sends it, before policy was asked.
+    pub(super) fn refuse(live: &Live, target: &Target, wanted: &Wanted, refusal: Refusal) -> Ruling {
+        let operation = wanted.operation(live);
+        let (action, summary) = describe(&operation);
+        let credential = match &operation {
+            Operation::Http(request) => Some(request.credential),
+            _ => None,
+        };
+        Ruling { target: Some(target.name.clone()), action, summary, credential, identity: None, verdict: Err(refusal) }
     }
 
     /// Counts it. No label holds what a workload wrote.
@@ -76,7 +110,9 @@ impl Ruling {
         let class = match self.action.as_str() {
             "connect" => "connect",
             "dns:resolve" => "dns:resolve",
+            "http:websocket" => "http:websocket",
             "http:GET" | "http:HEAD" | "http:OPTIONS" => "http:read",
+            "token:request" => "token:request",
             _ => "http:write",
         };
         let (verdict, code) = match &self.verdict {
@@ -104,6 +140,9 @@ impl Ruling {
             verdict,
             code,
             basis,
+            initiator: Some(subject.asker.initiator),
+            credential: self.credential,
+            identity: self.identity.clone(),
         }
     }
 }
@@ -113,7 +152,11 @@ fn describe(operation: &Operation<'_>) -> (String, String) {
     let summary = match operation {
         Operation::Resolve { name } => format!("look up {name}"),
         Operation::Connect { host, port } => format!("connect to {host} port {port}"),
+        Operation::Http(request) if request.websocket => {
+            format!("{} {} as a WebSocket, opaque", request.method, request.path.raw())
+        }
         Operation::Http(request) => format!("{} {}", request.method, request.path.raw()),
+        Operation::Token(request) => format!("{} for {}", request.grant, request.audience),
     };
     (operation.action().into(), summary)
 }
@@ -123,6 +166,9 @@ fn not_a_target(operation: &Operation<'_>) -> Fault {
         Operation::Resolve { name } => format!("`{name}` is not a target of this host's Interceptor"),
         Operation::Connect { host, port } => format!("`{host}` port {port} is not a target of this host's Interceptor"),
         Operation::Http(request) => format!("`{}` is not a target of this host's Interceptor", request.host),
+        Operation::Token(request) => {
+            format!("tokens for `{}` belong to no target of this host's Interceptor", request.audience)
+        }
     };
     Fault {
         code: "not-a-target",
@@ -147,5 +193,6 @@ fn protocol_not_built(protocol: Protocol, target: &Target) -> Fault {
 fn refusal(denial: Denial, action: &str, target: &Target) -> Refusal {
     let told = format!("`{action}` on `{}` is denied: {}", target.name, denial.told());
     let next = denial.next();
-    Refusal { fault: Fault { code: denial.code, blame: Blame::Policy, told, next }, basis: Box::new(denial.basis) }
+    let fault = Fault { code: denial.code, blame: Blame::Policy, told, next };
+    Refusal { fault, basis: Box::new(denial.basis), challenge: None }
 }

@@ -2,15 +2,15 @@
 //! the schema's types by construction (a test holds them against it), so no decision pays for checking them again.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use cedar_policy::{Context, Entities, Entity, PolicySet, Request, RestrictedExpression as Value};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::rules::Rules;
-use super::{Credential, HttpRequest, Operation, Question, Snapshot, path};
-use crate::config::Host;
+use super::{Credential, HttpRequest, Operation, Principal, Question, Snapshot, TokenRequest, path};
+use crate::config::{Host, Named};
 
 /// How many segments of a path policy sees one by one.
 const SEGMENTS: usize = 16;
@@ -32,6 +32,8 @@ pub(super) enum Unasked {
     Unknown(String),
     /// It can't be put into words.
     Broken(String),
+    /// A policy asks for the principal's groups, and they aren't known.
+    GroupsUnknown,
 }
 
 impl<'a> Ask<'a> {
@@ -47,7 +49,20 @@ impl<'a> Ask<'a> {
             .ready(name, question.operation.action())
             .ok_or_else(|| Unasked::Unknown(format!("`{name}` isn't a target in these settings")))?;
         let base = base(snapshot, rules, question, at)?;
-        let mut entities = Cow::Borrowed(ready.entities);
+        let mut special_entities = Vec::new();
+        let principal = match question.principal {
+            Some(principal) => {
+                check_principal(snapshot, principal)?;
+                if principal.groups.is_none() && ready.names_groups {
+                    return Err(Unasked::GroupsUnknown);
+                }
+                let entity = identity(snapshot, rules, principal)?;
+                let uid = entity.uid();
+                special_entities.push(entity);
+                uid
+            }
+            None => rules.nobody().clone(),
+        };
         let mut query = BTreeMap::new();
         let (kind, special) = match &question.operation {
             Operation::Resolve { name } => ("dns", record([("name", string(name.as_str()))])?),
@@ -60,15 +75,20 @@ impl<'a> Ask<'a> {
                     let tags = query.iter().map(|(key, values)| {
                         (key.clone(), Value::new_set(values.iter().map(|value| string(value.as_str()))))
                     });
-                    let tagged = Entity::new_with_tags(rules.query().clone(), [], [], tags).map_err(broken)?;
-                    let all = ready.family.iter().cloned().chain([tagged]);
-                    entities = Cow::Owned(Entities::from_entities(all, None).map_err(broken)?);
+                    special_entities.push(Entity::new_with_tags(rules.query().clone(), [], [], tags).map_err(broken)?);
                 }
                 ("http", http(rules, request)?)
             }
+            Operation::Token(request) => ("token", token(request)?),
+        };
+        let entities = if special_entities.is_empty() {
+            Cow::Borrowed(ready.entities)
+        } else {
+            let all = ready.family.iter().cloned().chain(special_entities);
+            Cow::Owned(Entities::from_entities(all, None).map_err(broken)?)
         };
         let context = Context::from_pairs([("base".to_owned(), base), (kind.to_owned(), special)]).map_err(broken)?;
-        let (principal, action, target) = (rules.nobody().clone(), ready.action.clone(), ready.target.clone());
+        let (action, target) = (ready.action.clone(), ready.target.clone());
         let request = Request::new(principal, action, target, context.clone(), None).map_err(broken)?;
         Ok(Self { context, request, entities, slice: ready.slice, query })
     }
@@ -88,8 +108,18 @@ fn check_target(snapshot: &Snapshot, question: &Question<'_>) -> Result<(), Unas
         Operation::Connect { host, port } | Operation::Http(HttpRequest { host, port, .. }) => {
             (lists(host) && target.ports.contains(port), format!("{host} port {port}"))
         }
+        Operation::Token(request) => (target.takes(request.audience), format!("the audience `{}`", request.audience)),
     };
     if covered { Ok(()) } else { Err(Unasked::Unknown(format!("target `{name}` doesn't list {what}"))) }
+}
+
+/// A principal's tenant or issuer has to be listed: a token that was accepted under other settings may not be any more.
+fn check_principal(snapshot: &Snapshot, principal: &Principal) -> Result<(), Unasked> {
+    let realm = principal.id.realm();
+    if snapshot.settings.identities.has_realm(realm) {
+        return Ok(());
+    }
+    Err(Unasked::Unknown(format!("`{realm}` isn't a tenant or an issuer in these settings")))
 }
 
 fn base(snapshot: &Snapshot, rules: &Rules, question: &Question<'_>, at: Timestamp) -> Result<Value, Unasked> {
@@ -99,18 +129,58 @@ fn base(snapshot: &Snapshot, rules: &Rules, question: &Question<'_>, at: Timesta
         .ok_or_else(|| Unasked::Unknown(format!("`{}` isn't a workload in these settings", asker.workload)))?;
     let credential = match &question.operation {
         Operation::Http(request) => request.credential,
-        Operation::Resolve { .. } | Operation::Connect { .. } => Credential::None,
+        Operation::Resolve { .. } | Operation::Connect { .. } | Operation::Token(_) => Credential::None,
     };
+    let principal = question.principal;
+    let person = snapshot.settings.identities.people.get(&asker.initiator);
+    let person = person.map(|person| rules.identity(person.as_str())).transpose().map_err(broken)?;
+    let client = principal.and_then(|principal| principal.client);
     let local = at.to_zoned(snapshot.zone.clone());
     let minute = i64::from(local.hour()) * 60 + i64::from(local.minute());
-    record([
+    let facts = [
         ("workload", Value::new_entity_uid(workload.clone())),
         ("classes", Value::new_set(asker.classes.iter().map(|class| string(class.as_str())))),
         ("initiator", Value::new_long(asker.initiator.into())),
         ("credential", string(credential.as_str())),
+        ("tenant", string(principal.map_or("", |principal| principal.id.realm()))),
+        ("client", string(client.map(|client| client.to_string()).unwrap_or_default())),
+        ("kind", string(principal.map_or("none", |principal| principal.kind.as_str()))),
+        ("authentic", string(principal.map_or("none", |principal| principal.authentic.as_str()))),
+        ("bound", string(principal.map_or("none", |principal| principal.bound.as_str()))),
         ("now", Value::new_datetime(datetime(at))),
         ("minute", Value::new_long(minute)),
         ("weekday", Value::new_long(local.weekday().to_monday_one_offset().into())),
+    ];
+    record(facts.into_iter().chain(person.map(|person| ("person", Value::new_entity_uid(person)))))
+}
+
+/// The principal with its groups and roles, under their ids and under every name that the configuration gives them.
+fn identity(snapshot: &Snapshot, rules: &Rules, principal: &Principal) -> Result<Entity, Unasked> {
+    let identities = &snapshot.settings.identities;
+    let mut parents = HashSet::new();
+    for id in principal.groups.iter().flatten() {
+        let named = Named::Group(id.clone());
+        for name in identities.names_of(&named).chain([id.as_str()]) {
+            parents.insert(rules.group(name).map_err(broken)?);
+        }
+    }
+    for id in &principal.roles {
+        let named = Named::Role(id.clone());
+        for name in identities.names_of(&named).chain([id.as_str()]) {
+            parents.insert(rules.role(name).map_err(broken)?);
+        }
+    }
+    let uid = rules.identity(principal.id.as_str()).map_err(broken)?;
+    Entity::new(uid, HashMap::new(), parents).map_err(broken)
+}
+
+fn token(request: &TokenRequest<'_>) -> Result<Value, Unasked> {
+    record([
+        ("tenant", string(request.tenant)),
+        ("client", string(request.client)),
+        ("grant", string(request.grant)),
+        ("scopes", Value::new_set(request.scopes.iter().map(|scope| string(scope.as_str())))),
+        ("audience", string(request.audience)),
     ])
 }
 

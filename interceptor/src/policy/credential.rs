@@ -1,10 +1,9 @@
-//! Which parts of a request authenticate it, by their names only: nothing here reads a value.
+//! Which parts of a request authenticate it, by their names: of a value only the scheme is read.
 
 use super::Credential;
 
 /// Request headers, in lower case, whose values authenticate.
-const HEADERS: [&str; 15] = [
-    "authorization",
+const HEADERS: [&str; 14] = [
     "proxy-authorization",
     "cookie",
     "api-key",
@@ -20,6 +19,9 @@ const HEADERS: [&str; 15] = [
     "x-amz-security-token",
     "x-goog-api-key",
 ];
+
+/// Headers whose value is a URL of the service's own, which may be signed like one of a request ("Copy Blob").
+const COPY_SOURCES: [&str; 2] = ["x-ms-copy-source", "x-amz-copy-source"];
 
 /// Keys of a query, in lower case, whose values authenticate: SAS and other signatures, keys, tokens.
 const PARAMETERS: [&str; 13] = [
@@ -38,23 +40,63 @@ const PARAMETERS: [&str; 13] = [
     "x-goog-signature",
 ];
 
-impl Credential {
-    /// What a request with these header names and this query authenticates with.
-    pub fn of<'a>(headers: impl IntoIterator<Item = &'a str>, query: Option<&str>) -> Self {
-        let header = headers.into_iter().any(|name| HEADERS.iter().any(|known| name.eq_ignore_ascii_case(known)));
-        let secret = |key: &str| PARAMETERS.iter().any(|known| key.eq_ignore_ascii_case(known));
-        let parameter = query.is_some_and(|query| match super::path::parameters(query) {
-            Ok(parameters) => parameters.iter().any(|(key, _)| secret(key)),
-            // What can't be read might authenticate.
-            Err(_) => true,
-        });
-        if header || parameter { Credential::Foreign } else { Credential::None }
+/// What a request authenticates with besides `Authorization: Bearer`, by name, in lower case, sorted: the scheme of
+/// another `Authorization`, a header, a key of the query after a question mark. Empty where nothing does.
+///
+/// `headers` are names and values; of a value nothing but the scheme is looked at, and nothing kept.
+pub fn foreign<'a>(headers: impl IntoIterator<Item = (&'a str, &'a [u8])>, query: Option<&str>) -> Vec<String> {
+    let mut found = Vec::new();
+    for (name, value) in headers {
+        match scheme(name, value) {
+            Some(scheme) if scheme == "bearer" => {}
+            Some(scheme) => found.push(scheme),
+            None if authenticates(name, value) => found.push(name.to_ascii_lowercase()),
+            None => {}
+        }
     }
+    match query.map(super::path::parameters) {
+        None => {}
+        Some(Ok(parameters)) => {
+            let secret = |key: &str| PARAMETERS.iter().any(|known| key.eq_ignore_ascii_case(known));
+            found.extend(
+                parameters
+                    .iter()
+                    .filter(|(key, _)| secret(key))
+                    .map(|(key, _)| format!("?{}", key.to_ascii_lowercase())),
+            );
+        }
+        // What can't be read might authenticate.
+        Some(Err(_)) => found.push("?".into()),
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
+}
 
+fn authenticates(name: &str, value: &[u8]) -> bool {
+    let is_in = |names: &[&str]| names.iter().any(|known| name.eq_ignore_ascii_case(known));
+    is_in(&HEADERS) || (is_in(&COPY_SOURCES) && value.contains(&b'?'))
+}
+
+/// The scheme of an `Authorization` header (RFC 9110 section 11.4); one that isn't a token is the header's own name.
+fn scheme(name: &str, value: &[u8]) -> Option<String> {
+    if !name.eq_ignore_ascii_case("authorization") {
+        return None;
+    }
+    let end = value.iter().position(|c| *c == b' ').unwrap_or(value.len());
+    let token = |c: &u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.');
+    let scheme = &value[..end];
+    let plain = (1..=32).contains(&scheme.len()) && end < value.len() && scheme.iter().all(token);
+    // Without a space it is the secret itself.
+    Some(if plain { String::from_utf8_lossy(scheme).to_ascii_lowercase() } else { "authorization".into() })
+}
+
+impl Credential {
     /// Its name, as policies compare it.
     pub fn as_str(self) -> &'static str {
         match self {
             Credential::None => "none",
+            Credential::Entra => "entra",
             Credential::Foreign => "foreign",
         }
     }

@@ -24,6 +24,7 @@ pub(super) fn refuse(snapshot: &Snapshot, unasked: Unasked) -> Decision {
     match unasked {
         Unasked::Unknown(why) => deny(snapshot, "denied-by-default", Vec::new(), vec![why]),
         Unasked::Broken(why) => deny(snapshot, "policy-error", Vec::new(), vec![why]),
+        Unasked::GroupsUnknown => deny(snapshot, "groups-unknown", Vec::new(), Vec::new()),
     }
 }
 

@@ -1,12 +1,13 @@
 //! Settings and questions for the tests of this module.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
 use crate::config::{
-    Control, Durability, Home, HostPattern, Limits, Match, Paths, Protocol, RecordSettings, Targets, Upstream,
-    WorkloadSettings,
+    Control, Durability, Home, HostPattern, Identities, IdentitySource, Issuer, Limits, Match, Named, Paths, Pin,
+    Protocol, RecordSettings, Targets, Tenant, Upstream, WorkloadSettings,
 };
 
 /// Targets `graph` (graph.microsoft.com:443), `api` (*.api.example, 443 and 8443), `box` (192.0.2.7:80); workloads
@@ -20,6 +21,7 @@ pub(super) fn settings() -> Arc<Settings> {
             home: Home::Guarded,
             unix: Vec::new(),
             classes: classes.iter().map(|class| class.to_string()).collect(),
+            identity: IdentitySource::Observed,
         })
     };
     Arc::new(Settings {
@@ -47,11 +49,13 @@ pub(super) fn settings() -> Arc<Settings> {
             response_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(5),
             connections: 16,
+            streams: 100,
             header_bytes: 1 << 16,
             header_fields: 100,
             names: 100,
             drain: Duration::from_secs(1),
         },
+        identities: identities(),
         workloads: vec![workload("crm", &["pii", "prod"]), workload("batch", &[])],
         targets: Targets::new(vec![
             target("graph", &["graph.microsoft.com"], &[443]),
@@ -61,6 +65,52 @@ pub(super) fn settings() -> Arc<Settings> {
     })
 }
 
+pub(super) const TENANT: &str = "11111111-0000-4000-8000-000000000001";
+/// One that isn't listed.
+pub(super) const OTHER_TENANT: &str = "11111111-0000-4000-8000-000000000099";
+pub(super) const CLIENT: &str = "44444444-0000-4000-8000-000000000004";
+
+/// One tenant, the issuer `pass`, the group `crm-readers`, the role `crm-writers`, the identity `crm-bot`; uid 1000 is
+/// [`principal`].
+fn identities() -> Identities {
+    let me = principal().id;
+    Identities {
+        tenants: vec![Tenant {
+            id: TENANT.parse().unwrap(),
+            domains: Vec::new(),
+            login: "login.microsoftonline.com".parse().unwrap(),
+            audiences: Vec::new(),
+            directory: None,
+        }],
+        issuers: vec![Issuer {
+            name: "pass".parse().unwrap(),
+            url: "https://pass.example".into(),
+            host: "pass.example".parse().unwrap(),
+            audiences: vec!["api://crm".into()],
+            jwks_uri: None,
+        }],
+        names: BTreeMap::from([
+            ("crm-readers".into(), Named::Group(format!("{TENANT}/22222222-0000-4000-8000-000000000002"))),
+            ("crm-writers".into(), Named::Role(format!("{TENANT}/api://crm/Crm.Write"))),
+            ("crm-bot".into(), Named::Identity(me.clone())),
+        ]),
+        people: BTreeMap::from([(1000, me)]),
+    }
+}
+
+/// A service principal of [`TENANT`] without groups and roles.
+pub(super) fn principal() -> Principal {
+    Principal {
+        id: format!("{TENANT}/33333333-0000-4000-8000-000000000003").parse().unwrap(),
+        kind: PrincipalKind::ServicePrincipal,
+        client: None,
+        groups: Some(Vec::new()),
+        roles: Vec::new(),
+        authentic: Authentic::Issuer,
+        bound: Bound::IssuedHere,
+    }
+}
+
 pub(super) fn target(name: &str, hosts: &[&str], ports: &[u16]) -> Arc<Target> {
     Arc::new(Target {
         name: name.parse().unwrap(),
@@ -68,6 +118,10 @@ pub(super) fn target(name: &str, hosts: &[&str], ports: &[u16]) -> Arc<Target> {
         ports: ports.to_vec(),
         protocol: Protocol::Http,
         cleartext: false,
+        issues: None,
+        audiences: Vec::new(),
+        accept_foreign: Vec::new(),
+        pin: Pin::default(),
     })
 }
 
@@ -94,6 +148,7 @@ pub(super) struct Line {
     path: CanonicalPath,
     query: Option<String>,
     pub(super) credential: Credential,
+    pub(super) principal: Option<Principal>,
 }
 
 impl Line {
@@ -116,6 +171,7 @@ impl Line {
             path: CanonicalPath::parse(path).unwrap(),
             query: query.map(str::to_owned),
             credential: Credential::None,
+            principal: None,
         }
     }
 
@@ -131,9 +187,10 @@ impl Line {
                 path: &self.path,
                 query: self.query.as_deref(),
                 credential: self.credential,
+                websocket: method == "WEBSOCKET",
             }),
         };
-        Question { asker: &self.asker, target: &self.target, operation }
+        Question { asker: &self.asker, principal: self.principal.as_ref(), target: &self.target, operation }
     }
 }
 

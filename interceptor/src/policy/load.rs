@@ -19,6 +19,10 @@ use crate::config::Settings;
 /// The Cedar schema, in Cedar's own syntax.
 pub const SCHEMA: &str = include_str!("schema.cedarschema");
 
+mod names;
+
+use names::check_names;
+
 /// A policy that Cedar could read.
 struct Draft {
     policy: Policy,
@@ -100,58 +104,6 @@ fn read(
     Some(Draft { policy, file: Arc::clone(file), place: format!("{short}:{line}"), span, annotations })
 }
 
-/// Targets, workloads and identities that a policy names have to exist: a misspelt name would make a forbid that never
-/// applies.
-fn check_names(draft: &Draft, settings: &Settings, faults: &mut Vec<PolicyFault>) {
-    let mut seen = Vec::new();
-    for literal in draft.policy.entity_literals() {
-        let (kind, name) = (literal.type_name().to_string(), literal.id().unescaped().to_owned());
-        if seen.contains(&(kind.clone(), name.clone())) {
-            continue;
-        }
-        let targets = || settings.targets.iter().map(|target| target.name.as_str());
-        let workloads = || settings.workloads.iter().map(|workload| workload.name.as_str());
-        let fault = match kind.as_str() {
-            "Target" if !targets().any(|target| target == name) => {
-                Some((format!("no `[[target]]` is named `{name}`"), list("targets", targets())))
-            }
-            "Workload" if !workloads().any(|workload| workload == name) => {
-                Some((format!("no `[[workload]]` is named `{name}`"), list("workloads", workloads())))
-            }
-            "Group" | "Role" => Some((
-                format!("`{literal}` can't be known, because this version verifies no identities"),
-                "say which workload is meant: `context.base.workload == Workload::\"…\"`".into(),
-            )),
-            "Identity" if name != "none" => Some((
-                format!("`{literal}` can't be known, because this version verifies no identities"),
-                "the principal of every operation is `Identity::\"none\"`; say which workload is meant: \
-                 `context.base.workload == Workload::\"…\"`"
-                    .into(),
-            )),
-            "Query" => Some((
-                "a query has no name".into(),
-                "look at its parameters: `context.http.query.hasTag(\"…\")`".into(),
-            )),
-            _ => None,
-        };
-        if let Some((wrong, help)) = fault {
-            let span = entity(&draft.file.inner()[draft.span.clone()], &kind, &name, &draft.span);
-            faults.push(PolicyFault::new(Wrong::Name(wrong), &draft.file, span).help(help));
-        }
-        seen.push((kind, name));
-    }
-}
-
-fn list<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> String {
-    let mut names: Vec<_> = names.map(|name| format!("`{name}`")).collect();
-    names.truncate(12);
-    if names.is_empty() {
-        format!("the configuration has no {what}")
-    } else {
-        format!("the configuration's {what} are {}", names.join(", "))
-    }
-}
-
 fn validate(drafts: &[Draft], schema: &Schema, faults: &mut Vec<PolicyFault>) -> Result<(), PolicyErrors> {
     let policies = PolicySet::from_policies(drafts.iter().map(|draft| draft.policy.clone()))
         .map_err(|error| builtin(&error.to_string()))?;
@@ -226,16 +178,6 @@ fn annotation(text: &str, name: &str, policy: &Range<usize>) -> Range<usize> {
         _ => tokens[at + 1].1.end,
     };
     policy.start + tokens[at].1.start..policy.start + end
-}
-
-/// Where the entity `kind::"name"` stands.
-fn entity(text: &str, kind: &str, name: &str, policy: &Range<usize>) -> Range<usize> {
-    let tokens = lex::tokens(text);
-    let found = tokens.windows(3).find(|triple| {
-        triple[0].0 == Token::Word(kind) && triple[1].0 == Token::Path && triple[2].0 == Token::Text(name)
-    });
-    // A name with escapes isn't found so, and the whole policy is underlined.
-    found.map_or(policy.clone(), |triple| policy.start + triple[0].1.start..policy.start + triple[2].1.end)
 }
 
 fn builtin(message: &str) -> PolicyErrors {

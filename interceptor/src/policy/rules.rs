@@ -48,7 +48,15 @@ struct Action {
 
 struct TargetRules {
     uid: EntityUid,
-    slices: Vec<Arc<PolicySet>>,
+    slices: Vec<Slice>,
+}
+
+/// The policies that could answer a question.
+#[derive(Clone)]
+struct Slice {
+    policies: Arc<PolicySet>,
+    /// Whether one of them names a group.
+    names_groups: bool,
 }
 
 /// What stands ready for one target and action.
@@ -58,10 +66,12 @@ pub(super) struct Ready<'a> {
     pub(super) family: &'a [Entity],
     pub(super) entities: &'a Entities,
     pub(super) slice: &'a PolicySet,
+    /// Whether a policy of the slice names a group.
+    pub(super) names_groups: bool,
 }
 
 /// Every action that an operation can have; [`super::Operation::action`] gives no other.
-pub(super) const ACTIONS: [&str; 10] = [
+pub(super) const ACTIONS: [&str; 12] = [
     "connect",
     "dns:resolve",
     "http:GET",
@@ -72,6 +82,8 @@ pub(super) const ACTIONS: [&str; 10] = [
     "http:PATCH",
     "http:DELETE",
     "http:other",
+    "token:request",
+    "http:websocket",
 ];
 
 impl Rules {
@@ -92,7 +104,7 @@ impl Rules {
             let entities = Entities::from_entities(family.clone(), None).map_err(|error| error.to_string())?;
             actions.insert(name, Action { index, uid, family, entities });
         }
-        let mut known: HashMap<Vec<usize>, Arc<PolicySet>> = HashMap::new();
+        let mut known: HashMap<Vec<usize>, Slice> = HashMap::new();
         let mut targets = HashMap::new();
         for target in settings.targets.iter() {
             let uid = entity("Target", target.name.as_str())?;
@@ -106,11 +118,13 @@ impl Rules {
                     .map(|(at, _)| at)
                     .collect();
                 let slice = match known.get(&chosen) {
-                    Some(slice) => Arc::clone(slice),
+                    Some(slice) => slice.clone(),
                     None => {
                         let policies = chosen.iter().map(|&at| rules[at].policy.clone());
-                        let slice = Arc::new(PolicySet::from_policies(policies).map_err(|error| error.to_string())?);
-                        known.insert(chosen, Arc::clone(&slice));
+                        let policies = PolicySet::from_policies(policies).map_err(|error| error.to_string())?;
+                        let names_groups = chosen.iter().any(|&at| names_group(&rules[at].policy));
+                        let slice = Slice { policies: Arc::new(policies), names_groups };
+                        known.insert(chosen, slice.clone());
                         slice
                     }
                 };
@@ -137,18 +151,35 @@ impl Rules {
     pub(super) fn ready(&self, target: &TargetName, action: &str) -> Option<Ready<'_>> {
         let action = self.actions.get(action)?;
         let target = self.targets.get(target)?;
+        let slice = target.slices.get(action.index)?;
         Some(Ready {
             target: &target.uid,
             action: &action.uid,
             family: &action.family,
             entities: &action.entities,
-            slice: target.slices.get(action.index)?,
+            slice: &slice.policies,
+            names_groups: slice.names_groups,
         })
     }
 
     /// The workload's entity, if there is one of this name.
     pub(super) fn workload(&self, name: &WorkloadName) -> Option<&EntityUid> {
         self.workloads.get(name)
+    }
+
+    /// An identity's entity.
+    pub(super) fn identity(&self, id: &str) -> Result<EntityUid, String> {
+        entity("Identity", id)
+    }
+
+    /// A group's entity, by its id or a name of it.
+    pub(super) fn group(&self, name: &str) -> Result<EntityUid, String> {
+        entity("Group", name)
+    }
+
+    /// A role's entity, by its id or a name of it.
+    pub(super) fn role(&self, name: &str) -> Result<EntityUid, String> {
+        entity("Role", name)
     }
 
     /// `Identity::"none"`.
@@ -185,6 +216,10 @@ impl std::fmt::Debug for Rules {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Rules").field("policies", &self.rules.keys()).finish_non_exhaustive()
     }
+}
+
+fn names_group(policy: &Policy) -> bool {
+    policy.entity_literals().iter().any(|literal| literal.type_name().to_string() == "Group")
 }
 
 fn fits_action(policy: &Policy, action: &Action) -> bool {

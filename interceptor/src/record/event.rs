@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::config::Host;
-use crate::ids::{LaunchId, OperationId, SessionId, TargetName, WorkloadName};
-use crate::policy::Basis;
+use crate::identity::provenance::{Death, Digest, Issued};
+use crate::ids::{ClientId, LaunchId, OperationId, PrincipalId, SessionId, TargetName, WorkloadName};
+use crate::policy::{Authentic, Basis, Bound, Credential, PrincipalKind};
 use crate::who::Process;
 
 /// One thing that happened, with its time.
@@ -126,6 +127,26 @@ pub enum What {
         code: Option<String>,
         /// What determined it.
         basis: Basis,
+        /// The uid of the person who launched the workload; none in records of versions that didn't say it here.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        initiator: Option<u32>,
+        /// What it authenticates with; none for what carries no credential by its nature.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        credential: Option<Credential>,
+        /// Whom its token names; none without a token that is accepted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        identity: Option<Identity>,
+    },
+    /// A token was issued to a workload. In the record before the workload gets it.
+    #[serde(rename = "token.issued")]
+    TokenIssued(Box<TokenIssued>),
+    /// A token is accepted no longer, before its time.
+    #[serde(rename = "token.ended")]
+    TokenEnded {
+        /// The token's digest.
+        token: Digest,
+        /// Why.
+        reason: Death,
     },
     /// An operation ended.
     #[serde(rename = "operation.finished")]
@@ -169,6 +190,39 @@ pub enum What {
         /// What was found.
         detail: String,
     },
+}
+
+/// Whom a token names, as an operation's record says it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Who.
+    pub principal: PrincipalId,
+    /// What it is.
+    pub kind: PrincipalKind,
+    /// The application that the token was issued to.
+    pub client: Option<ClientId>,
+    /// What makes it authentic.
+    pub authentic: Authentic,
+    /// What binds it to the workload.
+    pub bound: Bound,
+    /// The token's keyed digest: `token.issued` says more of it.
+    pub token: Digest,
+    /// The token's `uti`, by which Entra's sign-in logs know it.
+    pub uti: Option<String>,
+}
+
+/// A token that was issued to a workload: its provenance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenIssued {
+    /// Its keyed digest.
+    pub token: Digest,
+    /// The request that it answers; none for a token from a file.
+    pub operation: Option<OperationId>,
+    /// The launch that got it.
+    pub launch: LaunchId,
+    /// What is known of it.
+    #[serde(flatten)]
+    pub issued: Issued,
 }
 
 /// A verdict, without its reasons.

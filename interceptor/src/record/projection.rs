@@ -6,11 +6,14 @@ use rusqlite::{Connection, params};
 use super::event::{Event, What};
 
 /// The tables, with the column that names a row. Each has `seq`: the event that made the row.
-pub(super) const TABLES: [(&str, &str); 3] =
-    [("workloads", "launch"), ("sessions", "session"), ("operations", "operation")];
+pub(super) const TABLES: [(&str, &str); 4] =
+    [("workloads", "launch"), ("sessions", "session"), ("operations", "operation"), ("tokens", "issue")];
 
 /// The tables' definitions.
-pub(super) const SCHEMA: &str = "
+pub(super) const SCHEMA: [&str; 2] = [FIRST, IDENTITIES];
+
+/// As of schema 1.
+pub(super) const FIRST: &str = "
 CREATE TABLE workloads (
     launch TEXT PRIMARY KEY, seq INTEGER NOT NULL, workload TEXT NOT NULL, initiator INTEGER NOT NULL,
     uid INTEGER NOT NULL, pid INTEGER NOT NULL, command TEXT NOT NULL, containment TEXT NOT NULL,
@@ -28,6 +31,23 @@ CREATE TABLE operations (
     request_digest TEXT, response_bytes INTEGER, response_digest TEXT
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX operations_by_session ON operations (session, seq) WHERE session IS NOT NULL;
+";
+
+/// What schema 2 adds: who asked, and the tokens that were issued.
+pub(super) const IDENTITIES: &str = "
+ALTER TABLE operations ADD COLUMN initiator INTEGER;
+ALTER TABLE operations ADD COLUMN credential TEXT;
+ALTER TABLE operations ADD COLUMN principal TEXT;
+ALTER TABLE operations ADD COLUMN client TEXT;
+ALTER TABLE operations ADD COLUMN identity TEXT;
+CREATE INDEX operations_by_principal ON operations (principal, seq) WHERE principal IS NOT NULL;
+CREATE TABLE tokens (
+    issue TEXT PRIMARY KEY, seq INTEGER NOT NULL, token TEXT NOT NULL, launch TEXT NOT NULL, workload TEXT NOT NULL,
+    principal TEXT NOT NULL, client TEXT, audience TEXT NOT NULL, expires_at TEXT NOT NULL, issued TEXT NOT NULL,
+    issued_at TEXT NOT NULL, ended_at TEXT, reason TEXT
+) STRICT, WITHOUT ROWID;
+CREATE INDEX tokens_by_token ON tokens (token);
+CREATE INDEX tokens_by_expiry ON tokens (expires_at);
 ";
 
 /// Carries one event over into the tables. What comes twice counts once: the first time.
@@ -84,11 +104,15 @@ pub(super) fn apply(db: &Connection, seq: u64, event: &Event) -> rusqlite::Resul
             verdict,
             code,
             basis,
+            initiator,
+            credential,
+            identity,
         } => db
             .prepare_cached(
                 "INSERT INTO operations (operation, seq, session, launch, workload, target, action, summary, verdict,
-                                         code, basis, decided_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT DO NOTHING",
+                                         code, basis, decided_at, initiator, credential, principal, client, identity)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
+                 ON CONFLICT DO NOTHING",
             )?
             .execute(params![
                 operation.to_string(),
@@ -102,8 +126,36 @@ pub(super) fn apply(db: &Connection, seq: u64, event: &Event) -> rusqlite::Resul
                 verdict.as_str(),
                 code,
                 json(basis)?,
+                at,
+                initiator,
+                credential.map(|credential| credential.as_str()),
+                identity.as_ref().map(|identity| identity.principal.as_str()),
+                identity.as_ref().and_then(|identity| identity.client).map(|client| client.to_string()),
+                identity.as_ref().map(json).transpose()?
+            ])?,
+        What::TokenIssued(issued) => db
+            .prepare_cached(
+                "INSERT INTO tokens (issue, seq, token, launch, workload, principal, client, audience, expires_at, issued,
+                                     issued_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT DO NOTHING",
+            )?
+            .execute(params![
+                // One token can be issued to several workloads: a host's identity is the same for all of them.
+                format!("{}/{}", issued.token, issued.issued.workload),
+                seq,
+                issued.token.to_string(),
+                issued.launch.to_string(),
+                issued.issued.workload.as_str(),
+                issued.issued.principal.as_str(),
+                issued.issued.client.map(|client| client.to_string()),
+                issued.issued.audiences.join(" "),
+                issued.issued.expiry.to_string(),
+                json(issued)?,
                 at
             ])?,
+        What::TokenEnded { token, reason } => db
+            .prepare_cached("UPDATE tokens SET ended_at = ?2, reason = ?3 WHERE token = ?1 AND ended_at IS NULL")?
+            .execute(params![token.to_string(), at, json(reason)?.trim_matches('"')])?,
         What::OperationFinished { operation, outcome, status, request, response } => db
             .prepare_cached(
                 "UPDATE operations SET finished_at = ?2, outcome = ?3, status = ?4, request_bytes = ?5,

@@ -1,12 +1,16 @@
 //! Questions to the record. The answers' JSON is stable and described in `docs/record.md`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 use serde::{Deserialize, Serialize};
 
 use super::RecordError;
+use super::event::{Identity, TokenIssued};
 use super::store;
+use crate::identity::provenance::{Digest, Recorded};
 use crate::policy::Basis;
 use crate::who::Process;
 
@@ -80,6 +84,10 @@ pub struct Session {
     pub operations: u64,
     /// How many of them were denied.
     pub denied: u64,
+    /// Whom the tokens of its operations named, sorted.
+    pub principals: Vec<String>,
+    /// What the configuration calls ids that are in here, by id.
+    pub names: BTreeMap<String, String>,
 }
 
 /// A launch.
@@ -142,6 +150,14 @@ pub struct Operation {
     pub request: Body,
     /// The size and BLAKE3 of what came back.
     pub response: Body,
+    /// The uid of the person who launched the workload.
+    pub initiator: Option<u32>,
+    /// What it authenticates with: `none`, `entra`, `foreign`.
+    pub credential: Option<String>,
+    /// Whom its token names; none without one.
+    pub identity: Option<Identity>,
+    /// What the configuration calls ids that are in here, by id.
+    pub names: BTreeMap<String, String>,
 }
 
 /// A body, as far as it is known.
@@ -174,10 +190,12 @@ pub struct Reader {
 
 const SESSION: &str = "SELECT session, launch, workload, process, original, host, target, opened_at, closed_at, reason,
     (SELECT count(*) FROM operations o WHERE o.session = s.session),
-    (SELECT count(*) FROM operations o WHERE o.session = s.session AND o.verdict = 'deny') FROM sessions s";
+    (SELECT count(*) FROM operations o WHERE o.session = s.session AND o.verdict = 'deny'),
+    (SELECT group_concat(principal, ' ') FROM (SELECT DISTINCT principal FROM operations o
+        WHERE o.session = s.session AND principal IS NOT NULL ORDER BY principal LIMIT 100)) FROM sessions s";
 const OPERATION: &str = "SELECT operation, session, launch, workload, target, action, summary, verdict, code, basis,
-    decided_at, finished_at, outcome, status, request_bytes, request_digest, response_bytes, response_digest
-    FROM operations";
+    decided_at, finished_at, outcome, status, request_bytes, request_digest, response_bytes, response_digest,
+    initiator, credential, identity FROM operations";
 const LAUNCH: &str = "SELECT launch, workload, initiator, uid, pid, command, containment, started_at, ended_at, status
     FROM workloads";
 
@@ -251,6 +269,41 @@ impl Reader {
         }
     }
 
+    /// What provenance is restored from: the tokens that were issued and aren't over at `at`, in order, and the ends of
+    /// those that ended before their time.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn provenance(&self, at: Timestamp) -> Result<Vec<Recorded>, QueryError> {
+        let sql = "SELECT issued, reason FROM tokens WHERE expires_at > ?1 ORDER BY seq";
+        let mut statement = self.db.prepare_cached(sql)?;
+        let mut rows = statement.query([at.to_string()])?;
+        let (mut recorded, mut dead) = (Vec::new(), Vec::new());
+        while let Some(row) = rows.next()? {
+            let (issued, reason): (String, Option<String>) = (row.get(0)?, row.get(1)?);
+            let TokenIssued { token: digest, issued, .. } = serde_json::from_str(&issued)?;
+            recorded.push(Recorded::Issued { digest, issued });
+            if let Some(reason) = reason {
+                dead.push(Recorded::Dead { digest, death: serde_json::from_value(reason.into())? });
+            }
+        }
+        recorded.append(&mut dead);
+        Ok(recorded)
+    }
+
+    /// How a token was issued to a workload, by its digest; none if it wasn't.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn token(&self, token: &Digest, workload: &str) -> Result<Option<TokenIssued>, QueryError> {
+        let issued: Option<String> = self
+            .db
+            .prepare_cached("SELECT issued FROM tokens WHERE issue = ?1")?
+            .query_row([format!("{token}/{workload}")], |row| row.get(0))
+            .optional()?;
+        Ok(issued.as_deref().map(serde_json::from_str).transpose()?)
+    }
+
     /// The generation of the last snapshot that was loaded; 0 if none was.
     ///
     /// # Errors
@@ -301,6 +354,7 @@ pub(super) fn open_read_only(path: &Path) -> Result<Connection, RecordError> {
 
 fn session(row: &Row<'_>) -> Result<Session, QueryError> {
     let process: Option<String> = row.get(3)?;
+    let principals: Option<String> = row.get(12)?;
     Ok(Session {
         session: row.get(0)?,
         launch: row.get(1)?,
@@ -314,6 +368,8 @@ fn session(row: &Row<'_>) -> Result<Session, QueryError> {
         reason: row.get(9)?,
         operations: count(row, 10)?.unwrap_or(0),
         denied: count(row, 11)?.unwrap_or(0),
+        principals: principals.iter().flat_map(|list| list.split(' ')).map(str::to_owned).collect(),
+        names: BTreeMap::new(),
     })
 }
 
@@ -334,6 +390,7 @@ fn launched(row: &Row<'_>) -> rusqlite::Result<Launch> {
 
 fn operation(row: &Row<'_>) -> Result<Operation, QueryError> {
     let basis: String = row.get(9)?;
+    let identity: Option<String> = row.get(20)?;
     Ok(Operation {
         operation: row.get(0)?,
         session: row.get(1)?,
@@ -351,6 +408,10 @@ fn operation(row: &Row<'_>) -> Result<Operation, QueryError> {
         status: row.get(13)?,
         request: Body { bytes: count(row, 14)?, digest: row.get(15)? },
         response: Body { bytes: count(row, 16)?, digest: row.get(17)? },
+        initiator: row.get(18)?,
+        credential: row.get(19)?,
+        identity: identity.as_deref().map(serde_json::from_str).transpose()?,
+        names: BTreeMap::new(),
     })
 }
 

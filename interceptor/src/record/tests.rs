@@ -2,17 +2,21 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use super::event::{Payload, Verdict, What};
+use super::event::{Identity, Payload, TokenIssued, Verdict, What};
 use super::segment::{FRAME_HEADER, SegmentId};
 use super::*;
 use crate::clock::SystemClock;
 use crate::config::Durability;
+use crate::identity::provenance::{Death, Issued, Recorded};
 use crate::ids::{LaunchId, OperationId, SessionId};
-use crate::policy::Basis;
+use crate::policy::{Authentic, Basis, Bound, Credential, PrincipalKind};
 use crate::who::Process;
 
 mod crash;
 mod tamper;
+
+const TENANT: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
+const OBJECT: &str = "11111111-2222-4333-8444-555555555555";
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -62,6 +66,17 @@ fn decided(operation: OperationId, session: Option<SessionId>, launch: LaunchId,
             reasons: vec!["reading is fine".into()],
             ..Basis::default()
         },
+        initiator: Some(1000),
+        credential: Some(Credential::Entra),
+        identity: Some(Identity {
+            principal: format!("{TENANT}/{OBJECT}").parse().unwrap(),
+            kind: PrincipalKind::ServicePrincipal,
+            client: Some(OBJECT.parse().unwrap()),
+            authentic: Authentic::Issuer,
+            bound: Bound::IssuedHere,
+            token: "ab".repeat(32).parse().unwrap(),
+            uti: Some("uti-1".into()),
+        }),
     })
 }
 
@@ -408,4 +423,50 @@ fn the_last_generation_is_known_after_a_restart() {
         record.flush(SOON).unwrap();
         assert_eq!(record.reader().unwrap().last_generation().unwrap(), generation);
     }
+}
+
+/// One token for two workloads, as a host's managed identity is: each issue is known, until the token ends for both.
+#[test]
+fn issued_tokens_are_found_again_with_their_end() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let record = open(dir.path());
+    let journal = record.journal("test").expect("a journal");
+    let now = SystemClock.now();
+    let issued = |token: &str, workload: &str, expiry: jiff::Timestamp| TokenIssued {
+        token: token.repeat(32).parse().expect("a digest"),
+        operation: Some(OperationId::new()),
+        launch: LaunchId::new(),
+        issued: Issued {
+            workload: workload.parse().expect("a name"),
+            principal: format!("{TENANT}/{OBJECT}").parse().expect("a principal"),
+            client: None,
+            audiences: vec!["https://graph.microsoft.com".into()],
+            kind: PrincipalKind::ManagedIdentity,
+            groups: None,
+            roles: vec![format!("{TENANT}/aud/Reader")],
+            uti: None,
+            expiry,
+            bound: Bound::IssuedHere,
+            authentic: Authentic::HostEndpoint,
+        },
+    };
+    let later = now + Duration::from_secs(3600);
+    let (one, two) = (issued("cd", "crm", later), issued("cd", "batch", later));
+    let over = issued("ef", "crm", now - Duration::from_secs(1));
+    for token in [&one, &two, &over] {
+        drop(journal.append(&event(What::TokenIssued(Box::new(token.clone())))).expect("it is stored"));
+    }
+    record.flush(SOON).expect("it is moved");
+    let reader = record.reader().expect("a reader");
+    let entry = |token: &TokenIssued| Recorded::Issued { digest: token.token, issued: token.issued.clone() };
+    assert_eq!(reader.provenance(now).expect("tokens"), [entry(&one), entry(&two)]);
+    assert_eq!(reader.token(&one.token, "batch").expect("a token"), Some(two.clone()));
+    assert_eq!(reader.token(&one.token, "other").expect("an answer"), None);
+    let ended = What::TokenEnded { token: one.token, reason: Death::Challenged };
+    drop(journal.append(&event(ended)).expect("it is stored"));
+    record.flush(SOON).expect("it is moved");
+    let dead = || Recorded::Dead { digest: one.token, death: Death::Challenged };
+    assert_eq!(reader.provenance(now).expect("tokens"), [entry(&one), entry(&two), dead(), dead()]);
+    let report = verify(record.database()).expect("a report");
+    assert!(report.ok, "{report:?}");
 }

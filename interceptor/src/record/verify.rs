@@ -61,7 +61,7 @@ pub fn verify(path: &Path) -> Result<Report, RecordError> {
     let db = open_read_only(path)?;
     store::schema_of(&db, path, store::known_schema())?;
     let again = Connection::open("")?;
-    again.execute_batch(SCHEMA)?;
+    SCHEMA.iter().try_for_each(|step| again.execute_batch(step))?;
     let mut report = Report {
         ok: false,
         events: 0,

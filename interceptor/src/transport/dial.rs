@@ -34,7 +34,7 @@ use lookup::HostResolver;
 /// Reaches upstreams.
 #[derive(Clone)]
 pub struct Dialer {
-    resolve: Arc<BTreeMap<Hostname, SocketAddr>>,
+    resolve: Arc<BTreeMap<Host, SocketAddr>>,
     resolver: HostResolver,
     tls: Arc<ClientConfig>,
 }
@@ -98,16 +98,14 @@ impl Dialer {
 
     /// Where `host` is, checked; never empty.
     async fn addresses(&self, host: &Host, port: u16) -> Result<Vec<SocketAddr>, DialError> {
-        let addresses: Vec<SocketAddr> = match host {
-            Host::Address(address) => vec![SocketAddr::new(*address, port)],
-            Host::Name(name) => match self.resolve.get(name) {
-                Some(fixed) if fixed.port() == 0 => vec![SocketAddr::new(fixed.ip(), port)],
-                Some(fixed) => vec![*fixed],
-                None => {
-                    let found = self.resolver.lookup(name).await.map_err(|error| DialError::of_lookup(name, error))?;
-                    found.into_iter().map(|address| SocketAddr::new(address, port)).collect()
-                }
-            },
+        let addresses: Vec<SocketAddr> = match (self.resolve.get(host), host) {
+            (Some(fixed), _) if fixed.port() == 0 => vec![SocketAddr::new(fixed.ip(), port)],
+            (Some(fixed), _) => vec![*fixed],
+            (None, Host::Address(address)) => vec![SocketAddr::new(*address, port)],
+            (None, Host::Name(name)) => {
+                let found = self.resolver.lookup(name).await.map_err(|error| DialError::of_lookup(name, error))?;
+                found.into_iter().map(|address| SocketAddr::new(address, port)).collect()
+            }
         };
         if let Some(address) = addresses.iter().find(|address| !may_dial(address.ip())) {
             return Err(DialError::Forbidden { host: host.to_string(), address: address.ip() });
@@ -138,7 +136,7 @@ impl Dialer {
 impl Lookup for Dialer {
     fn lookup<'a>(&'a self, name: &'a Hostname) -> Looking<'a> {
         Box::pin(async move {
-            match self.resolve.get(name) {
+            match self.resolve.get(&Host::Name(name.clone())) {
                 Some(fixed) => Ok(Found { addresses: vec![fixed.ip()], fixed: true }),
                 None => Ok(Found { addresses: self.resolver.lookup(name).await?, fixed: false }),
             }

@@ -1,24 +1,69 @@
-//! HTTP/1.1 on both sides of the proxy: hyper's settings, the hop upstream, the headers that belong to one hop only,
-//! and bodies that are counted and digested as they pass. Not here: what may be sent (policy, pipeline).
+//! HTTP on both sides of the proxy: hyper's settings, the hop upstream, the headers that belong to one hop only, bodies
+//! that are counted and digested as they pass, and the bound on floods of HTTP/2 frames. Not here: what may be sent
+//! (policy, pipeline).
 
-use std::cell::{Cell, RefCell};
-use std::fmt;
-use std::pin::Pin;
-use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use http::{HeaderMap, HeaderName, header};
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::TokioTimer;
 
-use bytes::{Buf, Bytes};
-use http::{HeaderMap, HeaderName, Request, Response, header};
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1 as client};
-use hyper::server::conn::http1 as server;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::Notify;
-use tokio::task::AbortHandle;
-
-use super::dial::Upstream;
 use crate::config::Limits;
+
+mod frames;
+mod hop;
+mod meter;
+
+pub use frames::{Allowance, Guarded};
+pub use hop::Hop;
+pub use meter::{BodyError, Meter, Metered, RequestBody};
+
+/// A version of HTTP that is mediated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.1, and 1.0.
+    Http1,
+    /// HTTP/2, in TLS only.
+    Http2,
+}
+
+impl Version {
+    /// Its name in ALPN (RFC 7301 section 6, RFC 9113 section 3.2).
+    pub fn alpn(self) -> &'static [u8] {
+        match self {
+            Version::Http1 => b"http/1.1",
+            Version::Http2 => b"h2",
+        }
+    }
+
+    /// The version that was agreed on; HTTP/1.1 where nothing else was.
+    pub fn of_alpn(agreed: Option<&[u8]>) -> Version {
+        if agreed == Some(Version::Http2.alpn()) { Version::Http2 } else { Version::Http1 }
+    }
+
+    /// Its name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Version::Http1 => "HTTP/1.1",
+            Version::Http2 => "HTTP/2",
+        }
+    }
+}
+
+/// How much of one stream's body may wait here for who is slow at the other end.
+const STREAM_WINDOW: u32 = 128 * 1024;
+/// The largest frame that is taken: the least that HTTP/2 lets anyone ask for.
+const MAX_FRAME: u32 = 16 * 1024;
+/// How much of one stream's body may wait to be sent.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// How much of all bodies of a connection may wait: as much as its streams may, so that those that stand still leave
+/// room for the others.
+fn connection_window(limits: &Limits) -> u32 {
+    STREAM_WINDOW.saturating_mul(counted(limits.streams)).min(i32::MAX.unsigned_abs())
+}
+
+fn counted(limit: usize) -> u32 {
+    u32::try_from(limit).unwrap_or(u32::MAX)
+}
 
 /// Header fields that mean something between two neighbours only (RFC 9110 section 7.6.1, and those that predate it).
 const HOP_BY_HOP: [HeaderName; 7] = [
@@ -32,9 +77,9 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 ];
 
 /// Takes out what belongs to the hop it came over: the listed fields and those that `Connection` names. `TE: trailers`
-/// stays, with the `Connection: te` that goes with it, because this proxy passes trailers on. A length beside a transfer
+/// stays, with the `Connection: te` that goes with it in HTTP/1.1, because this proxy passes trailers on. A length beside a transfer
 /// coding is no length (RFC 9112 section 6.3) and doesn't survive it.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+pub fn strip_hop_by_hop(headers: &mut HeaderMap, version: Version) {
     if headers.contains_key(header::TRANSFER_ENCODING) {
         headers.remove(header::CONTENT_LENGTH);
     }
@@ -53,13 +98,15 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
     if trailers {
         headers.insert(header::TE, header::HeaderValue::from_static("trailers"));
-        headers.insert(header::CONNECTION, header::HeaderValue::from_static("te"));
+        if version == Version::Http1 {
+            headers.insert(header::CONNECTION, header::HeaderValue::from_static("te"));
+        }
     }
 }
 
-/// hyper's server with our bounds. A client that half-closes after a complete request still gets its answer.
-pub fn server(limits: &Limits) -> server::Builder {
-    let mut builder = server::Builder::new();
+/// hyper's HTTP/1.1 server with our bounds. A client that half-closes after a complete request still gets its answer.
+pub fn http1_server(limits: &Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
         .half_close(true)
@@ -71,152 +118,37 @@ pub fn server(limits: &Limits) -> server::Builder {
     builder
 }
 
-/// One connection upstream, for one connection downstream.
-#[derive(Debug)]
-pub struct Hop {
-    sender: client::SendRequest<Metered>,
-    driver: AbortHandle,
+/// hyper's HTTP/2 server with our bounds, for a `LocalSet`. Extended CONNECT (RFC 8441) isn't offered: h2 resets such a
+/// stream. A header list is taken up to twice the bound, so that one that is somewhat too large is told and recorded.
+pub fn http2_server(limits: &Limits) -> http2::Builder<Local> {
+    let mut builder = http2::Builder::new(Local);
+    builder
+        .timer(TokioTimer::new())
+        .auto_date_header(false)
+        .max_concurrent_streams(counted(limits.streams))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(connection_window(limits))
+        .max_frame_size(MAX_FRAME)
+        .max_send_buf_size(SEND_BUFFER)
+        .max_header_list_size(counted(limits.header_bytes.saturating_mul(2)))
+        .max_local_error_reset_streams(LOCAL_RESETS);
+    builder
 }
 
-impl Hop {
-    /// Speaks HTTP/1.1 over `upstream`. To be called inside a `LocalSet`: the connection is driven on this thread.
-    ///
-    /// # Errors
-    /// When the connection ended before the first request.
-    pub async fn over(upstream: Upstream, limits: &Limits) -> hyper::Result<Hop> {
-        let (sender, connection) = client::Builder::new()
-            .preserve_header_case(true)
-            .max_headers(limits.header_fields)
-            .max_buf_size(limits.header_bytes)
-            .handshake(TokioIo::new(upstream.stream))
-            .await?;
-        let driver = tokio::task::spawn_local(async move {
-            // What ends the connection reaches the request that was under way; there is nobody else to tell.
-            let _ended = connection.await;
-        });
-        Ok(Hop { sender, driver: driver.abort_handle() })
-    }
+/// How many streams of a connection may be broken by their client before the connection is ended.
+const LOCAL_RESETS: usize = 100;
 
-    /// Whether another request can be sent over it.
-    pub async fn is_open(&mut self) -> bool {
-        self.sender.ready().await.is_ok()
-    }
+/// Runs what hyper has to run beside a connection on the thread that the connection is on.
+#[derive(Debug, Clone, Copy)]
+pub struct Local;
 
-    /// Sends a request and waits for the head of the answer.
-    ///
-    /// # Errors
-    /// hyper's; it holds the request where the connection broke before anything of it was sent.
-    pub async fn send(
-        &mut self,
-        request: Request<Metered>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Metered>>> {
-        self.sender.try_send_request(request).await
-    }
-}
-
-impl Drop for Hop {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
-}
-
-/// How much of a body has passed, and its digest.
-#[derive(Debug, Clone)]
-pub struct Meter(Rc<Counted>);
-
-struct Counted {
-    total: metrics::Counter,
-    bytes: Cell<u64>,
-    digest: RefCell<blake3::Hasher>,
-    ended: Cell<bool>,
-    end: Notify,
-}
-
-impl fmt::Debug for Counted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes", self.bytes.get())
-    }
-}
-
-impl Meter {
-    /// Nothing yet. What it counts is added to `total` as well.
-    pub fn new(total: metrics::Counter) -> Self {
-        let (bytes, digest) = (Cell::default(), RefCell::default());
-        Self(Rc::new(Counted { total, bytes, digest, ended: Cell::default(), end: Notify::new() }))
-    }
-
-    /// Waits until the body that is counted is done with: sent to its end, or given up.
-    pub async fn ended(&self) {
-        // Only one task waits, and a notice that comes first is kept for it.
-        while !self.0.ended.get() {
-            self.0.end.notified().await;
-        }
-    }
-
-    /// Counts these bytes in.
-    pub fn count(&self, data: &[u8]) {
-        self.0.total.increment(data.len() as u64);
-        self.0.bytes.set(self.0.bytes.get() + data.len() as u64);
-        self.0.digest.borrow_mut().update(data);
-    }
-
-    /// The bytes so far.
-    pub fn bytes(&self) -> u64 {
-        self.0.bytes.get()
-    }
-
-    /// BLAKE3 of the bytes so far in hex; none if there were none.
-    pub fn digest(&self) -> Option<String> {
-        (self.bytes() > 0).then(|| self.0.digest.borrow().finalize().to_hex().to_string())
-    }
-}
-
-/// A request body on its way upstream.
-#[derive(Debug)]
-pub struct Metered {
-    body: Incoming,
-    meter: Meter,
-}
-
-impl Metered {
-    /// `body`, counted into `meter`.
-    pub fn new(body: Incoming, meter: Meter) -> Self {
-        Self { body, meter }
-    }
-
-    /// What counts it.
-    pub fn meter(&self) -> &Meter {
-        &self.meter
-    }
-}
-
-impl Drop for Metered {
-    fn drop(&mut self) {
-        self.meter.0.ended.set(true);
-        self.meter.0.end.notify_one();
-    }
-}
-
-impl Body for Metered {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            self.meter.count(data.chunk());
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+impl<F> hyper::rt::Executor<F> for Local
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
     }
 }
 

@@ -1,10 +1,10 @@
 //! How a connection to a client ends. Cut: by a reset, so that the client can't take what it got for the whole. In order:
 //! with what the client still sends read for a moment, so that our last words aren't overtaken by a reset.
 
-use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -34,24 +34,25 @@ impl Severable for TlsStream<TcpStream> {
 /// How long a client's bytes are read after our last ones: a client may send all of a refused upload before it reads.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// A stream that is reset when it is dropped, if its flag says so by then.
+/// A stream that is reset when it is dropped, if its flag says so by then. The flag is atomic because hyper wants to be
+/// able to send a connection that is upgraded to another thread; here none is.
 #[derive(Debug)]
 pub struct Severed<S: Severable> {
     stream: S,
-    severed: Rc<Cell<bool>>,
+    severed: Arc<AtomicBool>,
     lingering: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S: Severable> Severed<S> {
     /// `stream`, with the flag that decides how it ends.
-    pub fn new(stream: S, severed: Rc<Cell<bool>>) -> Self {
+    pub fn new(stream: S, severed: Arc<AtomicBool>) -> Self {
         Self { stream, severed, lingering: None }
     }
 }
 
 impl<S: Severable> Drop for Severed<S> {
     fn drop(&mut self) {
-        if self.severed.get()
+        if self.severed.load(Ordering::Relaxed)
             && let Err(error) = self.stream.tcp().set_zero_linger()
         {
             tracing::debug!(%error, "a connection could not be reset");

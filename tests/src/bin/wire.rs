@@ -2,7 +2,8 @@
 //! standard output, and how it ended to standard error (`end: eof`, `cut`, `reset` or the error). So a test outside can
 //! say byte by byte what a client inside says.
 //!
-//! `wire HOST PORT clear|tls|tls-no-sni|tls=NAME` for one connection; `wire HOST PORT many=COUNT` opens that many in TLS,
+//! `wire HOST PORT clear|tls|tls-no-sni|tls=NAME|alpn=NAME,…` for one connection (`alpn` says what was agreed on, in the
+//! last line before the end); `wire HOST PORT many=COUNT` opens that many in TLS,
 //! prints how many stood, and holds them until its input ends.
 
 use std::io::{self, Write};
@@ -26,9 +27,10 @@ async fn main() -> Fallible<()> {
     let end = match (how.as_str(), how.split_once('=')) {
         (_, Some(("many", count))) => return many(host, port, count.parse()?).await,
         ("clear", _) => relay(TcpStream::connect((host.as_str(), port)).await?).await,
-        (_, Some(("tls", name))) => tls(host, port, name, true).await,
-        ("tls-no-sni", _) => tls(host, port, host, false).await,
-        _ => tls(host, port, host, true).await,
+        (_, Some(("tls", name))) => tls(host, port, name, true, "http/1.1").await,
+        (_, Some(("alpn", names))) => tls(host, port, host, true, names).await,
+        ("tls-no-sni", _) => tls(host, port, host, false, "http/1.1").await,
+        _ => tls(host, port, host, true, "http/1.1").await,
     };
     let end = end.map_or_else(|error| in_a_word(&error), |()| "eof".to_owned());
     writeln!(io::stderr(), "end: {end}")?;
@@ -46,7 +48,7 @@ fn in_a_word(error: &io::Error) -> String {
 }
 
 /// The roots of the bundle that the launcher names.
-fn config(sni: bool) -> Fallible<Arc<ClientConfig>> {
+fn config(sni: bool, alpn: &str) -> Fallible<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
     for root in CertificateDer::pem_file_iter(std::env::var("SSL_CERT_FILE")?)? {
         roots.add(root?)?;
@@ -57,15 +59,18 @@ fn config(sni: bool) -> Fallible<Arc<ClientConfig>> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.enable_sni = sni;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = alpn.split(',').filter(|name| !name.is_empty()).map(|name| name.into()).collect();
     Ok(Arc::new(config))
 }
 
-async fn tls(host: &str, port: u16, name: &str, sni: bool) -> io::Result<()> {
-    let config = config(sni).map_err(|error| io::Error::other(error.to_string()))?;
+async fn tls(host: &str, port: u16, name: &str, sni: bool, alpn: &str) -> io::Result<()> {
+    let config = config(sni, alpn).map_err(|error| io::Error::other(error.to_string()))?;
     let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
     let stream = TcpStream::connect((host, port)).await?;
-    relay(TlsConnector::from(config).connect(name, stream).await?).await
+    let stream = TlsConnector::from(config).connect(name, stream).await?;
+    let agreed = String::from_utf8_lossy(stream.get_ref().1.alpn_protocol().unwrap_or(b"none")).into_owned();
+    writeln!(io::stderr(), "alpn: {agreed}")?;
+    relay(stream).await
 }
 
 async fn relay<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(stream: S) -> io::Result<()> {
@@ -96,7 +101,7 @@ async fn relay<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(stream: S) ->
 }
 
 async fn many(host: &str, port: u16, count: usize) -> Fallible<()> {
-    let config = config(true)?;
+    let config = config(true, "http/1.1")?;
     let name = ServerName::try_from(host.to_owned())?;
     let mut open = Vec::new();
     for _ in 0..count {

@@ -37,8 +37,9 @@ fn requests_that_do_not_read_one_way_only_are_refused_and_never_forwarded() -> R
         (400, "host-missing", "GET / HTTP/1.1".to_owned()),
         (400, "method-not-canonical", format!("get / HTTP/1.1\r\n{host}")),
         (400, "method-override-refused", format!("POST / HTTP/1.1\r\n{host}\r\nX-HTTP-Method-Override: DELETE")),
-        (403, "upgrade-refused", format!("GET / HTTP/1.1\r\n{host}\r\nConnection: upgrade\r\nUpgrade: websocket")),
-        (403, "upgrade-refused", format!("GET / HTTP/1.1\r\n{host}\r\nConnection: upgrade\r\nUpgrade: h2c")),
+        (400, "websocket-malformed", format!("GET / HTTP/1.1\r\n{host}\r\nConnection: upgrade\r\nUpgrade: websocket")),
+        (403, "h2c-refused", format!("GET / HTTP/1.1\r\n{host}\r\nConnection: upgrade\r\nUpgrade: h2c")),
+        (403, "upgrade-refused", format!("GET / HTTP/1.1\r\n{host}\r\nConnection: upgrade\r\nUpgrade: tls/1.0")),
         (403, "connect-method-refused", format!("CONNECT other.example:443 HTTP/1.1\r\n{host}")),
     ];
     for (status, code, request) in table {

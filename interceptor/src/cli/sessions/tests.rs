@@ -1,8 +1,11 @@
 use super::*;
-use crate::policy::Basis;
+use crate::policy::{Authentic, Basis, Bound, PrincipalKind};
 use crate::record::Fault;
+use crate::record::event::Identity;
 use crate::record::query::Body;
 use crate::who::Process;
+
+const PRINCIPAL: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47/11111111-2222-4333-8444-555555555555";
 
 fn story() -> Story {
     let session = Session {
@@ -18,6 +21,8 @@ fn story() -> Story {
         reason: Some("done".into()),
         operations: 1,
         denied: 1,
+        principals: vec![PRINCIPAL.into()],
+        names: BTreeMap::from([(PRINCIPAL.into(), "crm-bot".into())]),
     };
     let operation = Operation {
         operation: "op_01kgz0000000000000000000cc".into(),
@@ -41,6 +46,18 @@ fn story() -> Story {
         status: Some(403),
         request: Body { bytes: Some(0), digest: None },
         response: Body { bytes: Some(312), digest: None },
+        initiator: Some(1000),
+        credential: Some("entra".into()),
+        identity: Some(Identity {
+            principal: PRINCIPAL.parse().unwrap(),
+            kind: PrincipalKind::User,
+            client: None,
+            authentic: Authentic::Issuer,
+            bound: Bound::IssuedHere,
+            token: "00".repeat(32).parse().unwrap(),
+            uti: None,
+        }),
+        names: session.names.clone(),
     };
     Story { session, launch: None, operations: vec![operation], omitted: 0 }
 }
@@ -58,9 +75,10 @@ fn show_tells_who_where_and_each_operation_on_a_line() {
     assert!(text.contains("to        graph.microsoft.com, target graph, by 198.18.0.1:443\n"), "{text}");
     let line = text.lines().find(|line| line.contains("http:DELETE")).unwrap();
     let words: Vec<&str> = line.split_whitespace().collect();
-    assert_eq!(words[..4], ["09:15:38.500", "http:DELETE", "DELETE", "/v1.0/users/\\u{202e}7"]);
+    assert_eq!(words[..5], ["09:15:38.500", "crm-bot", "http:DELETE", "DELETE", "/v1.0/users/\\u{202e}7"]);
+    assert!(text.contains(&format!("crm-bot is user {PRINCIPAL}\n")), "{text}");
     assert_eq!(
-        words[4..],
+        words[5..],
         ["deny", "denied-by-policy", "no-deletes", "403", "0", "312", "op_01kgz0000000000000000000cc"]
     );
     assert!(text.contains("op_01kgz0000000000000000000cc was denied:\n  nobody\\u{a}deletes\n"), "{text}");
@@ -71,7 +89,7 @@ fn show_tells_who_where_and_each_operation_on_a_line() {
 fn list_keeps_ids_whole_and_says_when_there_is_nothing() {
     let text = printed(|out| list(out, &[story().session]));
     assert!(text.starts_with(" SESSION"), "{text}");
-    assert!(text.contains("ses_01kgz0000000000000000000aa  2026-11-23T09:15:37Z  crm"), "{text}");
+    assert!(text.contains("ses_01kgz0000000000000000000aa  2026-11-23T09:15:37Z  crm       crm-bot"), "{text}");
     assert!(printed(|out| list(out, &[])).contains("no sessions yet"));
 }
 

@@ -12,7 +12,7 @@ use nix::unistd::User;
 
 use super::super::account::shared_suffix;
 use super::super::raw::{At, RawMatch, RawTarget, RawWorkload};
-use super::super::{Home, Host, HostPattern, Match, Protocol, Target, WorkloadSettings};
+use super::super::{Home, Host, HostPattern, Identities, Match, Protocol, Target, WorkloadSettings};
 use super::Resolver;
 
 impl Resolver<'_> {
@@ -21,10 +21,10 @@ impl Resolver<'_> {
         raw.iter().filter_map(|raw| self.workload(raw, &mut names)).map(Arc::new).collect()
     }
 
-    pub(super) fn targets(&mut self, raw: &[RawTarget]) -> Vec<Arc<Target>> {
+    pub(super) fn targets(&mut self, raw: &[RawTarget], identities: &Identities) -> Vec<Arc<Target>> {
         let mut names = HashSet::new();
         let mut listed = HashSet::new();
-        raw.iter().filter_map(|raw| self.target(raw, &mut names, &mut listed)).map(Arc::new).collect()
+        raw.iter().filter_map(|raw| self.target(raw, identities, &mut names, &mut listed)).map(Arc::new).collect()
     }
 
     fn workload(&mut self, raw: &RawWorkload, names: &mut HashSet<String>) -> Option<WorkloadSettings> {
@@ -52,7 +52,8 @@ impl Resolver<'_> {
                 classes.push(class.clone());
             }
         }
-        Some(WorkloadSettings { name: name?, matches, user, home, unix, classes })
+        let identity = raw.identity.as_ref().map(|at| self.source(at)).unwrap_or_default();
+        Some(WorkloadSettings { name: name?, matches, user, home, unix, classes, identity })
     }
 
     fn matches(&mut self, at: &At<RawMatch>) -> Match {
@@ -119,6 +120,7 @@ impl Resolver<'_> {
     fn target(
         &mut self,
         raw: &RawTarget,
+        identities: &Identities,
         names: &mut HashSet<String>,
         listed: &mut HashSet<(String, u16)>,
     ) -> Option<Target> {
@@ -152,7 +154,12 @@ impl Resolver<'_> {
                 None => hosts.push(pattern),
             }
         }
-        Some(Target { name: name?, hosts, ports, protocol, cleartext: raw.cleartext })
+        let issues = self.issues(raw, &hosts, identities);
+        let audiences = self.target_audiences(raw, &hosts);
+        let accept_foreign = self.accept_foreign(raw);
+        let pin = self.pin(raw.pin.as_ref());
+        let cleartext = raw.cleartext;
+        Some(Target { name: name?, hosts, ports, protocol, cleartext, issues, audiences, accept_foreign, pin })
     }
 
     fn ports(&mut self, raw: &RawTarget, protocol: Protocol) -> Vec<u16> {
@@ -205,7 +212,7 @@ impl Resolver<'_> {
         Some(pattern)
     }
 
-    fn name<T>(&mut self, at: &At<String>, kind: &str, taken: &mut HashSet<String>) -> Option<T>
+    pub(super) fn name<T>(&mut self, at: &At<String>, kind: &str, taken: &mut HashSet<String>) -> Option<T>
     where
         T: FromStr,
         T::Err: Display,
@@ -218,7 +225,7 @@ impl Resolver<'_> {
         Some(name)
     }
 
-    fn parsed<T>(&mut self, at: &At<String>, expected: &str) -> Option<T>
+    pub(super) fn parsed<T>(&mut self, at: &At<String>, expected: &str) -> Option<T>
     where
         T: FromStr,
         T::Err: Display,

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use super::*;
-use crate::config::Home;
+use crate::config::{Home, Issues, Named};
 
 fn parse(text: &str) -> Result<Settings, ConfigError> {
     Settings::parse("/etc/interceptor/config.toml", text)
@@ -86,7 +86,7 @@ fn every_key_is_taken() {
         control.operators = ["user:root", "group:root"]
         record = { durability = "power-loss", segment = "1MiB", backlog = "2MiB", backlog_age = "1s" }
         upstream = { extra_ca = ["/ca.pem"], resolve = { "A.example" = "[::1]:1", "b.example" = "10.0.0.1", "c.example" = "::1" } }
-        limits = { detect_timeout = "1s", dial_timeout = "2s", response_timeout = "3s", idle_timeout = "4s", connections = 5, header_bytes = "8KiB", header_fields = 16, names = 7, drain = "8s" }
+        limits = { detect_timeout = "1s", dial_timeout = "2s", response_timeout = "3s", idle_timeout = "4s", connections = 5, streams = 9, header_bytes = "8KiB", header_fields = 16, names = 7, drain = "8s" }
 
         [[workload]]
         name = "one"
@@ -116,6 +116,49 @@ fn every_key_is_taken() {
         name = "pg"
         hosts = ["plain.example"]
         protocol = "postgres"
+
+        [[tenant]]
+        id = "11111111-0000-4000-8000-00000000000A"
+        domains = ["Contoso.com"]
+        login = "login.microsoftonline.us"
+        audiences = ["api://CRM/"]
+        directory = { client = "44444444-0000-4000-8000-000000000004", secret_file = "/etc/interceptor/directory" }
+
+        [[issuer]]
+        name = "pass"
+        url = "https://pass.example/realm/"
+        audiences = ["crm"]
+        jwks_uri = "https://keys.example/jwks"
+
+        [names]
+        readers = "group:11111111-0000-4000-8000-00000000000A/22222222-0000-4000-8000-000000000002"
+        writers = "role:11111111-0000-4000-8000-00000000000a/api://crm/Crm.Write"
+        bot = "identity:pass/bot|7"
+        app = "client:44444444-0000-4000-8000-000000000004"
+
+        [people]
+        root = "11111111-0000-4000-8000-00000000000a/33333333-0000-4000-8000-000000000003"
+
+        [[workload]]
+        name = "three"
+        identity = { source = "token-file", path = "/run/token" }
+
+        [[target]]
+        name = "login"
+        hosts = ["login.microsoftonline.us"]
+
+        [[target]]
+        name = "pass"
+        hosts = ["pass.example"]
+        identity = "oidc:pass"
+
+        [[target]]
+        name = "vault"
+        hosts = ["*.vault.azure.net"]
+        any_account = true
+        audiences = ["api://Vault"]
+        accept_foreign = ["basic", "x-api-key", "?sig"]
+        pin = { headers = { "X-Ms-Version" = "2024-11-04" }, path_prefix = "/secrets/" }
         "#,
     )
     .unwrap();
@@ -124,11 +167,12 @@ fn every_key_is_taken() {
     assert_eq!((&settings.control.operator_uids[..], &settings.control.operator_gids[..]), (&[0][..], &[0][..]));
     assert_eq!(settings.record.durability, Durability::PowerLoss);
     assert_eq!((settings.record.segment_bytes, settings.record.backlog_bytes), (1 << 20, 2 << 20));
-    let resolved = |name: &str| settings.upstream.resolve[&name.parse::<Hostname>().unwrap()];
+    let resolved = |name: &str| settings.upstream.resolve[&name.parse::<Host>().unwrap()];
     assert_eq!(resolved("a.example"), "[::1]:1".parse::<SocketAddr>().unwrap());
     assert_eq!(resolved("b.example"), "10.0.0.1:0".parse::<SocketAddr>().unwrap());
     assert_eq!(resolved("c.example"), "[::1]:0".parse::<SocketAddr>().unwrap());
-    assert_eq!((settings.limits.connections, settings.limits.header_bytes, settings.limits.names), (5, 8192, 7));
+    let limits = &settings.limits;
+    assert_eq!((limits.connections, limits.streams, limits.header_bytes, limits.names), (5, 9, 8192, 7));
     let one = &settings.workloads[0];
     assert_eq!((&one.matches.uids[..], &one.matches.gids[..]), (&[0, 1000][..], &[0][..]));
     assert_eq!(one.matches.command.as_deref(), Some("crm-mcp"));
@@ -190,6 +234,57 @@ fn keys() -> Vec<String> {
     let (schema, mut keys) = (schema(), Vec::new());
     walk(&schema, &schema, "", &mut keys);
     keys
+}
+
+#[test]
+fn ids_are_canonical_and_audiences_belong_to_targets() {
+    let settings = parse(
+        r#"
+        [[tenant]]
+        id = "11111111-0000-4000-8000-00000000000A"
+        [names]
+        readers = "group:11111111-0000-4000-8000-00000000000A/22222222-0000-4000-8000-00000000000B"
+        [[target]]
+        name = "graph"
+        hosts = ["graph.microsoft.com"]
+        [[target]]
+        name = "vault"
+        hosts = ["crm.vault.azure.net"]
+        [[target]]
+        name = "crm"
+        hosts = ["*.crm.example"]
+        audiences = ["api://CRM"]
+        [[target]]
+        name = "login"
+        hosts = ["login.microsoftonline.com"]
+        [[target]]
+        name = "host"
+        hosts = ["169.254.169.254"]
+        cleartext = true
+        "#,
+    )
+    .unwrap();
+    let of = |audience: &str| settings.targets.by_audience(audience).map(|target| target.name.as_str());
+    for (audience, target) in [
+        ("https://graph.microsoft.com", Some("graph")),
+        ("https://graph.microsoft.com/", Some("graph")),
+        ("00000003-0000-0000-C000-000000000000", Some("graph")),
+        ("https://vault.azure.net", Some("vault")),
+        ("https://org.crm.example", Some("crm")),
+        ("API://crm", Some("crm")),
+        ("https://crm.example", None),
+        ("https://graph.microsoft.com/x", None),
+        ("https://evil.example/graph.microsoft.com", None),
+        ("", None),
+    ] {
+        assert_eq!(of(audience), target, "{audience}");
+    }
+    let issues = |name: &str| settings.targets.iter().find(|target| target.name.as_str() == name)?.issues.clone();
+    assert_eq!((issues("login"), issues("host"), issues("crm")), (Some(Issues::Entra), Some(Issues::Imds), None));
+    assert_eq!(
+        settings.identities.names["readers"],
+        Named::Group("11111111-0000-4000-8000-00000000000a/22222222-0000-4000-8000-00000000000b".into())
+    );
 }
 
 #[test]

@@ -1,5 +1,5 @@
 use super::*;
-use crate::config::Home;
+use crate::config::{Home, IdentitySource};
 use crate::launch::caller::hold;
 
 fn workload(name: &str, matches: Match, user: Option<&str>) -> Arc<WorkloadSettings> {
@@ -10,6 +10,7 @@ fn workload(name: &str, matches: Match, user: Option<&str>) -> Arc<WorkloadSetti
         home: Home::Guarded,
         unix: Vec::new(),
         classes: Vec::new(),
+        identity: IdentitySource::Observed,
     })
 }
 

@@ -6,6 +6,8 @@ use super::super::fixture::{Line, MONDAY, settings, snapshot, verdict};
 use super::super::{Credential, Decision, Snapshot, State, decide, explain};
 use super::answer;
 
+mod identity;
+
 const POLICIES: &str = r#"
 @id("reach") permit(principal, action in Action::"reach", resource in Target::"graph");
 @id("reach-api") permit(principal, action == Action::"connect", resource == Target::"api")

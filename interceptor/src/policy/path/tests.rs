@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::super::{Ambiguity, AmbiguousPath, CanonicalPath, Credential, check_query};
+use super::super::{Ambiguity, AmbiguousPath, CanonicalPath, check_query};
 use Ambiguity::*;
 
 /// Paths that every server reads alike, with their segments.
@@ -145,18 +145,6 @@ fn queries_that_servers_could_read_differently_are_refused() {
     }
     assert_eq!(check_query(&"a&".repeat(256)), Ok(()));
     assert_eq!(check_query(&"a&".repeat(257)).unwrap_err().what, Parameters);
-}
-
-#[test]
-fn what_authenticates_is_foreign_and_what_cannot_be_read_too() {
-    let none = Credential::of(["accept", "content-type"], Some("$select=id"));
-    assert_eq!(none, Credential::None);
-    for headers in [["Authorization"], ["cookie"], ["X-API-Key"], ["proxy-authorization"]] {
-        assert_eq!(Credential::of(headers, None), Credential::Foreign);
-    }
-    for query in ["sv=1&sig=x", "SIG=x", "%73ig=x", "access_token=x", "X-Amz-Signature=x", "a=%"] {
-        assert_eq!(Credential::of([], Some(query)), Credential::Foreign, "`{query}`");
-    }
 }
 
 proptest! {

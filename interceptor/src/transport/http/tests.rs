@@ -15,15 +15,22 @@ fn what_connection_names_stays_behind() {
         ("te", "gzip"),
         ("accept", "*/*"),
     ]);
-    strip_hop_by_hop(&mut map);
+    strip_hop_by_hop(&mut map, Version::Http1);
     assert_eq!(map, headers(&[("accept", "*/*")]));
 }
 
 #[test]
 fn a_wish_for_trailers_goes_on() {
     let mut map = headers(&[("te", "gzip, trailers"), ("connection", "te")]);
-    strip_hop_by_hop(&mut map);
+    strip_hop_by_hop(&mut map, Version::Http1);
     assert_eq!(map, headers(&[("te", "trailers"), ("connection", "te")]));
+}
+
+#[test]
+fn http2_has_no_connection_header() {
+    let mut map = headers(&[("te", "trailers"), ("connection", "te")]);
+    strip_hop_by_hop(&mut map, Version::Http2);
+    assert_eq!(map, headers(&[("te", "trailers")]));
 }
 
 #[test]

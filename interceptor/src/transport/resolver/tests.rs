@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::config::{Home, Match, WorkloadSettings};
+use crate::config::{Home, IdentitySource, Match, WorkloadSettings};
 use crate::ids::LaunchId;
 use crate::transport::dial::Looking;
 
@@ -78,6 +78,7 @@ fn resolver(folder: &Path, limit: usize) -> (Arc<Resolver>, Log) {
             home: Home::Guarded,
             unix: Vec::new(),
             classes: Vec::new(),
+            identity: IdentitySource::Observed,
         }),
         initiator: 1000,
         uid: 1000,

@@ -1,0 +1,158 @@
+//! Groups that didn't fit into a token, looked up in Microsoft Graph: what is asked, how the answer is read, and for how
+//! long it is believed. The address that the token itself gives is of a retired service, and its sender's choice: the
+//! question is made from tenant and object. The daemon's own credential, and the call, are behind [`Directory`].
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use moka::future::Cache;
+use serde_json::Value;
+
+use super::{FetchError, MAX_DOCUMENT, json};
+use crate::ids::{ObjectId, TenantId};
+
+/// How long an answer is believed.
+const LIFE: Duration = Duration::from_mins(5);
+/// Principals whose groups are kept.
+const MOST_PRINCIPALS: u64 = 1024;
+/// The most groups of one principal; Graph itself returns no more than 11,000.
+const MOST_GROUPS: usize = 11_000;
+/// The most pages of one answer.
+const MOST_PAGES: usize = 32;
+
+/// A request to Graph.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GraphRequest {
+    /// `POST` with the body, or `GET` for a further page.
+    pub method: &'static str,
+    /// Its address.
+    pub url: String,
+    /// JSON; empty for `GET`.
+    pub body: &'static str,
+}
+
+/// Who asks Graph, with a credential of the daemon's own for that tenant.
+pub trait Directory: Send + Sync {
+    /// The body of a 200 answer.
+    fn ask<'a>(
+        &'a self,
+        tenant: TenantId,
+        request: &'a GraphRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<Bytes, FetchError>> + Send + 'a>>;
+}
+
+/// Why a principal's groups are unknown.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OverageError {
+    /// Graph couldn't be asked, or said no.
+    #[error("couldn't ask Graph for the principal's groups")]
+    Ask(#[from] FetchError),
+    /// The answer isn't a list of ids.
+    #[error("Graph's answer about the principal's groups isn't a list of ids")]
+    Malformed,
+    /// More groups or pages than are read.
+    #[error("the principal is in more groups than are looked up (11,000)")]
+    TooMany,
+    /// The next page is said to be somewhere else.
+    #[error("Graph's answer continues on another host, which isn't followed")]
+    Elsewhere,
+}
+
+impl OverageError {
+    /// The stable code (docs/identity.md).
+    pub fn code(&self) -> &'static str {
+        "groups-unknown"
+    }
+}
+
+/// One page of ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The ids of groups and directory roles.
+    pub ids: Vec<ObjectId>,
+    /// The address of the next page.
+    pub next: Option<String>,
+}
+
+/// The first request about an object, at a Graph such as `https://graph.microsoft.com`.
+pub fn request(graph: &str, oid: ObjectId) -> GraphRequest {
+    GraphRequest {
+        method: "POST",
+        url: format!("{graph}/v1.0/directoryObjects/{oid}/getMemberObjects"),
+        body: r#"{"securityEnabledOnly":false}"#,
+    }
+}
+
+impl Page {
+    /// Reads one answer of this Graph.
+    ///
+    /// # Errors
+    /// That it isn't a list of ids, is too long, or continues elsewhere.
+    pub fn parse(graph: &str, body: &[u8]) -> Result<Page, OverageError> {
+        if body.len() > MAX_DOCUMENT {
+            return Err(OverageError::TooMany);
+        }
+        let answer = json::object(body).map_err(|_| OverageError::Malformed)?;
+        let values = answer.get("value").and_then(Value::as_array).ok_or(OverageError::Malformed)?;
+        if values.len() > MOST_GROUPS {
+            return Err(OverageError::TooMany);
+        }
+        let ids = values.iter().map(|value| value.as_str().and_then(|id| id.parse().ok()));
+        let ids = ids.collect::<Option<Vec<ObjectId>>>().ok_or(OverageError::Malformed)?;
+        let next = match answer.get("@odata.nextLink") {
+            None | Some(Value::Null) => None,
+            Some(Value::String(next)) if next.strip_prefix(graph).is_some_and(|path| path.starts_with('/')) => {
+                Some(next.clone())
+            }
+            Some(_) => return Err(OverageError::Elsewhere),
+        };
+        Ok(Page { ids, next })
+    }
+}
+
+/// The groups of principals whose tokens couldn't hold them.
+pub struct Overage {
+    graph: String,
+    directory: Arc<dyn Directory>,
+    known: Cache<(TenantId, ObjectId), Arc<[ObjectId]>>,
+}
+
+impl Overage {
+    /// Nothing known yet, asked at this Graph.
+    pub fn new(graph: &str, directory: Arc<dyn Directory>) -> Self {
+        let known = Cache::builder().max_capacity(MOST_PRINCIPALS).time_to_live(LIFE).build();
+        Overage { graph: graph.trim_end_matches('/').to_owned(), directory, known }
+    }
+
+    /// A principal's groups, not older than five minutes. Those who ask at the same time share one answer; a failure is
+    /// not kept.
+    ///
+    /// # Errors
+    /// Why they are unknown; a policy that needs them then denies.
+    pub async fn groups(&self, tid: TenantId, oid: ObjectId) -> Result<Arc<[ObjectId]>, OverageError> {
+        self.known.try_get_with((tid, oid), self.look_up(tid, oid)).await.map_err(|error| (*error).clone())
+    }
+
+    async fn look_up(&self, tid: TenantId, oid: ObjectId) -> Result<Arc<[ObjectId]>, OverageError> {
+        let mut groups = Vec::new();
+        let mut request = request(&self.graph, oid);
+        for _ in 0..MOST_PAGES {
+            let page = Page::parse(&self.graph, &self.directory.ask(tid, &request).await?)?;
+            groups.extend(page.ids);
+            if groups.len() > MOST_GROUPS {
+                return Err(OverageError::TooMany);
+            }
+            match page.next {
+                Some(url) => request = GraphRequest { method: "GET", url, body: "" },
+                None => return Ok(groups.into()),
+            }
+        }
+        Err(OverageError::TooMany)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,235 @@
+//! Serving a connection, or telling one that it may not be: hyper's side of it, in the version of HTTP that was agreed
+//! on, and what ends it.
+
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request;
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::rt::{Read, Write};
+use hyper::server::conn::{http1, http2};
+use hyper::service::{HttpService, service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
+
+use super::connection::{Ending, Session};
+use super::live::Live;
+use super::registry::Order;
+use super::reply::{Refusal, ReplyBody, problem};
+use super::ruling::Ruling;
+use crate::error::{Blame, Fault};
+use crate::ids::OperationId;
+use crate::transport::http::{Guarded, Local, Version, http1_server, http2_server};
+use crate::transport::sever::{Severable, Severed};
+
+/// How long a connection of HTTP/2 that is cut gets to say so: resets of its streams, then GOAWAY.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// Serves the operations of a connection until it ends or is ended.
+pub(super) async fn serve<S>(live: Rc<Live>, stream: S) -> Ending
+where
+    S: AsyncRead + AsyncWrite + Severable + Send + Unpin + 'static,
+{
+    let limits = live.session().limits();
+    let stream = Severed::new(stream, Arc::clone(live.severed()));
+    let service = service_fn({
+        let live = Rc::clone(&live);
+        move |request| {
+            let live = Rc::clone(&live);
+            async move { Ok::<_, Infallible>(super::operation(live, request).await) }
+        }
+    });
+    match live.allowance().cloned() {
+        None => {
+            let connection = http1_server(&limits).serve_connection(TokioIo::new(stream), service);
+            drive(live, connection.with_upgrades()).await
+        }
+        Some(allowance) => {
+            let guarded = TokioIo::new(Guarded::client(stream, allowance));
+            drive(live, http2_server(&limits).serve_connection(guarded, service)).await
+        }
+    }
+}
+
+/// A connection of hyper's that can be asked to end once what is under way is done.
+trait Graceful: Future<Output = hyper::Result<()>> {
+    fn shut_down(self: Pin<&mut Self>);
+}
+
+impl<I, S, B> Graceful for http1::UpgradeableConnection<I, S>
+where
+    I: Read + Write + Unpin + Send + 'static,
+    S: HttpService<Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn shut_down(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<I, S, B> Graceful for http2::Connection<I, S, Local>
+where
+    I: Read + Write + Unpin,
+    S: HttpService<Incoming, ResBody = B>,
+    S::Future: 'static,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn shut_down(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// Drives hyper's side of the connection, and ends it when the world, an order or the time says so.
+async fn drive(live: Rc<Live>, connection: impl Graceful) -> Ending {
+    let session = Rc::clone(live.session());
+    let mut connection = pin!(connection);
+    let mut order = session.order.clone();
+    let mut worlds = session.worlds.clone();
+    let mut time_is_up = pin!(live.time_is_up());
+    let mut idle = pin!(live.rests(session.limits().idle_timeout));
+    // hyper has no such bound for HTTP/2; in HTTP/1.1 it waits for the next head no longer.
+    let is_http2 = live.version() == Version::Http2;
+    let mut joined = false;
+    let cut = loop {
+        let ended = tokio::select! {
+            ended = connection.as_mut(), if !joined => {
+                live.sever(live.ended().is_some());
+                joined = live.is_joined();
+                if !joined {
+                    return ending(&live, ended.err().as_ref());
+                }
+                // hyper has handed it over: it lives on for as long as its WebSocket does.
+                None
+            }
+            () = live.rests(Duration::ZERO), if joined => return Ending(live.ended().unwrap_or("done")),
+            _ = order.changed() => match *order.borrow_and_update() {
+                Order::Live => None,
+                Order::Drain if joined => None,
+                Order::Drain => {
+                    connection.as_mut().shut_down();
+                    None
+                }
+                Order::Cut(why) => Some(why),
+            },
+            _ = worlds.changed() => live.may_go_on().is_err().then_some("policy-changed"),
+            () = time_is_up.as_mut() => Some("max-session"),
+            () = idle.as_mut(), if is_http2 => Some("idle"),
+        };
+        if let Some(why) = ended {
+            break why;
+        }
+    };
+    live.end(cut);
+    // Between two requests nothing is lost by a clean end; in mid-stream the client must not take it for the whole.
+    let mut severed = live.is_busy();
+    if is_http2 {
+        // There each stream is reset by itself; the connection is only where the client doesn't take that in.
+        connection.as_mut().shut_down();
+        severed = tokio::time::timeout(LAST_WORDS, connection).await.is_err() && live.is_busy();
+    }
+    live.sever(severed);
+    Ending(cut)
+}
+
+/// Answers whatever is asked with the refusal, and ends.
+pub(super) async fn refuse<S>(
+    session: &Rc<Session>,
+    stream: S,
+    version: Version,
+    refusal: &Refusal,
+    operation: Option<OperationId>,
+) where
+    S: AsyncRead + AsyncWrite + Severable + Unpin,
+{
+    let limits = session.limits();
+    let stream = Severed::new(stream, Arc::default());
+    let answered = Rc::new(Notify::new());
+    let service = service_fn(|_request: Request<Incoming>| {
+        let response = problem(refusal, session.id, operation, version == Version::Http1);
+        answered.notify_one();
+        std::future::ready(Ok::<http::Response<ReplyBody>, Infallible>(response))
+    });
+    let done = match version {
+        Version::Http1 => http1_server(&limits).serve_connection(TokioIo::new(stream), service).await,
+        Version::Http2 => {
+            let guarded = TokioIo::new(Guarded::client(stream, Rc::default()));
+            let mut connection = pin!(http2_server(&limits).serve_connection(guarded, service));
+            tokio::select! {
+                done = connection.as_mut() => done,
+                () = answered.notified() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            }
+        }
+    };
+    if let Err(error) = done {
+        tracing::debug!(%error, "a refusal was not taken");
+    }
+}
+
+/// How a connection that hyper has ended is recorded; what isn't HTTP is recorded as refused.
+fn ending(live: &Live, error: Option<&hyper::Error>) -> Ending {
+    match error {
+        _ if live.ended().is_some() => Ending(live.ended().unwrap_or("done")),
+        None => Ending("done"),
+        Some(error) if error.is_timeout() => Ending("idle"),
+        Some(_) if live.allowance().is_some_and(|allowance| allowance.is_exceeded()) => refused(live, flood(), None),
+        // Answered by hyper, without a body.
+        Some(error) if error.is_parse_too_large() => refused(live, malformed(live.version()), Some(431)),
+        Some(error) if error.is_parse() => refused(live, malformed(live.version()), Some(400)),
+        Some(error) => match broken_off(error) {
+            // Answered by h2, with GOAWAY.
+            Some(h2::Reason::ENHANCE_YOUR_CALM) => refused(live, flood(), None),
+            Some(_) => refused(live, malformed(live.version()), None),
+            None => Ending("client-gone"),
+        },
+    }
+}
+
+/// Why h2 ended the connection, if it did so by itself.
+fn broken_off(error: &hyper::Error) -> Option<h2::Reason> {
+    let error = std::error::Error::source(error)?.downcast_ref::<h2::Error>()?;
+    error.reason().filter(|_| error.is_library())
+}
+
+fn refused(live: &Live, fault: Fault, status: Option<u16>) -> Ending {
+    let ending = Ending(fault.code);
+    let (action, summary) = match live.version() {
+        Version::Http1 => ("http", "something that is no HTTP/1.1 request"),
+        Version::Http2 if fault.code == "http2-flood" => ("http", "a flood of HTTP/2 frames"),
+        Version::Http2 => ("http", "something that is no HTTP/2"),
+    };
+    let ruling = Ruling::refused(action.to_owned(), summary.to_owned(), live.target(), fault);
+    // If it can't be recorded that was logged, and nothing went on anyway.
+    if let Ok((operation, _recorded)) = live.session().record(&ruling) {
+        live.session().finish(operation, "denied", status);
+    }
+    ending
+}
+
+fn malformed(version: Version) -> Fault {
+    let told = match version {
+        Version::Http1 => "the request is not valid HTTP/1.1, or its header section is too large",
+        Version::Http2 => "the connection's bytes are not valid HTTP/2",
+    };
+    Fault { code: "malformed-http", blame: Blame::Client, told: told.into(), next: "send valid HTTP" }
+}
+
+fn flood() -> Fault {
+    Fault {
+        code: "http2-flood",
+        blame: Blame::Client,
+        told: "the connection was busied with frames or resets that ask for nothing".into(),
+        next: "open a new connection, and send requests",
+    }
+}

@@ -1,0 +1,270 @@
+//! What a workload asks of a login host or a host endpoint. A token request is read in full, decided as `token:request`
+//! for the target that the token would be for, and its answer is read before the workload gets it: what is issued is in
+//! the record first.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+
+use super::authenticate::{Authenticated, Wanted, admit_token, unbelieved};
+use super::live::Live;
+use super::operation::Decided;
+use super::reply::Refusal;
+use super::request::Decoded;
+use super::ruling::Ruling;
+use crate::config::{Host, Issues, Target};
+use crate::error::{Blame, Fault};
+use crate::identity::endpoint::{self, Answer, Ask, Dialect, GRAPH, Grant, Identity, Kind, MAX_FORM, ManagedIdentity};
+use crate::identity::judge::{Asked, kind};
+use crate::identity::tenants::Tenant;
+use crate::identity::{JudgeError, MAX_DOCUMENT};
+use crate::ids::{OperationId, TenantId};
+use crate::policy::Credential;
+use crate::transport::http::RequestBody;
+
+/// How long a workload may take to send a form, and an endpoint to send what follows the head of its answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Headers by which Entra is told which tenants may be signed in to; what the process sent is replaced.
+const RESTRICT_TENANTS: &str = "restrict-access-to-tenants";
+const RESTRICT_CONTEXT: &str = "restrict-access-context";
+const RESTRICT_POLICY: &str = "sec-restrict-tenant-access-policy";
+
+/// What an answer is looked through for.
+#[derive(Debug, Clone)]
+pub(super) struct Observing {
+    kind: Kind,
+    tenant: Option<Tenant>,
+    audiences: Vec<String>,
+}
+
+/// Why something can't be asked of an endpoint.
+type Refuse<T> = Result<T, Fault>;
+
+impl Decoded {
+    /// Finds out what a target that issues tokens is asked for.
+    ///
+    /// # Errors
+    /// The decided refusal, where that can't be told, or no tenant of this host is asked.
+    pub(super) async fn ask(
+        mut self,
+        live: &Live,
+        target: &Arc<Target>,
+        issues: &Issues,
+    ) -> Result<Authenticated, Box<Decided>> {
+        match self.read_ask(live, issues).await {
+            Ok(Some((wanted, observing))) => {
+                // Its answer is read here, so it comes as it is.
+                self.parts.headers.remove(header::ACCEPT_ENCODING);
+                Ok(Authenticated { decoded: self, wanted, who: None, observing: Some(observing) })
+            }
+            Ok(None) => Ok(self.anonymous(Credential::None)),
+            Err(fault) => {
+                let wanted = Wanted::request(&self, Credential::None);
+                Err(Box::new(Decided::refused(Ruling::refuse(live, target, &wanted, fault.into()))))
+            }
+        }
+    }
+
+    async fn read_ask(&mut self, live: &Live, issues: &Issues) -> Refuse<Option<(Wanted, Observing)>> {
+        let (kind, issuer) = kind(issues);
+        let segments: Vec<&str> = self.path.segments().iter().map(|segment| &**segment).collect();
+        let query = self.parts.uri.query().unwrap_or_default();
+        let ask = endpoint::recognise(kind, self.parts.method.as_str(), &segments, query)
+            .map_err(|error| refused(error.code(), error.to_string()))?;
+        if kind == Kind::Entra {
+            restrict(live, &mut self.parts.headers);
+        }
+        let (segment, dialect) = match ask {
+            Ask::Token { tenant, dialect } | Ask::DeviceCode { tenant, dialect } => (tenant, dialect),
+            Ask::ManagedIdentity(ManagedIdentity { resource: Some(resource), identity }) => {
+                return Ok(Some(managed(kind, resource, &identity)));
+            }
+            Ask::Metadata { tenant } | Ask::Other { tenant } => {
+                if let Some(segment) = tenant {
+                    listed(live, &segment).await?;
+                }
+                return Ok(None);
+            }
+            // A probe: who asks for nothing gets nothing.
+            Ask::ManagedIdentity(ManagedIdentity { resource: None, .. }) => return Ok(None),
+        };
+        let tenant = match &segment {
+            Some(segment) => Some(listed(live, segment).await?),
+            None => None,
+        };
+        let form = self.form().await?;
+        let authorization = self.parts.headers.get(header::AUTHORIZATION).map(HeaderValue::to_str).transpose();
+        let authorization =
+            authorization.map_err(|_| refused("token-request-malformed", "its Authorization isn't text"))?;
+        let request = endpoint::TokenRequest::parse(&form, authorization, dialect)
+            .map_err(|error| refused(error.code(), error.to_string()))?;
+        let audience = audience(&request, dialect)?;
+        let named = match (tenant, &segment, issuer) {
+            (Some(Tenant::One(id)), ..) => id.to_string(),
+            (_, Some(segment), _) => segment.clone(),
+            (_, None, issuer) => issuer.map(ToString::to_string).unwrap_or_default(),
+        };
+        let wanted = Wanted::Token {
+            tenant: named,
+            client: request.client.clone().unwrap_or_default(),
+            grant: grant(request.grant).into(),
+            scopes: request.scopes.clone(),
+            audience: audience.clone(),
+        };
+        Ok(Some((wanted, Observing { kind, tenant, audiences: vec![audience] })))
+    }
+
+    /// The body of a request, in full; it is sent on as it was read.
+    async fn form(&mut self) -> Refuse<Bytes> {
+        let kind =
+            self.parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let essence = kind.split(';').next().unwrap_or_default().trim();
+        if !essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+            || self.parts.headers.contains_key(header::CONTENT_ENCODING)
+        {
+            return Err(refused("token-request-malformed", "a token request is a form, in no content coding"));
+        }
+        let RequestBody::Streaming(body) = std::mem::take(&mut self.body) else {
+            return Err(refused("token-request-malformed", "the token request has no body"));
+        };
+        let read = tokio::time::timeout(PATIENCE, Limited::new(body, MAX_FORM).collect()).await;
+        let read = read.map_err(|_elapsed| refused("token-request-malformed", "the token request took too long"))?;
+        let form =
+            read.map_err(|_error| refused("token-request-too-large", "the form has more than 64 KiB, or ended early"))?;
+        let form = form.to_bytes();
+        self.body = RequestBody::Whole(form.clone());
+        Ok(form)
+    }
+}
+
+/// What a host endpoint is asked.
+fn managed(kind: Kind, resource: String, identity: &Identity) -> (Wanted, Observing) {
+    let client = match identity {
+        Identity::System => String::new(),
+        Identity::Client(id) => id.to_string(),
+        Identity::Object(id) => id.to_string(),
+        Identity::Resource(path) => path.clone(),
+    };
+    let wanted = Wanted::Token {
+        tenant: String::new(),
+        client,
+        grant: "managed_identity".into(),
+        scopes: vec![format!("{}/.default", resource.trim_end_matches('/'))],
+        audience: resource.clone(),
+    };
+    (wanted, Observing { kind, tenant: None, audiences: vec![resource] })
+}
+
+/// What a request is for; a sign-in alone gets a token for Graph.
+fn audience(request: &endpoint::TokenRequest, dialect: Dialect) -> Refuse<String> {
+    match request.audiences.as_slice() {
+        [one] => Ok(one.clone()),
+        [] if dialect == Dialect::V2 && !request.scopes.is_empty() => Ok(GRAPH.into()),
+        [] => {
+            Err(refused("token-request-incomplete", "it doesn't say what the token is for; send `scope` or `resource`"))
+        }
+        _ => Err(refused(
+            "token-request-two-audiences",
+            "it asks for two audiences at once; ask for one after the other",
+        )),
+    }
+}
+
+fn grant(grant: Grant) -> &'static str {
+    match grant {
+        Grant::ClientCredentials => "client_credentials",
+        Grant::RefreshToken => "refresh_token",
+        Grant::OnBehalfOf => "on_behalf_of",
+        Grant::JwtBearer => "jwt_bearer",
+        Grant::AuthorizationCode => "authorization_code",
+        Grant::DeviceCode => "device_code",
+        Grant::Password => "password",
+        Grant::Other => "other",
+    }
+}
+
+/// The tenant that a path's segment stands for, if it is one of this host's.
+async fn listed(live: &Live, segment: &str) -> Refuse<Tenant> {
+    let session = live.session();
+    let world = session.world();
+    let identities = &world.snapshot.settings.identities;
+    let Host::Name(login) = live.host() else { return Err(refused("tenant-malformed", "an address is no login host")) };
+    let found = session.worker.pipeline.judge.tenant(identities, login.as_str(), segment).await;
+    match found.map_err(|error| refused(error.code(), error.to_string()))? {
+        Tenant::One(id) if identities.tenant(id).is_none() => Err(unbelieved(&JudgeError::TenantNotListed(id))),
+        tenant => Ok(tenant),
+    }
+}
+
+/// Tells Entra which tenants may be signed in to from here, also interactively.
+fn restrict(live: &Live, headers: &mut HeaderMap) {
+    let world = live.session().world();
+    let ids: Vec<TenantId> = world.snapshot.settings.identities.tenants.iter().map(|tenant| tenant.id).collect();
+    headers.remove(RESTRICT_POLICY);
+    headers.remove(RESTRICT_TENANTS);
+    headers.remove(RESTRICT_CONTEXT);
+    let list = ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let first = ids.first().map(ToString::to_string).unwrap_or_default();
+    // GUIDs and commas are visible ASCII, so both are values.
+    for (name, value) in [(RESTRICT_TENANTS, list), (RESTRICT_CONTEXT, first)] {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+impl Observing {
+    /// Reads an answer in full, and records the token in it before anybody gets it.
+    ///
+    /// # Errors
+    /// Why the workload mustn't get it.
+    pub(super) async fn observe(
+        &self,
+        live: &Live,
+        operation: OperationId,
+        response: Response<Incoming>,
+    ) -> Result<Response<Bytes>, Refusal> {
+        let (parts, body) = response.into_parts();
+        if parts.headers.contains_key(header::CONTENT_ENCODING) {
+            return Err(unread("token-answer-not-json", "the answer is encoded, and nobody asked for that").into());
+        }
+        let read = tokio::time::timeout(PATIENCE, Limited::new(body, MAX_DOCUMENT).collect()).await;
+        let late = |_elapsed| unread("upstream-timeout", "the token endpoint took too long");
+        let body = read
+            .map_err(late)?
+            .map_err(|_| unread("token-answer-too-large", "the answer broke off, or has over 1 MiB"))?;
+        let body = body.to_bytes();
+        let answer = match Answer::parse(&body) {
+            Ok(answer) => answer,
+            // Whatever that is, nobody saw a token in it, so none will be accepted.
+            Err(_unreadable) if parts.status != StatusCode::OK => return Ok(Response::from_parts(parts, body)),
+            Err(error) => return Err(unread(error.code(), error.to_string()).into()),
+        };
+        let session = live.session();
+        let world = session.world();
+        let (judge, identities) = (&session.worker.pipeline.judge, &world.snapshot.settings.identities);
+        let (kind, tenant, audiences) = (self.kind, self.tenant, self.audiences.as_slice());
+        let asked = Asked { kind, workload: &session.subject.workload, tenant, audiences };
+        if let Some((token, issued)) = judge.issue(identities, &answer, asked).map_err(|error| unbelieved(&error))? {
+            admit_token(live, token, Some(operation), issued)?;
+        }
+        Ok(Response::from_parts(parts, body))
+    }
+}
+
+fn refused(code: &'static str, told: impl Into<String>) -> Fault {
+    let blame = if code.starts_with("tenant") { Blame::Policy } else { Blame::Client };
+    Fault { code, blame, told: told.into(), next: "mend the request; sending it again as it is will not help" }
+}
+
+fn unread(code: &'static str, told: impl Into<String>) -> Fault {
+    Fault { code, blame: Blame::Upstream, told: told.into(), next: "try again later, or ask the operator of this host" }
+}
+
+#[cfg(test)]
+mod tests;

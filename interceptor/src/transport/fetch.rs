@@ -1,0 +1,95 @@
+//! Requests of the daemon's own: documents of issuers, groups of people. Over verified TLS only, without redirects, with
+//! a bounded answer in bounded time; each on a connection of its own, since they are rare.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+
+use super::dial::Dialer;
+use crate::config::Host;
+use crate::identity::{Fetch, FetchError, MAX_DOCUMENT};
+
+mod directory;
+
+pub use directory::Memberships;
+
+/// How long all of one request may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Fetches by the dialler of the moment.
+#[derive(Clone)]
+pub struct Fetcher(Arc<dyn Fn() -> Arc<Dialer> + Send + Sync>);
+
+impl Fetcher {
+    /// A fetcher that dials with what `dialer` gives at each request.
+    pub fn new(dialer: impl Fn() -> Arc<Dialer> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(dialer))
+    }
+
+    /// The body of a 200 answer to a request of `url`.
+    ///
+    /// # Errors
+    /// No answer in time, one of another status, or one that is too large. The text repeats nothing that was sent.
+    async fn request(&self, method: Method, url: &str, headers: HeaderMap, body: Bytes) -> Result<Bytes, FetchError> {
+        let exchange = self.exchange(method, url, headers, body);
+        let late = |_elapsed| FetchError::Unreachable(format!("no answer within {} s", PATIENCE.as_secs()));
+        tokio::time::timeout(PATIENCE, exchange).await.map_err(late)?
+    }
+
+    async fn exchange(&self, method: Method, url: &str, headers: HeaderMap, body: Bytes) -> Result<Bytes, FetchError> {
+        let unreachable = |why: &dyn std::fmt::Display| FetchError::Unreachable(why.to_string());
+        let uri: Uri = url.parse().map_err(|error| unreachable(&error))?;
+        let authority = uri.authority().filter(|_| uri.scheme_str() == Some("https"));
+        let Some(authority) = authority else { return Err(unreachable(&"it isn't an https URL")) };
+        let host: Host = authority.host().parse().map_err(|error| unreachable(&error))?;
+        let port = authority.port_u16().unwrap_or(443);
+        let alpn = [b"http/1.1".to_vec()];
+        let dialled = (self.0)().dial(&host, port, Some(&alpn), PATIENCE).await;
+        let upstream = dialled.map_err(|error| unreachable(&error))?;
+        let broken = |_error: hyper::Error| unreachable(&"the connection broke");
+        let (mut sender, connection) = http1::handshake(TokioIo::new(upstream.stream)).await.map_err(broken)?;
+
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = path.parse().map_err(|error| unreachable(&error))?;
+        *request.headers_mut() = headers;
+        let name = HeaderValue::from_str(authority.as_str()).map_err(|error| unreachable(&error))?;
+        request.headers_mut().insert(header::HOST, name);
+        let answer = async {
+            let response = sender.send_request(request).await.map_err(broken)?;
+            if response.status() != StatusCode::OK {
+                return Err(FetchError::Status(response.status().as_u16()));
+            }
+            let body = Limited::new(response.into_body(), MAX_DOCUMENT).collect().await;
+            body.map(|body| body.to_bytes()).map_err(|error| match error.is::<http_body_util::LengthLimitError>() {
+                true => FetchError::TooLarge,
+                false => unreachable(&"the connection broke"),
+            })
+        };
+        // The connection moves only while it is polled; once it has ended, the answer says how.
+        let (mut answer, mut connection) = (pin!(answer), pin!(connection));
+        tokio::select! {
+            answer = answer.as_mut() => answer,
+            _ended = connection.as_mut() => answer.await,
+        }
+    }
+}
+
+impl Fetch for Fetcher {
+    fn get<'a>(&'a self, url: &'a str) -> Pin<Box<dyn Future<Output = Result<Bytes, FetchError>> + Send + 'a>> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        Box::pin(self.request(Method::GET, url, headers, Bytes::new()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

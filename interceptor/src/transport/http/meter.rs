@@ -1,0 +1,177 @@
+//! Bodies that are counted and digested as they pass, and that can be cut off in the middle.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Buf, Bytes};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::sync::Notify;
+
+use super::frames::Allowance;
+
+/// How much of a body has passed, and its digest.
+#[derive(Debug, Clone)]
+pub struct Meter(Rc<Counted>);
+
+struct Counted {
+    total: metrics::Counter,
+    bytes: Cell<u64>,
+    digest: RefCell<blake3::Hasher>,
+    ended: Cell<bool>,
+    end: Notify,
+    cut: Cell<bool>,
+    reader: RefCell<Option<Waker>>,
+}
+
+impl fmt::Debug for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.bytes.get())
+    }
+}
+
+impl Meter {
+    /// Nothing yet. What it counts is added to `total` as well.
+    pub fn new(total: metrics::Counter) -> Self {
+        let (bytes, digest) = (Cell::default(), RefCell::default());
+        let (ended, end) = (Cell::default(), Notify::new());
+        let (cut, reader) = (Cell::default(), RefCell::default());
+        Self(Rc::new(Counted { total, bytes, digest, ended, end, cut, reader }))
+    }
+
+    /// Waits until the body that is counted is done with: sent to its end, or given up.
+    pub async fn ended(&self) {
+        // Only one task waits, and a notice that comes first is kept for it.
+        while !self.0.ended.get() {
+            self.0.end.notified().await;
+        }
+    }
+
+    /// Nothing more of the body that is counted shall pass: who reads it on gets an error.
+    pub fn cut(&self) {
+        self.0.cut.set(true);
+        if let Some(reader) = self.0.reader.take() {
+            reader.wake();
+        }
+    }
+
+    /// Counts these bytes in.
+    pub fn count(&self, data: &[u8]) {
+        self.0.total.increment(data.len() as u64);
+        self.0.bytes.set(self.0.bytes.get() + data.len() as u64);
+        self.0.digest.borrow_mut().update(data);
+    }
+
+    /// The bytes so far.
+    pub fn bytes(&self) -> u64 {
+        self.0.bytes.get()
+    }
+
+    /// BLAKE3 of the bytes so far in hex; none if there were none.
+    pub fn digest(&self) -> Option<String> {
+        (self.bytes() > 0).then(|| self.0.digest.borrow().finalize().to_hex().to_string())
+    }
+}
+
+/// Why a request body ended before it was complete.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The client broke it off.
+    #[error(transparent)]
+    Client(#[from] hyper::Error),
+    /// It was cut. The source is what a stream of HTTP/2 is reset with.
+    #[error("the body was cut")]
+    Cut(#[source] h2::Error),
+}
+
+/// The body of a request.
+#[derive(Debug)]
+pub enum RequestBody {
+    /// As it comes.
+    Streaming(Incoming),
+    /// It was read already.
+    Whole(Bytes),
+}
+
+impl Default for RequestBody {
+    /// Nothing more to come.
+    fn default() -> Self {
+        RequestBody::Whole(Bytes::new())
+    }
+}
+
+impl RequestBody {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        match self {
+            RequestBody::Streaming(body) => Pin::new(body).poll_frame(cx),
+            RequestBody::Whole(body) if body.is_empty() => Poll::Ready(None),
+            RequestBody::Whole(body) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(body))))),
+        }
+    }
+}
+
+/// A request body on its way upstream.
+#[derive(Debug)]
+pub struct Metered {
+    body: RequestBody,
+    meter: Meter,
+    allowance: Option<Rc<Allowance>>,
+}
+
+impl Metered {
+    /// `body`, counted into `meter`, and into what its sender may cost, if that is bounded.
+    pub fn new(body: RequestBody, meter: Meter, allowance: Option<Rc<Allowance>>) -> Self {
+        Self { body, meter, allowance }
+    }
+
+    /// What counts it.
+    pub fn meter(&self) -> &Meter {
+        &self.meter
+    }
+}
+
+impl Drop for Metered {
+    fn drop(&mut self) {
+        self.meter.0.ended.set(true);
+        self.meter.0.end.notify_one();
+    }
+}
+
+impl Body for Metered {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.meter.0.cut.get() {
+            return Poll::Ready(Some(Err(BodyError::Cut(h2::Reason::CANCEL.into()))));
+        }
+        self.meter.0.reader.replace(Some(cx.waker().clone()));
+        let frame = ready!(self.body.poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            self.meter.count(data.chunk());
+            if let Some(allowance) = &self.allowance {
+                allowance.took(data.len());
+            }
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Client)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.body {
+            RequestBody::Streaming(body) => body.is_end_stream(),
+            RequestBody::Whole(body) => body.is_empty(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.body {
+            RequestBody::Streaming(body) => body.size_hint(),
+            RequestBody::Whole(body) => SizeHint::with_exact(body.len() as u64),
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Streams of one connection: decided apart, recorded apart, and none stops another.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use http::Request;
+use interceptor_tests::{recorded, require_root};
+
+use super::fixture::{ALL, Client, READ, begin, piece, request, run, whole};
+
+#[test]
+fn each_stream_of_a_connection_is_decided_and_recorded_by_itself() -> Result<()> {
+    require_root!(Ok(()));
+    let (graph, daemon) = begin(READ)?;
+    run(async {
+        let client = Client::open(&daemon).await?;
+        let users = client.ask("GET", "/v1.0/users").await?;
+        ensure!(users.status == 200 && users.body.starts_with(b"{"), "{users:?}");
+        let denied = client.ask("DELETE", "/v1.0/users/1").await?;
+        ensure!(denied.status == 403 && denied.code() == "denied-by-default", "{denied:?}");
+        ensure!(denied.headers["content-type"] == "application/problem+json", "{denied:?}");
+        ensure!(client.ask("GET", "/v1.0/users").await?.status == 200, "a denial ended the connection");
+        Ok(())
+    })?;
+    let received = graph.received();
+    ensure!(received.len() == 2 && received.iter().all(|one| one.method == "GET"), "{received:?}");
+    ensure!(received[0].connection == received[1].connection, "there was more than one connection upstream");
+    let get = recorded::wait_for(&daemon.database(), 0, |one| one.summary == "GET /v1.0/users")?;
+    ensure!(get.outcome == Some(("done".into(), Some(200))), "{get:?}");
+    let delete = recorded::wait_for(&daemon.database(), 0, |one| one.summary == "DELETE /v1.0/users/1")?;
+    ensure!(delete.session == get.session && delete.code.as_deref() == Some("denied-by-default"), "{delete:?}");
+    daemon.finish()
+}
+
+#[test]
+fn a_hundred_streams_of_one_connection_are_served_at_once() -> Result<()> {
+    require_root!(Ok(()));
+    let (graph, daemon) = begin(ALL)?;
+    run(async {
+        let client = Client::open(&daemon).await?;
+        let start = Instant::now();
+        let mut under_way = Vec::new();
+        for number in 0..100 {
+            under_way.push(client.send(request("GET", &format!("/slow?ms=1000&n={number}")), true).await?.0);
+        }
+        for response in under_way {
+            ensure!(whole(response).await?.status == 200, "one was refused");
+        }
+        // One after the other they take 100 s.
+        ensure!(start.elapsed() < Duration::from_secs(15), "they took {:?}", start.elapsed());
+        Ok(())
+    })?;
+    ensure!(graph.received().len() == 100 && graph.connections() == 1, "{} came", graph.received().len());
+    daemon.finish()
+}
+
+#[test]
+fn a_stream_that_is_not_read_does_not_stop_its_siblings() -> Result<()> {
+    require_root!(Ok(()));
+    let (_graph, daemon) = begin(ALL)?;
+    run(async {
+        // The client's own window of the connection must not be what stops them.
+        let mut settings = h2::client::Builder::new();
+        settings.initial_connection_window_size(1 << 26);
+        let client = Client::with(&daemon, &settings).await?;
+        // More than any buffer or window on the way holds.
+        let mut unread = Vec::new();
+        for _ in 0..20 {
+            unread.push(client.head("GET", "/bytes/50000000").await?.into_body());
+        }
+        for _ in 0..20 {
+            let answer = tokio::time::timeout(Duration::from_secs(5), client.ask("GET", "/v1.0/users")).await??;
+            ensure!(answer.status == 200, "{answer:?}");
+        }
+        // Once it is read, it goes on.
+        let mut body = unread.swap_remove(0);
+        let mut count = 0;
+        while count < 1_000_000 {
+            let Some(bytes) = piece(&mut body).await? else { break };
+            count += bytes.len();
+        }
+        ensure!(count >= 1_000_000, "only {count} bytes came");
+        Ok(())
+    })?;
+    daemon.finish()
+}
+
+#[test]
+fn an_upload_that_stands_still_does_not_stop_its_siblings() -> Result<()> {
+    require_root!(Ok(()));
+    let (_graph, daemon) = begin(ALL)?;
+    run(async {
+        let client = Client::open(&daemon).await?;
+        let (upload, mut body) = client.send(request("POST", "/upload"), false).await?;
+        body.send_data("a".into(), false)?;
+        for _ in 0..20 {
+            ensure!(client.ask("GET", "/v1.0/users").await?.status == 200, "it waited");
+        }
+        body.send_data("bc".into(), true)?;
+        let answer = whole(upload).await?;
+        let json: serde_json::Value = serde_json::from_slice(&answer.body)?;
+        ensure!(json["bytes"] == 3, "{json}");
+        Ok(())
+    })?;
+    daemon.finish()
+}
+
+#[test]
+fn trailers_pass_both_ways() -> Result<()> {
+    require_root!(Ok(()));
+    let (_graph, daemon) = begin(ALL)?;
+    run(async {
+        let client = Client::open(&daemon).await?;
+        let answer = client.ask("GET", "/trailers").await?;
+        let trailers = answer.trailers.as_ref();
+        ensure!(trailers.is_some_and(|trailers| trailers.contains_key("x-digest")), "{answer:?}");
+        let (upload, mut body) = client.send(request("POST", "/upload"), false).await?;
+        body.send_data("abc".into(), false)?;
+        body.send_trailers([("x-sum".parse()?, "1".parse()?)].into_iter().collect())?;
+        let json: serde_json::Value = serde_json::from_slice(&whole(upload).await?.body)?;
+        ensure!(json["trailers"] == 1 && json["bytes"] == 3, "{json}");
+        Ok(())
+    })?;
+    daemon.finish()
+}
+
+#[test]
+fn every_stream_has_to_name_the_host_of_its_connection() -> Result<()> {
+    require_root!(Ok(()));
+    let (graph, daemon) = begin(ALL)?;
+    run(async {
+        let client = Client::open(&daemon).await?;
+        let build = |uri: &str, host: Option<&str>| {
+            let request = Request::builder().uri(uri);
+            host.map_or_else(|| Request::builder().uri(uri), |host| request.header("host", host)).body(())
+        };
+        for (uri, host) in [
+            ("https://other.example/v1.0/users", None),
+            ("https://graph.microsoft.com:8443/v1.0/users", None),
+            ("http://graph.microsoft.com/v1.0/users", None),
+            ("https://graph.microsoft.com/v1.0/users", Some("other.example")),
+        ] {
+            let answer = client.ask_this(build(uri, host)?).await?;
+            ensure!(answer.status == 421 && answer.code() == "misdirected-request", "{uri} {host:?}: {answer:?}");
+        }
+        ensure!(graph.received().is_empty(), "something was forwarded");
+        let fits = build("https://graph.microsoft.com/echo", Some("graph.microsoft.com"))?;
+        ensure!(client.ask_this(fits).await?.status == 200, "refused though both agree");
+        Ok(())
+    })?;
+    let denied = recorded::wait_for(&daemon.database(), 0, |one| one.code.as_deref() == Some("misdirected-request"))?;
+    ensure!(denied.summary == "GET /v1.0/users", "{denied:?}");
+    daemon.finish()
+}
