@@ -3,7 +3,9 @@
 //! a log of every request and of every token that it issued, so that a test can compare them with what Interceptor
 //! recorded; [`TokenBuilder`] makes tokens that it would never issue. A service asks a [`Guard`] whether a token will do.
 
+use std::fs::Permissions;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -92,6 +94,8 @@ impl Entra {
         let own = [directory::CLUSTER_HOST, "localhost", "127.0.0.1"];
         let tls = TlsAcceptor::from(authority.server(&[&login::HOSTS, &own[..], names].concat())?);
         let tokens = tempfile::Builder::new().prefix("arc-tokens-").tempdir()?;
+        // Clients that may read the secrets run as other users.
+        std::fs::set_permissions(tokens.path(), Permissions::from_mode(0o755))?;
         let state = State::new()?;
         let mut endpoints = Vec::new();
         let folder = Arc::new(tokens.path().to_owned());

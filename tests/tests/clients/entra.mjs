@@ -1,10 +1,10 @@
-// Signs in as its second argument says by @azure/identity or MSAL, and calls an API with the token: by
-// @azure/core-rest-pipeline, which answers claims challenges, and by fetch. Prints one line of JSON. The first argument
-// is the folder of `node_modules`.
+// Signs in as its last argument says by @azure/identity or MSAL, and calls an API with the token: by
+// @azure/core-rest-pipeline, which answers claims challenges, and by fetch. Prints one line of JSON. The argument before
+// it is the folder of `node_modules`.
 
 import { createRequire } from "node:module";
 
-const [, , folder, argument] = process.argv;
+const [folder, argument] = process.argv.slice(-2);
 const order = JSON.parse(argument);
 Object.assign(process.env, order.env);
 
