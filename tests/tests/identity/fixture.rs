@@ -14,6 +14,7 @@ use interceptor_tests::entra::{ARC_TOKENS, Entra};
 use interceptor_tests::graph::Graph;
 use interceptor_tests::recorded;
 use interceptor_tests::third_party::ThirdParty;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 pub(crate) const URL: &str = "https://graph.microsoft.com/v1.0/users";
 
@@ -73,34 +74,35 @@ pub(crate) enum Sdk {
     Node,
 }
 
-/// The folder in which Arc's agent leaves its secrets; the SDKs know no other. Removed if it was made here.
-struct ArcFolder(PathBuf);
+/// The folder in which Arc's agent leaves its secrets; the SDKs know no other. What was made for it is removed again.
+struct ArcFolder {
+    made: PathBuf,
+}
 
 impl ArcFolder {
-    fn lead_to(tokens: &Path) -> Result<Option<Self>> {
+    fn lead_to(tokens: &Path) -> Result<Self> {
         let folder = Path::new(ARC_TOKENS);
         ensure!(!folder.exists(), "`{ARC_TOKENS}` is there: this host runs Azure Arc");
         let mut made = folder;
         while let Some(parent) = made.parent().filter(|parent| !parent.exists()) {
             made = parent;
         }
-        fs::create_dir_all(folder.parent().context("it has a parent")?)?;
-        std::os::unix::fs::symlink(tokens, folder)?;
+        fs::create_dir_all(folder)?;
+        let arc = Self { made: made.to_owned() };
         fs::set_permissions(tokens, fs::Permissions::from_mode(0o755))?;
-        Ok(Some(Self(made.to_owned())))
+        mount(Some(tokens), folder, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .context("can't bind Arc's secrets")?;
+        Ok(arc)
     }
 }
 
 impl Drop for ArcFolder {
     fn drop(&mut self) {
-        // The last part is a link, which goes without what is behind it.
-        let removed = if self.0 == Path::new(ARC_TOKENS) {
-            fs::remove_file(&self.0)
-        } else {
-            fs::remove_file(ARC_TOKENS).and_then(|()| fs::remove_dir_all(&self.0))
-        };
-        if let Err(error) = removed {
-            eprintln!("`{}` is left: {error}", self.0.display());
+        // Where nothing is mounted there is nothing to unmount; the folders below are empty then.
+        let _ = umount2(ARC_TOKENS, MntFlags::MNT_DETACH);
+        let mut folder = Path::new(ARC_TOKENS);
+        while let (Ok(()), true, Some(parent)) = (fs::remove_dir(folder), folder != self.made, folder.parent()) {
+            folder = parent;
         }
     }
 }
@@ -158,7 +160,7 @@ impl Scene {
 
     /// Shows Arc's secrets where its SDKs look for them.
     pub(crate) fn with_arc(mut self) -> Result<Self> {
-        self.arc = ArcFolder::lead_to(self.entra.arc_tokens())?;
+        self.arc = Some(ArcFolder::lead_to(self.entra.arc_tokens())?);
         Ok(self)
     }
 
