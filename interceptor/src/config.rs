@@ -13,6 +13,7 @@ use http::{HeaderName, HeaderValue};
 use crate::ids::{TargetName, WorkloadName};
 
 mod account;
+mod credential;
 mod host;
 mod identity;
 mod load;
@@ -21,11 +22,12 @@ mod raw;
 mod trust;
 mod units;
 
+pub use credential::{CredentialKind, CredentialSettings, SecretSource};
 pub use host::{Host, HostError, HostPattern, Hostname};
 pub use identity::{Directory, Identities, IdentitySource, Issuer, Issues, Named, Tenant};
 pub use load::schema;
 pub use mistake::{ConfigError, Mistake, Mistakes};
-pub use trust::{Trust, policy_sources};
+pub use trust::{Trust, policy_sources, program, secret};
 pub use units::{duration, size};
 
 /// Everything that the configuration file says.
@@ -192,6 +194,8 @@ pub struct Target {
     pub protocol: Protocol,
     /// Whether it may be spoken to without TLS.
     pub cleartext: bool,
+    /// What Interceptor authenticates with in place of the process; none: what the process sends goes on.
+    pub credential: Option<CredentialSettings>,
     /// The tokens that it issues, if it does.
     pub issues: Option<Issues>,
     /// The audiences of the tokens that are for it besides `https://HOST` of its hosts; in lower case, without a final slash.

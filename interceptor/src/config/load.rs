@@ -18,6 +18,7 @@ use super::{
     units,
 };
 
+mod credential;
 mod entries;
 mod identities;
 
@@ -102,7 +103,7 @@ const LATER: &[(&str, &[&str])] = &[
     ("upstream", &["proxy"]),
     ("record", &["anchor", "seal", "prune"]),
     ("workload", &["dns", "adopt"]),
-    ("target", &["credential", "mask", "accept"]),
+    ("target", &["mask", "accept"]),
 ];
 
 fn later_keys(root: &mut DeTable<'_>, collector: &mut Collector) {

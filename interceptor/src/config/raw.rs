@@ -243,6 +243,8 @@ pub(super) struct RawTarget {
     pub(super) accept_foreign: Vec<At<String>>,
     /// What every request to it must have.
     pub(super) pin: Option<RawPin>,
+    /// What Interceptor authenticates with, in place of whatever the process sends.
+    pub(super) credential: Option<At<RawCredential>>,
 }
 
 /// What every request to a target must have.
@@ -254,6 +256,52 @@ pub(super) struct RawPin {
     pub(super) headers: BTreeMap<At<String>, At<String>>,
     /// What its path begins with: whole segments, as in `/v1.0/`.
     pub(super) path_prefix: Option<At<String>>,
+}
+
+/// A credential: one kind, and where its secret comes from.
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCredential {
+    /// The header field that holds it, such as `Authorization`.
+    pub(super) header: Option<At<String>>,
+    /// What stands before the secret in the header, such as `Bearer `.
+    pub(super) prefix: Option<At<String>>,
+    /// HTTP Basic.
+    pub(super) basic: Option<At<RawBasic>>,
+    /// The key of the query parameter that holds it.
+    pub(super) query: Option<At<String>>,
+    /// The file with the secret of `header` or `query`; root alone can read it.
+    pub(super) value_file: Option<At<String>>,
+    /// A PEM file with a client certificate and its chain.
+    pub(super) client_cert: Option<At<String>>,
+    /// The PEM file with the client certificate's key; root alone can read it.
+    pub(super) client_key: Option<At<String>>,
+    /// Azure storage's Shared Key.
+    pub(super) shared_key: Option<At<RawSharedKey>>,
+    /// The program, with its arguments, that prints the secret; instead of a file.
+    pub(super) command: Option<At<Vec<At<String>>>>,
+    /// How long the command's answer is used. Default `5m`.
+    pub(super) ttl: Option<At<String>>,
+}
+
+/// HTTP Basic.
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawBasic {
+    /// The user's name.
+    pub(super) user: At<String>,
+    /// The file with the password; root alone can read it.
+    pub(super) password_file: Option<At<String>>,
+}
+
+/// Azure storage's Shared Key.
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSharedKey {
+    /// The storage account.
+    pub(super) account: At<String>,
+    /// The file with its key, base64; root alone can read it.
+    pub(super) key_file: Option<At<String>>,
 }
 
 /// A value with its place in the file.

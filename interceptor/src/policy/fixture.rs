@@ -122,6 +122,7 @@ pub(super) fn target(name: &str, hosts: &[&str], ports: &[u16]) -> Arc<Target> {
         audiences: Vec::new(),
         accept_foreign: Vec::new(),
         pin: Pin::default(),
+        credential: None,
     })
 }
 
