@@ -85,6 +85,10 @@ pub(super) struct RawRecord {
     pub(super) backlog: Option<At<String>>,
     /// How old the oldest waiting entry may be before operations are denied. Default `5s`.
     pub(super) backlog_age: Option<At<String>>,
+    /// What is kept of requests and answers where no `@record` says it: `full` (default), `headers` or `none`.
+    pub(super) payload: Option<At<String>>,
+    /// The most bytes of one body that are kept; `1MiB` at most. Default `1MiB`.
+    pub(super) payload_bytes: Option<At<String>>,
 }
 
 /// How upstreams are reached and verified.
@@ -119,6 +123,12 @@ pub(super) struct RawLimits {
     pub(super) header_bytes: Option<At<String>>,
     /// Header fields of one request or response. Default 100.
     pub(super) header_fields: Option<At<i64>>,
+    /// The size of one request's body. Default `1GiB`.
+    pub(super) request_body: Option<At<String>>,
+    /// The size of one answer's body. Default `16GiB`.
+    pub(super) response_body: Option<At<String>>,
+    /// Operations of one workload that may be under way at once. Default 1024.
+    pub(super) operations: Option<At<i64>>,
     /// Names that one workload may look up in its life. Default 4096.
     pub(super) names: Option<At<i64>>,
     /// How long a stopping daemon lets operations finish, `10s` at most. Default `10s`.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{
-    Control, Durability, Home, HostPattern, Identities, IdentitySource, Issuer, Limits, Match, Named, Paths, Pin,
+    Control, Durability, Home, HostPattern, Identities, IdentitySource, Issuer, Limits, Match, Named, Paths, PayloadLevel, PayloadSettings, Pin,
     Protocol, RecordSettings, Targets, Tenant, Upstream, WorkloadSettings,
 };
 
@@ -42,6 +42,7 @@ pub(super) fn settings() -> Arc<Settings> {
             backlog_bytes: 1 << 20,
             backlog_age: Duration::from_secs(1),
         },
+        payload: PayloadSettings { level: PayloadLevel::Full, bytes: 1 << 20 },
         upstream: Upstream::default(),
         limits: Limits {
             detect_timeout: Duration::from_secs(5),
@@ -52,6 +53,9 @@ pub(super) fn settings() -> Arc<Settings> {
             streams: 100,
             header_bytes: 1 << 16,
             header_fields: 100,
+            request_body: 1 << 30,
+            response_body: 1 << 30,
+            operations: 16,
             names: 100,
             drain: Duration::from_secs(1),
         },

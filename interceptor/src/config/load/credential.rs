@@ -60,7 +60,7 @@ impl Resolver<'_> {
         let kind = if let Some(name) = &raw.header {
             let prefix = raw.prefix.as_ref().map(|prefix| prefix.value().clone()).unwrap_or_default();
             self.header(name, raw.prefix.as_ref());
-            let source = self.source(at, file, "value_file")?;
+            let source = self.secret_source(at, file, "value_file")?;
             CredentialKind::Header { name: name.value().to_ascii_lowercase(), prefix, source }
         } else if let Some(basic) = &raw.basic {
             let user = &basic.value().user;
@@ -68,7 +68,7 @@ impl Resolver<'_> {
                 self.wrong(user.span(), "a user's name has no `:` and no control characters", "RFC 7617");
             }
             self.misplaced(&mut file, "basic.password_file");
-            let source = self.source(at, basic.value().password_file.as_ref(), "basic.password_file")?;
+            let source = self.secret_source(at, basic.value().password_file.as_ref(), "basic.password_file")?;
             CredentialKind::Basic { user: user.value().clone(), source }
         } else if let Some(key) = &raw.query {
             let plain = |c: char| c.is_ascii_alphanumeric() || "-_.~$".contains(c);
@@ -76,7 +76,7 @@ impl Resolver<'_> {
                 let message = format!("`{}` isn't a query key", key.value());
                 self.wrong(key.span(), message, "letters, digits and `-_.~$`");
             }
-            let source = self.source(at, file, "value_file")?;
+            let source = self.secret_source(at, file, "value_file")?;
             CredentialKind::Query { key: key.value().clone(), source }
         } else if let Some(shared) = &raw.shared_key {
             let account = &shared.value().account;
@@ -86,7 +86,7 @@ impl Resolver<'_> {
                 self.wrong(account.span(), message, "3 to 24 lower-case letters and digits");
             }
             self.misplaced(&mut file, "shared_key.key_file");
-            let source = self.source(at, shared.value().key_file.as_ref(), "shared_key.key_file")?;
+            let source = self.secret_source(at, shared.value().key_file.as_ref(), "shared_key.key_file")?;
             CredentialKind::SharedKey { account: account.value().clone(), source }
         } else {
             self.misplaced(&mut file, "client_cert");
@@ -136,7 +136,7 @@ impl Resolver<'_> {
         }
     }
 
-    fn source(&mut self, at: &At<RawCredential>, file: Option<&At<String>>, name: &str) -> Option<SecretSource> {
+    fn secret_source(&mut self, at: &At<RawCredential>, file: Option<&At<String>>, name: &str) -> Option<SecretSource> {
         match (file, &at.value().command) {
             (Some(file), None) => Some(SecretSource::File(self.path(Some(file), PathBuf::new))),
             (None, Some(command)) => {
