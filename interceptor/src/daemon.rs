@@ -25,6 +25,7 @@ use crate::transport::trust::{Roots, TrustError};
 mod cgroup;
 mod host;
 mod launches;
+mod payloads;
 mod reaper;
 mod reload;
 
@@ -135,6 +136,7 @@ async fn serve(config: &Path) -> Result<(), DaemonError> {
         worlds: watching.clone(),
         authority,
         judge,
+        keys: record.keys(),
         registry: Arc::clone(&registry),
         directory: Directory::default(),
     });

@@ -7,6 +7,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use aws_lc_rs::aead::{AES_256_GCM, RandomizedNonceKey};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
@@ -48,11 +50,12 @@ pub struct Message {
     /// The body, decoded from its codings.
     #[serde(skip)]
     pub body: Vec<u8>,
-    /// How many bytes of the body were kept.
-    kept: usize,
+    /// How many bytes of the body were kept; filled in when it is sealed.
+    #[serde(default)]
+    pub kept: usize,
     /// Bytes of the whole body, as it passed.
     pub bytes: u64,
-    /// Why the body isn't here, or not whole: `cut`, `headers-only`, `encoded`, `memory`; none if it is.
+    /// Why the body isn't here, or not whole: `cut`, `headers-only`, `encoded`, `memory`, `opaque`; none if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partial: Option<String>,
 }
@@ -120,6 +123,30 @@ impl SessionKey {
 }
 
 impl Content {
+    /// As JSON for the control socket: `{"request": MESSAGE, "response": MESSAGE or null}`, bodies in base64 as `body`.
+    ///
+    /// # Errors
+    /// serde's, which doesn't happen.
+    pub fn to_json(&self) -> serde_json::Result<serde_json::Value> {
+        let mut value = serde_json::to_value(self)?;
+        value["request"]["body"] = STANDARD.encode(&self.request.body).into();
+        if let Some(response) = &self.response {
+            value["response"]["body"] = STANDARD.encode(&response.body).into();
+        }
+        Ok(value)
+    }
+
+    /// What [`Content::to_json`] made; none if it is something else.
+    pub fn from_json(value: &serde_json::Value) -> Option<Self> {
+        let mut content: Self = serde_json::from_value(value.clone()).ok()?;
+        let body = |message: &serde_json::Value| STANDARD.decode(message["body"].as_str()?).ok();
+        content.request.body = body(&value["request"])?;
+        if let Some(response) = &mut content.response {
+            response.body = body(&value["response"])?;
+        }
+        Some(content)
+    }
+
     /// The length of the heads (u32), the heads as JSON, both bodies.
     fn pack(&self) -> Result<Vec<u8>, RecordError> {
         let mut content = self.clone();
