@@ -177,7 +177,7 @@ impl Writer {
             let mut latest = Timestamp::MIN;
             for piece in pieces {
                 let entry = match read(piece) {
-                    Ok(Kind::Event(entry)) => entry,
+                    Ok(Kind::Event(entry)) => *entry,
                     Ok(Kind::Payload(parcel)) => {
                         batch.payloads.push(parcel);
                         continue;
@@ -347,13 +347,13 @@ fn examine(path: &Path) -> io::Result<Found> {
 
 /// What a frame holds.
 enum Kind {
-    Event(Entry),
+    Event(Box<Entry>),
     Payload(Parcel),
 }
 
 fn read(piece: Piece) -> Result<Kind, String> {
     match piece {
-        Piece::Body(body) => Entry::new(body).map(Kind::Event).ok_or_else(|| "an entry isn't an event".into()),
+        Piece::Body(body) => Entry::new(body).map(Box::new).map(Kind::Event).ok_or_else(|| "an entry isn't an event".into()),
         Piece::Payload(body) => {
             Parcel::open(&body).map(Kind::Payload).ok_or_else(|| "an entry isn't a sealed payload".into())
         }

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use super::*;
-use crate::config::{Home, Issues, Named};
+use crate::config::{CredentialKind, CredentialSettings, Home, Issues, Named, SecretSource};
 
 fn parse(text: &str) -> Result<Settings, ConfigError> {
     Settings::parse("/etc/interceptor/config.toml", text)
