@@ -27,7 +27,7 @@ pub use host::{Host, HostError, HostPattern, Hostname};
 pub use identity::{Directory, Identities, IdentitySource, Issuer, Issues, Named, Tenant};
 pub use load::schema;
 pub use mistake::{ConfigError, Mistake, Mistakes};
-pub use trust::{Trust, policy_sources, program, secret};
+pub use trust::{Trust, policy_sources, program, secret, text};
 pub use units::{duration, size};
 
 /// Everything that the configuration file says.

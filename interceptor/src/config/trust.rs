@@ -88,6 +88,15 @@ pub fn secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, ConfigError> {
     Ok(bytes)
 }
 
+/// The text of a file that nobody besides root, or the daemon's own user, could have written or put there.
+///
+/// # Errors
+///
+/// The file can't be read, isn't trusted, isn't UTF-8, or is larger than 4 MiB.
+pub fn text(path: &Path) -> Result<String, ConfigError> {
+    read(path, Trust::Daemon)
+}
+
 /// Checks a program that the daemon is to run: a file that nobody besides root, or the daemon's own user, could have
 /// written or put there.
 ///

@@ -28,7 +28,7 @@ pub fn inject(
 
 /// What is told where a credential can't be had. Why is in the daemon's log: it names files of the operator's.
 pub fn unavailable(error: &VaultError) -> Fault {
-    tracing::error!(%error, "a credential can't be used");
+    tracing::debug!(%error, "a credential can't be used");
     metrics::counter!("interceptor_credentials_unavailable_total").increment(1);
     Fault {
         code: "credential-unavailable",

@@ -2,8 +2,10 @@
 //! digest of the sealed bytes, so they can be pruned, or their key erased, without breaking it. What must never be
 //! recorded is taken out before this (`detect::secrets`).
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::str::FromStr;
 
 use aws_lc_rs::aead::{AES_256_GCM, RandomizedNonceKey};
@@ -101,7 +103,7 @@ impl SessionKey {
 
     /// Compresses and seals a content. It can't be taken for another operation's.
     pub(super) fn seal(&self, operation: OperationId, content: &Content) -> Result<SealedPayload, RecordError> {
-        let packed = zstd::bulk::compress(&content.pack()?, 1).map_err(RecordError::Failed)?;
+        let packed = compress(&content.pack()?).map_err(RecordError::Failed)?;
         let bytes = keys::seal(&self.key, operation.to_string().as_bytes(), packed)?;
         let digest = blake3::hash(&bytes).to_hex().to_string();
         Ok(SealedPayload { bytes, digest })
@@ -173,6 +175,17 @@ impl Content {
         }
         Some(content)
     }
+}
+
+/// Compresses with a context that each thread keeps: making one costs more than most payloads.
+fn compress(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    thread_local! {
+        static CONTEXT: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
+    }
+    CONTEXT.with_borrow_mut(|context| match context {
+        Some(context) => context.compress(bytes),
+        None => context.insert(zstd::bulk::Compressor::new(1)?).compress(bytes),
+    })
 }
 
 /// What a frame of the journal brings: a sealed payload, and its session's wrapped key.

@@ -14,8 +14,8 @@ use crate::config;
 /// Reads a chain and its key, and checks that they belong together.
 pub(super) fn read(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, VaultError> {
     let unusable = |path: &Path, problem: String| VaultError::Unusable { place: format!("`{}`", path.display()), problem };
-    let chain = config::secret(certificate)?;
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&chain)
+    let chain = config::text(certificate)?;
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain.as_bytes())
         .collect::<Result<_, _>>()
         .map_err(|error| unusable(certificate, error.to_string()))?;
     if chain.is_empty() {

@@ -90,8 +90,9 @@ pub(super) fn string_to_sign(parts: &Parts, account: &str) -> String {
     out
 }
 
+/// The host that a request is for: HTTP/2 has it in the URI.
 fn authority(parts: &Parts) -> String {
-    joined(&parts.headers, "host")
+    parts.uri.authority().map_or_else(|| joined(&parts.headers, "host"), ToString::to_string)
 }
 
 /// A header's values, each without white space around it and with single blanks inside.

@@ -248,6 +248,31 @@ fn nothing_is_held_back_that_is_no_beginning_of_an_echo() {
     assert_eq!((mask.finish().len(), mask.found()), (0, 0));
 }
 
+#[tokio::test]
+async fn a_client_certificate_is_for_its_targets_connections_only() {
+    let dir = folder();
+    let made = || rcgen::generate_simple_self_signed(["client.example".to_owned()]).unwrap();
+    let (one, other) = (made(), made());
+    let certificate = write(dir.path(), "c.pem", &one.cert.pem(), 0o644);
+    let key = write(dir.path(), "k.pem", &one.signing_key.serialize_pem(), 0o600);
+    let wrong = write(dir.path(), "w.pem", &other.signing_key.serialize_pem(), 0o600);
+    let vault_of = |key: &Path| {
+        vault(&format!(r#"{{ client_cert = "{}", client_key = "{}" }}"#, certificate.display(), key.display()))
+    };
+    let (host, elsewhere) = ("t.example".parse().unwrap(), "u.example".parse().unwrap());
+    let vault = vault_of(&key);
+    let identity = vault.identity(&host, 443).await.unwrap().expect("it has one");
+    assert_eq!(identity.cert[0], *one.cert.der());
+    assert!(vault.identity(&elsewhere, 443).await.unwrap().is_none());
+    assert!(vault.identity(&host, 8443).await.unwrap().is_none());
+    assert!(vault.credential(&"t".parse().unwrap()).await.unwrap().is_none(), "it isn't put into requests");
+    let error = vault_of(&wrong).identity(&host, 443).await.unwrap_err().to_string();
+    assert!(error.contains("isn't the certificate's key"), "{error}");
+    fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
+    let error = vault_of(&key).identity(&host, 443).await.unwrap_err().to_string();
+    assert!(error.contains("others may read it"), "{error}");
+}
+
 proptest::proptest! {
     #[test]
     fn what_is_masked_does_not_depend_on_the_cuts(
