@@ -21,7 +21,9 @@ pub(super) fn read(record: &Record, journal: &OwnJournal, peer: &Peer, operation
     }
     let content = match record.content(id) {
         Ok(content) => content,
-        Err(error) => return Answer::refused(error.code(), error.to_string(), "`interceptor sessions show` says what is there"),
+        Err(error) => {
+            return Answer::refused(error.code(), error.to_string(), "`interceptor sessions show` says what is there");
+        }
     };
     match content.as_ref().map(crate::record::Content::to_json).transpose() {
         Ok(value) => Answer::done(value.unwrap_or(Value::Null)),

@@ -184,7 +184,9 @@ async fn exchange(live: Rc<Live>, mut permitted: Permitted, mut reply: oneshot::
     });
     let (outcome, status) = match head {
         Ok(response) => match observing {
-            Some(observing) => release(&live, &asked, operation, (&observing, response), reply, (&received, &taking)).await,
+            Some(observing) => {
+                release(&live, &asked, operation, (&observing, response), reply, (&received, &taking)).await
+            }
             None => {
                 let status = response.status();
                 asked.note_challenge(&live, &response);
@@ -318,7 +320,9 @@ async fn pass(
         let step = async {
             match body.frame().await {
                 None => match taking.rest() {
-                    Some(rest) => sender.send(Frame::data(rest)).await.map(|()| false).map_err(|_dropped| "client-gone"),
+                    Some(rest) => {
+                        sender.send(Frame::data(rest)).await.map(|()| false).map_err(|_dropped| "client-gone")
+                    }
                     None => Ok(false),
                 },
                 Some(Err(error)) => Err(upstream_fault(&error).code),

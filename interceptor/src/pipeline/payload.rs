@@ -112,7 +112,8 @@ impl Taking {
     /// # Errors
     /// Where the answer can't be passed on: its body is announced as larger than it may be, or a coding hides it.
     pub(super) fn answered(&self, parts: &mut response::Parts, has_body: bool) -> Result<(), Fault> {
-        let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        let length =
+            parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
         if has_body && length.is_some_and(|length| length > self.response_limit) {
             return Err(too_large("response-too-large", "the answer's body", "limits.response_body"));
         }
@@ -199,15 +200,13 @@ impl Taking {
             request: request.message(sent, most, whole),
             response: response.map(|taken| taken.message(received, most, whole)),
         };
-        let content = if size <= AT_ONCE {
-            Some(prepare())
-        } else {
-            tokio::task::spawn_blocking(prepare).await.ok()
-        };
+        let content = if size <= AT_ONCE { Some(prepare()) } else { tokio::task::spawn_blocking(prepare).await.ok() };
         self.live.session().worker.captured.give_back(launch, size);
         match content {
             Some(content) => self.seal(operation, &content),
-            None => tracing::error!(%operation, "what an operation sent and got could not be prepared, so it isn't kept"),
+            None => {
+                tracing::error!(%operation, "what an operation sent and got could not be prepared, so it isn't kept")
+            }
         }
     }
 
@@ -248,7 +247,8 @@ impl Taking {
 
 impl Drop for Taking {
     fn drop(&mut self) {
-        let left = self.request.borrow().body.len() + self.response.borrow().as_ref().map_or(0, |taken| taken.body.len());
+        let left =
+            self.request.borrow().body.len() + self.response.borrow().as_ref().map_or(0, |taken| taken.body.len());
         self.live.session().worker.captured.give_back(self.launch(), left);
     }
 }
@@ -258,7 +258,8 @@ impl Taken {
     fn message(self, bytes: u64, most: usize, whole: bool) -> Message {
         let Taken { start, headers, trailers, body, mut partial } = self;
         let value = |name: header::HeaderName| {
-            let values = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+            let values =
+                headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
             values.collect::<Vec<_>>().join(",")
         };
         let body = match coding::decoded(&value(header::CONTENT_ENCODING), &body, most) {

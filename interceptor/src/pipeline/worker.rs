@@ -86,7 +86,9 @@ pub fn start_workers(
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name(name).spawn(move || {
             let local = LocalSet::new();
-            runtime.block_on(local.run_until(work(Rc::new(Worker { pipeline, captured: Budget::default(), journal }), queue)));
+            runtime.block_on(
+                local.run_until(work(Rc::new(Worker { pipeline, captured: Budget::default(), journal }), queue)),
+            );
             // What is still running finishes, or is cut by whoever stops the daemon.
             runtime.block_on(local);
         })

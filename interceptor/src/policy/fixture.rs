@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{
-    Control, Durability, Home, HostPattern, Identities, IdentitySource, Issuer, Limits, Match, Named, Paths, PayloadLevel, PayloadSettings, Pin,
-    Protocol, RecordSettings, Targets, Tenant, Upstream, WorkloadSettings,
+    Control, Durability, Home, HostPattern, Identities, IdentitySource, Issuer, Limits, Match, Named, Paths,
+    PayloadLevel, PayloadSettings, Pin, Protocol, RecordSettings, Targets, Tenant, Upstream, WorkloadSettings,
 };
 
 /// Targets `graph` (graph.microsoft.com:443), `api` (*.api.example, 443 and 8443), `box` (192.0.2.7:80); workloads

@@ -74,13 +74,12 @@ fn make(path: &Path) -> Result<Zeroizing<Vec<u8>>, RecordError> {
     let failed = |source| RecordError::File { doing: "make", path: path.into(), source };
     let key = random()?;
     let draft = path.with_extension("new");
-    let written = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft).and_then(
-        |mut file| {
+    let written =
+        OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft).and_then(|mut file| {
             file.write_all(&key)?;
             file.sync_all()?;
             fs::rename(&draft, path)
-        },
-    );
+        });
     written.map_err(failed)?;
     Ok(key)
 }
@@ -93,9 +92,8 @@ fn random() -> Result<Zeroizing<Vec<u8>>, RecordError> {
 
 /// Nonce, ciphertext and tag of `bytes`, bound to `aad`.
 pub(super) fn seal(key: &RandomizedNonceKey, aad: &[u8], mut bytes: Vec<u8>) -> Result<Vec<u8>, RecordError> {
-    let nonce = key
-        .seal_in_place_append_tag(Aad::from(aad), &mut bytes)
-        .map_err(|_unspecified| RecordError::Unsealed)?;
+    let nonce =
+        key.seal_in_place_append_tag(Aad::from(aad), &mut bytes).map_err(|_unspecified| RecordError::Unsealed)?;
     let mut sealed = Vec::with_capacity(NONCE_LEN + bytes.len());
     sealed.extend_from_slice(nonce.as_ref());
     sealed.extend_from_slice(&bytes);

@@ -14,10 +14,10 @@ use base64::engine::general_purpose::STANDARD;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
+use super::RecordError;
 use super::keys::{self, Keys};
 use super::query::QueryError;
 use super::verify::Fault;
-use super::RecordError;
 use crate::ids::{OperationId, SessionId};
 
 /// The tables. A key is erased by setting it to NULL: its row stays, so that it never comes back from a journal.
@@ -220,7 +220,8 @@ pub(super) fn keep(db: &Connection, parcels: &[Parcel]) -> rusqlite::Result<()> 
     if parcels.is_empty() {
         return Ok(());
     }
-    let mut key = db.prepare_cached("INSERT INTO session_keys (session, wrapped) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?;
+    let mut key =
+        db.prepare_cached("INSERT INTO session_keys (session, wrapped) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?;
     let mut payload = db.prepare_cached(
         "INSERT INTO payloads (operation, session, sealed) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
     )?;

@@ -6,14 +6,13 @@ use rusqlite::{Connection, params};
 use super::event::{Event, What};
 
 /// The tables, with the column that names a row. Each has `seq`: the event that made the row.
-pub(super) const TABLES: [(&str, &str); 5] =
-    [
-        ("workloads", "launch"),
-        ("sessions", "session"),
-        ("operations", "operation"),
-        ("tokens", "issue"),
-        ("contents", "operation"),
-    ];
+pub(super) const TABLES: [(&str, &str); 5] = [
+    ("workloads", "launch"),
+    ("sessions", "session"),
+    ("operations", "operation"),
+    ("tokens", "issue"),
+    ("contents", "operation"),
+];
 
 /// The tables' definitions.
 pub(super) const SCHEMA: [&str; 3] = [FIRST, IDENTITIES, CONTENTS];

@@ -353,7 +353,9 @@ enum Kind {
 
 fn read(piece: Piece) -> Result<Kind, String> {
     match piece {
-        Piece::Body(body) => Entry::new(body).map(Box::new).map(Kind::Event).ok_or_else(|| "an entry isn't an event".into()),
+        Piece::Body(body) => {
+            Entry::new(body).map(Box::new).map(Kind::Event).ok_or_else(|| "an entry isn't an event".into())
+        }
         Piece::Payload(body) => {
             Parcel::open(&body).map(Kind::Payload).ok_or_else(|| "an entry isn't a sealed payload".into())
         }

@@ -13,7 +13,8 @@ use crate::config;
 
 /// Reads a chain and its key, and checks that they belong together.
 pub(super) fn read(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, VaultError> {
-    let unusable = |path: &Path, problem: String| VaultError::Unusable { place: format!("`{}`", path.display()), problem };
+    let unusable =
+        |path: &Path, problem: String| VaultError::Unusable { place: format!("`{}`", path.display()), problem };
     let chain = config::text(certificate)?;
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain.as_bytes())
         .collect::<Result<_, _>>()

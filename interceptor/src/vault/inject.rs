@@ -73,7 +73,8 @@ impl Credential {
 
     fn value(&self, parts: &[&[u8]]) -> Result<HeaderValue, VaultError> {
         let bytes = Zeroizing::new(parts.concat());
-        let mut value = HeaderValue::from_bytes(&bytes).map_err(|_invalid| self.unusable("it can't stand in a header"))?;
+        let mut value =
+            HeaderValue::from_bytes(&bytes).map_err(|_invalid| self.unusable("it can't stand in a header"))?;
         value.set_sensitive(true);
         Ok(value)
     }

@@ -70,7 +70,8 @@ pub(super) fn string_to_sign(parts: &Parts, account: &str) -> String {
         out = out + "\n" + &value;
     }
     out.push('\n');
-    let mut own: Vec<&str> = parts.headers.keys().map(|name| name.as_str()).filter(|n| n.starts_with("x-ms-")).collect();
+    let mut own: Vec<&str> =
+        parts.headers.keys().map(|name| name.as_str()).filter(|n| n.starts_with("x-ms-")).collect();
     own.sort_unstable();
     for name in own {
         out = out + name + ":" + &header(name) + "\n";

@@ -70,7 +70,8 @@ pub(super) fn run(words: &[String], patience: Duration) -> Result<Zeroizing<Vec<
         io::ErrorKind::FileTooLarge => failed("printed more than 64 KiB".into()),
         _ => failed(format!("can't be read: {error}")),
     })?;
-    let status = finish(&mut child, Instant::now() + patience).map_err(|error| failed(format!("didn't end: {error}")))?;
+    let status =
+        finish(&mut child, Instant::now() + patience).map_err(|error| failed(format!("didn't end: {error}")))?;
     if status.success() { Ok(printed) } else { Err(failed(format!("ended with {status}"))) }
 }
 

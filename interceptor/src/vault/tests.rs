@@ -76,7 +76,8 @@ async fn basic_and_query_credentials() {
     assert_eq!(parts.headers["authorization"], "Basic Ym9iOnBhOnNzJncmcmQ=");
     assert_eq!(masked(&echo, b"you sent Ym9iOnBhOnNzJncmcmQ=", 3), b"you sent *******************=");
     let query = format!(r#"{{ query = "key", value_file = "{}" }}"#, file.display());
-    for (given, sent) in [("/a?KEY=mine&b=1&k%65y=x", "/a?b=1&key=pa%3Ass%26w%26rd"), ("/a", "/a?key=pa%3Ass%26w%26rd")] {
+    for (given, sent) in [("/a?KEY=mine&b=1&k%65y=x", "/a?b=1&key=pa%3Ass%26w%26rd"), ("/a", "/a?key=pa%3Ass%26w%26rd")]
+    {
         let (parts, _) = injected(&query, Request::get(given)).await;
         assert_eq!(parts.uri, *sent);
     }
@@ -89,22 +90,29 @@ async fn what_cannot_be_had_is_an_error_that_holds_no_secret() {
     let empty = write(dir.path(), "empty", "abc\n", 0o600);
     let lines = write(dir.path(), "lines", "s3cr3t\nvalue", 0o600);
     let missing = dir.path().join("missing");
-    for (path, told) in [(open, "others may read it"), (empty, "shorter than 6 bytes"), (lines, "header"), (missing, "can't read")] {
+    for (path, told) in
+        [(open, "others may read it"), (empty, "shorter than 6 bytes"), (lines, "header"), (missing, "can't read")]
+    {
         let credential = format!(r#"{{ header = "Authorization", value_file = "{}" }}"#, path.display());
         let error = vault(&credential).credential(&"t".parse().unwrap()).await.unwrap_err().to_string();
         assert!(error.contains(told) && !error.contains("s3cr3t"), "{error}");
     }
-    assert!(vault(r#"{ header = "x-key", value_file = "/k" }"#).credential(&"u".parse().unwrap()).await.unwrap().is_none());
+    assert!(
+        vault(r#"{ header = "x-key", value_file = "/k" }"#).credential(&"u".parse().unwrap()).await.unwrap().is_none()
+    );
 }
 
 #[tokio::test]
 async fn a_command_is_run_again_when_its_time_is_over() {
     let dir = folder();
     let count = dir.path().join("count");
-    let script = format!("#!/bin/sh\necho x >> {0}\necho \"token-$(wc -l < {0})-$1-${{HOME:-none}}\"\n", count.display());
+    let script =
+        format!("#!/bin/sh\necho x >> {0}\necho \"token-$(wc -l < {0})-$1-${{HOME:-none}}\"\n", count.display());
     let program = write(dir.path(), "token", &script, 0o755);
-    let credential =
-        format!(r#"{{ header = "Authorization", prefix = "Bearer ", command = ["{}", "a b"], ttl = "1s" }}"#, program.display());
+    let credential = format!(
+        r#"{{ header = "Authorization", prefix = "Bearer ", command = ["{}", "a b"], ttl = "1s" }}"#,
+        program.display()
+    );
     let vault = vault(&credential);
     let value = async || {
         let credential = vault.credential(&"t".parse().unwrap()).await.unwrap().unwrap();
@@ -175,10 +183,7 @@ fn the_string_to_sign_is_the_documented_one() {
         .header("host", "a.table.core.windows.net")
         .header("x-ms-date", "Fri, 26 Jun 2015 23:39:12 GMT");
     let (parts, ()) = table.body(()).unwrap().into_parts();
-    assert_eq!(
-        sharedkey::string_to_sign(&parts, "a"),
-        "GET\n\n\nFri, 26 Jun 2015 23:39:12 GMT\n/a/Tables()?comp=list"
-    );
+    assert_eq!(sharedkey::string_to_sign(&parts, "a"), "GET\n\n\nFri, 26 Jun 2015 23:39:12 GMT\n/a/Tables()?comp=list");
 }
 
 #[tokio::test]
@@ -208,8 +213,12 @@ fn an_echo_is_found_however_it_is_spelled_and_cut() {
     let text = std::str::from_utf8(secret).unwrap();
     let percent = "s3cr3t%2F%2B%22%3Fv%C3%A4lue";
     let json = serde_json::to_string(&text).unwrap();
-    let mut forms: Vec<Vec<u8>> =
-        vec![secret.to_vec(), percent.into(), percent.replace("2F", "2f").replace("2B", "2b").replace("3F", "3f").replace("C3%A4", "c3%a4").into(), json.as_bytes().to_vec()];
+    let mut forms: Vec<Vec<u8>> = vec![
+        secret.to_vec(),
+        percent.into(),
+        percent.replace("2F", "2f").replace("2B", "2b").replace("3F", "3f").replace("C3%A4", "c3%a4").into(),
+        json.as_bytes().to_vec(),
+    ];
     for shift in 0..3 {
         let shifted = [&b"xyz"[..shift], secret].concat();
         forms.push(STANDARD.encode(&shifted).into_bytes());

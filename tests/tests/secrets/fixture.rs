@@ -57,7 +57,10 @@ pub(crate) fn exported(daemon: &Daemon, summary: &str) -> Result<Vec<Value>> {
 
 /// The payload of the exported operation with this summary.
 pub(crate) fn payload(lines: &[Value], summary: &str) -> Value {
-    lines.iter().find(|line| line["operation"]["summary"] == summary).map_or(Value::Null, |line| line["payload"].clone())
+    lines
+        .iter()
+        .find(|line| line["operation"]["summary"] == summary)
+        .map_or(Value::Null, |line| line["payload"].clone())
 }
 
 /// The files below `folder` that hold `text`.

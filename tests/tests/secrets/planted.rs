@@ -27,11 +27,20 @@ fn planted() -> Vec<(&'static str, String)> {
         ("pLaNt-form-05", post(form, "grant_type=client_credentials&client_secret=pLaNt-form-05&scope=x")),
         ("pLaNt-code-06", post(form, "grant_type=authorization_code&code=pLaNt-code-06&code_verifier=pLaNt-code-06")),
         ("pLaNt-assert-07", post(form, "client_assertion=pLaNt-assert-07&client_id=1")),
-        ("pLaNt-json-08", post("application/json", r#"{"user":"u","password":"pLaNt-json-08","n":[{"api_key":"pLaNt-json-08"}]}"#)),
+        (
+            "pLaNt-json-08",
+            post("application/json", r#"{"user":"u","password":"pLaNt-json-08","n":[{"api_key":"pLaNt-json-08"}]}"#),
+        ),
         ("pLaNt-nested-09", post("application/json", r#"{"inner":"{\"refresh_token\":\"pLaNt-nested-09\"}"}"#)),
         ("pLaNt-dsn-10", post("text/plain", "Server=db;User Id=sa;Password=pLaNt-dsn-10;")),
         ("pLaNt-sql-11", post("application/sql", "ALTER USER u IDENTIFIED BY 'pLaNt-sql-11'")),
-        ("pLaNt-part-12", post("multipart/form-data; boundary=b", "--b\r\nContent-Disposition: form-data; name=\"password\"\r\n\r\npLaNt-part-12\r\n--b--\r\n")),
+        (
+            "pLaNt-part-12",
+            post(
+                "multipart/form-data; boundary=b",
+                "--b\r\nContent-Disposition: form-data; name=\"password\"\r\n\r\npLaNt-part-12\r\n--b--\r\n",
+            ),
+        ),
         ("pLaNt-url-13", post("text/plain", "see https://u:pLaNt-url-13@h.example/")),
         ("pLaNt-error-14", format!("GET /a%2Fb?token=pLaNt-error-14 HTTP/1.1\r\n{host}\r\n")),
         ("pLaNt-host-15", format!("GET /?sig=pLaNt-host-15 HTTP/1.1\r\nHost: pLaNt-host-15.example\r\n\r\n")),
@@ -74,7 +83,8 @@ fn secrets_planted_in_every_place_are_found_nowhere_afterwards() -> Result<()> {
     let secrets = planted().into_iter().map(|(secret, _)| secret).chain([INJECTED]);
     for secret in secrets {
         for text in [secret.to_owned(), secret.to_lowercase()] {
-            for (place, content) in [("the export", &everything), ("the replay", &replayed), ("the metrics", &metrics)] {
+            for (place, content) in [("the export", &everything), ("the replay", &replayed), ("the metrics", &metrics)]
+            {
                 ensure!(!content.contains(&text), "`{text}` is in {place}: {content}");
             }
             let mut found = files_that_hold(&daemon.room().join("state"), text.as_bytes())?;

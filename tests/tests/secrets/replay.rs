@@ -17,7 +17,9 @@ fn session(daemon: &Daemon) -> Result<String> {
 #[test]
 fn a_session_is_replayed_with_verdicts_between_the_lines_and_that_is_recorded() -> Result<()> {
     require_root!(Ok(()));
-    let policy = format!("{ALL}\n@id(\"people-stay\")\n@reason(\"people stay\")\nforbid (principal, action == Action::\"http:DELETE\", resource);");
+    let policy = format!(
+        "{ALL}\n@id(\"people-stay\")\n@reason(\"people stay\")\nforbid (principal, action == Action::\"http:DELETE\", resource);"
+    );
     let (_graph, daemon) = begin("", &policy, "")?;
     let mut wire = Wire::tls(&daemon)?;
     let body = "{\"password\":\"hunter2\",\"note\":\"\\u001b[2J\"}";
@@ -42,7 +44,10 @@ fn a_session_is_replayed_with_verdicts_between_the_lines_and_that_is_recorded() 
     }
     ensure!(!shown.contains("hunter2") && !shown.contains('\u{1b}'), "{shown}");
     let reads = recorded::events(&daemon.database(), 0)?;
-    ensure!(reads.iter().any(|(_, event)| matches!(event.what, What::PayloadRead { uid: 0, .. })), "no read is recorded");
+    ensure!(
+        reads.iter().any(|(_, event)| matches!(event.what, What::PayloadRead { uid: 0, .. })),
+        "no read is recorded"
+    );
 
     let har: serde_json::Value = serde_json::from_str(&daemon.ask(&["sessions", "export", "--format", "har", &id])?)?;
     let entries = har["log"]["entries"].as_array().context("no entries")?;
@@ -81,7 +86,10 @@ permit (principal, action == Action::"http:GET", resource) when { context.http.p
     ensure!(heads["response"]["start"] == "200 OK", "{heads}");
     ensure!(payload(&lines, "GET /bytes/5").is_null(), "something was kept");
     let cut = payload(&lines, "GET /bytes/20");
-    ensure!(cut["response"]["partial"] == "cut" && cut["response"]["bytes"] == 20 && cut["response"]["kept"] == 8, "{cut}");
+    ensure!(
+        cut["response"]["partial"] == "cut" && cut["response"]["bytes"] == 20 && cut["response"]["kept"] == 8,
+        "{cut}"
+    );
     daemon.finish()
 }
 

@@ -92,7 +92,8 @@ fn entry(story: &Story, operation: &Operation, kept: &Kept) -> Value {
         port => format!("https://{host}:{port}"),
     };
     let query = target.split_once('?').map_or("", |(_, query)| query);
-    let query: Vec<Value> = form_urlencoded::parse(query.as_bytes()).map(|(name, value)| field(&name, &value)).collect();
+    let query: Vec<Value> =
+        form_urlencoded::parse(query.as_bytes()).map(|(name, value)| field(&name, &value)).collect();
     let took = duration(operation);
     let mut sent = json!({
         "method": method, "url": format!("{origin}{target}"), "httpVersion": first_line.next().unwrap_or("HTTP/1.1"),

@@ -127,7 +127,9 @@ fn message(out: &mut dyn Write, side: char, message: &Message) -> io::Result<()>
         Some("cut") => writeln!(out, "  {side} … cut here: {} bytes in all", message.bytes),
         Some("headers-only") => writeln!(out, "  {side} … {} bytes, which weren't to be kept", message.bytes),
         Some("opaque") => writeln!(out, "  {side} … {} bytes of another protocol", message.bytes),
-        Some("memory") => writeln!(out, "  {side} … {} bytes in all; too much was under way to keep the rest", message.bytes),
+        Some("memory") => {
+            writeln!(out, "  {side} … {} bytes in all; too much was under way to keep the rest", message.bytes)
+        }
         Some(_) => writeln!(out, "  {side} … {} bytes in a coding that can't be read", message.bytes),
     }
 }

@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::Failure;
 use crate::control::client::{self, ClientError};
 use crate::control::protocol::Request;
-use crate::record::query::{Operation, Story};
 use crate::record::Content;
+use crate::record::query::{Operation, Story};
 
 /// What was kept of an operation.
 pub(super) enum Kept {

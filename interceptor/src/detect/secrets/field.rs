@@ -48,8 +48,7 @@ const PLACES: [&str; 8] =
 
 /// Whether a field of this name holds a secret.
 pub(super) fn is_secret(name: &str) -> bool {
-    let plain: String =
-        name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).take(128).collect();
+    let plain: String = name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).take(128).collect();
     let token = plain.ends_with("token") && !PLACES.iter().any(|place| plain.ends_with(place));
     token || NAMES.contains(&plain.as_str()) || PARTS.iter().any(|part| plain.contains(part))
 }

@@ -19,11 +19,20 @@ fn json_members_with_secret_names_lose_their_values_and_nothing_else_changes() {
         (r#"{"a": 1, "client_secret" : "hunter2-Zx9", "b":"x"}"#, r#"{"a": 1, "client_secret" : "[secret]", "b":"x"}"#),
         (r#"{"PassWord":"a\"hunter2-Zx9","n":[1,2]}"#, r#"{"PassWord":"[secret]","n":[1,2]}"#),
         (r#"{"p\u0061ssword":"hunter2-Zx9"}"#, r#"{"p\u0061ssword":"[secret]"}"#),
-        (r#"{"secrets":[{"id":7,"v":"hunter2-Zx9"}],"id":7}"#, r#"{"secrets":[{"id":"[secret]","v":"[secret]"}],"id":7}"#),
+        (
+            r#"{"secrets":[{"id":7,"v":"hunter2-Zx9"}],"id":7}"#,
+            r#"{"secrets":[{"id":"[secret]","v":"[secret]"}],"id":7}"#,
+        ),
         (r#"{"access_token":"hunter2-Zx9"#, r#"{"access_token":"[secret]""#),
-        (r#"{"nextPageToken":"abc","@odata.nextLink":"https://h/?$skiptoken=x"}"#, r#"{"nextPageToken":"abc","@odata.nextLink":"https://h/?$skiptoken=x"}"#),
+        (
+            r#"{"nextPageToken":"abc","@odata.nextLink":"https://h/?$skiptoken=x"}"#,
+            r#"{"nextPageToken":"abc","@odata.nextLink":"https://h/?$skiptoken=x"}"#,
+        ),
         (r#"{"pwd":12345,"code":"NotFound"}"#, r#"{"pwd":"[secret]","code":"NotFound"}"#),
-        ("{\"note\":\"{\\\"password\\\":\\\"hunter2-Zx9\\\",\\\"x\\\":1}\"}", "{\"note\":\"{\\\"password\\\":[secret]\\\",\\\"x\\\":1}\"}"),
+        (
+            "{\"note\":\"{\\\"password\\\":\\\"hunter2-Zx9\\\",\\\"x\\\":1}\"}",
+            "{\"note\":\"{\\\"password\\\":[secret]\\\",\\\"x\\\":1}\"}",
+        ),
     ] {
         assert_eq!(redacted("application/json; charset=utf-8", input), expected);
         assert_eq!(redacted("", input), expected, "without a type");
@@ -77,7 +86,9 @@ fn a_multipart_field_with_a_secret_name_loses_its_content() {
 
 #[test]
 fn header_values_go_by_the_name_and_by_the_shape() {
-    for name in ["Authorization", "set-cookie", "X-Api-Key", "x-my-secret", "X-Vault-Token", "Ocp-Apim-Subscription-Key"] {
+    for name in
+        ["Authorization", "set-cookie", "X-Api-Key", "x-my-secret", "X-Vault-Token", "Ocp-Apim-Subscription-Key"]
+    {
         assert_eq!(&*header(name, SECRET.as_bytes()), MARK.as_bytes(), "{name}");
     }
     let location = header("location", b"https://h/cb?code=hunter2-Zx9&state=1");

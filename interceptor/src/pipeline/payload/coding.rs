@@ -9,8 +9,11 @@ const MOST: usize = 3;
 
 /// `bytes` without the codings of a `Content-Encoding`, at most `most` bytes; none if they can't be undone.
 pub(super) fn decoded(codings: &str, bytes: &[u8], most: usize) -> Option<Vec<u8>> {
-    let codings: Vec<String> =
-        codings.split(',').map(|coding| coding.trim().to_ascii_lowercase()).filter(|coding| !coding.is_empty()).collect();
+    let codings: Vec<String> = codings
+        .split(',')
+        .map(|coding| coding.trim().to_ascii_lowercase())
+        .filter(|coding| !coding.is_empty())
+        .collect();
     let mut bytes = bytes.to_vec();
     if codings.len() > MOST {
         return None;

@@ -44,7 +44,8 @@ fn a_body_is_decoded_before_its_secrets_are_taken_out() {
 
 #[test]
 fn what_cannot_be_decoded_is_not_kept() {
-    for (coding, body) in [("compress", b"x".to_vec()), ("gzip", b"s3cr3t-value".to_vec()), ("a,b,c,d", b"x".to_vec())] {
+    for (coding, body) in [("compress", b"x".to_vec()), ("gzip", b"s3cr3t-value".to_vec()), ("a,b,c,d", b"x".to_vec())]
+    {
         let message = taken(coding, "", body).message(10, 1 << 20, true);
         assert_eq!((message.body.len(), message.partial.as_deref()), (0, Some("encoded")), "{coding}");
     }

@@ -248,8 +248,8 @@ fn faults_hold_no_more_than_the_client_asked_for() {
 
 #[tokio::test]
 async fn a_target_that_demands_a_client_certificate_gets_its_own() {
-    use std::os::unix::fs::PermissionsExt;
     use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use std::os::unix::fs::PermissionsExt;
     let made = |name: &str| rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
     let (server, client) = (made("mutual.example"), made("client.example"));
     let mut roots = rustls::RootCertStore::empty();

@@ -9,8 +9,7 @@ fn shown(message: &Message) -> String {
 #[test]
 fn json_is_broken_into_lines_and_nothing_else_of_it_changes() {
     let text = r#"{"a":1.0e5,"b":[],"c" : {"d":"x,\"{","e":[true, null]}}"#;
-    let expected =
-        "{\n  \"a\": 1.0e5,\n  \"b\": [],\n  \"c\": {\n    \"d\": \"x,\\\"{\",\n    \"e\": [\n      true,\n      null\n    ]\n  }\n}";
+    let expected = "{\n  \"a\": 1.0e5,\n  \"b\": [],\n  \"c\": {\n    \"d\": \"x,\\\"{\",\n    \"e\": [\n      true,\n      null\n    ]\n  }\n}";
     assert_eq!(json::pretty(text).unwrap(), expected);
     assert_eq!(json::pretty("{\"a\":"), None);
     assert_eq!(json::pretty("plain"), None);
