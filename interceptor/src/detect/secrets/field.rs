@@ -1,6 +1,11 @@
 //! Fields by name, and JSON read leniently: what is cut short or broken loses its secrets all the same.
 
+use std::borrow::Cow;
+
 use super::MARK;
+
+/// Bytes of the longest string that is taken for a name.
+const LONGEST_NAME: usize = 130;
 
 /// Parts of names (lower case, without separators) that make a field secret.
 const PARTS: [&str; 18] = [
@@ -53,29 +58,47 @@ pub(super) fn is_secret(name: &str) -> bool {
     token || NAMES.contains(&plain.as_str()) || PARTS.iter().any(|part| plain.contains(part))
 }
 
+/// A container that is open.
+#[derive(Clone, Copy, Default)]
+struct Open {
+    /// Whether it is in a secret place.
+    secret: bool,
+    array: bool,
+    /// Whether a member `name` of it, or `key`, says that its `value` is secret.
+    named: bool,
+}
+
 /// JSON with the strings and numbers of secret members replaced, also those inside of them; everything else is copied.
+/// Pairs (`["cookie", "…"]`, `{"name": "cookie", "value": "…"}`) are members as well.
 pub(super) fn json(input: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(input.len());
     let (mut at, mut copied) = (0, 0);
-    // Whether each open container is in a secret place, and whether the value that comes next is.
-    let mut open: Vec<bool> = Vec::new();
-    let mut next = false;
+    let mut open: Vec<Open> = Vec::new();
+    // Whether the value that comes next is secret, and whether it says the name of another.
+    let (mut next, mut naming) = (false, false);
     while at < input.len() {
-        let secret = next || open.last().copied().unwrap_or(false);
+        let here = open.last().copied().unwrap_or_default();
+        let secret = next || here.secret;
         match input[at] {
             b'"' => {
                 let end = string_end(input, at);
                 let after = end + input[end..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
                 if input.get(after) == Some(&b':') {
-                    let name = serde_json::from_slice::<String>(&input[at..end]);
-                    next = name.map_or(true, |name| is_secret(&name));
+                    let name = decoded(&input[at..end]);
+                    next = name.as_ref().is_none_or(|name| is_secret(name) || (here.named && name == "value"));
+                    naming = name.is_some_and(|name| name == "name" || name == "key");
                     at = after + 1;
                     continue;
                 }
                 if secret {
                     replace(&mut out, input, &mut copied, at..end);
                 }
-                (at, next) = (end, false);
+                let may_name = !secret && (here.array || naming) && end - at <= LONGEST_NAME;
+                let names = may_name && decoded(&input[at..end]).is_some_and(|name| super::is_secret_header(&name));
+                if let Some(here) = open.last_mut() {
+                    here.named |= names && naming;
+                }
+                (at, next, naming) = (end, names && here.array, false);
             }
             b'0'..=b'9' | b'-' if secret => {
                 let number = |byte: &&u8| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
@@ -83,20 +106,29 @@ pub(super) fn json(input: &[u8]) -> Vec<u8> {
                 replace(&mut out, input, &mut copied, at..end);
                 (at, next) = (end, false);
             }
-            b'{' | b'[' => {
-                open.push(secret);
+            byte @ (b'{' | b'[') => {
+                open.push(Open { secret, array: byte == b'[', named: false });
                 (at, next) = (at + 1, false);
             }
             b'}' | b']' => {
                 open.pop();
                 (at, next) = (at + 1, false);
             }
-            b',' => (at, next) = (at + 1, false),
+            b',' => (at, next) = (at + 1, next && here.array),
             _ => at += 1,
         }
     }
     out.extend_from_slice(&input[copied..]);
     out
+}
+
+/// A string literal's text; none if it isn't one.
+fn decoded(literal: &[u8]) -> Option<Cow<'_, str>> {
+    let inner = literal.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    if inner.contains(&b'\\') {
+        return serde_json::from_slice::<String>(literal).ok().map(Cow::Owned);
+    }
+    std::str::from_utf8(inner).ok().map(Cow::Borrowed)
 }
 
 fn replace(out: &mut Vec<u8>, input: &[u8], copied: &mut usize, what: std::ops::Range<usize>) {

@@ -10,7 +10,7 @@ fn redacted(content_type: &str, input: &str) -> String {
 
 #[test]
 fn every_pattern_is_a_pattern() {
-    assert_eq!(text::patterns(), 9);
+    assert_eq!(text::patterns(), 13);
 }
 
 #[test]
@@ -31,11 +31,23 @@ fn json_members_with_secret_names_lose_their_values_and_nothing_else_changes() {
         (r#"{"pwd":12345,"code":"NotFound"}"#, r#"{"pwd":"[secret]","code":"NotFound"}"#),
         (
             "{\"note\":\"{\\\"password\\\":\\\"hunter2-Zx9\\\",\\\"x\\\":1}\"}",
-            "{\"note\":\"{\\\"password\\\":[secret]\\\",\\\"x\\\":1}\"}",
+            "{\"note\":\"{\\\"password\\\":\\\"[secret]\\\",\\\"x\\\":1}\"}",
         ),
     ] {
         assert_eq!(redacted("application/json; charset=utf-8", input), expected);
         assert_eq!(redacted("", input), expected, "without a type");
+    }
+}
+
+#[test]
+fn pairs_of_a_name_and_a_value_are_members() {
+    for (input, expected) in [
+        (r#"[["cookie","hunter2-Zx9"],["accept","*/*"]]"#, r#"[["cookie","[secret]"],["accept","*/*"]]"#),
+        (r#"[{"name":"X-Api-Key","value":"hunter2-Zx9"},{"name":"a","value":"b"}]"#,
+         r#"[{"name":"X-Api-Key","value":"[secret]"},{"name":"a","value":"b"}]"#),
+        (r#"{"body":"name=\"password\"\r\n\r\nhunter2-Zx9\r\n--b"}"#, r#"{"body":"name=\"password\"\r\n\r\n[secret]\r\n--b"}"#),
+    ] {
+        assert_eq!(redacted("application/json", input), expected);
     }
 }
 
