@@ -43,9 +43,14 @@ fn json_members_with_secret_names_lose_their_values_and_nothing_else_changes() {
 fn pairs_of_a_name_and_a_value_are_members() {
     for (input, expected) in [
         (r#"[["cookie","hunter2-Zx9"],["accept","*/*"]]"#, r#"[["cookie","[secret]"],["accept","*/*"]]"#),
-        (r#"[{"name":"X-Api-Key","value":"hunter2-Zx9"},{"name":"a","value":"b"}]"#,
-         r#"[{"name":"X-Api-Key","value":"[secret]"},{"name":"a","value":"b"}]"#),
-        (r#"{"body":"name=\"password\"\r\n\r\nhunter2-Zx9\r\n--b"}"#, r#"{"body":"name=\"password\"\r\n\r\n[secret]\r\n--b"}"#),
+        (
+            r#"[{"name":"X-Api-Key","value":"hunter2-Zx9"},{"name":"a","value":"b"}]"#,
+            r#"[{"name":"X-Api-Key","value":"[secret]"},{"name":"a","value":"b"}]"#,
+        ),
+        (
+            r#"{"body":"name=\"password\"\r\n\r\nhunter2-Zx9\r\n--b"}"#,
+            r#"{"body":"name=\"password\"\r\n\r\n[secret]\r\n--b"}"#,
+        ),
     ] {
         assert_eq!(redacted("application/json", input), expected);
     }

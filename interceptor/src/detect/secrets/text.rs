@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use regex::bytes::Regex;
 
 use super::MARK;
@@ -69,7 +69,7 @@ const NAMED: &[usize] = &[3, 4, 5, 6, 7, 8, 10, 11];
 
 static FINDER: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
     let literals = HINTS.iter().map(|(literal, _)| literal);
-    AhoCorasick::builder().ascii_case_insensitive(true).build(literals).ok()
+    AhoCorasick::builder().ascii_case_insensitive(true).kind(Some(AhoCorasickKind::DFA)).build(literals).ok()
 });
 
 /// Which patterns could match, as bits; all of them if that can't be told.

@@ -26,6 +26,7 @@ fn content(text: &str) -> Content {
         headers: vec![("x-note".into(), text.into())],
         body: body.repeat(3).into_bytes(),
         bytes: body.len() as u64 * 3,
+        kept: body.len() * 3,
         ..Message::default()
     };
     Content { request: message("POST /a HTTP/1.1", text), response: Some(message("HTTP/1.1 200 OK", "answer")) }
