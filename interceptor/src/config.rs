@@ -13,6 +13,7 @@ use http::{HeaderName, HeaderValue};
 use crate::ids::{TargetName, WorkloadName};
 
 mod account;
+mod credential;
 mod host;
 mod identity;
 mod load;
@@ -21,11 +22,12 @@ mod raw;
 mod trust;
 mod units;
 
+pub use credential::{CredentialKind, CredentialSettings, SecretSource};
 pub use host::{Host, HostError, HostPattern, Hostname};
 pub use identity::{Directory, Identities, IdentitySource, Issuer, Issues, Named, Tenant};
 pub use load::schema;
 pub use mistake::{ConfigError, Mistake, Mistakes};
-pub use trust::{Trust, policy_sources};
+pub use trust::{Trust, policy_sources, program, secret, text};
 pub use units::{duration, size};
 
 /// Everything that the configuration file says.
@@ -40,6 +42,8 @@ pub struct Settings {
     pub control: Control,
     /// How the record is kept. Read at start only.
     pub record: RecordSettings,
+    /// What is kept of bodies.
+    pub payload: PayloadSettings,
     /// How upstreams are reached and verified.
     pub upstream: Upstream,
     /// Bounds in time and memory.
@@ -93,6 +97,40 @@ pub struct RecordSettings {
     pub backlog_age: Duration,
 }
 
+/// What is kept of requests and answers, where no policy says another thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PayloadSettings {
+    /// How much of them.
+    pub level: PayloadLevel,
+    /// The most bytes of one body that are kept; 1 MiB at most.
+    pub bytes: usize,
+}
+
+/// How much of a request and its answer is kept. The order is that of more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PayloadLevel {
+    /// Nothing but sizes and digests.
+    None,
+    /// First lines and header fields.
+    Headers,
+    /// Bodies as well.
+    Full,
+}
+
+impl std::str::FromStr for PayloadLevel {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "none" => Ok(PayloadLevel::None),
+            "headers" => Ok(PayloadLevel::Headers),
+            "full" => Ok(PayloadLevel::Full),
+            _ => Err(()),
+        }
+    }
+}
+
 /// What a recorded verdict survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
@@ -131,6 +169,12 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Header fields of one request or response.
     pub header_fields: usize,
+    /// Bytes of one request's body.
+    pub request_body: u64,
+    /// Bytes of one answer's body.
+    pub response_body: u64,
+    /// Operations of one workload that may be under way at once.
+    pub operations: usize,
     /// Names that one workload may have looked up in its life.
     pub names: usize,
     /// How long a stopping daemon lets operations finish.
@@ -192,6 +236,8 @@ pub struct Target {
     pub protocol: Protocol,
     /// Whether it may be spoken to without TLS.
     pub cleartext: bool,
+    /// What Interceptor authenticates with in place of the process; none: what the process sends goes on.
+    pub credential: Option<CredentialSettings>,
     /// The tokens that it issues, if it does.
     pub issues: Option<Issues>,
     /// The audiences of the tokens that are for it besides `https://HOST` of its hosts; in lower case, without a final slash.

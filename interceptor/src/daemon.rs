@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
@@ -25,6 +26,7 @@ use crate::transport::trust::{Roots, TrustError};
 mod cgroup;
 mod host;
 mod launches;
+mod payloads;
 mod reaper;
 mod reload;
 
@@ -106,7 +108,16 @@ fn log_to_stderr() {
     let _ = subscriber.try_init();
 }
 
+/// Secrets are in this process: it leaves no core, and nobody but root looks into it. The hard limit stays, for the
+/// workloads, which get their callers' limits.
+fn keep_memory_to_itself() -> std::io::Result<()> {
+    let (_soft, hard) = getrlimit(Resource::RLIMIT_CORE)?;
+    setrlimit(Resource::RLIMIT_CORE, 0, hard)?;
+    Ok(nix::sys::prctl::set_dumpable(false)?)
+}
+
 async fn serve(config: &Path) -> Result<(), DaemonError> {
+    keep_memory_to_itself().map_err(system("closing the daemon's memory to others"))?;
     let settings = Arc::new(Settings::load_trusted(config)?);
     let paths = settings.paths.clone();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -139,6 +150,7 @@ async fn serve(config: &Path) -> Result<(), DaemonError> {
         worlds: watching.clone(),
         authority,
         judge,
+        keys: record.keys(),
         registry: Arc::clone(&registry),
         directory: Directory::default(),
     });
@@ -265,3 +277,6 @@ fn make_folder(folder: &Path, mode: u32) -> Result<(), DaemonError> {
 fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> DaemonError {
     move |error| DaemonError::System { what: what.into(), error }
 }
+
+#[cfg(test)]
+mod tests;

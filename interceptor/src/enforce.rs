@@ -1,10 +1,14 @@
 //! Doing what was decided: dialling and forwarding take a [`Permit`] that only policy can make and a [`Recorded`] that
 //! only the record can make, both by value. Forgetting to decide, or to record, doesn't compile.
 
+mod inject;
+
 use std::pin::pin;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
+
+pub use inject::{inject, unavailable};
 
 use crate::config::{Host, Limits};
 use crate::error::{Blame, Fault};

@@ -19,6 +19,7 @@ pub mod transport;
 
 pub mod bpf;
 pub mod identity;
+pub mod vault;
 pub mod who;
 
 pub mod detect;

@@ -5,10 +5,12 @@
 mod admit;
 mod authenticate;
 mod connection;
+mod credential;
 mod gate;
 mod live;
 mod onward;
 mod operation;
+mod payload;
 mod registry;
 mod reply;
 mod request;
@@ -35,10 +37,12 @@ use crate::clock::Clock;
 use crate::identity::Judge;
 use crate::ids::LaunchId;
 use crate::policy::Snapshot;
+use crate::record::Keys;
 use crate::transport::authority::Authority;
 use crate::transport::dial::Dialer;
 use crate::transport::names::Names;
 use crate::transport::resolver::Resolver;
+use crate::vault::Vault;
 use crate::who::Attribution;
 use connection::Located;
 use live::Live;
@@ -50,6 +54,8 @@ pub struct World {
     pub snapshot: Arc<Snapshot>,
     /// The way to upstreams, as those settings say.
     pub dialer: Arc<Dialer>,
+    /// The credentials of its targets.
+    pub vault: Arc<Vault>,
 }
 
 /// What all workers share.
@@ -62,6 +68,8 @@ pub struct Pipeline {
     pub authority: Arc<Authority>,
     /// Who tokens name.
     pub judge: Arc<Judge>,
+    /// The keys that payloads are sealed under.
+    pub keys: Arc<Keys>,
     /// The live connections.
     pub registry: Arc<Registry>,
     /// What each live launch has looked up.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Host, Hostname, Settings, Target};
+use crate::config::{Host, Hostname, PayloadLevel, Settings, Target};
 use crate::ids::{ClientId, PrincipalId, TargetName, WorkloadName};
 
 mod annotation;
@@ -223,6 +223,8 @@ pub enum Credential {
     None,
     /// A token that was seen issued to the workload.
     Entra,
+    /// The target's own credential, which Interceptor puts in; the process has nothing that authenticates.
+    Injected,
     /// Something that Interceptor neither issued nor verified: any scheme, a cookie, a key, a signature in the query.
     Foreign,
 }
@@ -290,6 +292,9 @@ pub struct Basis {
 pub struct Obligations {
     /// `@max_session`: the longest that the connection may live, in seconds; the least of all.
     pub max_session: Option<u64>,
+    /// `@record`: what is kept of the request and its answer; the most of all. None: what the configuration says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<PayloadLevel>,
 }
 
 impl Snapshot {

@@ -2,12 +2,14 @@
 //! one writer moves them into SQLite; [`query`] and [`verify()`] read from there.
 //!
 //! On disk, in the state directory: `journal/` (segments that wait for the writer), `record.db`, `record.head` (the end
-//! of the chain, kept apart) and `record.lock` (one daemon at a time). The formats are described in `docs/record.md`.
+//! of the chain, kept apart), `payload.key` (wraps the keys of sessions) and `record.lock` (one daemon at a time). The formats are described in `docs/record.md`.
 
 mod backlog;
 mod chain;
 pub mod event;
 mod journal;
+mod keys;
+pub mod payload;
 mod projection;
 pub mod query;
 mod segment;
@@ -27,11 +29,14 @@ use std::time::Duration;
 pub use backlog::Health;
 pub use event::Event;
 pub use journal::{Journal, Recorded};
+pub use keys::Keys;
+pub use payload::{Content, SessionKey};
 pub use query::{QueryError, Reader, Unfinished};
 pub use verify::{Damage, Fault, Report, verify};
 
 use crate::clock::Clock;
 use crate::config::RecordSettings;
+use crate::ids;
 use backlog::Backlog;
 use writer::Writer;
 
@@ -90,6 +95,15 @@ pub enum RecordError {
     /// An entry could not be written to the journal.
     #[error("the journal can't be written; check the disk")]
     Failed(#[source] io::Error),
+    /// The key file can't be what it should be.
+    #[error("`{path}` isn't a key of 32 bytes that root alone can read; put the right one back: without it no payload can be read", path = path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A payload could not be sealed.
+    #[error("a payload can't be sealed")]
+    Unsealed,
     /// An event is longer than any entry may be.
     #[error("an event of {bytes} bytes is too long to record; the bound is 16 MiB")]
     TooLong {
@@ -104,6 +118,7 @@ pub struct Record {
     backlog: Arc<Backlog>,
     folder: PathBuf,
     settings: RecordSettings,
+    keys: Arc<Keys>,
     writer: Option<JoinHandle<()>>,
     _lock: File,
 }
@@ -119,13 +134,14 @@ impl Record {
         let folder = dir.join("journal");
         make_folder(&folder)?;
         let lock = lock(&dir.join("record.lock"))?;
+        let keys = Arc::new(Keys::open(&dir.join("payload.key"))?);
         let backlog = Arc::new(Backlog::new(settings, dir.join("record.db")));
         let mut writer = Writer::recover(dir, &folder, settings.durability, backlog.clone(), clock)?;
         let thread = std::thread::Builder::new()
             .name("record".into())
             .spawn(move || writer.run())
             .map_err(|source| RecordError::File { doing: "start a thread for", path: dir.into(), source })?;
-        Ok(Self { backlog, folder, settings: settings.clone(), writer: Some(thread), _lock: lock })
+        Ok(Self { backlog, folder, settings: settings.clone(), keys, writer: Some(thread), _lock: lock })
     }
 
     /// A journal of its own for one thread. `name` appears in the names of its files: 1 to 32 letters, digits and `-`.
@@ -155,6 +171,20 @@ impl Record {
     /// When the database can't be opened.
     pub fn reader(&self) -> Result<Reader, QueryError> {
         Reader::open(self.backlog.database())
+    }
+
+    /// The keys that payloads are sealed under.
+    pub fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.keys)
+    }
+
+    /// What an operation sent and got; none where nothing was kept. Whoever shows it records
+    /// [`event::What::PayloadRead`] first.
+    ///
+    /// # Errors
+    /// When its key was erased, or the database can't be read.
+    pub fn content(&self, operation: ids::OperationId) -> Result<Option<Content>, QueryError> {
+        self.reader()?.content(operation, &self.keys)
     }
 
     /// The database's file, for [`verify()`].

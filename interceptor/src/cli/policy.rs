@@ -214,7 +214,7 @@ fn what_if(explain: &Explain, config: &Path) -> Result<Explanation, Failure> {
             tls: !target.cleartext,
             path: &path,
             query,
-            credential: credential(explain, query),
+            credential: credential(explain, query, target.credential.is_some()),
             websocket: explain.websocket,
         }),
         (None, Host::Name(name)) if explain.resolve => Operation::Resolve { name },
@@ -255,10 +255,12 @@ fn kind(text: &str) -> Result<PrincipalKind, String> {
     kinds.into_iter().find(|kind| kind.as_str() == text).ok_or_else(|| format!("it is one of `{known}`"))
 }
 
-/// What a request with this query and nothing else to authenticate it, or a token, has.
-fn credential(explain: &Explain, query: Option<&str>) -> Credential {
+/// What a request with this query and nothing else to authenticate it, or a token, has; `injected`: the target has a
+/// credential of its own.
+fn credential(explain: &Explain, query: Option<&str>, injected: bool) -> Credential {
     match policy::foreign([], query).is_empty() {
         true if explain.principal.is_some() => Credential::Entra,
+        true if injected => Credential::Injected,
         true => Credential::None,
         false => Credential::Foreign,
     }

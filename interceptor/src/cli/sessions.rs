@@ -18,6 +18,10 @@ use crate::control::protocol::Request;
 use crate::record::query::{Launch, Operation, Session, Story};
 use crate::record::{self, RecordError, Report};
 
+mod export;
+mod replay;
+mod whole;
+
 /// What to do with sessions.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Command {
@@ -38,6 +42,24 @@ pub enum Command {
         /// Print a JSON object
         #[arg(long)]
         json: bool,
+    },
+    /// Show what went back and forth, in its own time, with the verdicts between the lines; that you did is recorded
+    Replay {
+        /// The session's id, or the beginning of it
+        #[arg(value_name = "ID")]
+        id: String,
+        /// How many times as fast as it was; 0 for at once
+        #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = speed)]
+        speed: f64,
+    },
+    /// Write sessions for other tools, with what they sent and got; that you did is recorded
+    Export {
+        /// The sessions' ids, or the beginnings of them; none: all that there are, at most 10,000
+        #[arg(value_name = "ID")]
+        ids: Vec<String>,
+        /// HTTP Archive (one JSON object), or one JSON object a line
+        #[arg(long, value_enum)]
+        format: export::Format,
     },
     /// Check that nothing recorded was changed: compute the chain again, and all that is derived from it
     Verify {
@@ -87,8 +109,16 @@ fn answer(command: Command, socket: &Path) -> Result<bool, Failure> {
             Ok(true)
         }
         Command::Show { id, json } => {
-            let value = client::call(socket, &Request::SessionsShow { id })?;
+            let value = serde_json::to_value(whole::story(socket, &id)?)?;
             print::<Story>(&mut out, json, value, |out, story| show(out, &story))?;
+            Ok(true)
+        }
+        Command::Replay { id, speed } => {
+            replay::replay(&mut out, socket, &id, speed)?;
+            Ok(true)
+        }
+        Command::Export { ids, format } => {
+            export::export(&mut out, socket, format, &ids)?;
             Ok(true)
         }
         Command::Verify { db, json } => {
@@ -100,6 +130,13 @@ fn answer(command: Command, socket: &Path) -> Result<bool, Failure> {
             print::<Report>(&mut out, json, value, |out, report| verified(out, &report))?;
             Ok(ok)
         }
+    }
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(speed) if (0.0..=1_000_000.0).contains(&speed) => Ok(speed),
+        _ => Err("a number from 0 to 1000000".into()),
     }
 }
 

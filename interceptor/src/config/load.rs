@@ -14,10 +14,11 @@ use toml::de::{DeTable, DeValue};
 use super::mistake::Collector;
 use super::raw::{At, Raw, RawControl, RawLimits, RawRecord, RawUpstream};
 use super::{
-    ConfigError, Control, Durability, Host, Limits, Paths, RecordSettings, Settings, Targets, Trust, Upstream, trust,
-    units,
+    ConfigError, Control, Durability, Host, Limits, Paths, PayloadLevel, PayloadSettings, RecordSettings, Settings,
+    Targets, Trust, Upstream, trust, units,
 };
 
+mod credential;
 mod entries;
 mod identities;
 
@@ -102,7 +103,7 @@ const LATER: &[(&str, &[&str])] = &[
     ("upstream", &["proxy"]),
     ("record", &["anchor", "seal", "prune"]),
     ("workload", &["dns", "adopt"]),
-    ("target", &["credential", "mask", "accept"]),
+    ("target", &["mask", "accept"]),
 ];
 
 fn later_keys(root: &mut DeTable<'_>, collector: &mut Collector) {
@@ -139,12 +140,13 @@ fn resolve(path: &Path, raw: Raw, collector: &mut Collector) -> Settings {
     let cgroup = resolver.cgroup(raw.cgroup.as_ref());
     let control = resolver.control(&raw.control);
     let record = resolver.record(&raw.record);
+    let payload = resolver.payload(&raw.record);
     let upstream = resolver.upstream(&raw.upstream);
     let limits = resolver.limits(&raw.limits);
     let identities = resolver.identities(&raw);
     let workloads = resolver.workloads(&raw.workload);
     let targets = Targets::new(resolver.targets(&raw.target, &identities));
-    Settings { paths, cgroup, control, record, upstream, limits, identities, workloads, targets }
+    Settings { paths, cgroup, control, record, payload, upstream, limits, identities, workloads, targets }
 }
 
 /// Judges what serde can't, and notes every mistake. What is wrong yields a default, which nobody gets to see.
@@ -264,6 +266,19 @@ impl Resolver<'_> {
         RecordSettings { durability, segment_bytes, backlog_bytes, backlog_age }
     }
 
+    fn payload(&mut self, raw: &RawRecord) -> PayloadSettings {
+        let level = match raw.payload.as_ref().map(|at| (at.value().parse(), at)) {
+            None => PayloadLevel::Full,
+            Some((Ok(level), _)) => level,
+            Some((Err(()), at)) => {
+                self.wrong(at.span(), format!("`{}` isn't a level", at.value()), "`full`, `headers` or `none`");
+                PayloadLevel::None
+            }
+        };
+        let bytes = self.size(raw.payload_bytes.as_ref(), "1MiB", 0..=MIB);
+        PayloadSettings { level, bytes: usize::try_from(bytes).unwrap_or(0) }
+    }
+
     fn upstream(&mut self, raw: &RawUpstream) -> Upstream {
         let mut upstream = Upstream::default();
         for at in &raw.extra_ca {
@@ -307,6 +322,9 @@ impl Resolver<'_> {
             streams: self.count(raw.streams.as_ref(), 100, 1..=1000),
             header_bytes: usize::try_from(header_bytes).unwrap_or(usize::MAX),
             header_fields: self.count(raw.header_fields.as_ref(), 100, 16..=1000),
+            request_body: self.size(raw.request_body.as_ref(), "1GiB", 0..=1024 * GIB),
+            response_body: self.size(raw.response_body.as_ref(), "16GiB", 0..=1024 * GIB),
+            operations: self.count(raw.operations.as_ref(), 1024, 1..=65536),
             names: self.count(raw.names.as_ref(), 4096, 1..=65536),
             drain: self.duration(raw.drain.as_ref(), "10s", ms(0)..=ms(10_000)),
         }

@@ -85,6 +85,10 @@ pub(super) struct RawRecord {
     pub(super) backlog: Option<At<String>>,
     /// How old the oldest waiting entry may be before operations are denied. Default `5s`.
     pub(super) backlog_age: Option<At<String>>,
+    /// What is kept of requests and answers where no `@record` says it: `full` (default), `headers` or `none`.
+    pub(super) payload: Option<At<String>>,
+    /// The most bytes of one body that are kept; `1MiB` at most. Default `1MiB`.
+    pub(super) payload_bytes: Option<At<String>>,
 }
 
 /// How upstreams are reached and verified.
@@ -119,6 +123,12 @@ pub(super) struct RawLimits {
     pub(super) header_bytes: Option<At<String>>,
     /// Header fields of one request or response. Default 100.
     pub(super) header_fields: Option<At<i64>>,
+    /// The size of one request's body. Default `1GiB`.
+    pub(super) request_body: Option<At<String>>,
+    /// The size of one answer's body. Default `16GiB`.
+    pub(super) response_body: Option<At<String>>,
+    /// Operations of one workload that may be under way at once. Default 1024.
+    pub(super) operations: Option<At<i64>>,
     /// Names that one workload may look up in its life. Default 4096.
     pub(super) names: Option<At<i64>>,
     /// How long a stopping daemon lets operations finish, `10s` at most. Default `10s`.
@@ -243,6 +253,8 @@ pub(super) struct RawTarget {
     pub(super) accept_foreign: Vec<At<String>>,
     /// What every request to it must have.
     pub(super) pin: Option<RawPin>,
+    /// What Interceptor authenticates with, in place of whatever the process sends.
+    pub(super) credential: Option<At<RawCredential>>,
 }
 
 /// What every request to a target must have.
@@ -254,6 +266,52 @@ pub(super) struct RawPin {
     pub(super) headers: BTreeMap<At<String>, At<String>>,
     /// What its path begins with: whole segments, as in `/v1.0/`.
     pub(super) path_prefix: Option<At<String>>,
+}
+
+/// A credential: one kind, and where its secret comes from.
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCredential {
+    /// The header field that holds it, such as `Authorization`.
+    pub(super) header: Option<At<String>>,
+    /// What stands before the secret in the header, such as `Bearer `.
+    pub(super) prefix: Option<At<String>>,
+    /// HTTP Basic.
+    pub(super) basic: Option<At<RawBasic>>,
+    /// The key of the query parameter that holds it.
+    pub(super) query: Option<At<String>>,
+    /// The file with the secret of `header` or `query`; root alone can read it.
+    pub(super) value_file: Option<At<String>>,
+    /// A PEM file with a client certificate and its chain.
+    pub(super) client_cert: Option<At<String>>,
+    /// The PEM file with the client certificate's key; root alone can read it.
+    pub(super) client_key: Option<At<String>>,
+    /// Azure storage's Shared Key.
+    pub(super) shared_key: Option<At<RawSharedKey>>,
+    /// The program, with its arguments, that prints the secret; instead of a file.
+    pub(super) command: Option<At<Vec<At<String>>>>,
+    /// How long the command's answer is used. Default `5m`.
+    pub(super) ttl: Option<At<String>>,
+}
+
+/// HTTP Basic.
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawBasic {
+    /// The user's name.
+    pub(super) user: At<String>,
+    /// The file with the password; root alone can read it.
+    pub(super) password_file: Option<At<String>>,
+}
+
+/// Azure storage's Shared Key.
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSharedKey {
+    /// The storage account.
+    pub(super) account: At<String>,
+    /// The file with its key, base64; root alone can read it.
+    pub(super) key_file: Option<At<String>>,
 }
 
 /// A value with its place in the file.

@@ -12,6 +12,7 @@ use std::path::{Component, Path, PathBuf};
 use nix::fcntl::{OFlag, open, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use nix::unistd::geteuid;
+use zeroize::Zeroizing;
 
 use super::ConfigError;
 
@@ -54,18 +55,82 @@ pub fn policy_sources(dir: &Path, trust: Trust) -> Result<Vec<(String, String)>,
     paths.iter().map(|path| Ok((path.display().to_string(), read(path, trust)?))).collect()
 }
 
+/// The bytes of a secret, at most 64 KiB: a file that only root, or the daemon's own user, can read or write, and that
+/// nobody else could have put there. They are wiped when they are dropped.
+///
+/// # Errors
+///
+/// The file can't be read, isn't trusted, others can read it, or it is too large.
+pub fn secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, ConfigError> {
+    const LARGEST_SECRET: usize = 64 << 10;
+    let failed = |why: io::Error| ConfigError::Read { path: path.to_path_buf(), why };
+    let (place, stat) = regular(path)?;
+    if stat.st_mode & 0o077 != 0 {
+        let why = format!("others may read it (mode {:04o}); `chmod 600` it", stat.st_mode & 0o7777);
+        return Err(ConfigError::Untrusted { path: path.to_path_buf(), why });
+    }
+    let mut file = File::open(format!("/proc/self/fd/{}", place.as_raw_fd())).map_err(failed)?;
+    // Never grown, so that no copy stays behind in memory that was given back.
+    let mut bytes = Zeroizing::new(vec![0; LARGEST_SECRET + 1]);
+    let mut length = 0;
+    loop {
+        match file.read(&mut bytes[length..]) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    if length > LARGEST_SECRET {
+        return Err(failed(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 64 KiB")));
+    }
+    bytes.truncate(length);
+    Ok(bytes)
+}
+
+/// The text of a file that nobody besides root, or the daemon's own user, could have written or put there.
+///
+/// # Errors
+///
+/// The file can't be read, isn't trusted, isn't UTF-8, or is larger than 4 MiB.
+pub fn text(path: &Path) -> Result<String, ConfigError> {
+    read(path, Trust::Daemon)
+}
+
+/// Checks a program that the daemon is to run: a file that nobody besides root, or the daemon's own user, could have
+/// written or put there.
+///
+/// # Errors
+///
+/// It can't be found, isn't a file that may be executed, or isn't trusted.
+pub fn program(path: &Path) -> Result<(), ConfigError> {
+    let (_place, stat) = regular(path)?;
+    if stat.st_mode & 0o111 == 0 {
+        let why = io::Error::new(io::ErrorKind::PermissionDenied, "it isn't executable");
+        return Err(ConfigError::Read { path: path.to_path_buf(), why });
+    }
+    Ok(())
+}
+
+/// Opens (O_PATH) a regular file that nobody else could have written or put there.
+fn regular(path: &Path) -> Result<(OwnedFd, FileStat), ConfigError> {
+    let failed = |why: io::Error| ConfigError::Read { path: path.to_path_buf(), why };
+    let place = walk(path)?;
+    let stat = fstat(&place).map_err(|why| failed(why.into()))?;
+    if kind(&stat) != SFlag::S_IFREG {
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it isn't a regular file")));
+    }
+    private(&stat, path)?;
+    Ok((place, stat))
+}
+
 /// The text of the file at `path`.
 pub(super) fn read(path: &Path, trust: Trust) -> Result<String, ConfigError> {
     let failed = |why: io::Error| ConfigError::Read { path: path.to_path_buf(), why };
     let file = match trust {
         Trust::Unchecked => File::open(path).map_err(failed)?,
         Trust::Daemon => {
-            let place = walk(path)?;
-            let stat = fstat(&place).map_err(|why| failed(why.into()))?;
-            if kind(&stat) != SFlag::S_IFREG {
-                return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it isn't a regular file")));
-            }
-            private(&stat, path)?;
+            let (place, _stat) = regular(path)?;
             // The very inode that was judged: its name may mean another one by now.
             File::open(format!("/proc/self/fd/{}", place.as_raw_fd())).map_err(failed)?
         }

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// A day.
+pub(super) const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Reads `250ms`, `25s`, `5m`, `12h` or `30d`.
 pub fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = split(text)?;

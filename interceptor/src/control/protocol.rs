@@ -36,6 +36,18 @@ pub enum Request {
         /// `ses_…`, or the beginning of one that only one session has.
         id: String,
     },
+    /// More operations of a session than fit into one answer: those after one.
+    SessionsOperations {
+        /// `ses_…`, whole.
+        session: String,
+        /// The last operation that is known, `op_…`.
+        after: String,
+    },
+    /// What an operation sent and got. That it was read is recorded first.
+    PayloadRead {
+        /// `op_…`, whole.
+        operation: String,
+    },
     /// Check the chain and rebuild the projections to compare them.
     SessionsVerify,
     /// Launch a workload. Three descriptors come along: its standard input, output and error.
@@ -86,6 +98,8 @@ impl Request {
             Request::PolicyExplain { .. } => "policy-explain",
             Request::SessionsList { .. } => "sessions-list",
             Request::SessionsShow { .. } => "sessions-show",
+            Request::SessionsOperations { .. } => "sessions-operations",
+            Request::PayloadRead { .. } => "payload-read",
             Request::SessionsVerify => "sessions-verify",
             Request::Run(_) => "run",
         }

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::launches::{EngageError, Launches};
+use super::payloads;
 use super::reload::Loader;
 use crate::config::Control;
 use crate::control::peer::Peer;
@@ -138,6 +139,17 @@ impl Shared {
                 story.operations.iter_mut().for_each(|operation| self.name_operation(operation));
                 Ok(json!(story))
             }),
+            Request::SessionsOperations { session, after } => self.with_reader(|reader| {
+                let mut operations = reader.operations(&session, Some(&after))?;
+                operations.iter_mut().for_each(|operation| self.name_operation(operation));
+                Ok(json!(operations))
+            }),
+            Request::PayloadRead { operation } => {
+                if let Err(error) = self.flush() {
+                    tracing::warn!(%error, "a payload is looked for without the latest ones");
+                }
+                payloads::read(&self.record, self.launches.journal(), &caller.peer, &operation)
+            }
             Request::SessionsVerify => match self.flush().and_then(|()| record::verify(self.record.database())) {
                 Ok(report) => value(&report),
                 Err(error) => {

@@ -17,6 +17,7 @@ use crate::record::event::What;
 use crate::record::{Event, Journal, RecordError};
 use crate::transport::dial::Dialer;
 use crate::transport::trust::TrustError;
+use crate::vault::Vault;
 
 /// How wide faults are drawn; an answer doesn't know its reader's terminal.
 const WIDTH: usize = 110;
@@ -101,7 +102,8 @@ pub(super) fn first(
     generation: u64,
     journal: &OwnJournal,
 ) -> Result<World, super::DaemonError> {
-    let dialer = Arc::new(Dialer::new(&settings.upstream)?);
+    let vault = Arc::new(Vault::new(&settings.targets));
+    let dialer = Arc::new(Dialer::new(&settings.upstream)?.with_vault(Arc::clone(&vault)));
     let snapshot = match snapshot(settings, generation) {
         Ok(snapshot) => snapshot,
         Err(error) => {
@@ -111,7 +113,7 @@ pub(super) fn first(
         }
     };
     journal.record(loaded(&snapshot, None))?;
-    Ok(World { snapshot: Arc::new(snapshot), dialer })
+    Ok(World { snapshot: Arc::new(snapshot), dialer, vault })
 }
 
 fn snapshot(settings: &Arc<Settings>, generation: u64) -> Result<Snapshot, LoadError> {
@@ -180,11 +182,13 @@ impl Loader {
         let mut settings = Settings::load_trusted(&self.started_with.paths.config).map_err(LoadError::Config)?;
         let restart_needed_for = self.keep_what_started(&mut settings);
         let settings = Arc::new(settings);
-        let dialer = Arc::new(Dialer::new(&settings.upstream).map_err(LoadError::Trust)?);
+        let vault = Arc::new(Vault::new(&settings.targets));
+        let dialer = Dialer::new(&settings.upstream).map_err(LoadError::Trust)?;
+        let dialer = Arc::new(dialer.with_vault(Arc::clone(&vault)));
         let snapshot = Arc::new(snapshot(&settings, self.world().snapshot.generation + 1)?);
         self.journal.record(loaded(&snapshot, by)).map_err(LoadError::Record)?;
         let told = Reloaded { now: snapshot.in_force(), restart_needed_for };
-        self.worlds.send_replace(Arc::new(World { snapshot, dialer }));
+        self.worlds.send_replace(Arc::new(World { snapshot, dialer, vault }));
         self.launches.follow(&settings);
         Ok(told)
     }

@@ -115,6 +115,12 @@ impl Decoded {
         if let Err(fault) = pin(&target, &mut self) {
             return Err(refused(&self, Credential::None, fault.into()));
         }
+        let own = target.credential.as_ref();
+        if let Some(own) = own
+            && let Err(fault) = super::credential::strip(&mut self.parts, own)
+        {
+            return Err(refused(&self, Credential::Foreign, fault.into()));
+        }
         let headers = self.parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
         let mut others = foreign(headers, self.parts.uri.query());
         let token = bearer(&self.parts.headers).map_err(|fault| refused(&self, Credential::Foreign, fault.into()))?;
@@ -132,6 +138,7 @@ impl Decoded {
         let credential = match (others.is_empty(), &who) {
             (false, _) => Credential::Foreign,
             (true, Some(_)) => Credential::Entra,
+            (true, None) if own.is_some() => Credential::Injected,
             (true, None) => Credential::None,
         };
         Ok(Authenticated { who, ..self.anonymous(credential) })

@@ -1,5 +1,6 @@
 //! A connection before it is admitted: where it goes, its place in the registry, what it speaks.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +19,8 @@ use crate::detect::{self, Detected as Told, Kind};
 use crate::error::{Blame, Fault};
 use crate::ids::{OperationId, SessionId};
 use crate::policy::Operation;
-use crate::record::Recorded;
 use crate::record::event::{Payload, What};
+use crate::record::{RecordError, Recorded, SessionKey};
 use crate::transport::hello::{self, HandshakeError, Hello};
 use crate::transport::names::Names;
 use crate::who::Attribution;
@@ -80,6 +81,7 @@ impl Located {
             order,
             worlds: worker.pipeline.worlds.clone(),
             worker,
+            key: OnceCell::new(),
         };
         Registered { session: Rc::new(session), stream }
     }
@@ -117,6 +119,8 @@ pub(super) struct Session {
     pub(super) order: watch::Receiver<Order>,
     /// The worlds that come; a copy is made for each wait.
     pub(super) worlds: watch::Receiver<Arc<World>>,
+    /// What its payloads are sealed under, once there are any.
+    key: OnceCell<SessionKey>,
 }
 
 impl Session {
@@ -155,6 +159,24 @@ impl Session {
             tracing::error!(%error, "an operation could not be recorded, so it is denied");
             Refusal::from(unrecorded())
         })
+    }
+
+    /// Does something with the key of its payloads, which is made when it is first needed.
+    ///
+    /// # Errors
+    /// When there can't be one, and what `with` says.
+    pub(super) fn with_key<T>(
+        &self,
+        with: impl FnOnce(&SessionKey) -> Result<T, RecordError>,
+    ) -> Result<T, RecordError> {
+        let key = match self.key.get() {
+            Some(key) => key,
+            None => {
+                let key = self.worker.pipeline.keys.new_session(self.id)?;
+                self.key.get_or_init(|| key)
+            }
+        };
+        with(key)
     }
 
     /// Records how an operation without bodies ended.

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::authenticate::Identified;
 use super::connection::Session;
+use super::registry::Seat;
 use super::reply::Refusal;
 use super::request::names;
 use super::ruling::Ruling;
@@ -184,6 +185,12 @@ impl Live {
     /// Why the connection is ending, to be watched.
     pub(super) fn endings(&self) -> watch::Receiver<Option<&'static str>> {
         self.ended.subscribe()
+    }
+
+    /// A place among the operations of the workload that are under way; none where there are too many.
+    pub(super) fn seat(&self) -> Option<Seat> {
+        let most = self.session.limits().operations;
+        self.session.worker.pipeline.registry.seat(self.session.subject.launch, most)
     }
 
     /// An operation begins.

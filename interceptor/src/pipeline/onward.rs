@@ -5,8 +5,10 @@ use http::{Request, Response, StatusCode, Uri, header, uri};
 use hyper::body::Incoming;
 use tokio::sync::MutexGuard;
 
+use super::credential::inject;
 use super::live::Live;
 use super::operation::{Permitted, client_gone, nothing_decoded};
+use super::payload::Taking;
 use super::reply::Refusal;
 use super::request::Decoded;
 use super::websocket;
@@ -57,11 +59,15 @@ impl<'a> Way<'a> {
         live: &Live,
         permitted: Permitted,
         sent: &Meter,
+        taking: &Taking,
     ) -> Result<Response<Incoming>, Refusal> {
         let limits = live.session().limits();
         let Permitted { permit, recorded, decoded, .. } = permitted;
         let websocket = decoded.websocket;
-        let mut right = (permit, recorded, rewrite(*decoded, live, sent)?);
+        let request = rewrite(*decoded, live, sent)?;
+        let (request, echo) = inject(live, &permit, &recorded, request).await?;
+        taking.injected(echo);
+        let mut right = (permit, recorded, request);
         for last_try in [false, true] {
             let hop = self.open(live).await?;
             match enforce::forward(right.0, right.1, hop, right.2, &limits).await {

@@ -12,8 +12,10 @@ use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
 
 use super::authenticate::{Authenticated, Identified, Wanted};
+use super::credential::has_body;
 use super::live::Live;
 use super::onward::Way;
+use super::payload::Taking;
 use super::reply::{Cut, Passing, Refusal, ReplyBody, problem, status};
 use super::request::Decoded;
 use super::ruling::Ruling;
@@ -160,25 +162,41 @@ async fn exchange(live: Rc<Live>, mut permitted: Permitted, mut reply: oneshot::
     let operation = permitted.operation;
     let (asked, observing) = (permitted.asked.clone(), permitted.observing.take());
     let client = permitted.decoded.parts.extensions.remove::<OnUpgrade>();
+    let level = permitted.permit.basis().obligations.record;
+    let taking = Taking::begin(&live, &permitted.decoded, level, &sent);
+    let seat = live.seat();
     let mut way = Way::of(&live).await;
-    let head = tokio::select! {
-        biased;
-        refusal = asked.interrupted(&live) => Err(refusal),
-        () = reply.closed() => Err(client_gone().into()),
-        head = way.send(&live, permitted, &sent) => head,
+    let head = match &seat {
+        None => Err(busy().into()),
+        Some(_) => tokio::select! {
+            biased;
+            refusal = asked.interrupted(&live) => Err(refusal),
+            () = reply.closed() => Err(client_gone().into()),
+            fault = taking.too_large() => Err(fault.into()),
+            head = way.send(&live, permitted, &sent, &taking) => head,
+        },
     };
+    let head = head.and_then(|response| {
+        let (mut parts, body) = response.into_parts();
+        strip_hop_by_hop(&mut parts.headers, live.version());
+        taking.answered(&mut parts, has_body(&body))?;
+        Ok(Response::from_parts(parts, body))
+    });
     let (outcome, status) = match head {
         Ok(response) => match observing {
-            Some(observing) => release(&live, &asked, operation, (&observing, response), reply, &received).await,
+            Some(observing) => {
+                release(&live, &asked, operation, (&observing, response), reply, (&received, &taking)).await
+            }
             None => {
                 let status = response.status();
                 asked.note_challenge(&live, &response);
                 let outcome = match (status, client) {
                     (StatusCode::SWITCHING_PROTOCOLS, Some(client)) => {
+                        taking.opaque();
                         join(&live, &asked, (client, response), reply, (&sent, &received)).await
                     }
-                    _ => match pass(&live, &asked, &way, response, reply, (&sent, &received)).await {
-                        Ok(()) => sent_whole(&live, &asked, &sent).await,
+                    _ => match pass(&live, &asked, &way, response, reply, (&sent, &received, &taking)).await {
+                        Ok(()) => sent_whole(&live, &asked, &sent, &taking).await,
                         Err(code) => Err(code),
                     },
                 };
@@ -201,6 +219,9 @@ async fn exchange(live: Rc<Live>, mut permitted: Permitted, mut reply: oneshot::
         sent.cut();
         way.give_up();
     }
+    // Others may go on while what was taken down is prepared.
+    drop((way, seat));
+    taking.keep(operation, &sent, &received).await;
     live.finish();
     live.session().worker.record_end(What::OperationFinished {
         operation,
@@ -218,7 +239,7 @@ async fn release(
     operation: OperationId,
     (observing, response): (&Observing, Response<Incoming>),
     reply: oneshot::Sender<Response<ReplyBody>>,
-    received: &Meter,
+    (received, taking): (&Meter, &Taking),
 ) -> (Result<(), &'static str>, Option<StatusCode>) {
     let observed = tokio::select! {
         biased;
@@ -230,7 +251,7 @@ async fn release(
             received.count(response.body());
             let (mut parts, body) = response.into_parts();
             strip_hop_by_hop(&mut parts.headers, live.version());
-            (Response::from_parts(parts, Either::Left(Full::new(body))), Ok(()))
+            (Response::from_parts(parts, Either::Left(Full::new(taking.released(body)))), Ok(()))
         }
         Err(refusal) => (problem(&refusal, live.session().id, Some(operation), false), Err(refusal.fault.code)),
     };
@@ -245,10 +266,14 @@ async fn release(
 ///
 /// # Errors
 /// The code of what ended it.
-async fn sent_whole(live: &Live, asked: &Asked, sent: &Meter) -> Result<(), &'static str> {
+async fn sent_whole(live: &Live, asked: &Asked, sent: &Meter, taking: &Taking) -> Result<(), &'static str> {
     tokio::select! {
         biased;
         () = sent.ended() => Ok(()),
+        fault = taking.too_large() => {
+            end(live, fault.code);
+            Err(fault.code)
+        }
         refusal = asked.interrupted(live) => {
             end(live, refusal.fault.code);
             Err(refusal.fault.code)
@@ -281,10 +306,9 @@ async fn pass(
     way: &Way<'_>,
     response: Response<Incoming>,
     reply: oneshot::Sender<Response<ReplyBody>>,
-    (sent, received): (&Meter, &Meter),
+    (sent, received, taking): (&Meter, &Meter, &Taking),
 ) -> Result<(), &'static str> {
-    let (mut parts, mut body) = response.into_parts();
-    strip_hop_by_hop(&mut parts.headers, live.version());
+    let (parts, mut body) = response.into_parts();
     let is_http2 = live.version() == Version::Http2;
     if is_http2 && body.is_end_stream() {
         // An answer that ends with its head does so for the client too: gRPC tells an error by that.
@@ -301,11 +325,22 @@ async fn pass(
         let step = async {
             match body.frame().await {
                 None if is_http2 && is_reset(&body, sent) => Err("upstream-reset"),
-                None => Ok(false),
+                None => match taking.rest() {
+                    Some(rest) => {
+                        sender.send(Frame::data(rest)).await.map(|()| false).map_err(|_dropped| "client-gone")
+                    }
+                    None => Ok(false),
+                },
                 Some(Err(error)) => Err(upstream_fault(&error).code),
                 Some(Ok(frame)) => {
                     count(&frame, received);
                     way.took(frame.data_ref().map_or(0, Bytes::len));
+                    if frame.is_trailers()
+                        && let Some(rest) = taking.rest()
+                    {
+                        sender.send(Frame::data(rest)).await.map_err(|_dropped| "client-gone")?;
+                    }
+                    let frame = taking.passing(frame, received)?;
                     sender.send(frame).await.map(|()| true).map_err(|_dropped| "client-gone")
                 }
             }
@@ -388,6 +423,15 @@ fn cut_off(code: &'static str) -> Fault {
 
 pub(super) fn client_gone() -> Fault {
     Fault { code: "client-gone", blame: Blame::Client, told: "the client went away".into(), next: "send it again" }
+}
+
+fn busy() -> Fault {
+    Fault {
+        code: "too-many-operations",
+        blame: Blame::Interceptor,
+        told: "this workload has as many operations under way as it may (`limits.operations`)".into(),
+        next: "wait for one to end, then try again",
+    }
 }
 
 pub(super) fn nothing_decoded() -> Fault {

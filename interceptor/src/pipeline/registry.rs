@@ -1,7 +1,7 @@
 //! The live connections. A connection is here before it is decided, so that whatever must end it can reach it.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
@@ -22,6 +22,14 @@ pub enum Order {
 #[derive(Debug, Default)]
 pub struct Registry {
     live: Mutex<HashMap<SessionId, Entry>>,
+    busy: Mutex<HashMap<LaunchId, usize>>,
+}
+
+/// A place among the operations of one launch that are under way; given back when it is dropped.
+#[derive(Debug)]
+pub struct Seat {
+    registry: Arc<Registry>,
+    launch: LaunchId,
 }
 
 #[derive(Debug)]
@@ -57,6 +65,17 @@ impl Registry {
         }
     }
 
+    /// Takes a place for one more operation of a launch; none where `most` are under way.
+    pub fn seat(self: &Arc<Self>, launch: LaunchId, most: usize) -> Option<Seat> {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = busy.entry(launch).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Seat { registry: Arc::clone(self), launch })
+    }
+
     /// How many connections of one workload live.
     pub fn count(&self, launch: LaunchId) -> usize {
         self.entries().values().filter(|entry| entry.launch == launch).count()
@@ -74,5 +93,17 @@ impl Registry {
 
     fn entries(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Entry>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut busy = self.registry.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = busy.get_mut(&self.launch) {
+            *count -= 1;
+            if *count == 0 {
+                busy.remove(&self.launch);
+            }
+        }
     }
 }

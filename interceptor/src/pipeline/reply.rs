@@ -114,6 +114,7 @@ pub(super) fn status(fault: &Fault) -> StatusCode {
         (_, "misdirected-request" | "sni-mismatch") => StatusCode::MISDIRECTED_REQUEST,
         (_, "header-too-large") => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         (_, "token-not-seen" | "token-ended" | "token-expired") => StatusCode::UNAUTHORIZED,
+        (_, "request-too-large") => StatusCode::PAYLOAD_TOO_LARGE,
         (_, "upstream-timeout") => StatusCode::GATEWAY_TIMEOUT,
         (Blame::Client, _) => StatusCode::BAD_REQUEST,
         (Blame::Policy | Blame::Operator, _) => StatusCode::FORBIDDEN,

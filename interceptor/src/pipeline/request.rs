@@ -7,9 +7,11 @@ use hyper::body::Incoming;
 
 use super::live::Live;
 use super::operation::Decided;
+use super::payload::too_large;
 use super::ruling::Ruling;
 use super::websocket;
 use crate::config::Host;
+use crate::detect::secrets;
 use crate::error::{Blame, Fault};
 use crate::policy::{self, CanonicalPath, METHOD_OVERRIDE_HEADERS, check_query};
 use crate::transport::http::RequestBody;
@@ -32,7 +34,7 @@ pub(super) fn decode(live: &Live, request: Request<Incoming>) -> Result<Decoded,
         }
         Err(fault) => {
             let action = format!("http:{}", parts.method);
-            let summary = format!("{} {}", parts.method, parts.uri.path());
+            let summary = format!("{} {}", parts.method, secrets::path(parts.uri.path()));
             let target = live.target();
             Err(Box::new(Decided::refused(Ruling::refused(action, summary, target, fault))))
         }
@@ -56,6 +58,10 @@ fn read(live: &Live, parts: &Parts) -> Result<(CanonicalPath, bool), Fault> {
             told: "the header section is larger than this host's Interceptor takes".into(),
             next: "send fewer or shorter header fields; or the operator raises `limits.header_bytes` or `limits.header_fields`",
         });
+    }
+    let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > limits.request_body) {
+        return Err(too_large("request-too-large", "the request's body", "limits.request_body"));
     }
     if parts.method == Method::CONNECT {
         return Err(refuse("connect-method-refused", Blame::Policy, "CONNECT is not served: this is no tunnel"));

@@ -8,6 +8,7 @@ use super::authenticate::{Identified, Wanted};
 use super::live::Live;
 use super::reply::Refusal;
 use crate::config::{Host, IdentitySource, Protocol, Target};
+use crate::detect::secrets;
 use crate::error::{Blame, Fault};
 use crate::ids::{LaunchId, OperationId, SessionId, TargetName, WorkloadName};
 use crate::policy::{Asker, Basis, Credential, Decision, Denial, Operation, Permit, Question, decide};
@@ -153,9 +154,9 @@ fn describe(operation: &Operation<'_>) -> (String, String) {
         Operation::Resolve { name } => format!("look up {name}"),
         Operation::Connect { host, port } => format!("connect to {host} port {port}"),
         Operation::Http(request) if request.websocket => {
-            format!("{} {} as a WebSocket, opaque", request.method, request.path.raw())
+            format!("{} {} as a WebSocket, opaque", request.method, secrets::path(request.path.raw()))
         }
-        Operation::Http(request) => format!("{} {}", request.method, request.path.raw()),
+        Operation::Http(request) => format!("{} {}", request.method, secrets::path(request.path.raw())),
         Operation::Token(request) => format!("{} for {}", request.grant, request.audience),
     };
     (operation.action().into(), summary)

@@ -11,8 +11,11 @@ use tokio::sync::mpsc::Receiver;
 use tokio::task::LocalSet;
 
 use super::Pipeline;
+use super::payload::Budget;
 use crate::config::Limits;
+use crate::ids::OperationId;
 use crate::record::event::What;
+use crate::record::payload::{Content, SealedPayload, SessionKey};
 use crate::record::{Event, Journal, Record, RecordError, Recorded};
 use crate::transport::accept::Accepted;
 
@@ -20,6 +23,8 @@ use crate::transport::accept::Accepted;
 pub struct Worker {
     /// What all workers share.
     pub pipeline: Arc<Pipeline>,
+    /// The memory that bodies take up while they are taken down.
+    pub(super) captured: Budget,
     journal: Journal,
 }
 
@@ -45,6 +50,19 @@ impl Worker {
         }
     }
 
+    /// Keeps what an operation sent and got.
+    ///
+    /// # Errors
+    /// When it can't be stored.
+    pub(super) fn keep(
+        &self,
+        key: &SessionKey,
+        operation: OperationId,
+        content: &Content,
+    ) -> Result<SealedPayload, RecordError> {
+        self.journal.append_payload(key, operation, content)
+    }
+
     /// The limits in force.
     pub fn limits(&self) -> Limits {
         self.pipeline.worlds.borrow().snapshot.settings.limits.clone()
@@ -68,7 +86,9 @@ pub fn start_workers(
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name(name).spawn(move || {
             let local = LocalSet::new();
-            runtime.block_on(local.run_until(work(Rc::new(Worker { pipeline, journal }), queue)));
+            runtime.block_on(
+                local.run_until(work(Rc::new(Worker { pipeline, captured: Budget::default(), journal }), queue)),
+            );
             // What is still running finishes, or is cut by whoever stops the daemon.
             runtime.block_on(local);
         })

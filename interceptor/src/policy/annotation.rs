@@ -4,6 +4,7 @@
 use cedar_policy::{Effect, Policy};
 
 use super::fault::Wrong;
+use crate::config::PayloadLevel;
 
 /// What a policy's annotations say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -12,6 +13,7 @@ pub(super) struct Annotations {
     pub(super) reason: Option<String>,
     /// In seconds.
     pub(super) max_session: Option<u64>,
+    pub(super) record: Option<PayloadLevel>,
     /// The obligations that aren't built.
     pub(super) unbuilt: Vec<&'static str>,
 }
@@ -63,7 +65,7 @@ const KNOWN: [Known; 12] = [
         Kind::NotBuilt,
     ),
     known("mask", Shape::Names, Kind::NotBuilt),
-    known("record", Shape::OneOf(&["digest", "payload"], "`digest` or `payload`"), Kind::NotBuilt),
+    known("record", Shape::OneOf(&["full", "headers", "none"], "`full`, `headers` or `none`"), Kind::Built),
 ];
 
 impl Annotations {
@@ -92,6 +94,7 @@ impl Annotations {
                 "id" => read.id = Some(value.to_owned()),
                 "reason" => read.reason = Some(value.to_owned()),
                 "max_session" => read.max_session = duration(value),
+                "record" => read.record = value.parse().ok(),
                 name => read.unbuilt.push(name),
             }
         }

@@ -1,44 +1,11 @@
-//! Which parts of a request authenticate it, by their names: of a value only the scheme is read.
+//! Which parts of a request authenticate it, by their names: of a value only the scheme is read. The names
+//! are `detect`'s.
 
 use super::Credential;
-
-/// Request headers, in lower case, whose values authenticate.
-const HEADERS: [&str; 14] = [
-    "proxy-authorization",
-    "cookie",
-    "api-key",
-    "apikey",
-    "x-api-key",
-    "x-api-token",
-    "x-auth-token",
-    "x-access-token",
-    "x-functions-key",
-    "x-ms-client-principal",
-    "x-ms-token-aad-access-token",
-    "ocp-apim-subscription-key",
-    "x-amz-security-token",
-    "x-goog-api-key",
-];
+use crate::detect::secrets::{authenticates_header, authenticates_parameter};
 
 /// Headers whose value is a URL of the service's own, which may be signed like one of a request ("Copy Blob").
 const COPY_SOURCES: [&str; 2] = ["x-ms-copy-source", "x-amz-copy-source"];
-
-/// Keys of a query, in lower case, whose values authenticate: SAS and other signatures, keys, tokens.
-const PARAMETERS: [&str; 13] = [
-    "sig",
-    "signature",
-    "access_token",
-    "id_token",
-    "token",
-    "api_key",
-    "apikey",
-    "api-key",
-    "key",
-    "code",
-    "subscription-key",
-    "x-amz-signature",
-    "x-goog-signature",
-];
 
 /// What a request authenticates with besides `Authorization: Bearer`, by name, in lower case, sorted: the scheme of
 /// another `Authorization`, a header, a key of the query after a question mark. Empty where nothing does.
@@ -57,11 +24,10 @@ pub fn foreign<'a>(headers: impl IntoIterator<Item = (&'a str, &'a [u8])>, query
     match query.map(super::path::parameters) {
         None => {}
         Some(Ok(parameters)) => {
-            let secret = |key: &str| PARAMETERS.iter().any(|known| key.eq_ignore_ascii_case(known));
             found.extend(
                 parameters
                     .iter()
-                    .filter(|(key, _)| secret(key))
+                    .filter(|(key, _)| authenticates_parameter(key))
                     .map(|(key, _)| format!("?{}", key.to_ascii_lowercase())),
             );
         }
@@ -74,8 +40,8 @@ pub fn foreign<'a>(headers: impl IntoIterator<Item = (&'a str, &'a [u8])>, query
 }
 
 fn authenticates(name: &str, value: &[u8]) -> bool {
-    let is_in = |names: &[&str]| names.iter().any(|known| name.eq_ignore_ascii_case(known));
-    is_in(&HEADERS) || (is_in(&COPY_SOURCES) && value.contains(&b'?'))
+    let copies = COPY_SOURCES.iter().any(|known| name.eq_ignore_ascii_case(known));
+    authenticates_header(name) || (copies && value.contains(&b'?'))
 }
 
 /// The scheme of an `Authorization` header (RFC 9110 section 11.4); one that isn't a token is the header's own name.
@@ -97,6 +63,7 @@ impl Credential {
         match self {
             Credential::None => "none",
             Credential::Entra => "entra",
+            Credential::Injected => "injected",
             Credential::Foreign => "foreign",
         }
     }

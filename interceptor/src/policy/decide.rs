@@ -62,13 +62,14 @@ pub(super) fn answer(snapshot: &Snapshot, rules: &Rules, ask: &Ask<'_>, policies
                 };
                 return deny(snapshot, "obligation-not-built", ids, unbuilt.iter().map(why).collect());
             }
+            let record = determining.iter().filter_map(|rule| rule.annotations.record).max();
             let max_session = determining.iter().filter_map(|rule| rule.annotations.max_session).min();
             Decision::Allow(Permit {
                 basis: Basis {
                     generation: snapshot.generation,
                     policies: ids(),
                     reasons: reasons(),
-                    obligations: Obligations { max_session },
+                    obligations: Obligations { max_session, record },
                 },
             })
         }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{
-    Control, Durability, Home, HostPattern, Identities, IdentitySource, Issuer, Limits, Match, Named, Paths, Pin,
-    Protocol, RecordSettings, Targets, Tenant, Upstream, WorkloadSettings,
+    Control, Durability, Home, HostPattern, Identities, IdentitySource, Issuer, Limits, Match, Named, Paths,
+    PayloadLevel, PayloadSettings, Pin, Protocol, RecordSettings, Targets, Tenant, Upstream, WorkloadSettings,
 };
 
 /// Targets `graph` (graph.microsoft.com:443), `api` (*.api.example, 443 and 8443), `box` (192.0.2.7:80); workloads
@@ -42,6 +42,7 @@ pub(super) fn settings() -> Arc<Settings> {
             backlog_bytes: 1 << 20,
             backlog_age: Duration::from_secs(1),
         },
+        payload: PayloadSettings { level: PayloadLevel::Full, bytes: 1 << 20 },
         upstream: Upstream::default(),
         limits: Limits {
             detect_timeout: Duration::from_secs(5),
@@ -52,6 +53,9 @@ pub(super) fn settings() -> Arc<Settings> {
             streams: 100,
             header_bytes: 1 << 16,
             header_fields: 100,
+            request_body: 1 << 30,
+            response_body: 1 << 30,
+            operations: 16,
             names: 100,
             drain: Duration::from_secs(1),
         },
@@ -122,6 +126,7 @@ pub(super) fn target(name: &str, hosts: &[&str], ports: &[u16]) -> Arc<Target> {
         audiences: Vec::new(),
         accept_foreign: Vec::new(),
         pin: Pin::default(),
+        credential: None,
     })
 }
 

@@ -162,6 +162,28 @@ pub enum What {
         /// What came back.
         response: Payload,
     },
+    /// What an operation sent and got was kept, sealed.
+    #[serde(rename = "payload.recorded")]
+    PayloadRecorded {
+        /// The operation.
+        operation: OperationId,
+        /// Its session, whose key seals it.
+        session: SessionId,
+        /// BLAKE3 of the sealed bytes, in hex.
+        digest: String,
+        /// How many they are.
+        bytes: u64,
+    },
+    /// Somebody read what an operation sent and got.
+    #[serde(rename = "payload.read")]
+    PayloadRead {
+        /// The operation.
+        operation: OperationId,
+        /// The reader's uid.
+        uid: u32,
+        /// The reader's pid.
+        pid: u32,
+    },
     /// A connection ended.
     #[serde(rename = "session.closed")]
     SessionClosed {

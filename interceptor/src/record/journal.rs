@@ -16,6 +16,7 @@ use ulid::Ulid;
 use super::RecordError;
 use super::backlog::{Backlog, Segment};
 use super::event::{Event, What};
+use super::payload::{Content, SealedPayload, SessionKey};
 use super::segment::{self, FRAME_HEADER, HEADER, MAX_BODY, SegmentId};
 use crate::config::{Durability, RecordSettings};
 use crate::ids::OperationId;
@@ -94,8 +95,43 @@ impl Journal {
     /// When too much waits for the database, when the oldest entry has waited too long, and when the file system fails.
     /// What the event stands for must then not happen.
     pub fn append(&self, event: &Event) -> Result<Recorded, RecordError> {
+        let sync = is_intent(&event.what);
+        self.frame(segment::seal, sync, |frame| {
+            serde_json::to_writer(frame, event).map_err(|error| RecordError::Failed(error.into()))
+        })?;
+        let operation = match &event.what {
+            What::OperationDecided { operation, .. } => Some(*operation),
+            _ => None,
+        };
+        Ok(Recorded { operation })
+    }
+
+    /// Seals what an operation sent and got, and appends it. To be followed by the event that names its digest.
+    ///
+    /// # Errors
+    /// As [`Journal::append`]; nothing of it is kept then.
+    pub fn append_payload(
+        &self,
+        key: &SessionKey,
+        operation: OperationId,
+        content: &Content,
+    ) -> Result<SealedPayload, RecordError> {
+        let sealed = key.seal(operation, content)?;
+        self.frame(segment::seal_payload, false, |frame| {
+            key.pack(operation, &sealed.bytes, frame);
+            Ok(())
+        })?;
+        Ok(sealed)
+    }
+
+    fn frame(
+        &self,
+        seal: fn(SegmentId, u64, &mut [u8]),
+        sync: bool,
+        body: impl FnOnce(&mut Vec<u8>) -> Result<(), RecordError>,
+    ) -> Result<(), RecordError> {
         let mut inner = self.inner.borrow_mut();
-        let result = self.write(&mut inner, event);
+        let result = self.write(&mut inner, seal, sync, body);
         inner.frame.shrink_to(64 << 10);
         if let Err(RecordError::Failed(source) | RecordError::File { source, .. }) = &result {
             self.backlog.append_failed(format!("the journal can't be written: {source}"));
@@ -103,10 +139,16 @@ impl Journal {
         result
     }
 
-    fn write(&self, inner: &mut Inner, event: &Event) -> Result<Recorded, RecordError> {
+    fn write(
+        &self,
+        inner: &mut Inner,
+        seal: fn(SegmentId, u64, &mut [u8]),
+        sync: bool,
+        body: impl FnOnce(&mut Vec<u8>) -> Result<(), RecordError>,
+    ) -> Result<(), RecordError> {
         inner.frame.clear();
         inner.frame.resize(FRAME_HEADER, 0);
-        serde_json::to_writer(&mut inner.frame, event).map_err(|error| RecordError::Failed(error.into()))?;
+        body(&mut inner.frame)?;
         let body = inner.frame.len() - FRAME_HEADER;
         if body > MAX_BODY {
             return Err(RecordError::TooLong { bytes: body });
@@ -119,9 +161,9 @@ impl Journal {
         let Some(current) = inner.current.as_mut() else {
             return Err(RecordError::Failed(io::ErrorKind::NotFound.into()));
         };
-        segment::seal(current.segment.id, current.offset, &mut inner.frame);
+        seal(current.segment.id, current.offset, &mut inner.frame);
         let mut written = current.file.write_all_at(&inner.frame, current.offset);
-        if self.durability == Durability::PowerLoss && is_intent(&event.what) {
+        if self.durability == Durability::PowerLoss && sync {
             written = written.and_then(|()| current.file.sync_data());
         }
         if let Err(error) = written {
@@ -134,11 +176,7 @@ impl Journal {
         current.offset += length;
         current.segment.committed.store(current.offset, Ordering::Release);
         self.backlog.appended(length);
-        let operation = match &event.what {
-            What::OperationDecided { operation, .. } => Some(*operation),
-            _ => None,
-        };
-        Ok(Recorded { operation })
+        Ok(())
     }
 
     /// Begins a new segment with room for at least one frame of `length`.

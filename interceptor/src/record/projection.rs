@@ -6,11 +6,16 @@ use rusqlite::{Connection, params};
 use super::event::{Event, What};
 
 /// The tables, with the column that names a row. Each has `seq`: the event that made the row.
-pub(super) const TABLES: [(&str, &str); 4] =
-    [("workloads", "launch"), ("sessions", "session"), ("operations", "operation"), ("tokens", "issue")];
+pub(super) const TABLES: [(&str, &str); 5] = [
+    ("workloads", "launch"),
+    ("sessions", "session"),
+    ("operations", "operation"),
+    ("tokens", "issue"),
+    ("contents", "operation"),
+];
 
 /// The tables' definitions.
-pub(super) const SCHEMA: [&str; 2] = [FIRST, IDENTITIES];
+pub(super) const SCHEMA: [&str; 3] = [FIRST, IDENTITIES, CONTENTS];
 
 /// As of schema 1.
 pub(super) const FIRST: &str = "
@@ -48,6 +53,13 @@ CREATE TABLE tokens (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tokens_by_token ON tokens (token);
 CREATE INDEX tokens_by_expiry ON tokens (expires_at);
+";
+
+/// Which operations have a sealed payload, and its digest.
+pub(super) const CONTENTS: &str = "
+CREATE TABLE contents (
+    operation TEXT PRIMARY KEY, seq INTEGER NOT NULL, session TEXT NOT NULL, digest TEXT NOT NULL, bytes INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 ";
 
 /// Carries one event over into the tables. What comes twice counts once: the first time.
@@ -172,7 +184,14 @@ pub(super) fn apply(db: &Connection, seq: u64, event: &Event) -> rusqlite::Resul
                 integer(response.bytes),
                 response.digest
             ])?,
-        What::DaemonStarted { .. }
+        What::PayloadRecorded { operation, session, digest, bytes } => db
+            .prepare_cached(
+                "INSERT INTO contents (operation, seq, session, digest, bytes) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT DO NOTHING",
+            )?
+            .execute(params![operation.to_string(), seq, session.to_string(), digest, integer(*bytes)])?,
+        What::PayloadRead { .. }
+        | What::DaemonStarted { .. }
         | What::DaemonStopped { .. }
         | What::SnapshotLoaded { .. }
         | What::SnapshotRejected { .. }

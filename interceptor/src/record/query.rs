@@ -8,9 +8,10 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::RecordError;
 use super::event::{Identity, TokenIssued};
-use super::store;
+use super::keys::Keys;
+use super::payload::{self, Content};
+use super::{RecordError, store};
 use crate::identity::provenance::{Digest, Recorded};
 use crate::ids::{OperationId, SessionId};
 use crate::policy::Basis;
@@ -31,6 +32,12 @@ pub enum QueryError {
     /// A column holds something else than was written.
     #[error("the record's database holds something else than was written; run `interceptor sessions verify`")]
     Content(#[from] serde_json::Error),
+    /// The key of the session was erased, and its content with it.
+    #[error("the key of `{0}` was erased: what it sent and got can't be read any more")]
+    Erased(String),
+    /// What is there isn't what was sealed.
+    #[error("the payload of `{0}` isn't what was sealed; run `interceptor sessions verify`")]
+    Forged(String),
     /// Nothing has this id.
     #[error("nothing recorded has an id that begins with `{0}`; `interceptor sessions list` shows what there is")]
     Unknown(String),
@@ -52,6 +59,8 @@ impl QueryError {
     pub fn code(&self) -> &'static str {
         match self {
             QueryError::Record(_) | QueryError::Database(_) | QueryError::Content(_) => "record-unreadable",
+            QueryError::Forged(_) => "record-unreadable",
+            QueryError::Erased(_) => "payload-erased",
             QueryError::Unknown(_) => "not-found",
             QueryError::Ambiguous(_) => "ambiguous-id",
             QueryError::Malformed { .. } => "malformed-id",
@@ -169,6 +178,18 @@ pub struct Operation {
     pub identity: Option<Identity>,
     /// What the configuration calls ids that are in here, by id.
     pub names: BTreeMap<String, String>,
+    /// What was kept of both, sealed; none where nothing was.
+    #[serde(default)]
+    pub payload: Option<Kept>,
+}
+
+/// A sealed payload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// BLAKE3 of the sealed bytes, in hex.
+    pub digest: String,
+    /// How many they are.
+    pub bytes: u64,
 }
 
 /// A body, as far as it is known.
@@ -206,7 +227,9 @@ const SESSION: &str = "SELECT session, launch, workload, process, original, host
         WHERE o.session = s.session AND principal IS NOT NULL ORDER BY principal LIMIT 100)) FROM sessions s";
 const OPERATION: &str = "SELECT operation, session, launch, workload, target, action, summary, verdict, code, basis,
     decided_at, finished_at, outcome, status, request_bytes, request_digest, response_bytes, response_digest,
-    initiator, credential, identity FROM operations";
+    initiator, credential, identity,
+    (SELECT digest FROM contents c WHERE c.operation = o.operation),
+    (SELECT bytes FROM contents c WHERE c.operation = o.operation) FROM operations o";
 const LAUNCH: &str = "SELECT launch, workload, initiator, uid, pid, command, containment, started_at, ended_at, status
     FROM workloads";
 
@@ -250,10 +273,24 @@ impl Reader {
             .prepare_cached(&format!("{LAUNCH} WHERE launch = ?1"))?
             .query_row([&session.launch], launched)
             .optional()?;
+        let operations = self.operations(&id, None)?;
+        let omitted = session.operations.saturating_sub(operations.len() as u64);
+        Ok(Story { session, launch, operations, omitted })
+    }
+
+    /// The operations of a session that were decided after the operation `after`, as many as fit into one answer.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn operations(&self, session: &str, after: Option<&str>) -> Result<Vec<Operation>, QueryError> {
         let mut operations = Vec::new();
         let mut bytes = 0;
-        let mut statement = self.db.prepare_cached(&format!("{OPERATION} WHERE session = ?1 ORDER BY seq"))?;
-        let mut rows = statement.query([&id])?;
+        let sql = format!(
+            "{OPERATION} WHERE session = ?1
+             AND seq > coalesce((SELECT seq FROM operations WHERE operation = ?2), 0) ORDER BY seq"
+        );
+        let mut statement = self.db.prepare_cached(&sql)?;
+        let mut rows = statement.query((session, after))?;
         while let Some(row) = rows.next()? {
             let operation = operation(row)?;
             bytes += serde_json::to_vec(&operation)?.len();
@@ -262,8 +299,11 @@ impl Reader {
             }
             operations.push(operation);
         }
-        let omitted = session.operations.saturating_sub(operations.len() as u64);
-        Ok(Story { session, launch, operations, omitted })
+        Ok(operations)
+    }
+
+    pub(super) fn content(&self, operation: OperationId, keys: &Keys) -> Result<Option<Content>, QueryError> {
+        payload::read(&self.db, operation, keys)
     }
 
     /// The operation whose id is `id` or begins with it.
@@ -440,6 +480,10 @@ fn operation(row: &Row<'_>) -> Result<Operation, QueryError> {
         credential: row.get(19)?,
         identity: identity.as_deref().map(serde_json::from_str).transpose()?,
         names: BTreeMap::new(),
+        payload: match (row.get(21)?, count(row, 22)?) {
+            (Some(digest), Some(bytes)) => Some(Kept { digest, bytes }),
+            _ => None,
+        },
     })
 }
 

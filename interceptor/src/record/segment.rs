@@ -4,8 +4,9 @@
 //! All numbers are little endian. Header, 64 bytes: the magic `ICJRNL\0\x01`, the journal's id (16 bytes), the segment's
 //! index in it (u32), zeros, and in the last 8 bytes the checksum of the 56 before. Frame: `FF 49 4A 01`, the body's
 //! length (u32), the checksum (8 bytes), the body. A checksum is the beginning of a BLAKE3; a frame's covers the place as
-//! well (journal, index, offset, length), so that bytes that lie elsewhere are never taken for it. Bodies are JSON, which
-//! never holds the byte FF: behind a damaged frame, the next one is found by looking for it.
+//! well (journal, index, offset, length), so that bytes that lie elsewhere are never taken for it. That is an event's
+//! frame; a payload's begins with `FF 49 4A 02`, and its checksum covers one byte 02 before the body. Behind a damaged
+//! frame, the next one is found by looking for these bytes.
 
 use std::fmt;
 
@@ -19,7 +20,10 @@ pub(super) const FRAME_HEADER: usize = 16;
 pub(super) const MAX_BODY: usize = 16 << 20;
 
 const MAGIC: [u8; 8] = *b"ICJRNL\0\x01";
-const FRAME_MAGIC: [u8; 4] = [0xFF, b'I', b'J', 1];
+const FRAME_MAGIC: [u8; 4] = [0xFF, b'I', b'J', EVENT];
+/// The last byte of a frame's magic: what its body is.
+const EVENT: u8 = 1;
+const PAYLOAD: u8 = 2;
 
 /// Which segment: the journal's id, new with each start of a journal, and a count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,8 +41,10 @@ impl fmt::Display for SegmentId {
 /// What stands at some place in a segment.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step<'a> {
-    /// A whole frame.
+    /// A whole frame with an event.
     Frame(&'a [u8]),
+    /// A whole frame with a sealed payload.
+    Payload(&'a [u8]),
     /// This many bytes from here on are needed to tell.
     NeedMore(usize),
     /// Nothing was written here.
@@ -77,13 +83,23 @@ pub(super) fn read_header(bytes: &[u8; HEADER as usize]) -> Option<SegmentId> {
     Some(SegmentId { journal, index })
 }
 
-/// Fills in a frame's header. `frame` is its bytes, the first [`FRAME_HEADER`] of them still empty.
+/// Fills in the header of an event's frame. `frame` is its bytes, the first [`FRAME_HEADER`] of them still empty.
 pub(super) fn seal(id: SegmentId, offset: u64, frame: &mut [u8]) {
+    fill(id, offset, EVENT, frame);
+}
+
+/// The same for a payload's frame.
+pub(super) fn seal_payload(id: SegmentId, offset: u64, frame: &mut [u8]) {
+    fill(id, offset, PAYLOAD, frame);
+}
+
+fn fill(id: SegmentId, offset: u64, kind: u8, frame: &mut [u8]) {
     let (head, body) = frame.split_at_mut(FRAME_HEADER);
     let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
-    head[..4].copy_from_slice(&FRAME_MAGIC);
+    head[..3].copy_from_slice(&FRAME_MAGIC[..3]);
+    head[3] = kind;
     head[4..8].copy_from_slice(&length.to_le_bytes());
-    head[8..].copy_from_slice(&checksum(id, offset, body));
+    head[8..].copy_from_slice(&checksum(id, offset, kind, body));
 }
 
 /// What stands at `offset`, whose bytes, as far as they were read, are `bytes`.
@@ -94,9 +110,13 @@ pub(super) fn step(id: SegmentId, offset: u64, bytes: &[u8]) -> Step<'_> {
     if head.iter().all(|&byte| byte == 0) {
         return Step::Unwritten;
     }
-    let Some(length) = body_length(head) else { return Step::Bad };
+    let Some((kind, length)) = kind_and_length(head) else { return Step::Bad };
     let Some(body) = rest.get(..length) else { return Step::NeedMore(FRAME_HEADER + length) };
-    if head[8..] == checksum(id, offset, body) { Step::Frame(body) } else { Step::Bad }
+    match kind {
+        _ if head[8..] != checksum(id, offset, kind, body) => Step::Bad,
+        EVENT => Step::Frame(body),
+        _ => Step::Payload(body),
+    }
 }
 
 /// Looks behind a place that [`step`] calls unwritten or bad; `bytes` is everything from `offset` to the segment's end.
@@ -105,16 +125,16 @@ pub(super) fn rest(id: SegmentId, offset: u64, bytes: &[u8]) -> Rest {
     if written == 0 {
         return Rest::Nothing;
     }
-    let candidates = (1..written).filter(|&at| bytes[at..].starts_with(&FRAME_MAGIC));
+    let candidates = (1..written).filter(|&at| bytes[at..].starts_with(&FRAME_MAGIC[..3]));
     for at in candidates {
-        if let Step::Frame(_) = step(id, offset + at as u64, &bytes[at..]) {
+        if let Step::Frame(_) | Step::Payload(_) = step(id, offset + at as u64, &bytes[at..]) {
             return Rest::Damaged(at);
         }
     }
     // A copy into the page cache that was cut short leaves a beginning of the frame: its last byte isn't there yet.
     let unfinished = match bytes.get(..FRAME_HEADER) {
-        Some(head) if head.starts_with(&FRAME_MAGIC) => {
-            body_length(head).map_or(written < FRAME_HEADER, |length| written < FRAME_HEADER + length)
+        Some(head) if head.starts_with(&FRAME_MAGIC[..3]) && matches!(head[3], EVENT | PAYLOAD) => {
+            kind_and_length(head).map_or(written < FRAME_HEADER, |(_, length)| written < FRAME_HEADER + length)
         }
         Some(head) => FRAME_MAGIC.starts_with(&head[..written.min(4)]) && written < 4,
         None => true,
@@ -122,20 +142,24 @@ pub(super) fn rest(id: SegmentId, offset: u64, bytes: &[u8]) -> Rest {
     if unfinished { Rest::Nothing } else { Rest::Damaged(bytes.len()) }
 }
 
-fn body_length(head: &[u8]) -> Option<usize> {
-    let bytes = head.strip_prefix(&FRAME_MAGIC)?.first_chunk::<4>()?;
-    let length = u32::from_le_bytes(*bytes) as usize;
-    (1..=MAX_BODY).contains(&length).then_some(length)
+fn kind_and_length(head: &[u8]) -> Option<(u8, usize)> {
+    let [kind @ (EVENT | PAYLOAD), rest @ ..] = head.strip_prefix(&FRAME_MAGIC[..3])? else { return None };
+    let length = u32::from_le_bytes(*rest.first_chunk::<4>()?) as usize;
+    (1..=MAX_BODY).contains(&length).then_some((*kind, length))
 }
 
-fn checksum(id: SegmentId, offset: u64, body: &[u8]) -> [u8; 8] {
+fn checksum(id: SegmentId, offset: u64, kind: u8, body: &[u8]) -> [u8; 8] {
     let mut place = [0; 32];
     place[..16].copy_from_slice(&id.journal.to_bytes());
     place[16..20].copy_from_slice(&id.index.to_le_bytes());
     place[20..28].copy_from_slice(&offset.to_le_bytes());
     place[28..].copy_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes());
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&place).update(body);
+    hasher.update(&place);
+    if kind != EVENT {
+        hasher.update(&[kind]);
+    }
+    hasher.update(body);
     first_eight(&hasher.finalize())
 }
 

@@ -23,8 +23,10 @@ pub(super) struct Source {
 /// What was found in a segment.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Piece {
-    /// The body of a frame.
+    /// The body of a frame with an event.
     Body(Vec<u8>),
+    /// The body of a frame with a payload.
+    Payload(Vec<u8>),
     /// Bytes that aren't a frame.
     Damage {
         /// Where they begin.
@@ -48,8 +50,9 @@ impl Source {
         let mut at = 0;
         while offset < end {
             match segment::step(self.segment.id, offset, &bytes[at..]) {
-                Step::Frame(body) => {
-                    pieces.push(Piece::Body(body.to_vec()));
+                step @ (Step::Frame(body) | Step::Payload(body)) => {
+                    let event = matches!(step, Step::Frame(_));
+                    pieces.push(if event { Piece::Body(body.to_vec()) } else { Piece::Payload(body.to_vec()) });
                     let length = segment::FRAME_HEADER + body.len();
                     at += length;
                     offset += length as u64;

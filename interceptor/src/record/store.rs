@@ -14,11 +14,13 @@ use serde::Deserialize;
 use super::RecordError;
 use super::chain::Head;
 use super::event::Event;
+use super::payload::{self, Parcel};
 use super::projection::{self, integer};
 use crate::config::Durability;
 
 /// Each brings the schema from the version of its index to the next. Never changed once released; only added to.
-const MIGRATIONS: &[&[&str]] = &[&[EVENTS, projection::FIRST], &[projection::IDENTITIES]];
+const MIGRATIONS: &[&[&str]] =
+    &[&[EVENTS, projection::FIRST], &[projection::IDENTITIES, projection::CONTENTS, payload::SCHEMA]];
 
 const EVENTS: &str = "
 CREATE TABLE events (
@@ -142,8 +144,13 @@ impl Store {
         Ok(transaction.commit()?)
     }
 
-    /// Appends events and says how far their segments are in now: all of it, or nothing.
-    pub(super) fn append(&mut self, entries: &[Entry], moved: &[(String, u64)]) -> Result<(), RecordError> {
+    /// Appends events, keeps payloads, and says how far their segments are in now: all of it, or nothing.
+    pub(super) fn append(
+        &mut self,
+        entries: &[Entry],
+        payloads: &[Parcel],
+        moved: &[(String, u64)],
+    ) -> Result<(), RecordError> {
         let mut head = self.head;
         let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         {
@@ -156,6 +163,7 @@ impl Store {
                     projection::apply(&transaction, head.seq, event)?;
                 }
             }
+            payload::keep(&transaction, payloads)?;
             let mut position = transaction.prepare_cached(
                 "INSERT INTO journal (segment, moved) VALUES (?1, ?2)
                  ON CONFLICT (segment) DO UPDATE SET moved = excluded.moved",

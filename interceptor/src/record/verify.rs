@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::RecordError;
 use super::chain::Head;
 use super::event::{Event, What};
+use super::payload;
 use super::projection::{self, SCHEMA, TABLES};
 use super::query::open_read_only;
 use super::store::{self, Stamp};
@@ -74,7 +75,10 @@ pub fn verify(path: &Path) -> Result<Report, RecordError> {
     let reading = db.unchecked_transaction()?;
     report.fault = match chain(&reading, &again, &head, &mut report)? {
         Some(fault) => Some(fault),
-        None => tables(&reading, &again)?,
+        None => match tables(&reading, &again)? {
+            Some(fault) => Some(fault),
+            None => payload::check(&reading, &mut report.notes)?,
+        },
     };
     match head {
         Ok(Some(_)) => {}

@@ -15,6 +15,7 @@ use super::RecordError;
 use super::backlog::{Backlog, Segment};
 use super::chain::Head;
 use super::event::{Event, What};
+use super::payload::Parcel;
 use super::segment::{self, HEADER};
 use super::source::{Piece, Source};
 use super::store::{Entry, Store};
@@ -47,6 +48,7 @@ struct Extent {
 #[derive(Default)]
 struct Batch {
     entries: Vec<(Timestamp, Entry)>,
+    payloads: Vec<Parcel>,
     /// Indices into the sources, with the new offset and whether damage was met.
     moved: Vec<(usize, u64, bool)>,
     damaged: u64,
@@ -175,7 +177,11 @@ impl Writer {
             let mut latest = Timestamp::MIN;
             for piece in pieces {
                 let entry = match read(piece) {
-                    Ok(entry) => entry,
+                    Ok(Kind::Event(entry)) => *entry,
+                    Ok(Kind::Payload(parcel)) => {
+                        batch.payloads.push(parcel);
+                        continue;
+                    }
                     Err(what) => {
                         batch.damaged += 1;
                         batch.entries.push((latest, self.damage(&source.segment.path, what)?));
@@ -199,7 +205,7 @@ impl Writer {
             .iter()
             .map(|&(index, offset, _)| (self.sources[index].segment.id.to_string(), offset))
             .collect();
-        store.append(&entries, &positions)?;
+        store.append(&entries, &batch.payloads, &positions)?;
         let mut bytes = 0;
         for (index, offset, damaged) in batch.moved {
             let source = &mut self.sources[index];
@@ -297,7 +303,7 @@ impl Writer {
     fn report(&mut self, path: &Path, what: String) -> Result<(), RecordError> {
         let entry = self.damage(path, what)?;
         if let Some(store) = self.store.as_mut() {
-            store.append(&[entry], &[])?;
+            store.append(&[entry], &[], &[])?;
             self.backlog.moved(0, store.head().seq, 1);
         }
         Ok(())
@@ -339,9 +345,20 @@ fn examine(path: &Path) -> io::Result<Found> {
     }))
 }
 
-fn read(piece: Piece) -> Result<Entry, String> {
+/// What a frame holds.
+enum Kind {
+    Event(Box<Entry>),
+    Payload(Parcel),
+}
+
+fn read(piece: Piece) -> Result<Kind, String> {
     match piece {
-        Piece::Body(body) => Entry::new(body).ok_or_else(|| "an entry isn't an event".into()),
+        Piece::Body(body) => {
+            Entry::new(body).map(Box::new).map(Kind::Event).ok_or_else(|| "an entry isn't an event".into())
+        }
+        Piece::Payload(body) => {
+            Parcel::open(&body).map(Kind::Payload).ok_or_else(|| "an entry isn't a sealed payload".into())
+        }
         Piece::Damage { offset, bytes } => Err(format!("the {bytes} bytes from {offset} on aren't journal entries")),
     }
 }

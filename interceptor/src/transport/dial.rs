@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustls::ClientConfig;
+use rustls::sign::SingleCertAndKey;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -21,6 +22,7 @@ use tokio_rustls::client::TlsStream;
 use crate::config::{self, Host, Hostname};
 use crate::transport::names::Names;
 use crate::transport::trust::{Roots, TrustError};
+use crate::vault::Vault;
 
 mod fault;
 mod happy;
@@ -37,6 +39,7 @@ pub struct Dialer {
     resolve: Arc<BTreeMap<Host, SocketAddr>>,
     resolver: HostResolver,
     tls: Arc<ClientConfig>,
+    vault: Arc<Vault>,
 }
 
 /// A connection to an upstream.
@@ -71,7 +74,14 @@ impl Dialer {
             resolve: Arc::new(upstream.resolve.clone()),
             resolver: HostResolver::new(),
             tls: Arc::new(roots.client_config()?),
+            vault: Arc::default(),
         })
+    }
+
+    /// The same, with the client certificates of this vault's targets.
+    #[must_use]
+    pub fn with_vault(self, vault: Arc<Vault>) -> Self {
+        Self { vault, ..self }
     }
 
     /// Reaches `host` within the given time, from the look-up to the end of the TLS handshake. `tls` is none for a
@@ -91,7 +101,7 @@ impl Dialer {
             .map_err(|_| timeout())?
             .map_err(|source| DialError::of_connect(host, port, source))?;
         let Some(alpn) = tls else { return Ok(Upstream { stream: Stream::Plain(stream), alpn: None, peer }) };
-        let stream = timeout_at(deadline, self.secure(host, stream, alpn)).await.map_err(|_| timeout())??;
+        let stream = timeout_at(deadline, self.secure(host, port, stream, alpn)).await.map_err(|_| timeout())??;
         let alpn = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
         Ok(Upstream { stream: Stream::Tls(Box::new(stream)), alpn, peer })
     }
@@ -119,11 +129,15 @@ impl Dialer {
     async fn secure(
         &self,
         host: &Host,
+        port: u16,
         stream: TcpStream,
         alpn: &[Vec<u8>],
     ) -> Result<TlsStream<TcpStream>, DialError> {
         let mut config = ClientConfig::clone(&self.tls);
         config.alpn_protocols = alpn.to_vec();
+        if let Some(identity) = self.vault.identity(host, port).await? {
+            config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(identity));
+        }
         let name = match host {
             Host::Name(name) => ServerName::try_from(name.as_str().to_owned())
                 .map_err(|_| DialError::Unresolved { host: host.to_string() })?,

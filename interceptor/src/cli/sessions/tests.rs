@@ -46,6 +46,7 @@ fn story() -> Story {
         status: Some(403),
         request: Body { bytes: Some(0), digest: None },
         response: Body { bytes: Some(312), digest: None },
+        payload: None,
         initiator: Some(1000),
         credential: Some("entra".into()),
         identity: Some(Identity {

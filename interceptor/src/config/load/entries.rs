@@ -154,12 +154,19 @@ impl Resolver<'_> {
                 None => hosts.push(pattern),
             }
         }
+        let credential = raw.credential.as_ref().map(|at| self.credential(at, protocol, raw.any_account));
+        if let Some(None) = credential {
+            // The mistake is noted; a target without its credential must not come into being.
+            return None;
+        }
+        let credential = credential.flatten();
         let issues = self.issues(raw, &hosts, identities);
         let audiences = self.target_audiences(raw, &hosts);
         let accept_foreign = self.accept_foreign(raw);
         let pin = self.pin(raw.pin.as_ref());
         let cleartext = raw.cleartext;
-        Some(Target { name: name?, hosts, ports, protocol, cleartext, issues, audiences, accept_foreign, pin })
+        let name = name?;
+        Some(Target { name, hosts, ports, protocol, cleartext, credential, issues, audiences, accept_foreign, pin })
     }
 
     fn ports(&mut self, raw: &RawTarget, protocol: Protocol) -> Vec<u16> {

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use super::*;
-use crate::config::{Home, Issues, Named};
+use crate::config::{CredentialKind, CredentialSettings, Home, Issues, Named, SecretSource};
 
 fn parse(text: &str) -> Result<Settings, ConfigError> {
     Settings::parse("/etc/interceptor/config.toml", text)
@@ -84,9 +84,9 @@ fn every_key_is_taken() {
         metrics_socket = "/m/m.sock"
         cgroup = "a/b"
         control.operators = ["user:root", "group:root"]
-        record = { durability = "power-loss", segment = "1MiB", backlog = "2MiB", backlog_age = "1s" }
+        record = { payload = "headers", payload_bytes = "64KiB", durability = "power-loss", segment = "1MiB", backlog = "2MiB", backlog_age = "1s" }
         upstream = { extra_ca = ["/ca.pem"], resolve = { "A.example" = "[::1]:1", "b.example" = "10.0.0.1", "c.example" = "::1" } }
-        limits = { detect_timeout = "1s", dial_timeout = "2s", response_timeout = "3s", idle_timeout = "4s", connections = 5, streams = 9, header_bytes = "8KiB", header_fields = 16, names = 7, drain = "8s" }
+        limits = { detect_timeout = "1s", dial_timeout = "2s", response_timeout = "3s", idle_timeout = "4s", connections = 5, streams = 9, header_bytes = "8KiB", header_fields = 16, request_body = "1MiB", response_body = "2MiB", operations = 9, names = 7, drain = "8s" }
 
         [[workload]]
         name = "one"
@@ -116,6 +116,21 @@ fn every_key_is_taken() {
         name = "pg"
         hosts = ["plain.example"]
         protocol = "postgres"
+
+        [[target]]
+        name = "keyed"
+        hosts = ["keyed.example"]
+        credential = { header = "X-Api-Key", prefix = "Key ", command = ["/usr/bin/token", "a b"], ttl = "2m" }
+
+        [[target]]
+        name = "store"
+        hosts = ["account.blob.core.windows.net"]
+        credential = { shared_key = { account = "account", key_file = "/etc/interceptor/store" } }
+
+        [[target]]
+        name = "mutual"
+        hosts = ["mutual.example"]
+        credential = { client_cert = "/c.pem", client_key = "/k.pem" }
 
         [[tenant]]
         id = "11111111-0000-4000-8000-00000000000A"
@@ -162,6 +177,19 @@ fn every_key_is_taken() {
         "#,
     )
     .unwrap();
+    assert_eq!(settings.payload, PayloadSettings { level: PayloadLevel::Headers, bytes: 64 << 10 });
+    assert_eq!((settings.limits.request_body, settings.limits.operations), (1 << 20, 9));
+    let credential = |name: &str| {
+        let target = settings.targets.iter().find(|target| target.name.as_str() == name).unwrap();
+        target.credential.clone().unwrap()
+    };
+    let keyed = credential("keyed");
+    let source = SecretSource::Command(vec!["/usr/bin/token".into(), "a b".into()]);
+    let kind = CredentialKind::Header { name: "x-api-key".into(), prefix: "Key ".into(), source };
+    assert_eq!(keyed, CredentialSettings { kind, ttl: Duration::from_secs(120) });
+    assert!(keyed.replaces_header("X-API-KEY") && keyed.replaces_header("authorization"));
+    assert!(credential("store").replaces_header("x-ms-date"));
+    assert!(!credential("mutual").replaces_header("authorization"));
     assert_eq!(settings.paths.control_socket, Path::new("/r/control.sock"));
     assert_eq!(settings.paths.metrics_socket, Path::new("/m/m.sock"));
     assert_eq!((&settings.control.operator_uids[..], &settings.control.operator_gids[..]), (&[0][..], &[0][..]));

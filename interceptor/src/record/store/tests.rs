@@ -35,7 +35,7 @@ fn a_migration_that_fails_leaves_the_old_schema_whole() {
 fn events_can_only_be_appended() {
     let folder = tempfile::tempdir().unwrap();
     let mut store = Store::open(&folder.path().join("record.db"), Durability::Process).unwrap();
-    store.append(&[entry(STARTED), entry(STARTED)], &[("a".into(), 100)]).unwrap();
+    store.append(&[entry(STARTED), entry(STARTED)], &[], &[("a".into(), 100)]).unwrap();
     for sql in [
         "UPDATE events SET body = '{}' WHERE seq = 1",
         "DELETE FROM events WHERE seq = 2",
@@ -52,14 +52,14 @@ fn a_batch_that_fails_leaves_nothing_and_can_come_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("record.db");
     let mut store = Store::open(&path, Durability::Process).unwrap();
-    store.append(&[entry(STARTED)], &[("a".into(), 100)]).unwrap();
+    store.append(&[entry(STARTED)], &[], &[("a".into(), 100)]).unwrap();
     let before = store.head();
     let other = Connection::open(&path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    assert!(store.append(&[entry(STARTED)], &[("a".into(), 200)]).is_err());
+    assert!(store.append(&[entry(STARTED)], &[], &[("a".into(), 200)]).is_err());
     assert_eq!(store.head(), before);
     other.execute_batch("ROLLBACK").unwrap();
-    store.append(&[entry(STARTED)], &[("a".into(), 200)]).unwrap();
+    store.append(&[entry(STARTED)], &[], &[("a".into(), 200)]).unwrap();
     assert_eq!(store.head().seq, 2);
     assert!(store.has(before).unwrap());
     assert!(!store.has(Head { seq: 2, ..before }).unwrap());

@@ -8,6 +8,7 @@ use rustls::CertificateError;
 use super::lookup::LookupError;
 use crate::config::{Host, Hostname};
 use crate::error::{Blame, Fault};
+use crate::vault::VaultError;
 
 /// Why an upstream wasn't reached.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +69,9 @@ pub enum DialError {
         /// What is wrong with it, in words.
         problem: String,
     },
+    /// The client certificate can't be had. What the vault says stays in the log: it names files of the operator's.
+    #[error("the target's client certificate can't be had, so no connection was made")]
+    Credential(#[from] VaultError),
     /// The TLS handshake failed for another reason.
     #[error("the TLS handshake with `{host}` failed: {source}")]
     Tls {
@@ -111,7 +115,8 @@ impl DialError {
 }
 
 impl From<&DialError> for Fault {
-    /// All of it is the upstream's fault but [`DialError::Forbidden`], which the operator has to mend.
+    /// All of it is the upstream's fault but [`DialError::Forbidden`] and [`DialError::Credential`], which the operator
+    /// has to mend.
     fn from(error: &DialError) -> Fault {
         let (code, blame, next) = match error {
             DialError::Unresolved { .. } => {
@@ -136,6 +141,11 @@ impl From<&DialError> for Fault {
                 "upstream-untrusted",
                 Blame::Upstream,
                 "ask the operator to mend the certificate, or to add its root to `extra_ca`; retrying won't help",
+            ),
+            DialError::Credential(_) => (
+                "credential-unavailable",
+                Blame::Operator,
+                "ask the operator of this host, whose log says why; retrying won't help until then",
             ),
             DialError::Tls { .. } => {
                 ("upstream-tls", Blame::Upstream, "check that the port speaks TLS 1.2 or 1.3; retrying won't help")

@@ -246,3 +246,63 @@ fn faults_hold_no_more_than_the_client_asked_for() {
         assert!(!fault.next.is_empty() && fault.blame == Blame::Upstream);
     }
 }
+
+#[tokio::test]
+async fn a_target_that_demands_a_client_certificate_gets_its_own() {
+    use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use std::os::unix::fs::PermissionsExt;
+    let made = |name: &str| rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    let (server, client) = (made("mutual.example"), made("client.example"));
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(client.cert.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier =
+        rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().unwrap();
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(server.signing_key.serialize_der()));
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![server.cert.der().clone()], key)
+        .unwrap();
+    let (listener, address) = listen().await;
+    let accepting = tokio::spawn(async move {
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let mut presented = Vec::new();
+        for _ in 0..2 {
+            let (stream, _) = listener.accept().await.unwrap();
+            let accepted = acceptor.accept(stream).await;
+            presented.push(accepted.is_ok_and(|stream| stream.get_ref().1.peer_certificates().is_some()));
+        }
+        presented
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: String, mode: u32| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path
+    };
+    let root = write("root.pem", server.cert.pem(), 0o644);
+    let certificate = write("c.pem", client.cert.pem(), 0o644);
+    let key = write("k.pem", client.signing_key.serialize_pem(), 0o600);
+    let text = format!(
+        "[[target]]\nname = \"t\"\nhosts = [\"mutual.example\"]\nports = [{}]\n\
+         credential = {{ client_cert = {certificate:?}, client_key = {key:?} }}",
+        address.port()
+    );
+    let settings = config::Settings::parse("/c/config.toml", &text).unwrap();
+    let resolve = [("mutual.example".parse().unwrap(), address)].into_iter().collect();
+    let plain = Dialer::new(&config::Upstream { extra_ca: vec![root], resolve }).unwrap();
+    let own = plain.clone().with_vault(Arc::new(Vault::new(&settings.targets)));
+    dial(&own, "mutual.example", address.port(), &[]).await.unwrap();
+    // Without a certificate the handshake fails; in TLS 1.3 the client hears of it only afterwards.
+    let _heard = dial(&plain, "mutual.example", address.port(), &[]).await;
+    assert_eq!(accepting.await.unwrap(), [true, false]);
+    fs::remove_file(key).unwrap();
+    let gone = plain.with_vault(Arc::new(Vault::new(&settings.targets)));
+    let error = dial(&gone, "mutual.example", address.port(), &[]).await.unwrap_err();
+    assert!(matches!(error, DialError::Credential(_)), "{error}");
+    assert_eq!(Fault::from(&error).code, "credential-unavailable");
+    assert!(!Fault::from(&error).told.contains("k.pem"));
+}

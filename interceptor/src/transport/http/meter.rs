@@ -17,7 +17,11 @@ use super::frames::Allowance;
 #[derive(Debug, Clone)]
 pub struct Meter(Rc<Counted>);
 
+/// Sees the bytes that are counted.
+type Tap = Box<dyn Fn(&[u8])>;
+
 struct Counted {
+    tap: RefCell<Option<Tap>>,
     total: metrics::Counter,
     bytes: Cell<u64>,
     digest: RefCell<blake3::Hasher>,
@@ -40,7 +44,8 @@ impl Meter {
         let (bytes, digest) = (Cell::default(), RefCell::default());
         let (ended, end) = (Cell::default(), Notify::new());
         let (cut, broken, reader) = (Cell::default(), Cell::default(), RefCell::default());
-        Self(Rc::new(Counted { total, bytes, digest, ended, end, cut, broken, reader }))
+        let tap = RefCell::default();
+        Self(Rc::new(Counted { tap, total, bytes, digest, ended, end, cut, broken, reader }))
     }
 
     /// Waits until the body that is counted is done with: sent to its end, or given up.
@@ -69,11 +74,19 @@ impl Meter {
         self.0.broken.get()
     }
 
+    /// Lets `tap` see the bytes that are counted from now on.
+    pub fn tap(&self, tap: impl Fn(&[u8]) + 'static) {
+        self.0.tap.replace(Some(Box::new(tap)));
+    }
+
     /// Counts these bytes in.
     pub fn count(&self, data: &[u8]) {
         self.0.total.increment(data.len() as u64);
         self.0.bytes.set(self.0.bytes.get() + data.len() as u64);
         self.0.digest.borrow_mut().update(data);
+        if let Some(tap) = self.0.tap.borrow().as_ref() {
+            tap(data);
+        }
     }
 
     /// The bytes so far.

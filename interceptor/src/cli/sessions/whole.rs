@@ -1,0 +1,59 @@
+//! A session with all of its operations, and what each sent and got: asked of the daemon piece by piece, because one
+//! answer holds only so much.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::Failure;
+use crate::control::client::{self, ClientError};
+use crate::control::protocol::Request;
+use crate::record::Content;
+use crate::record::query::{Operation, Story};
+
+/// What was kept of an operation.
+pub(super) enum Kept {
+    /// What it sent and got.
+    Content(Box<Content>),
+    /// Nothing was kept.
+    Nothing,
+    /// It can't be read any more, and why.
+    Gone(String),
+}
+
+/// The session whose id begins with `id`, with every operation.
+pub(super) fn story(socket: &Path, id: &str) -> Result<Story, Failure> {
+    let value = client::call(socket, &Request::SessionsShow { id: id.to_owned() })?;
+    let mut story: Story = serde_json::from_value(value)?;
+    while story.omitted > 0
+        && let Some(last) = story.operations.last()
+    {
+        let (session, after) = (story.session.session.clone(), last.operation.clone());
+        let value = client::call(socket, &Request::SessionsOperations { session, after })?;
+        let more: Vec<Operation> = serde_json::from_value(value)?;
+        if more.is_empty() {
+            break;
+        }
+        story.omitted = story.omitted.saturating_sub(more.len() as u64);
+        story.operations.extend(more);
+    }
+    Ok(story)
+}
+
+/// What an operation sent and got.
+pub(super) fn payload(socket: &Path, operation: &Operation) -> Result<Kept, Failure> {
+    if operation.payload.is_none() {
+        return Ok(Kept::Nothing);
+    }
+    match client::call(socket, &Request::PayloadRead { operation: operation.operation.clone() }) {
+        Ok(Value::Null) => Ok(Kept::Gone("it was pruned".into())),
+        Ok(value) => match Content::from_json(&value) {
+            Some(content) => Ok(Kept::Content(Box::new(content))),
+            None => Err(Failure::Client(ClientError::Garbled("a payload".into()))),
+        },
+        Err(ClientError::Refused { code, message, .. }) if code == "payload-erased" || code == "record-unreadable" => {
+            Ok(Kept::Gone(message))
+        }
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,153 @@
+//! Fields by name, and JSON read leniently: what is cut short or broken loses its secrets all the same.
+
+use std::borrow::Cow;
+
+use super::MARK;
+
+/// Bytes of the longest string that is taken for a name.
+const LONGEST_NAME: usize = 130;
+
+/// Parts of names (lower case, without separators) that make a field secret.
+const PARTS: [&str; 18] = [
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "accesstoken",
+    "refreshtoken",
+    "idtoken",
+    "apikey",
+    "apitoken",
+    "authtoken",
+    "privatekey",
+    "accountkey",
+    "sharedaccess",
+    "sharedkey",
+    "assertion",
+    "connectionstring",
+    "sastoken",
+    "credentials",
+];
+
+/// Whole names (lower case, without separators) of secret fields.
+const NAMES: [&str; 14] = [
+    "pwd",
+    "pass",
+    "sig",
+    "jwt",
+    "cookie",
+    "cookies",
+    "setcookie",
+    "authorization",
+    "devicecode",
+    "usercode",
+    "authcode",
+    "authorizationcode",
+    "codeverifier",
+    "otp",
+];
+
+/// Tokens that mark a place in a list: no secret.
+const PLACES: [&str; 8] =
+    ["pagetoken", "skiptoken", "continuationtoken", "synctoken", "deltatoken", "nexttoken", "maxtoken", "changetoken"];
+
+/// Whether a field of this name holds a secret.
+pub(super) fn is_secret(name: &str) -> bool {
+    let plain: String = name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).take(128).collect();
+    let token = plain.ends_with("token") && !PLACES.iter().any(|place| plain.ends_with(place));
+    token || NAMES.contains(&plain.as_str()) || PARTS.iter().any(|part| plain.contains(part))
+}
+
+/// A container that is open.
+#[derive(Clone, Copy, Default)]
+struct Open {
+    /// Whether it is in a secret place.
+    secret: bool,
+    array: bool,
+    /// Whether a member `name` of it, or `key`, says that its `value` is secret.
+    named: bool,
+}
+
+/// JSON with the strings and numbers of secret members replaced, also those inside of them; everything else is copied.
+/// Pairs (`["cookie", "…"]`, `{"name": "cookie", "value": "…"}`) are members as well.
+pub(super) fn json(input: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(input.len());
+    let (mut at, mut copied) = (0, 0);
+    let mut open: Vec<Open> = Vec::new();
+    // Whether the value that comes next is secret, and whether it says the name of another.
+    let (mut next, mut naming) = (false, false);
+    while at < input.len() {
+        let here = open.last().copied().unwrap_or_default();
+        let secret = next || here.secret;
+        match input[at] {
+            b'"' => {
+                let end = string_end(input, at);
+                let after = end + input[end..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+                if input.get(after) == Some(&b':') {
+                    let name = decoded(&input[at..end]);
+                    next = name.as_ref().is_none_or(|name| is_secret(name) || (here.named && name == "value"));
+                    naming = name.is_some_and(|name| name == "name" || name == "key");
+                    at = after + 1;
+                    continue;
+                }
+                if secret {
+                    replace(&mut out, input, &mut copied, at..end);
+                }
+                let may_name = !secret && (here.array || naming) && end - at <= LONGEST_NAME;
+                let names = may_name && decoded(&input[at..end]).is_some_and(|name| super::is_secret_header(&name));
+                if let Some(here) = open.last_mut() {
+                    here.named |= names && naming;
+                }
+                (at, next, naming) = (end, names && here.array, false);
+            }
+            b'0'..=b'9' | b'-' if secret => {
+                let number = |byte: &&u8| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
+                let end = at + input[at..].iter().take_while(number).count();
+                replace(&mut out, input, &mut copied, at..end);
+                (at, next) = (end, false);
+            }
+            byte @ (b'{' | b'[') => {
+                open.push(Open { secret, array: byte == b'[', named: false });
+                (at, next) = (at + 1, false);
+            }
+            b'}' | b']' => {
+                open.pop();
+                (at, next) = (at + 1, false);
+            }
+            b',' => (at, next) = (at + 1, next && here.array),
+            _ => at += 1,
+        }
+    }
+    out.extend_from_slice(&input[copied..]);
+    out
+}
+
+/// A string literal's text; none if it isn't one.
+fn decoded(literal: &[u8]) -> Option<Cow<'_, str>> {
+    let inner = literal.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    if inner.contains(&b'\\') {
+        return serde_json::from_slice::<String>(literal).ok().map(Cow::Owned);
+    }
+    std::str::from_utf8(inner).ok().map(Cow::Borrowed)
+}
+
+fn replace(out: &mut Vec<u8>, input: &[u8], copied: &mut usize, what: std::ops::Range<usize>) {
+    out.extend_from_slice(&input[*copied..what.start]);
+    out.push(b'"');
+    out.extend_from_slice(MARK.as_bytes());
+    out.push(b'"');
+    *copied = what.end;
+}
+
+/// Behind the closing quote of the string that begins at `at`, or the end of the input.
+fn string_end(input: &[u8], at: usize) -> usize {
+    let mut end = at + 1;
+    while end < input.len() {
+        match input[end] {
+            b'\\' => end += 2,
+            b'"' => return end + 1,
+            _ => end += 1,
+        }
+    }
+    input.len()
+}

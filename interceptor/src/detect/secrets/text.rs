@@ -1,0 +1,112 @@
+//! Secrets in running text: behind a name and a sign, in a clause of SQL, in a URL, or by their own shape.
+
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
+use regex::bytes::Regex;
+
+use super::MARK;
+
+/// Words of names whose assigned values are secret.
+const WORDS: &str = r"(?:password|passwd|passphrase|secret|(?:access|refresh|id|auth|api|session|bearer)[_-]?token|api[_-]?key|account[_-]?key|shared[_-]?access[_-]?(?:key|signature)|private[_-]?key|client[_-]?assertion|code[_-]?verifier)";
+
+/// Each pattern: what its groups `a` and `b` hold stays.
+static PATTERNS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
+    // A name, and the sign behind it.
+    let named = format!(r#"{WORDS}[a-z0-9_.-]{{0,64}}\\*["']?\s{{0,8}}(?:[:=]|%3d)\s{{0,8}}"#);
+    [
+        r"(?s)(?P<a>-----BEGIN [A-Z ]{0,32}PRIVATE KEY-----).*?(?P<b>-----END [A-Z ]{0,32}PRIVATE KEY-----|\z)".into(),
+        r"(?P<a>)\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{5,}(?:\.[A-Za-z0-9_-]*)*(?P<b>)".into(),
+        r"(?i)(?P<a>\b(?:bearer|basic|sharedkey(?:lite)?)(?:\s|%20|\+)+)[A-Za-z0-9+/=._~:%-]{8,}(?P<b>)".into(),
+        // In quotes that are escaped, in quotes, without.
+        format!(r#"(?i)(?P<a>{named}\\+")[^"\\]+(?P<b>)"#),
+        format!(r#"(?i)(?P<a>{named}")(?:[^"\\]|\\.)+(?P<b>)"#),
+        format!(r#"(?i)(?P<a>{named}')(?:[^'\\]|\\.)+(?P<b>)"#),
+        format!(r#"(?i)(?P<a>{named})[^\s&;,"'<>\[\]{{}}\\]+(?P<b>)"#),
+        r#"(?i)(?P<a>(?:^|[?&;/#\s"'])(?:sig|pwd|code|token)=)[^&;\s"'<>\[\\]+(?P<b>)"#.into(),
+        r#"(?i)(?P<a>\b(?:identified\s+(?:with\s+\S+\s+)?by|password)\s+['"])[^'"]+(?P<b>)"#.into(),
+        r#"(?P<a>://[^/\s:@"'<>]{0,128}:)[^/\s@"'<>]{1,256}(?P<b>@)"#.into(),
+        format!(r"(?i)(?P<a><(?:[a-z0-9_.-]{{1,32}}:)?[a-z0-9_.-]{{0,64}}{WORDS}[^<>]{{0,128}}>)[^<]+(?P<b>)"),
+        // A field of a multipart body inside of a JSON string.
+        r#"(?i)(?P<a>\bname=\\+"[^"\\]{0,64}(?:passw|secret|token)[^"\\]{0,64}\\+"(?:\\r)?\\n(?:\\r)?\\n)[^\\"]+(?P<b>)"#.into(),
+    ]
+    .iter()
+    .filter_map(|pattern: &String| Regex::new(pattern).ok())
+    .collect()
+});
+
+/// A field of a multipart body (RFC 7578) with a secret name.
+static PART: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let name = r#"(?is)(?P<a>\bname="?[^"\r\n;]{0,64}(?:password|passwd|secret|token|assertion|api_?key|\bpwd|\bcode|\bsig)[^"\r\n;]{0,64}"?[^\r\n]*(?:\r?\n[^\r\n]+)*\r?\n\r?\n).+?(?P<b>\r?\n--|\z)"#;
+    Regex::new(name).ok()
+});
+
+/// Literals, in lower case, each with the patterns that can't match without it or another one of theirs. One pass over
+/// a text tells which patterns are worth trying, and most texts need none.
+const HINTS: [(&str, &[usize]); 18] = [
+    ("private key", &[0]),
+    ("eyj", &[1]),
+    ("bearer", &[2]),
+    ("basic", &[2]),
+    ("sharedkey", &[2]),
+    ("passw", NAMED),
+    ("passphrase", NAMED),
+    ("secret", NAMED),
+    ("token", NAMED),
+    ("key", NAMED),
+    ("signature", NAMED),
+    ("assertion", NAMED),
+    ("verifier", NAMED),
+    ("sig=", &[7]),
+    ("pwd=", &[7]),
+    ("code=", &[7]),
+    ("identified", &[8]),
+    ("://", &[9]),
+];
+/// The patterns that begin with a name of [`WORDS`], and what else its words stand in.
+const NAMED: &[usize] = &[3, 4, 5, 6, 7, 8, 10, 11];
+
+static FINDER: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
+    let literals = HINTS.iter().map(|(literal, _)| literal);
+    AhoCorasick::builder().ascii_case_insensitive(true).kind(Some(AhoCorasickKind::DFA)).build(literals).ok()
+});
+
+/// Which patterns could match, as bits; all of them if that can't be told.
+fn worth_trying(text: &[u8]) -> u32 {
+    let Some(finder) = FINDER.as_ref() else { return u32::MAX };
+    finder.find_overlapping_iter(text).fold(0, |bits, found| {
+        HINTS[found.pattern().as_usize()].1.iter().fold(bits, |bits, pattern| bits | 1 << pattern)
+    })
+}
+
+/// `text` without what looks like a secret.
+pub(super) fn redact(text: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
+    let worth = worth_trying(&text);
+    let mut text = text;
+    for (number, pattern) in PATTERNS.iter().enumerate() {
+        if worth & 1 << number != 0 && pattern.is_match(&text) {
+            text = Cow::Owned(replace(pattern, &text));
+        }
+    }
+    text
+}
+
+/// A multipart body without the content of its secret fields.
+pub(super) fn multipart(bytes: &[u8]) -> Cow<'_, [u8]> {
+    match PART.as_ref() {
+        Some(part) if part.is_match(bytes) => Cow::Owned(replace(part, bytes)),
+        Some(_) => Cow::Borrowed(bytes),
+        None => Cow::Borrowed(MARK.as_bytes()),
+    }
+}
+
+fn replace(pattern: &Regex, text: &[u8]) -> Vec<u8> {
+    let with = format!("${{a}}{MARK}${{b}}");
+    pattern.replace_all(text, with.as_bytes()).into_owned()
+}
+
+#[cfg(test)]
+pub(super) fn patterns() -> usize {
+    PATTERNS.len() + usize::from(PART.is_some())
+}

@@ -1,0 +1,309 @@
+//! What an operation sends and gets, taken down as it passes and kept, sealed, when it has ended. It goes through the
+//! list of secret places first; what policy or the configuration doesn't want kept isn't taken down at all.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, Version, header, request, response};
+use http_body::Frame;
+use tokio::sync::Notify;
+
+use super::live::Live;
+use super::request::Decoded;
+use crate::config::PayloadLevel;
+use crate::detect::secrets;
+use crate::error::{Blame, Fault};
+use crate::ids::{LaunchId, OperationId};
+use crate::record::Content;
+use crate::record::event::What;
+use crate::record::payload::Message;
+use crate::transport::http::Meter;
+use crate::vault::{Echo, EchoMask};
+
+mod budget;
+mod coding;
+
+pub(super) use budget::Budget;
+
+/// Bodies up to this size are prepared at once; larger ones beside the worker, which has others to serve.
+const AT_ONCE: usize = 32 << 10;
+
+/// What is taken down of one operation.
+pub(super) struct Taking {
+    live: Rc<Live>,
+    level: PayloadLevel,
+    /// The most bytes of one body that are kept.
+    most: usize,
+    request: Rc<RefCell<Taken>>,
+    response: RefCell<Option<Taken>>,
+    mask: RefCell<Option<EchoMask>>,
+    echo: RefCell<Echo>,
+    response_limit: u64,
+    overrun: Rc<Notify>,
+    opaque: Cell<bool>,
+}
+
+/// One direction, as it passed.
+#[derive(Default)]
+struct Taken {
+    start: String,
+    headers: HeaderMap,
+    trailers: HeaderMap,
+    body: Vec<u8>,
+    partial: Option<&'static str>,
+}
+
+impl Taking {
+    /// Begins with the request: its head now, its body as `sent` counts it.
+    pub(super) fn begin(live: &Rc<Live>, decoded: &Decoded, asked: Option<PayloadLevel>, sent: &Meter) -> Rc<Self> {
+        let world = live.session().world();
+        let settings = &world.snapshot.settings;
+        let level = asked.unwrap_or(settings.payload.level);
+        let request = Rc::new(RefCell::new(Taken::default()));
+        let taking = Rc::new(Self {
+            live: Rc::clone(live),
+            level,
+            most: if level == PayloadLevel::Full { settings.payload.bytes } else { 0 },
+            request: Rc::clone(&request),
+            response: RefCell::default(),
+            mask: RefCell::default(),
+            echo: RefCell::default(),
+            response_limit: settings.limits.response_body,
+            overrun: Rc::new(Notify::new()),
+            opaque: Cell::new(false),
+        });
+        if level != PayloadLevel::None {
+            let mut taken = request.borrow_mut();
+            taken.start = request_line(&decoded.parts);
+            taken.headers = decoded.parts.headers.clone();
+        }
+        let (limit, passed, weak) = (settings.limits.request_body, Cell::new(0u64), Rc::downgrade(&taking));
+        sent.tap(move |data| {
+            let Some(taking) = weak.upgrade() else { return };
+            if taking.opaque.get() {
+                return;
+            }
+            passed.set(passed.get() + data.len() as u64);
+            if passed.get() > limit {
+                taking.overrun.notify_one();
+            }
+            taking.take(&mut taking.request.borrow_mut(), data);
+        });
+        taking
+    }
+
+    /// Waits until the request's body is larger than it may be.
+    pub(super) async fn too_large(&self) -> Fault {
+        self.overrun.notified().await;
+        too_large("request-too-large", "the request's body", "limits.request_body")
+    }
+
+    /// The credential that was put in; its echo is masked from now on.
+    pub(super) fn injected(&self, echo: Echo) {
+        if !echo.is_empty() {
+            self.mask.replace(Some(echo.mask()));
+            self.echo.replace(echo);
+        }
+    }
+
+    /// The head of the answer, as the process will get it: the echo of a credential is masked.
+    ///
+    /// # Errors
+    /// Where the answer can't be passed on: its body is announced as larger than it may be, or a coding hides it.
+    pub(super) fn answered(&self, parts: &mut response::Parts, has_body: bool) -> Result<(), Fault> {
+        let length =
+            parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        if has_body && length.is_some_and(|length| length > self.response_limit) {
+            return Err(too_large("response-too-large", "the answer's body", "limits.response_body"));
+        }
+        super::credential::conceal(&self.echo.borrow(), parts, has_body)?;
+        if self.level != PayloadLevel::None {
+            let (start, headers) = (status_line(parts.status), parts.headers.clone());
+            self.response.replace(Some(Taken { start, headers, ..Taken::default() }));
+        }
+        Ok(())
+    }
+
+    /// A piece of the answer, as the process will get it.
+    ///
+    /// # Errors
+    /// The code of what ends it: the body is larger than it may be.
+    pub(super) fn passing(&self, frame: Frame<Bytes>, received: &Meter) -> Result<Frame<Bytes>, &'static str> {
+        if received.bytes() > self.response_limit {
+            return Err("response-too-large");
+        }
+        let frame = match frame.into_data() {
+            Ok(data) => Frame::data(match self.mask.borrow_mut().as_mut() {
+                Some(mask) => mask.push(data),
+                None => data,
+            }),
+            Err(frame) => frame,
+        };
+        let frame = match frame.into_trailers() {
+            Ok(mut trailers) => {
+                self.echo.borrow().headers(&mut trailers);
+                if let Some(taken) = self.response.borrow_mut().as_mut() {
+                    taken.trailers = trailers.clone();
+                }
+                Frame::trailers(trailers)
+            }
+            Err(frame) => frame,
+        };
+        if let (Some(data), Some(taken)) = (frame.data_ref(), self.response.borrow_mut().as_mut()) {
+            self.take(taken, data);
+        }
+        Ok(frame)
+    }
+
+    /// The body of a token endpoint's answer, as it is released.
+    pub(super) fn released(&self, body: Bytes) -> Bytes {
+        let body = match self.mask.borrow_mut().as_mut() {
+            Some(mask) => [mask.push(body), mask.finish()].concat().into(),
+            None => body,
+        };
+        if let Some(taken) = self.response.borrow_mut().as_mut() {
+            self.take(taken, &body);
+        }
+        body
+    }
+
+    /// What follows belongs to another protocol, which can't be searched for secrets: only its size is kept.
+    pub(super) fn opaque(&self) {
+        self.opaque.set(true);
+        self.request.borrow_mut().partial = Some("opaque");
+        if let Some(taken) = self.response.borrow_mut().as_mut() {
+            taken.partial = Some("opaque");
+        }
+    }
+
+    /// What was held back of the answer, at its end or before its trailers; none if nothing was.
+    pub(super) fn rest(&self) -> Option<Bytes> {
+        let rest = self.mask.borrow_mut().as_mut().map(EchoMask::finish).filter(|rest| !rest.is_empty())?;
+        if let Some(taken) = self.response.borrow_mut().as_mut() {
+            self.take(taken, &rest);
+        }
+        Some(rest)
+    }
+
+    /// Keeps what was taken down, before the operation's outcome is recorded.
+    pub(super) async fn keep(&self, operation: OperationId, sent: &Meter, received: &Meter) {
+        if self.level == PayloadLevel::None {
+            return;
+        }
+        let (request, response) = (self.request.take(), self.response.take());
+        let launch = self.launch();
+        let size = request.body.len() + response.as_ref().map_or(0, |taken| taken.body.len());
+        let (sent, received, most) = (sent.bytes(), received.bytes(), self.most);
+        let whole = self.level == PayloadLevel::Full;
+        let prepare = move || Content {
+            request: request.message(sent, most, whole),
+            response: response.map(|taken| taken.message(received, most, whole)),
+        };
+        let content = if size <= AT_ONCE { Some(prepare()) } else { tokio::task::spawn_blocking(prepare).await.ok() };
+        self.live.session().worker.captured.give_back(launch, size);
+        match content {
+            Some(content) => self.seal(operation, &content),
+            None => {
+                tracing::error!(%operation, "what an operation sent and got could not be prepared, so it isn't kept")
+            }
+        }
+    }
+
+    fn seal(&self, operation: OperationId, content: &Content) {
+        let session = self.live.session();
+        let kept = session.with_key(|key| session.worker.keep(key, operation, content));
+        match kept {
+            Ok(sealed) => session.worker.record_end(What::PayloadRecorded {
+                operation,
+                session: session.id,
+                bytes: sealed.len(),
+                digest: sealed.digest,
+            }),
+            Err(error) => tracing::error!(%error, %operation, "what an operation sent and got could not be kept"),
+        }
+    }
+
+    /// Takes bytes of a body down, as far as there is room.
+    fn take(&self, taken: &mut Taken, data: &[u8]) {
+        let room = self.most.saturating_sub(taken.body.len()).min(data.len());
+        if room < data.len() && self.most > 0 {
+            taken.partial = taken.partial.or(Some("cut"));
+        }
+        if room == 0 || taken.partial == Some("memory") {
+            return;
+        }
+        if self.live.session().worker.captured.take(self.launch(), room) {
+            taken.body.extend_from_slice(&data[..room]);
+        } else {
+            taken.partial = Some("memory");
+        }
+    }
+
+    fn launch(&self) -> LaunchId {
+        self.live.session().subject.launch
+    }
+}
+
+impl Drop for Taking {
+    fn drop(&mut self) {
+        let left =
+            self.request.borrow().body.len() + self.response.borrow().as_ref().map_or(0, |taken| taken.body.len());
+        self.live.session().worker.captured.give_back(self.launch(), left);
+    }
+}
+
+impl Taken {
+    /// As it is kept: decoded, without secrets.
+    fn message(self, bytes: u64, most: usize, whole: bool) -> Message {
+        let Taken { start, headers, trailers, body, mut partial } = self;
+        let value = |name: header::HeaderName| {
+            let values =
+                headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+            values.collect::<Vec<_>>().join(",")
+        };
+        let body = match coding::decoded(&value(header::CONTENT_ENCODING), &body, most) {
+            Some(body) => secrets::body(&value(header::CONTENT_TYPE), &body),
+            // What can't be read can't be searched for secrets.
+            None => {
+                partial = Some("encoded");
+                Vec::new()
+            }
+        };
+        if !whole && bytes > 0 {
+            partial = Some("headers-only");
+        }
+        let mut message = Message { start, body, bytes, partial: partial.map(str::to_owned), ..Message::default() };
+        (message.headers, message.trailers) = (fields(&headers), fields(&trailers));
+        message
+    }
+}
+
+/// Header fields without their secrets.
+fn fields(headers: &HeaderMap) -> Vec<(String, String)> {
+    let field = |name: &header::HeaderName, value: &header::HeaderValue| {
+        let kept = secrets::header(name.as_str(), value.as_bytes());
+        (name.as_str().to_owned(), String::from_utf8_lossy(&kept).into_owned())
+    };
+    headers.iter().map(|(name, value)| field(name, value)).collect()
+}
+
+fn request_line(parts: &request::Parts) -> String {
+    let query = parts.uri.query().map_or_else(String::new, |query| format!("?{}", secrets::query(query)));
+    let version = if parts.version == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" };
+    format!("{} {}{query} {version}", parts.method, secrets::path(parts.uri.path()))
+}
+
+fn status_line(status: StatusCode) -> String {
+    format!("{} {}", status.as_u16(), status.canonical_reason().unwrap_or_default()).trim_end().to_owned()
+}
+
+/// A body that is larger than the configuration takes.
+pub(super) fn too_large(code: &'static str, what: &str, key: &str) -> Fault {
+    let blame = if code == "request-too-large" { Blame::Client } else { Blame::Upstream };
+    let told = format!("{what} is larger than this host's Interceptor takes (`{key}`)");
+    Fault { code, blame, told, next: "send or ask for less; or the operator raises the limit" }
+}
+
+#[cfg(test)]
+mod tests;

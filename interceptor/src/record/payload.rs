@@ -1,0 +1,290 @@
+//! Payloads: what an operation sent and got, compressed and sealed under its session's key. The chain knows only the
+//! digest of the sealed bytes, so they can be pruned, or their key erased, without breaking it. What must never be
+//! recorded is taken out before this (`detect::secrets`).
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::str::FromStr;
+
+use aws_lc_rs::aead::{AES_256_GCM, RandomizedNonceKey};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::{Deserialize, Serialize};
+
+use super::RecordError;
+use super::keys::{self, Keys};
+use super::query::QueryError;
+use super::verify::Fault;
+use crate::ids::{OperationId, SessionId};
+
+/// The tables. A key is erased by setting it to NULL: its row stays, so that it never comes back from a journal.
+pub(super) const SCHEMA: &str = "
+CREATE TABLE session_keys (session TEXT PRIMARY KEY, wrapped BLOB) STRICT, WITHOUT ROWID;
+CREATE TABLE payloads (operation TEXT PRIMARY KEY, session TEXT NOT NULL, sealed BLOB NOT NULL) STRICT;
+CREATE INDEX payloads_by_session ON payloads (session);
+";
+
+/// The most that a payload may be unpacked to: two bodies of the largest size, with their heads.
+const LARGEST: usize = 8 << 20;
+
+/// What an operation sent and got, as far as it was kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Content {
+    /// What was sent upstream.
+    pub request: Message,
+    /// What the process got; none where there was no answer.
+    pub response: Option<Message>,
+}
+
+/// One direction of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// The first line, as in `GET /v1.0/users HTTP/1.1` or `HTTP/1.1 200 OK`.
+    pub start: String,
+    /// The header fields, in order.
+    pub headers: Vec<(String, String)>,
+    /// The trailer fields.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trailers: Vec<(String, String)>,
+    /// The body, decoded from its codings.
+    #[serde(skip)]
+    pub body: Vec<u8>,
+    /// How many bytes of the body were kept; filled in when it is sealed.
+    #[serde(default)]
+    pub kept: usize,
+    /// Bytes of the whole body, as it passed.
+    pub bytes: u64,
+    /// Why the body isn't here, or not whole: `cut`, `headers-only`, `encoded`, `memory`, `opaque`; none if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partial: Option<String>,
+}
+
+/// A sealed payload.
+#[derive(Debug)]
+pub struct SealedPayload {
+    pub(super) bytes: Vec<u8>,
+    /// BLAKE3 of the sealed bytes, in hex.
+    pub digest: String,
+}
+
+impl SealedPayload {
+    /// How many bytes it has.
+    pub fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    /// Whether it has none, which never happens.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+}
+
+/// The key of one session.
+pub struct SessionKey {
+    session: SessionId,
+    key: RandomizedNonceKey,
+    wrapped: Vec<u8>,
+}
+
+impl fmt::Debug for SessionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SessionKey of {}", self.session)
+    }
+}
+
+impl SessionKey {
+    pub(super) fn new(session: SessionId, key: &[u8], wrapped: Vec<u8>) -> Result<Self, RecordError> {
+        let key = RandomizedNonceKey::new(&AES_256_GCM, key).map_err(|_unspecified| RecordError::Unsealed)?;
+        Ok(Self { session, key, wrapped })
+    }
+
+    /// Compresses and seals a content. It can't be taken for another operation's.
+    pub(super) fn seal(&self, operation: OperationId, content: &Content) -> Result<SealedPayload, RecordError> {
+        let packed = compress(&content.pack()?).map_err(RecordError::Failed)?;
+        let bytes = keys::seal(&self.key, operation.to_string().as_bytes(), packed)?;
+        let digest = blake3::hash(&bytes).to_hex().to_string();
+        Ok(SealedPayload { bytes, digest })
+    }
+
+    fn open(&self, operation: OperationId, sealed: &[u8]) -> Option<Content> {
+        let packed = keys::open(&self.key, operation.to_string().as_bytes(), sealed)?;
+        Content::unpack(&zstd::bulk::decompress(&packed, LARGEST).ok()?)
+    }
+
+    /// Puts a frame's body together: the length of the label (u32, little endian), the label (JSON), the sealed bytes.
+    pub(super) fn pack(&self, operation: OperationId, sealed: &[u8], frame: &mut Vec<u8>) {
+        let key: String = self.wrapped.iter().map(|byte| format!("{byte:02x}")).collect();
+        let label = serde_json::json!({ "session": self.session, "operation": operation, "key": key }).to_string();
+        frame.extend_from_slice(&u32::try_from(label.len()).unwrap_or(u32::MAX).to_le_bytes());
+        frame.extend_from_slice(label.as_bytes());
+        frame.extend_from_slice(sealed);
+    }
+}
+
+impl Content {
+    /// As JSON for the control socket: `{"request": MESSAGE, "response": MESSAGE or null}`, bodies in base64 as `body`.
+    ///
+    /// # Errors
+    /// serde's, which doesn't happen.
+    pub fn to_json(&self) -> serde_json::Result<serde_json::Value> {
+        let mut value = serde_json::to_value(self)?;
+        value["request"]["body"] = STANDARD.encode(&self.request.body).into();
+        if let Some(response) = &self.response {
+            value["response"]["body"] = STANDARD.encode(&response.body).into();
+        }
+        Ok(value)
+    }
+
+    /// What [`Content::to_json`] made; none if it is something else.
+    pub fn from_json(value: &serde_json::Value) -> Option<Self> {
+        let mut content: Self = serde_json::from_value(value.clone()).ok()?;
+        let body = |message: &serde_json::Value| STANDARD.decode(message["body"].as_str()?).ok();
+        content.request.body = body(&value["request"])?;
+        if let Some(response) = &mut content.response {
+            response.body = body(&value["response"])?;
+        }
+        Some(content)
+    }
+
+    /// The length of the heads (u32), the heads as JSON, both bodies.
+    fn pack(&self) -> Result<Vec<u8>, RecordError> {
+        let mut content = self.clone();
+        let mut bodies = std::mem::take(&mut content.request.body);
+        content.request.kept = bodies.len();
+        if let Some(response) = &mut content.response {
+            response.kept = response.body.len();
+            bodies.append(&mut response.body);
+        }
+        let heads = serde_json::to_vec(&content).map_err(|error| RecordError::Failed(error.into()))?;
+        let mut packed = u32::try_from(heads.len()).unwrap_or(u32::MAX).to_le_bytes().to_vec();
+        packed.extend_from_slice(&heads);
+        packed.append(&mut bodies);
+        Ok(packed)
+    }
+
+    fn unpack(packed: &[u8]) -> Option<Self> {
+        let (heads, bodies) = split(packed)?;
+        let mut content: Self = serde_json::from_slice(heads).ok()?;
+        let (request, response) = bodies.split_at_checked(content.request.kept)?;
+        content.request.body = request.to_vec();
+        if let Some(message) = &mut content.response {
+            message.body = response.to_vec();
+        }
+        Some(content)
+    }
+}
+
+/// Compresses with a context that each thread keeps: making one costs more than most payloads.
+fn compress(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    thread_local! {
+        static CONTEXT: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
+    }
+    CONTEXT.with_borrow_mut(|context| match context {
+        Some(context) => context.compress(bytes),
+        None => context.insert(zstd::bulk::Compressor::new(1)?).compress(bytes),
+    })
+}
+
+/// What a frame of the journal brings: a sealed payload, and its session's wrapped key.
+#[derive(Debug)]
+pub(super) struct Parcel {
+    label: Label,
+    sealed: Vec<u8>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Label {
+    session: SessionId,
+    operation: OperationId,
+    key: String,
+}
+
+impl Parcel {
+    /// Reads a frame's body; none if it isn't one.
+    pub(super) fn open(body: &[u8]) -> Option<Self> {
+        let (label, sealed) = split(body)?;
+        Some(Self { label: serde_json::from_slice(label).ok()?, sealed: sealed.to_vec() })
+    }
+}
+
+fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    rest.split_at_checked(u32::from_le_bytes(*length) as usize)
+}
+
+/// Puts payloads into their table. What comes twice counts once; a key that was erased stays so.
+pub(super) fn keep(db: &Connection, parcels: &[Parcel]) -> rusqlite::Result<()> {
+    if parcels.is_empty() {
+        return Ok(());
+    }
+    let mut key =
+        db.prepare_cached("INSERT INTO session_keys (session, wrapped) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?;
+    let mut payload = db.prepare_cached(
+        "INSERT INTO payloads (operation, session, sealed) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+    )?;
+    for Parcel { label, sealed } in parcels {
+        let session = label.session.to_string();
+        key.execute(params![session, unhex(&label.key)])?;
+        payload.execute(params![label.operation.to_string(), session, sealed])?;
+    }
+    Ok(())
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
+    digits.collect()
+}
+
+/// What an operation sent and got; none where nothing was kept, or it was pruned.
+pub(super) fn read(db: &Connection, operation: OperationId, keys: &Keys) -> Result<Option<Content>, QueryError> {
+    let sql = "SELECT p.session, p.sealed, k.wrapped FROM payloads p LEFT JOIN session_keys k ON k.session = p.session
+               WHERE p.operation = ?1";
+    let found: Option<(String, Vec<u8>, Option<Vec<u8>>)> = db
+        .prepare_cached(sql)?
+        .query_row([operation.to_string()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    let Some((session, sealed, wrapped)) = found else { return Ok(None) };
+    let Some(wrapped) = wrapped else { return Err(QueryError::Erased(session)) };
+    let forged = || QueryError::Forged(operation.to_string());
+    let id = SessionId::from_str(&session).map_err(|_malformed| forged())?;
+    let key = keys.unwrap(id, &wrapped).ok_or_else(forged)?;
+    key.open(operation, &sealed).map(Some).ok_or_else(forged)
+}
+
+/// Compares every payload that is there with the digest in the chain, and notes what isn't there any more.
+pub(super) fn check(db: &Connection, notes: &mut Vec<String>) -> Result<Option<Fault>, RecordError> {
+    let mut known: HashMap<String, (i64, String)> = HashMap::new();
+    let mut statement = db.prepare("SELECT operation, seq, digest FROM contents")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        known.insert(row.get(0)?, (row.get(1)?, row.get(2)?));
+    }
+    let mut statement = db.prepare("SELECT operation, sealed FROM payloads")?;
+    let mut rows = statement.query([])?;
+    let mut unnamed = 0;
+    while let Some(row) = rows.next()? {
+        let operation: String = row.get(0)?;
+        let Some((seq, digest)) = known.remove(&operation) else {
+            unnamed += 1;
+            continue;
+        };
+        let sealed = row.get_ref(1)?;
+        if blake3::hash(sealed.as_blob().unwrap_or_default()).to_hex().as_str() != digest {
+            let what = format!("the payload of `{operation}` isn't the one that was recorded");
+            return Ok(Some(Fault { seq: Some(seq.cast_unsigned()), what }));
+        }
+    }
+    if !known.is_empty() {
+        notes.push(format!("{} payloads aren't there any more; the chain knows their digests", known.len()));
+    }
+    if unnamed > 0 {
+        notes.push(format!("{unnamed} payloads have no event: the daemon was killed while it recorded them"));
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests;

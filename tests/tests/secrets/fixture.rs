@@ -1,0 +1,78 @@
+//! What these tests begin with.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use interceptor_tests::daemon::{Daemon, Order};
+use interceptor_tests::graph::Graph;
+use serde_json::Value;
+
+/// All of HTTP on the target, and the ways to it.
+pub(crate) const ALL: &str = r#"
+@id("all")
+permit (principal, action in [Action::"reach", Action::"http"], resource == Target::"graph");
+"#;
+
+/// A folder of root's with one secret in it.
+pub(crate) fn secret_file(text: &str) -> Result<(tempfile::TempDir, PathBuf)> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("secret");
+    fs::write(&path, text)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+    Ok((folder, path))
+}
+
+/// A daemon in front of a Graph whose target has these keys besides its name and hosts.
+pub(crate) fn begin(keys: &str, policy: &str, more: &str) -> Result<(Graph, Daemon)> {
+    let graph = Graph::start(&[])?;
+    let order = Order {
+        purpose: "secrets",
+        targets: format!("[[target]]\nname = \"graph\"\nhosts = [\"graph.microsoft.com\"]\n{keys}\n"),
+        more: more.to_owned(),
+        bring: vec!["wire"],
+        ..Order::for_graph(&graph, policy)
+    };
+    let daemon = Daemon::start(&order)?;
+    Ok((graph, daemon))
+}
+
+/// The exported operations, a JSON object each, once the one with this summary has ended.
+pub(crate) fn exported(daemon: &Daemon, summary: &str) -> Result<Vec<Value>> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    loop {
+        let text = daemon.ask(&["sessions", "export", "--format", "ndjson"])?;
+        let lines: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+        if lines.iter().any(|line| line["operation"]["summary"] == summary && !line["operation"]["outcome"].is_null()) {
+            return Ok(lines);
+        }
+        if Instant::now() > deadline {
+            bail!("`{summary}` has not ended: {text}");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The payload of the exported operation with this summary.
+pub(crate) fn payload(lines: &[Value], summary: &str) -> Value {
+    lines
+        .iter()
+        .find(|line| line["operation"]["summary"] == summary)
+        .map_or(Value::Null, |line| line["payload"].clone())
+}
+
+/// The files below `folder` that hold `text`.
+pub(crate) fn files_that_hold(folder: &Path, text: &[u8]) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(files_that_hold(&path, text)?);
+        } else if path.is_file() && fs::read(&path)?.windows(text.len()).any(|window| window == text) {
+            found.push(path.display().to_string());
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,47 @@
+//! Bounds of bodies and of what is under way at once; the refusal names the key.
+
+use anyhow::{Result, ensure};
+use interceptor_tests::require_root;
+use interceptor_tests::wire::Wire;
+
+use super::fixture::{ALL, begin};
+
+#[test]
+fn a_body_that_is_too_large_is_refused_with_the_key_of_the_limit() -> Result<()> {
+    require_root!(Ok(()));
+    let (graph, daemon) = begin("", ALL, "[limits]\nrequest_body = \"1KiB\"\nresponse_body = \"2KiB\"\n")?;
+    let mut wire = Wire::tls(&daemon)?;
+    wire.send("POST /echo HTTP/1.1\r\nHost: graph.microsoft.com\r\nContent-Length: 4096\r\n\r\n")?;
+    let answer = wire.answer()?;
+    ensure!(answer.status == 413 && answer.code() == "request-too-large", "{answer:?}");
+    ensure!(String::from_utf8_lossy(&answer.body).contains("limits.request_body"), "{answer:?}");
+    ensure!(graph.received().is_empty(), "it was sent");
+
+    let mut wire = Wire::tls(&daemon)?;
+    wire.send("POST /echo HTTP/1.1\r\nHost: graph.microsoft.com\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+    wire.send(format!("800\r\n{}\r\n", "x".repeat(0x800)))?;
+    let answer = wire.answer()?;
+    ensure!(answer.status == 413 && answer.code() == "request-too-large", "chunked: {answer:?}");
+
+    let mut wire = Wire::tls(&daemon)?;
+    let answer = wire.ask("GET", "/bytes/4096")?;
+    ensure!(answer.status == 502 && answer.code() == "response-too-large", "{answer:?}");
+    ensure!(String::from_utf8_lossy(&answer.body).contains("limits.response_body"), "{answer:?}");
+    ensure!(Wire::tls(&daemon)?.ask("GET", "/bytes/1024")?.status == 200, "what fits is refused");
+    daemon.finish()
+}
+
+#[test]
+fn a_workload_has_so_many_operations_under_way_at_once() -> Result<()> {
+    require_root!(Ok(()));
+    let (_graph, daemon) = begin("", ALL, "[limits]\noperations = 1\n")?;
+    let mut slow = Wire::tls(&daemon)?;
+    let mut other = Wire::tls(&daemon)?;
+    slow.send("GET /stream HTTP/1.1\r\nHost: graph.microsoft.com\r\n\r\n")?;
+    ensure!(slow.head()?.status == 200, "the first is refused");
+    let answer = other.ask("GET", "/v1.0/users")?;
+    ensure!(answer.status == 503 && answer.code() == "too-many-operations", "{answer:?}");
+    ensure!(String::from_utf8_lossy(&answer.body).contains("limits.operations"), "{answer:?}");
+    drop((slow, other));
+    daemon.finish()
+}

@@ -1,0 +1,180 @@
+//! Secrets planted in every place are found nowhere afterwards.
+
+use std::fs;
+use std::io::{Read, Seek, SeekFrom};
+
+use anyhow::{Context, Result, ensure};
+use interceptor_tests::daemon::Daemon;
+use interceptor_tests::require_root;
+use interceptor_tests::wire::Wire;
+
+use super::fixture::{ALL, begin, exported, files_that_hold, secret_file};
+
+const INJECTED: &str = "iNjEcTeD-0aa17c";
+
+/// What is planted, each in its place, with a request that carries it.
+fn planted() -> Vec<(&'static str, String)> {
+    let host = "Host: graph.microsoft.com\r\n";
+    let post = |kind: &str, body: &str| {
+        format!("POST /echo HTTP/1.1\r\n{host}Content-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    };
+    let form = "application/x-www-form-urlencoded";
+    vec![
+        ("pLaNt-sas-01", format!("GET /echo?sv=1&sig=pLaNt-sas-01 HTTP/1.1\r\n{host}\r\n")),
+        ("pLaNt-cookie-02", format!("GET /echo HTTP/1.1\r\n{host}Cookie: s=pLaNt-cookie-02\r\n\r\n")),
+        ("pLaNt-apikey-03", format!("GET /echo HTTP/1.1\r\n{host}X-Api-Key: pLaNt-apikey-03\r\n\r\n")),
+        ("pLaNt-custom-04", format!("GET /echo HTTP/1.1\r\n{host}X-My-Secret: pLaNt-custom-04\r\n\r\n")),
+        ("pLaNt-form-05", post(form, "grant_type=client_credentials&client_secret=pLaNt-form-05&scope=x")),
+        ("pLaNt-code-06", post(form, "grant_type=authorization_code&code=pLaNt-code-06&code_verifier=pLaNt-code-06")),
+        ("pLaNt-assert-07", post(form, "client_assertion=pLaNt-assert-07&client_id=1")),
+        (
+            "pLaNt-json-08",
+            post("application/json", r#"{"user":"u","password":"pLaNt-json-08","n":[{"api_key":"pLaNt-json-08"}]}"#),
+        ),
+        ("pLaNt-nested-09", post("application/json", r#"{"inner":"{\"refresh_token\":\"pLaNt-nested-09\"}"}"#)),
+        ("pLaNt-dsn-10", post("text/plain", "Server=db;User Id=sa;Password=pLaNt-dsn-10;")),
+        ("pLaNt-sql-11", post("application/sql", "ALTER USER u IDENTIFIED BY 'pLaNt-sql-11'")),
+        (
+            "pLaNt-part-12",
+            post(
+                "multipart/form-data; boundary=b",
+                "--b\r\nContent-Disposition: form-data; name=\"password\"\r\n\r\npLaNt-part-12\r\n--b--\r\n",
+            ),
+        ),
+        ("pLaNt-url-13", post("text/plain", "see https://u:pLaNt-url-13@h.example/")),
+        ("pLaNt-error-14", format!("GET /a%2Fb?token=pLaNt-error-14 HTTP/1.1\r\n{host}\r\n")),
+        ("pLaNt-host-15", format!("GET /?sig=pLaNt-host-15 HTTP/1.1\r\nHost: pLaNt-host-15.example\r\n\r\n")),
+        ("pLaNt-path-16", format!("GET /cb/code=pLaNt-path-16;x HTTP/1.1\r\n{host}\r\n")),
+    ]
+}
+
+#[test]
+fn secrets_planted_in_every_place_are_found_nowhere_afterwards() -> Result<()> {
+    require_root!(Ok(()));
+    let (_folder, path) = secret_file(INJECTED)?;
+    let keys = format!(
+        "accept_foreign = [\"cookie\", \"x-api-key\", \"?sig\", \"?token\", \"?code\"]\n\
+         credential = {{ header = \"Authorization\", prefix = \"Bearer \", value_file = {path:?} }}"
+    );
+    let (graph, daemon) = begin(&keys, ALL, "")?;
+    for (secret, request) in planted() {
+        let mut wire = Wire::tls(&daemon)?;
+        wire.send(&request)?;
+        let answer = wire.answer()?;
+        ensure!(answer.status < 500, "{secret}: {answer:?}");
+        ensure!(!holds(&answer.body, INJECTED), "the process saw the injected secret: {answer:?}");
+    }
+    // A benign marker shows that bodies and headers are kept at all.
+    let mut held = Wire::tls(&daemon)?;
+    held.send("POST /echo?note=kept-marker HTTP/1.1\r\nHost: graph.microsoft.com\r\nX-Note: kept-marker\r\nContent-Length: 11\r\n\r\nkept-marker")?;
+    ensure!(held.answer()?.status == 200, "the last request is refused");
+    ensure!(graph.received().len() >= 13, "what was to be sent wasn't: {:?}", graph.received());
+
+    let lines = exported(&daemon, "POST /echo")?;
+    let everything = serde_json::to_string(&decoded(&lines)?)?;
+    ensure!(everything.matches("kept-marker").count() >= 4, "nothing is kept: {everything}");
+    let replayed = replayed(&daemon)?;
+    ensure!(replayed.contains("kept-marker"), "nothing is replayed: {replayed}");
+    let metrics = metrics(&daemon)?;
+    let pid = daemon.pid()?;
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits"))?;
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).context("no limit of cores")?;
+    ensure!(core.split_whitespace().nth(4) == Some("0"), "the daemon may leave a core: {core}");
+    let secrets = planted().into_iter().map(|(secret, _)| secret).chain([INJECTED]);
+    for secret in secrets {
+        for text in [secret.to_owned(), secret.to_lowercase()] {
+            for (place, content) in [("the export", &everything), ("the replay", &replayed), ("the metrics", &metrics)]
+            {
+                ensure!(!content.contains(&text), "`{text}` is in {place}: {content}");
+            }
+            let mut found = files_that_hold(&daemon.room().join("state"), text.as_bytes())?;
+            found.extend(files_that_hold(&daemon.room().join("run"), text.as_bytes())?);
+            found.extend(files_that_hold(&daemon.room().join("home"), text.as_bytes())?);
+            ensure!(found.is_empty(), "`{text}` is in {found:?}");
+            ensure!(!fs::read_to_string(daemon.room().join("daemon.log"))?.contains(&text), "`{text}` is in the log");
+        }
+    }
+    // What runs in the workload never had the injected secret, in its memory or elsewhere.
+    let workloads = pids_below(daemon.cgroup())?;
+    ensure!(workloads.len() >= 2, "no process of the workload lives: {workloads:?}");
+    for pid in workloads.into_iter().filter(|other| *other != pid) {
+        ensure!(!memory_holds(pid, INJECTED.as_bytes())?, "process {pid} has the injected secret");
+    }
+    drop(held);
+    ensure!(daemon.json(&["sessions", "verify"])?["ok"] == true, "the chain doesn't verify");
+    daemon.finish()
+}
+
+fn holds(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+/// The exported lines with their bodies as text.
+fn decoded(lines: &[serde_json::Value]) -> Result<Vec<serde_json::Value>> {
+    let mut lines = lines.to_vec();
+    for line in &mut lines {
+        for side in ["request", "response"] {
+            if let Some(body) = line["payload"][side]["body"].as_str().map(str::to_owned) {
+                let bytes = data_encoding(&body)?;
+                line["payload"][side]["body"] = String::from_utf8_lossy(&bytes).into_owned().into();
+            }
+        }
+    }
+    Ok(lines)
+}
+
+fn data_encoding(text: &str) -> Result<Vec<u8>> {
+    use base64::Engine;
+    Ok(base64::engine::general_purpose::STANDARD.decode(text)?)
+}
+
+fn replayed(daemon: &Daemon) -> Result<String> {
+    let mut all = String::new();
+    for session in daemon.json(&["sessions", "list"])?.as_array().into_iter().flatten() {
+        let id = session["session"].as_str().context("an id")?;
+        all += &daemon.ask(&["sessions", "replay", id, "--speed", "0"])?;
+    }
+    Ok(all)
+}
+
+fn metrics(daemon: &Daemon) -> Result<String> {
+    use std::io::Write;
+    let mut socket = std::os::unix::net::UnixStream::connect(daemon.room().join("run/metrics.sock"))?;
+    socket.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+    let mut text = String::new();
+    socket.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// The processes in a cgroup and below it.
+fn pids_below(cgroup: &std::path::Path) -> Result<Vec<u32>> {
+    let mut pids = Vec::new();
+    for line in fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default().lines() {
+        pids.push(line.parse()?);
+    }
+    for entry in fs::read_dir(cgroup)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            pids.extend(pids_below(&path)?);
+        }
+    }
+    Ok(pids)
+}
+
+/// Whether the memory of a process holds `text`.
+fn memory_holds(pid: u32, text: &[u8]) -> Result<bool> {
+    let Ok(maps) = fs::read_to_string(format!("/proc/{pid}/maps")) else { return Ok(false) };
+    let mut memory = fs::File::open(format!("/proc/{pid}/mem"))?;
+    for line in maps.lines().filter(|line| line.contains(" rw")) {
+        let range = line.split(' ').next().and_then(|range| range.split_once('-')).context("a range")?;
+        let (from, to) = (u64::from_str_radix(range.0, 16)?, u64::from_str_radix(range.1, 16)?);
+        let mut bytes = vec![0; usize::try_from(to - from)?.min(64 << 20)];
+        memory.seek(SeekFrom::Start(from))?;
+        // Some mappings can't be read; nothing lies there.
+        let count = memory.read(&mut bytes).unwrap_or(0);
+        if bytes[..count].windows(text.len()).any(|window| window == text) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
