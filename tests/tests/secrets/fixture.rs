@@ -63,15 +63,17 @@ pub(crate) fn payload(lines: &[Value], summary: &str) -> Value {
         .map_or(Value::Null, |line| line["payload"].clone())
 }
 
-/// The files below `folder` that hold `text`.
-pub(crate) fn files_that_hold(folder: &Path, text: &[u8]) -> Result<Vec<String>> {
+/// The files below `folder`, with what is in them but for zeros: journals are mostly that.
+pub(crate) fn contents(folder: &Path) -> Result<Vec<(PathBuf, String)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {
-            found.extend(files_that_hold(&path, text)?);
-        } else if path.is_file() && fs::read(&path)?.windows(text.len()).any(|window| window == text) {
-            found.push(path.display().to_string());
+            found.extend(contents(&path)?);
+        } else if path.is_file() {
+            let bytes = fs::read(&path)?;
+            let written: Vec<&[u8]> = bytes.split(|byte| *byte == 0).filter(|part| !part.is_empty()).collect();
+            found.push((path, String::from_utf8_lossy(&written.join(&b'\n')).into_owned()));
         }
     }
     Ok(found)
