@@ -22,6 +22,7 @@ pub mod identity;
 pub mod who;
 
 pub mod detect;
+pub mod mask;
 pub mod policy;
 
 pub mod clock;

@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Host, Hostname, Settings, Target};
-use crate::ids::{ClientId, PrincipalId, TargetName, WorkloadName};
+use crate::ids::{ClientId, MaskName, PrincipalId, TargetName, WorkloadName};
 
 mod annotation;
 mod ask;
@@ -290,6 +290,9 @@ pub struct Basis {
 pub struct Obligations {
     /// `@max_session`: the longest that the connection may live, in seconds; the least of all.
     pub max_session: Option<u64>,
+    /// `@mask`: what the answer is masked for, with the target's own masks; all of them together, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub masks: Vec<MaskName>,
 }
 
 impl Snapshot {

@@ -4,6 +4,7 @@
 use cedar_policy::{Effect, Policy};
 
 use super::fault::Wrong;
+use crate::ids::MaskName;
 
 /// What a policy's annotations say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -12,6 +13,7 @@ pub(super) struct Annotations {
     pub(super) reason: Option<String>,
     /// In seconds.
     pub(super) max_session: Option<u64>,
+    pub(super) masks: Vec<MaskName>,
     /// The obligations that aren't built.
     pub(super) unbuilt: Vec<&'static str>,
 }
@@ -62,7 +64,7 @@ const KNOWN: [Known; 12] = [
         Shape::OneOf(&["operation", "action", "target"], "`operation`, `action` or `target`"),
         Kind::NotBuilt,
     ),
-    known("mask", Shape::Names, Kind::NotBuilt),
+    known("mask", Shape::Names, Kind::Built),
     known("record", Shape::OneOf(&["digest", "payload"], "`digest` or `payload`"), Kind::NotBuilt),
 ];
 
@@ -92,6 +94,7 @@ impl Annotations {
                 "id" => read.id = Some(value.to_owned()),
                 "reason" => read.reason = Some(value.to_owned()),
                 "max_session" => read.max_session = duration(value),
+                "mask" => read.masks = names(value).filter_map(Result::ok).collect(),
                 name => read.unbuilt.push(name),
             }
         }
@@ -120,13 +123,17 @@ impl Shape {
                 if most == 100 { "a count from 1 to 100" } else { "a count from 1 to 1000000" },
             ),
             Shape::Names => (
-                value.split(',').all(|name| name.trim().parse::<crate::ids::TargetName>().is_ok()),
+                names(value).all(|name| name.is_ok()),
                 "a list of names, separated by commas",
             ),
             Shape::OneOf(values, expected) => (values.contains(&value), expected),
         };
         if fits { Ok(()) } else { Err(expected) }
     }
+}
+
+fn names(value: &str) -> impl Iterator<Item = Result<MaskName, crate::ids::IdError>> {
+    value.split(',').map(|name| name.trim().parse())
 }
 
 fn is_id(value: &str) -> bool {

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{
-    Control, Durability, Home, HostPattern, Identities, IdentitySource, Issuer, Limits, Match, Named, Paths, Pin,
-    Protocol, RecordSettings, Targets, Tenant, Upstream, WorkloadSettings,
+    Control, Durability, Home, HostPattern, Identities, IdentitySource, Issuer, Limits, Mask, Match, Named, Paths, Pin,
+    Protocol, RecordSettings, Strategy, Targets, Tenant, Upstream, WorkloadSettings,
 };
 
-/// Targets `graph` (graph.microsoft.com:443), `api` (*.api.example, 443 and 8443), `box` (192.0.2.7:80); workloads
-/// `crm` and `batch`.
+/// Targets `graph` (graph.microsoft.com:443), `api` (*.api.example, 443 and 8443), `box` (192.0.2.7:80, with the
+/// masks `names` and `pii`); workloads `crm` and `batch`.
 pub(super) fn settings() -> Arc<Settings> {
     let workload = |name: &str, classes: &[&str]| {
         Arc::new(WorkloadSettings {
@@ -60,8 +60,9 @@ pub(super) fn settings() -> Arc<Settings> {
         targets: Targets::new(vec![
             target("graph", &["graph.microsoft.com"], &[443]),
             target("api", &["*.api.example"], &[443, 8443]),
-            target("box", &["192.0.2.7"], &[80]),
+            masked("box", &["192.0.2.7"], &[80], &["names", "pii"]),
         ]),
+        masks: ["keys", "mail", "names", "pii"].map(mask).into(),
     })
 }
 
@@ -112,6 +113,21 @@ pub(super) fn principal() -> Principal {
 }
 
 pub(super) fn target(name: &str, hosts: &[&str], ports: &[u16]) -> Arc<Target> {
+    masked(name, hosts, ports, &[])
+}
+
+fn mask(name: &str) -> Arc<Mask> {
+    Arc::new(Mask {
+        name: name.parse().unwrap(),
+        json: Vec::new(),
+        detect: Vec::new(),
+        strategy: Strategy::Redact,
+        headers: Vec::new(),
+        deny_query: Vec::new(),
+    })
+}
+
+fn masked(name: &str, hosts: &[&str], ports: &[u16], masks: &[&str]) -> Arc<Target> {
     Arc::new(Target {
         name: name.parse().unwrap(),
         hosts: hosts.iter().map(|host| host.parse::<HostPattern>().unwrap()).collect(),
@@ -122,6 +138,7 @@ pub(super) fn target(name: &str, hosts: &[&str], ports: &[u16]) -> Arc<Target> {
         audiences: Vec::new(),
         accept_foreign: Vec::new(),
         pin: Pin::default(),
+        masks: masks.iter().map(|mask| mask.parse().unwrap()).collect(),
     })
 }
 
