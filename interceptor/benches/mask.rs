@@ -76,7 +76,9 @@ fn benchmark(criterion: &mut Criterion) {
     group.bench_function("json, 3 paths", |bencher| bencher.iter(|| mask(&three, &document, &mut out)));
     group.bench_function("json, all detectors", |bencher| bencher.iter(|| mask(&all, &document, &mut out)));
     group.throughput(Throughput::Bytes(harmless.len() as u64));
-    group.bench_function("json, all detectors, nothing found", |bencher| bencher.iter(|| mask(&all, &harmless, &mut out)));
+    group.bench_function("json, all detectors, nothing found", |bencher| {
+        bencher.iter(|| mask(&all, &harmless, &mut out))
+    });
     group.throughput(Throughput::Bytes(document.len() as u64));
     group.bench_function("serde_json, parsed and written", |bencher| {
         bencher.iter(|| {

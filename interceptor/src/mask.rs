@@ -287,6 +287,5 @@ impl Masker {
     }
 }
 
-
 #[cfg(test)]
 mod tests;

@@ -195,7 +195,11 @@ fn resolve(raw: RawRule, collector: &mut Collector) -> Option<Rule> {
     }
     for (list, name) in [(&raw.matches, "match"), (&raw.misses, "no_match")] {
         if list.value().is_empty() {
-            collector.note(list.span(), format!("`{name}` is empty"), "at least one example, which shows what is meant");
+            collector.note(
+                list.span(),
+                format!("`{name}` is empty"),
+                "at least one example, which shows what is meant",
+            );
         }
     }
     let validator = raw.validator.and_then(|at| {

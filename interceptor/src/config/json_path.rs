@@ -258,7 +258,7 @@ impl<'a> Reader<'a> {
 
     /// A string literal: RFC 9535 section 2.3.1.1.
     fn quoted(&mut self) -> Parsed<Box<str>> {
-        let Some(quote) = self.peek() else { return Err("a text in quotes is expected") };
+        let Some(quote @ ('\'' | '"')) = self.peek() else { return Err("a text in quotes is expected") };
         self.at += 1;
         let mut name = String::new();
         loop {

@@ -125,11 +125,7 @@ impl Decoder {
     ///
     /// # Errors
     /// They aren't in that coding, become too much, or what `give` fails with.
-    pub fn push(
-        &mut self,
-        bytes: &[u8],
-        give: &mut dyn FnMut(&[u8]) -> Result<(), Withheld>,
-    ) -> Result<(), Withheld> {
+    pub fn push(&mut self, bytes: &[u8], give: &mut dyn FnMut(&[u8]) -> Result<(), Withheld>) -> Result<(), Withheld> {
         let Self { stages, taken, given } = self;
         *taken += bytes.len() as u64;
         let most = FREE.saturating_add(RATIO.saturating_mul(*taken));
@@ -216,9 +212,7 @@ impl Stage {
             Stage::Gzip(decoder) => decoder.finish(),
             Stage::Zlib(decoder) => decoder.finish(),
             Stage::Raw(decoder) => decoder.finish(),
-            Stage::Brotli(mut decoder) => {
-                decoder.close().and_then(|()| Ok(std::mem::take(decoder.get_mut())))
-            }
+            Stage::Brotli(mut decoder) => decoder.close().and_then(|()| Ok(std::mem::take(decoder.get_mut()))),
             Stage::Zstd(mut decoder) => decoder.finish().map(|()| std::mem::take(decoder.writer_mut())),
             Stage::Undecided(_) => return Err(Withheld::invalid("its content coding is broken")),
         };

@@ -200,6 +200,10 @@ impl Active {
         let Some(search) = &self.detectors.words else { return };
         scratch.words.clear();
         let mut called = *named;
+        // Most texts have no keyword, which is told faster than which ones there are.
+        if called == Words::default() && !search.is_match(text) {
+            return;
+        }
         for found in search.find_overlapping_iter(text) {
             for &rule in &self.detectors.of_word[found.pattern().as_usize()] {
                 called[usize::from(rule) / 64] |= 1 << (rule % 64);
@@ -308,7 +312,8 @@ impl Traits {
             let class = CLASSES[usize::from(byte)];
             classes |= class;
             // Without a branch: a digit counts up, a separator leaves the run as it is, all else ends it.
-            run = (run + usize::from(class & DIGIT)) & 0_usize.wrapping_sub(usize::from(class & (DIGIT | SEPARATOR) != 0));
+            run = (run + usize::from(class & DIGIT))
+                & 0_usize.wrapping_sub(usize::from(class & (DIGIT | SEPARATOR) != 0));
             digits = digits.max(run);
         }
         Self { classes, digits }

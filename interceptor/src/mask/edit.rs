@@ -52,9 +52,9 @@ impl Sink for Edits {
     }
 
     fn put(&mut self, bytes: &[u8]) {
-        self.text.extend_from_slice(bytes);
-        let to = self.text.len();
+        let to = self.text.len() + bytes.len();
         self.open().to = to;
+        self.text.extend_from_slice(bytes);
     }
 }
 
@@ -140,7 +140,8 @@ impl Offsets {
         match self.step(decoded) {
             None => decoded,
             Some((at, step)) if step.escape => {
-                if (step.decoded as usize) < decoded && self.0.get(at + 1).is_some_and(|n| n.decoded as usize == decoded)
+                if (step.decoded as usize) < decoded
+                    && self.0.get(at + 1).is_some_and(|n| n.decoded as usize == decoded)
                 {
                     // An escape that stands for nothing follows.
                     return self.0[at + 1].raw as usize;

@@ -27,15 +27,7 @@ impl Engine {
     pub(super) fn new(plan: Arc<Plan>, key: Key) -> Self {
         let automaton = Automaton::new(Arc::clone(&plan.paths));
         let counts = Counts::new(plan.paths.len(), plan.active.detectors().len());
-        Self {
-            plan,
-            automaton,
-            key,
-            counts,
-            scratch: Scratch::default(),
-            fresh: Vec::new(),
-            encoded: Vec::new(),
-        }
+        Self { plan, automaton, key, counts, scratch: Scratch::default(), fresh: Vec::new(), encoded: Vec::new() }
     }
 
     /// Whether any detector is to look at texts.

@@ -28,10 +28,16 @@ pub(super) struct Fields {
 enum Format {
     Form,
     /// Whose separator is a tab, or not known yet.
-    Heading { tabs: bool },
+    Heading {
+        tabs: bool,
+    },
     /// The first row is being read.
-    Names { separator: u8 },
-    Rows { separator: u8 },
+    Names {
+        separator: u8,
+    },
+    Rows {
+        separator: u8,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

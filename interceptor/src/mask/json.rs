@@ -11,8 +11,11 @@ use super::escape::{Decoded, Escape};
 use super::path::{Choice, DEAD, Next, StateId};
 use super::window::Window;
 use crate::config::Strategy;
+use name::Names;
 use token::{End, is_blank};
 
+mod hold;
+mod name;
 mod string;
 mod token;
 
@@ -47,6 +50,7 @@ pub(super) struct Json {
     resume: Option<(usize, bool)>,
     window: Window,
     decoded: Decoded,
+    names: Names,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,6 +150,7 @@ impl Json {
             resume: None,
             window: Window::default(),
             decoded: Decoded::default(),
+            names: Names::default(),
         }
     }
 
@@ -219,70 +224,6 @@ impl Json {
         Ok(true)
     }
 
-    fn name<S: Sink>(&mut self, piece: &mut Piece<'_>, engine: &mut Engine, sink: &mut S) -> Result<bool, Withheld> {
-        let start = piece.at + 1;
-        let Some((end, escaped)) = self.string_end(piece)? else {
-            let length = piece.bytes.len() - piece.at;
-            return if length > LONGEST_NAME { Err(Withheld::too_large("a member's name")) } else { Ok(false) };
-        };
-        if end - start > LONGEST_NAME {
-            return Err(Withheld::too_large("a member's name"));
-        }
-        if self.whole.is_none() {
-            let raw = &piece.bytes[start..end];
-            let detects = engine.detects();
-            if self.top.state == DEAD && !detects {
-                self.member = Next::default();
-            } else {
-                let mut decoded = std::mem::take(&mut self.decoded);
-                let (text, map) = decode(raw, escaped, &mut decoded)?;
-                self.member = if self.top.state == DEAD {
-                    Next::default()
-                } else {
-                    let id = engine.automaton.paths().name(text);
-                    engine.automaton.member(self.top.state, id)?
-                };
-                if detects {
-                    self.words = engine.words_in(text);
-                    engine.find(text, &Words::default());
-                    if !engine.hits().is_empty() {
-                        self.replace_name(start..end, piece, text, map, engine, sink)?;
-                    }
-                }
-                self.decoded = decoded;
-            }
-        }
-        piece.at = end + 1;
-        self.expect = Expect::Colon;
-        Ok(true)
-    }
-
-    /// Replaces what was found in a name.
-    fn replace_name<S: Sink>(
-        &mut self,
-        name: std::ops::Range<usize>,
-        piece: &mut Piece<'_>,
-        text: &[u8],
-        map: &Offsets,
-        engine: &mut Engine,
-        sink: &mut S,
-    ) -> Result<(), Withheld> {
-        let raw = &piece.bytes[name.clone()];
-        piece.at = name.start;
-        self.flush(piece, sink)?;
-        piece.from = name.end;
-        if self.target == Target::Prefix {
-            let mut fresh = Vec::new();
-            engine.apply_hits(text, raw, map, Escape::Json, true, &mut fresh);
-            let start = self.prefix.bytes.len();
-            self.prefix.bytes.extend_from_slice(raw);
-            self.prefix.name = Some((start..start + raw.len(), fresh));
-        } else {
-            engine.apply_hits(text, raw, map, Escape::Json, true, sink);
-        }
-        Ok(())
-    }
-
     fn value<S: Sink>(
         &mut self,
         byte: u8,
@@ -309,7 +250,8 @@ impl Json {
             self.begin_whole(Some((next, self.top.choice, self.words)), Target::Held, piece, sink)?;
             return Ok(true);
         }
-        let choice = if next.state == DEAD { self.top.choice } else { self.top.choice.max(engine.automaton.choice(next.state)) };
+        let choice =
+            if next.state == DEAD { self.top.choice } else { self.top.choice.max(engine.automaton.choice(next.state)) };
         if let Some(Choice { strategy: Strategy::Drop, path }) = choice {
             self.begin_whole(None, Target::Nowhere, piece, sink)?;
             self.discard_prefix(sink);
@@ -409,12 +351,7 @@ impl Json {
     }
 
     /// A value ends before `piece.at`.
-    fn end_value<S: Sink>(
-        &mut self,
-        piece: &mut Piece<'_>,
-        engine: &mut Engine,
-        sink: &mut S,
-    ) -> Result<(), Withheld> {
+    fn end_value<S: Sink>(&mut self, piece: &mut Piece<'_>, engine: &mut Engine, sink: &mut S) -> Result<(), Withheld> {
         if let Some(whole) = self.whole.filter(|whole| whole.height == self.stack.len()) {
             self.end_whole(whole, piece, engine, sink)?;
         } else if self.whole.is_none() {
@@ -423,89 +360,6 @@ impl Json {
         self.top.index = self.top.index.saturating_add(1);
         self.expect = if self.stack.is_empty() { Expect::Done } else { Expect::CommaOrEnd };
         Ok(())
-    }
-
-    fn begin_whole<S: Sink>(
-        &mut self,
-        judged: Option<(Next, Option<Choice>, Words)>,
-        target: Target,
-        piece: &mut Piece<'_>,
-        sink: &mut S,
-    ) -> Result<(), Withheld> {
-        self.flush(piece, sink)?;
-        self.whole = Some(Whole { height: self.stack.len(), judged, target: self.target });
-        self.target = target;
-        self.held.clear();
-        if self.expect == Expect::Start {
-            self.expect = Expect::Value;
-        }
-        Ok(())
-    }
-
-    fn end_whole<S: Sink>(
-        &mut self,
-        whole: Whole,
-        piece: &mut Piece<'_>,
-        engine: &mut Engine,
-        sink: &mut S,
-    ) -> Result<(), Withheld> {
-        self.flush(piece, sink)?;
-        self.whole = None;
-        self.target = Target::Out;
-        let Some((next, choice, words)) = whole.judged else { return Ok(()) };
-        self.target = whole.target;
-        let held = std::mem::take(&mut self.held);
-        let state = engine.automaton.ask(next, &held)?;
-        let choice = choice.max(engine.automaton.choice(state));
-        if let Some(Choice { strategy: Strategy::Drop, path }) = choice {
-            self.discard_prefix(sink);
-            sink.skip(held.len());
-            engine.count(Tally::Path(path));
-        } else {
-            self.commit_prefix(piece, sink)?;
-            // With its own state it is read as any document is.
-            let mut again = Self::starting(state, choice, words, false, self.within);
-            again.push(&held, true, engine, sink)?;
-            self.top.emitted = true;
-        }
-        self.held = held;
-        Ok(())
-    }
-
-    fn begin_prefix<S: Sink>(&mut self, piece: &mut Piece<'_>, sink: &mut S) -> Result<(), Withheld> {
-        self.flush(piece, sink)?;
-        self.target = Target::Prefix;
-        Ok(())
-    }
-
-    /// What stands before a value goes out with it: without the comma, if nothing went out before.
-    #[inline]
-    fn commit_prefix<S: Sink>(&mut self, piece: &mut Piece<'_>, sink: &mut S) -> Result<(), Withheld> {
-        if self.target != Target::Prefix {
-            return Ok(());
-        }
-        self.flush(piece, sink)?;
-        let Prefix { bytes, name } = &mut self.prefix;
-        let mut at = usize::from(!self.top.emitted && bytes.first() == Some(&b','));
-        if at == 1 {
-            sink.skip(1);
-        }
-        if let Some((range, fresh)) = name.take() {
-            sink.keep(&bytes[at..range.start]);
-            sink.skip(range.len());
-            sink.put(&fresh);
-            at = range.end;
-        }
-        sink.keep(&bytes[at..]);
-        bytes.clear();
-        self.target = Target::Out;
-        Ok(())
-    }
-
-    fn discard_prefix<S: Sink>(&mut self, sink: &mut S) {
-        sink.skip(self.prefix.bytes.len());
-        self.prefix.bytes.clear();
-        self.prefix.name = None;
     }
 
     /// Passes on what was read and isn't masked.
@@ -547,11 +401,7 @@ impl Json {
 }
 
 /// The text of a string's content, with the places of its bytes.
-fn decode<'a>(
-    raw: &'a [u8],
-    escaped: bool,
-    decoded: &'a mut Decoded,
-) -> Result<(&'a [u8], &'a Offsets), Withheld> {
+fn decode<'a>(raw: &'a [u8], escaped: bool, decoded: &'a mut Decoded) -> Result<(&'a [u8], &'a Offsets), Withheld> {
     if !escaped {
         decoded.map.clear();
         return Ok((raw, &decoded.map));

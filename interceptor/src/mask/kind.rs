@@ -47,10 +47,13 @@ impl Kind {
         }
         Ok(match essence.as_str() {
             "application/json" | "text/json" => Kind::Json { lines: false },
-            "application/jsonl" | "application/x-ndjson" | "application/ndjson" | "application/json-lines"
-            | "application/x-jsonlines" | "application/json-seq" | "application/stream+json" => {
-                Kind::Json { lines: true }
-            }
+            "application/jsonl"
+            | "application/x-ndjson"
+            | "application/ndjson"
+            | "application/json-lines"
+            | "application/x-jsonlines"
+            | "application/json-seq"
+            | "application/stream+json" => Kind::Json { lines: true },
             "text/event-stream" => Kind::Events,
             "text/csv" | "application/csv" => Kind::Separated { tabs: false },
             "text/tab-separated-values" => Kind::Separated { tabs: true },

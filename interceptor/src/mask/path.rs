@@ -76,7 +76,9 @@ impl Paths {
             })
         };
         let matching = self.paths.iter().enumerate().filter(|(_, (path, _))| ends(path));
-        matching.filter_map(|(at, (_, strategy))| Some(Choice { strategy: *strategy, path: u16::try_from(at).ok()? })).max()
+        matching
+            .filter_map(|(at, (_, strategy))| Some(Choice { strategy: *strategy, path: u16::try_from(at).ok()? }))
+            .max()
     }
 
     fn known(&self) -> usize {
@@ -137,7 +139,8 @@ const MOST_STATES: usize = 4096;
 
 impl Automaton {
     pub(super) fn new(paths: Arc<Paths>) -> Self {
-        let mut new = Self { paths, states: Vec::new(), ids: HashMap::new(), filters: vec![Box::default()], start: DEAD };
+        let mut new =
+            Self { paths, states: Vec::new(), ids: HashMap::new(), filters: vec![Box::default()], start: DEAD };
         let offsets = new.paths.offsets.clone();
         // Two states always fit.
         let _ = new.state(Vec::new());
@@ -282,7 +285,8 @@ impl Automaton {
             match json.segments().get(usize::from(step)) {
                 None => choice = choice.max(Some(Choice { strategy: *strategy, path })),
                 Some(segment) => {
-                    indexed |= segment.selectors.iter().any(|s| matches!(s, Selector::Index(_) | Selector::Slice { .. }));
+                    indexed |=
+                        segment.selectors.iter().any(|s| matches!(s, Selector::Index(_) | Selector::Slice { .. }));
                 }
             }
         }

@@ -9,7 +9,8 @@ pub(super) fn mentions<'a>(query: &str, names: &'a [Box<str>]) -> Option<&'a str
     for (parameter, value) in form_urlencoded::parse(query.as_bytes()) {
         let choosing = CHOOSING.iter().any(|known| parameter.eq_ignore_ascii_case(known));
         let found = names.iter().find(|name| {
-            parameter.eq_ignore_ascii_case(name) || (!choosing && words(&value).any(|word| word.eq_ignore_ascii_case(name)))
+            parameter.eq_ignore_ascii_case(name)
+                || (!choosing && words(&value).any(|word| word.eq_ignore_ascii_case(name)))
         });
         if let Some(name) = found {
             return Some(name);

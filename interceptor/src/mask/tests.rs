@@ -62,7 +62,8 @@ fn content_type(path: &Path) -> Option<&'static str> {
 fn the_golden_set_comes_out_as_it_should_however_it_is_cut() {
     let bless = std::env::var_os("INTERCEPTOR_BLESS").is_some();
     let mut count = 0;
-    for profile in std::fs::read_dir(golden()).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
+    for profile in std::fs::read_dir(golden()).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir())
+    {
         let plan = plan(&std::fs::read_to_string(profile.join("mask.toml")).unwrap());
         for path in std::fs::read_dir(&profile).unwrap().map(|entry| entry.unwrap().path()) {
             let Some(content_type) = content_type(&path) else { continue };
@@ -92,7 +93,8 @@ fn the_golden_set_comes_out_as_it_should_however_it_is_cut() {
 
 #[test]
 fn what_isnt_masked_comes_out_byte_for_byte() {
-    let plan = plan("[[mask]]\nname = \"m\"\njson = [\"$..nowhere\"]\ndetect = [\"email\", \"payment-card\", \"secret\"]");
+    let plan =
+        plan("[[mask]]\nname = \"m\"\njson = [\"$..nowhere\"]\ndetect = [\"email\", \"payment-card\", \"secret\"]");
     let odd = "\u{feff} {\"a\" :\t1.0e+10 , \"\\u0061\":-0, \"a\":[ ],\r\n\"big\": 123456789012345678901234567890 ,\"\\/\" : \"\\/\\ud83d\\ude00\" } \n";
     assert_eq!(masked(&plan, "application/json", odd), odd);
     let long = format!("{{\"text\":\"{}\"}}", "lorem ipsum \\\"dolor\\\" ".repeat(20_000));
@@ -104,7 +106,11 @@ fn what_isnt_masked_comes_out_byte_for_byte() {
 fn values_in_long_texts_are_found_wherever_they_stand() {
     let plan = plan("[[mask]]\nname = \"m\"\ndetect = [\"email\", \"pem\"]");
     for offset in [0, 1, 49_100, 49_150, 49_152, 65_520, 65_535, 65_536, 65_540, 114_680, 200_000] {
-        let text = format!("{}ada@example.com {}", "word ".repeat(offset / 5) + &"w ".repeat(offset % 5), "tail ".repeat(30_000));
+        let text = format!(
+            "{}ada@example.com {}",
+            "word ".repeat(offset / 5) + &"w ".repeat(offset % 5),
+            "tail ".repeat(30_000)
+        );
         let expected = text.replace("ada@example.com", "[redacted:email]");
         assert_eq!(masked(&plan, "text/plain", &text), expected, "at {offset}");
         let json = format!("[\"{text}\", 1]");
@@ -128,7 +134,8 @@ fn a_match_longer_than_a_window_is_withheld() {
 fn the_counts_say_what_was_masked_and_nothing_of_it() {
     let plan = plan("[[mask]]\nname = \"m\"\njson = [\"$..mail\"]\ndetect = [\"email\", \"us-ssn\"]");
     let mut masker = Masker::new(plan, Some("application/json"), KEY).unwrap();
-    let body = br#"{"mail":"ada@example.com","note":"ask bob@example.com or eve@example.com","x":[{"mail":null,"mail":7}]}"#;
+    let body =
+        br#"{"mail":"ada@example.com","note":"ask bob@example.com or eve@example.com","x":[{"mail":null,"mail":7}]}"#;
     let mut out = Vec::new();
     masker.push(body, &mut out).unwrap();
     masker.finish(&mut out).unwrap();

@@ -122,10 +122,7 @@ impl Shape {
                     && value.parse().is_ok_and(|count: u64| (1..=most).contains(&count)),
                 if most == 100 { "a count from 1 to 100" } else { "a count from 1 to 1000000" },
             ),
-            Shape::Names => (
-                names(value).all(|name| name.is_ok()),
-                "a list of names, separated by commas",
-            ),
+            Shape::Names => (names(value).all(|name| name.is_ok()), "a list of names, separated by commas"),
             Shape::OneOf(values, expected) => (values.contains(&value), expected),
         };
         if fits { Ok(()) } else { Err(expected) }

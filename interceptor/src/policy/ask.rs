@@ -113,7 +113,11 @@ fn check_target(snapshot: &Snapshot, question: &Question<'_>) -> Result<Vec<Mask
         }
         Operation::Token(request) => (target.takes(request.audience), format!("the audience `{}`", request.audience)),
     };
-    if covered { Ok(target.masks.clone()) } else { Err(Unasked::Unknown(format!("target `{name}` doesn't list {what}"))) }
+    if covered {
+        Ok(target.masks.clone())
+    } else {
+        Err(Unasked::Unknown(format!("target `{name}` doesn't list {what}")))
+    }
 }
 
 /// A principal's tenant or issuer has to be listed: a token that was accepted under other settings may not be any more.

@@ -70,12 +70,7 @@ pub(super) fn answer(snapshot: &Snapshot, rules: &Rules, ask: &Ask<'_>, policies
             let masks: BTreeSet<_> = named.chain(&ask.masks).cloned().collect();
             let obligations = Obligations { max_session, masks: masks.into_iter().collect() };
             Decision::Allow(Permit {
-                basis: Basis {
-                    generation: snapshot.generation,
-                    policies: ids(),
-                    reasons: reasons(),
-                    obligations,
-                },
+                basis: Basis { generation: snapshot.generation, policies: ids(), reasons: reasons(), obligations },
             })
         }
     }

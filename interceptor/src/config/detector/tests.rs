@@ -57,5 +57,9 @@ fn what_a_rule_cant_say_is_told_with_its_place() {
         assert!(with(from, to).contains(told), "{to}: {}", with(from, to));
     }
     assert!(mistakes(&OWN.repeat(2)).join("\n").contains("there are two rules `employee`"));
-    assert!(mistakes(&(0..129).map(|n| OWN.replace("employee", &format!("e{n}"))).collect::<String>()).join("\n").contains("more than 128 rules"));
+    assert!(
+        mistakes(&(0..129).map(|n| OWN.replace("employee", &format!("e{n}"))).collect::<String>())
+            .join("\n")
+            .contains("more than 128 rules")
+    );
 }

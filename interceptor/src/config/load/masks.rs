@@ -28,8 +28,14 @@ impl Resolver<'_> {
                 }
                 None => Rules::default(),
             };
-            if let (Some(rule), Some(at)) = (own.iter().find(|rule| builtin.named(&rule.id).next().is_some()), &raw.rules) {
-                self.wrong(at.span(), format!("its rule `{}` is the name of a built-in one", rule.id), "another id in it");
+            if let (Some(rule), Some(at)) =
+                (own.iter().find(|rule| builtin.named(&rule.id).next().is_some()), &raw.rules)
+            {
+                self.wrong(
+                    at.span(),
+                    format!("its rule `{}` is the name of a built-in one", rule.id),
+                    "another id in it",
+                );
             }
             masks.extend(self.mask(raw, &builtin, &own, &mut names).map(Arc::new));
         }

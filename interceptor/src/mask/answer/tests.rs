@@ -107,7 +107,10 @@ fn what_cant_be_looked_into_is_withheld() {
     let json = ("content-type", "application/json");
     assert_eq!(begin(StatusCode::OK, &[]).unwrap(), "an answer without a Content-Type can't be masked");
     assert_eq!(begin(StatusCode::OK, &[("content-type", "image/png")]).unwrap(), "`image/png` can't be masked");
-    assert_eq!(begin(StatusCode::PARTIAL_CONTENT, &[json]).unwrap(), "the answer can't be read: it is a part of a document");
+    assert_eq!(
+        begin(StatusCode::PARTIAL_CONTENT, &[json]).unwrap(),
+        "the answer can't be read: it is a part of a document"
+    );
     assert_eq!(
         begin(StatusCode::OK, &[json, ("content-encoding", "gzip, compress")]).unwrap(),
         "the content coding `compress` can't be decoded"
@@ -126,6 +129,11 @@ fn an_event_leaves_as_soon_as_it_is_complete() {
     answer.push(&sent, &mut out).unwrap();
     let mut seen = Vec::new();
     let mut decoder = Decoder::new(&[Coding::Gzip]).unwrap();
-    decoder.push(&out, &mut |bytes| { seen.extend_from_slice(bytes); Ok(()) }).unwrap();
+    decoder
+        .push(&out, &mut |bytes| {
+            seen.extend_from_slice(bytes);
+            Ok(())
+        })
+        .unwrap();
     assert_eq!(String::from_utf8(seen).unwrap(), "data: {\"mail\":\"[redacted]\"}\n\n");
 }

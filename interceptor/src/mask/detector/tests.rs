@@ -4,7 +4,8 @@ use crate::config::Rules;
 /// What the rules find together in the text, under a name.
 fn found(toml: &str, name: &str, text: &str) -> Vec<String> {
     let rules: Vec<_> = Rules::parse("own.toml", toml).unwrap().iter().cloned().collect();
-    let strategies = rules.iter().map(|rule| Some(if *rule.id == *"dropped" { Strategy::Drop } else { Strategy::Redact }));
+    let strategies =
+        rules.iter().map(|rule| Some(if *rule.id == *"dropped" { Strategy::Drop } else { Strategy::Redact }));
     let active = Active::new(Arc::new(Detectors::new(rules.clone()).unwrap()), strategies.collect());
     let mut scratch = Scratch::default();
     active.find(text.as_bytes(), &active.words_in(name.as_bytes()), &mut scratch);

@@ -14,7 +14,11 @@ fn each_format_says_what_its_escapes_stand_for() {
         (Escape::Json, r"\u0041\u00e9\ud83d\ude00", "Aé😀"),
         (Escape::Json, r"\ud83d \udc00\ud83d\u0041", "\u{fffd} \u{fffd}\u{fffd}A"),
         (Escape::Form, "a%40b+c%2f%zz%4", "a@b c/%zz%4"),
-        (Escape::Markup, "a&#64;b&#x40c &#X40;&commat;&amp;&unknown;&#xffffffff;&", "a@b@c @@&&unknown;&#xffffffff;&"),
+        (
+            Escape::Markup,
+            "a&#64;b&#x40 c &#X40;&commat;&amp;&unknown;&#xffffffff;&",
+            "a@b@ c @@&&unknown;&#xffffffff;&",
+        ),
         (Escape::Quoted, "a\"\"b", "a\"b"),
         (Escape::Plain, "%\\&\"", "%\\&\""),
     ] {
@@ -31,7 +35,9 @@ fn json_has_no_other_escapes() {
 
 #[test]
 fn an_escape_that_is_cut_off_waits_for_its_rest() {
-    for (escape, raw) in [(Escape::Json, r"ab\ud83d\ude0"), (Escape::Form, "ab%4"), (Escape::Markup, "ab&#6"), (Escape::Quoted, "ab\"")] {
+    for (escape, raw) in
+        [(Escape::Json, r"ab\ud83d\ude0"), (Escape::Form, "ab%4"), (Escape::Markup, "ab&#6"), (Escape::Quoted, "ab\"")]
+    {
         let mut decoded = Decoded::default();
         escape.decode(raw.as_bytes(), false, &mut decoded).unwrap();
         assert_eq!((&decoded.text[..], decoded.read), (&b"ab"[..], 2), "{raw}");

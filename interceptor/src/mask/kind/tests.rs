@@ -16,7 +16,13 @@ fn media_types_are_told_by_what_they_hold() {
     ] {
         assert_eq!(Kind::of(Some(content_type)), Ok(kind), "{content_type}");
     }
-    for unknown in [None, Some("application/octet-stream"), Some("multipart/form-data; boundary=x"), Some("text/html; charset=utf-16"), Some("")] {
+    for unknown in [
+        None,
+        Some("application/octet-stream"),
+        Some("multipart/form-data; boundary=x"),
+        Some("text/html; charset=utf-16"),
+        Some(""),
+    ] {
         assert!(matches!(Kind::of(unknown), Err(Withheld::UnknownType(_))), "{unknown:?}");
     }
 }

@@ -51,7 +51,12 @@ fn another_key_gives_other_pseudonyms() {
 
 #[test]
 fn a_number_without_a_pseudonym_is_no_value() {
-    for (strategy, literal) in [(Strategy::Redact, "1"), (Strategy::Partial, "123456789012"), (Strategy::Pseudonym, "1.5"), (Strategy::Pseudonym, "true")] {
+    for (strategy, literal) in [
+        (Strategy::Redact, "1"),
+        (Strategy::Partial, "123456789012"),
+        (Strategy::Pseudonym, "1.5"),
+        (Strategy::Pseudonym, "true"),
+    ] {
         let mut out = Vec::new();
         scalar(strategy, &KEY, literal.as_bytes(), &mut out);
         assert_eq!(out, b"null", "{literal}");

@@ -26,9 +26,30 @@ fn document() -> impl Strategy<Value = Value> {
 }
 
 const PATHS: &[&str] = &[
-    "$", "$.a", "$.*", "$..a", "$..*", "$.a.b", "$..a..b", "$[0]", "$[1:]", "$[::2]", "$..[1]", "$..[0:3:2].a", "$.a[*].b",
-    "$['é']", "$..['a','b'][0]", "$[?@.a==1]", "$..[?@.b=='a'].a", "$[?@.a==null]", "$..[?@=='a']", "$.*.*", "$..a.*.b",
-    "$[?@.a.b==true]", "$..aa", "$.b[0].a",
+    "$",
+    "$.a",
+    "$.*",
+    "$..a",
+    "$..*",
+    "$.a.b",
+    "$..a..b",
+    "$[0]",
+    "$[1:]",
+    "$[::2]",
+    "$..[1]",
+    "$..[0:3:2].a",
+    "$.a[*].b",
+    "$['é']",
+    "$..['a','b'][0]",
+    "$[?@.a==1]",
+    "$..[?@.b=='a'].a",
+    "$[?@.a==null]",
+    "$..[?@=='a']",
+    "$.*.*",
+    "$..a.*.b",
+    "$[?@.a.b==true]",
+    "$..aa",
+    "$.b[0].a",
 ];
 
 fn paths() -> impl Strategy<Value = Vec<&'static str>> {
@@ -88,7 +109,14 @@ impl Step {
 
 /// The document with all that is selected redacted or, with `drop`, left out.
 fn reference(paths: &[JsonPath], root: &Value, drop: bool) -> Value {
-    fn walk(paths: &[JsonPath], root: &Value, value: &Value, place: &mut Vec<Step>, masked: bool, drop: bool) -> Option<Value> {
+    fn walk(
+        paths: &[JsonPath],
+        root: &Value,
+        value: &Value,
+        place: &mut Vec<Step>,
+        masked: bool,
+        drop: bool,
+    ) -> Option<Value> {
         let masked = masked || paths.iter().any(|path| selects(path, root, place));
         if masked && drop {
             return place.is_empty().then_some(Value::Null);

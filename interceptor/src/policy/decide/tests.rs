@@ -196,7 +196,8 @@ fn masks_of_all_permits_and_of_the_target_add_up() {
            @id("b") @mask("pii, keys") permit(principal, action, resource);
            @id("c") @mask("mail,pii") permit(principal, action, resource == Target::"box");"#,
     );
-    for (target, masks) in [("graph graph.microsoft.com:443", "keys pii"), ("box 192.0.2.7:80", "keys mail names pii")] {
+    for (target, masks) in [("graph graph.microsoft.com:443", "keys pii"), ("box 192.0.2.7:80", "keys mail names pii")]
+    {
         let (name, host) = target.split_once(' ').unwrap();
         let line = Line::new(&format!("crm {name} connect {host}"));
         let Decision::Allow(permit) = decide(&snapshot, &line.question(), at(MONDAY)) else { panic!("it is allowed") };
