@@ -12,6 +12,7 @@ pub mod completions;
 pub mod config;
 pub mod daemon;
 pub mod doctor;
+pub mod mask;
 pub mod policy;
 pub mod run;
 pub mod sessions;
@@ -51,6 +52,9 @@ enum Verb {
     /// Check, load and explain policies.
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Try masks and their detectors.
+    #[command(subcommand)]
+    Mask(mask::Command),
     /// The launched workloads.
     #[command(subcommand)]
     Workloads(workloads::Command),
@@ -85,6 +89,7 @@ pub fn main() -> ExitCode {
         Verb::Status(args) => status::execute(&args, &socket),
         Verb::Doctor => doctor::execute(&config, &socket),
         Verb::Policy(command) => policy::execute(command, &config, &socket),
+        Verb::Mask(command) => mask::execute(&command, &config),
         Verb::Workloads(command) => workloads::execute(&command, &socket),
         Verb::Sessions(command) => sessions::execute(command, &socket),
         Verb::Ca(command) => ca::execute(&command, &config),

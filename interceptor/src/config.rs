@@ -10,22 +10,28 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
-use crate::ids::{TargetName, WorkloadName};
+use crate::ids::{MaskName, TargetName, WorkloadName};
 
 mod account;
 mod credential;
+mod detector;
 mod host;
 mod identity;
+mod json_path;
 mod load;
+mod mask;
 mod mistake;
 mod raw;
 mod trust;
 mod units;
 
 pub use credential::{CredentialKind, CredentialSettings, SecretSource};
+pub use detector::{Needs, Rule, Rules, Validator};
 pub use host::{Host, HostError, HostPattern, Hostname};
 pub use identity::{Directory, Identities, IdentitySource, Issuer, Issues, Named, Tenant};
+pub use json_path::{Filter, JsonPath, JsonPathError, Literal, Segment, Selector};
 pub use load::schema;
+pub use mask::{Mask, Strategy};
 pub use mistake::{ConfigError, Mistake, Mistakes};
 pub use trust::{Trust, policy_sources, program, secret, text};
 pub use units::{duration, size};
@@ -54,6 +60,8 @@ pub struct Settings {
     pub workloads: Vec<Arc<WorkloadSettings>>,
     /// The named destinations.
     pub targets: Targets,
+    /// What may be masked, in the order of the file.
+    pub masks: Vec<Arc<Mask>>,
 }
 
 /// Where files live; each is absolute.
@@ -246,6 +254,8 @@ pub struct Target {
     pub accept_foreign: Vec<String>,
     /// What every request to it must have.
     pub pin: Pin,
+    /// The masks that every answer of it passes, whatever policy says; sorted.
+    pub masks: Vec<MaskName>,
 }
 
 /// What every request to a target must have.

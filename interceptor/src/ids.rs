@@ -150,6 +150,10 @@ text!(
     TargetName, name
 );
 text!(
+    /// The name of a `[[mask]]`, of a detector, or of a group of detectors.
+    MaskName, name
+);
+text!(
     /// The name of an `[[issuer]]`.
     IssuerName, name
 );

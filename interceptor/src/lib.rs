@@ -23,6 +23,7 @@ pub mod vault;
 pub mod who;
 
 pub mod detect;
+pub mod mask;
 pub mod policy;
 
 pub mod clock;

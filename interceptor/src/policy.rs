@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Host, Hostname, PayloadLevel, Settings, Target};
-use crate::ids::{ClientId, PrincipalId, TargetName, WorkloadName};
+use crate::ids::{ClientId, MaskName, PrincipalId, TargetName, WorkloadName};
 
 mod annotation;
 mod ask;
@@ -295,6 +295,9 @@ pub struct Obligations {
     /// `@record`: what is kept of the request and its answer; the most of all. None: what the configuration says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<PayloadLevel>,
+    /// `@mask`: what the answer is masked for, with the target's own masks; all of them together, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub masks: Vec<MaskName>,
 }
 
 impl Snapshot {

@@ -21,6 +21,7 @@ use super::{
 mod credential;
 mod entries;
 mod identities;
+mod masks;
 
 impl Settings {
     /// Reads the configuration file at `path`, whoever owns it: for checks and what-ifs. Relative paths and `~` are
@@ -30,17 +31,17 @@ impl Settings {
     ///
     /// The file can't be read, or what it says can't be used.
     pub fn load(path: &Path) -> Result<Settings, ConfigError> {
-        Settings::parse(path, &trust::read(path, Trust::Unchecked)?)
+        parse(path, &trust::read(path, Trust::Unchecked)?, Trust::Unchecked)
     }
 
-    /// Reads the configuration file at `path` for the daemon: it, the folders above it and every `extra_ca` may be
-    /// written by root (or the daemon's own user) only.
+    /// Reads the configuration file at `path` for the daemon: it, the folders above it, every `extra_ca` and every
+    /// file of detectors may be written by root (or the daemon's own user) only.
     ///
     /// # Errors
     ///
     /// As [`Settings::load`], and where somebody else could have written one of the files.
     pub fn load_trusted(path: &Path) -> Result<Settings, ConfigError> {
-        let settings = Settings::parse(path, &trust::read(path, Trust::Daemon)?)?;
+        let settings = parse(path, &trust::read(path, Trust::Daemon)?, Trust::Daemon)?;
         for pem in &settings.upstream.extra_ca {
             trust::read(pem, Trust::Daemon)?;
         }
@@ -54,20 +55,24 @@ impl Settings {
     /// The text isn't TOML, has unknown keys or wrong types (the first such mistake), or says what can't be used (all
     /// such mistakes).
     pub fn parse(name: impl AsRef<Path>, text: &str) -> Result<Settings, ConfigError> {
-        let path = name.as_ref();
-        let mut collector = Collector::new(&path.display().to_string(), text);
-        let mut table = match DeTable::parse(text) {
-            Ok(table) => table,
-            Err(error) => return Err(refused(collector, &error, text)),
-        };
-        later_keys(table.get_mut(), &mut collector);
-        let raw = match Raw::deserialize(toml::de::Deserializer::from(table)) {
-            Ok(raw) => raw,
-            Err(error) => return Err(refused(collector, &error, text)),
-        };
-        let settings = resolve(path, raw, &mut collector);
-        collector.finish(settings)
+        parse(name.as_ref(), text, Trust::Unchecked)
     }
+}
+
+/// `trust` judges the files that the configuration names.
+fn parse(path: &Path, text: &str, trust: Trust) -> Result<Settings, ConfigError> {
+    let mut collector = Collector::new(&path.display().to_string(), text);
+    let mut table = match DeTable::parse(text) {
+        Ok(table) => table,
+        Err(error) => return Err(refused(collector, &error, text)),
+    };
+    later_keys(table.get_mut(), &mut collector);
+    let raw = match Raw::deserialize(toml::de::Deserializer::from(table)) {
+        Ok(raw) => raw,
+        Err(error) => return Err(refused(collector, &error, text)),
+    };
+    let settings = resolve(path, raw, trust, &mut collector)?;
+    collector.finish(settings)
 }
 
 /// The JSON schema of the configuration file, for editors.
@@ -75,7 +80,7 @@ pub fn schema() -> serde_json::Value {
     schemars::schema_for!(Raw).to_value()
 }
 
-fn refused(mut collector: Collector, error: &toml::de::Error, text: &str) -> ConfigError {
+pub(super) fn refused(mut collector: Collector, error: &toml::de::Error, text: &str) -> ConfigError {
     let span = error.span().unwrap_or(text.len()..text.len());
     let message = error.message();
     let (message, expected) = message.split_once(", expected ").unwrap_or((message, ""));
@@ -99,11 +104,11 @@ fn lower(message: &str) -> String {
 
 /// Keys of the design that no released version acts on yet. Ignoring one would promise what isn't kept.
 const LATER: &[(&str, &[&str])] = &[
-    ("", &["mask", "approval", "grant", "holidays"]),
+    ("", &["approval", "grant", "holidays"]),
     ("upstream", &["proxy"]),
     ("record", &["anchor", "seal", "prune"]),
     ("workload", &["dns", "adopt"]),
-    ("target", &["mask", "accept"]),
+    ("target", &["accept"]),
 ];
 
 fn later_keys(root: &mut DeTable<'_>, collector: &mut Collector) {
@@ -134,7 +139,7 @@ fn take_later(table: &mut DeTable<'_>, keys: &[&str], collector: &mut Collector)
     }
 }
 
-fn resolve(path: &Path, raw: Raw, collector: &mut Collector) -> Settings {
+fn resolve(path: &Path, raw: Raw, trust: Trust, collector: &mut Collector) -> Result<Settings, ConfigError> {
     let mut resolver = Resolver { collector };
     let paths = resolver.paths(path, &raw);
     let cgroup = resolver.cgroup(raw.cgroup.as_ref());
@@ -145,8 +150,9 @@ fn resolve(path: &Path, raw: Raw, collector: &mut Collector) -> Settings {
     let limits = resolver.limits(&raw.limits);
     let identities = resolver.identities(&raw);
     let workloads = resolver.workloads(&raw.workload);
-    let targets = Targets::new(resolver.targets(&raw.target, &identities));
-    Settings { paths, cgroup, control, record, payload, upstream, limits, identities, workloads, targets }
+    let masks = resolver.masks(&raw.mask, trust)?;
+    let targets = Targets::new(resolver.targets(&raw.target, &identities, &masks));
+    Ok(Settings { paths, cgroup, control, record, payload, upstream, limits, identities, workloads, targets, masks })
 }
 
 /// Judges what serde can't, and notes every mistake. What is wrong yields a default, which nobody gets to see.

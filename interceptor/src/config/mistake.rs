@@ -158,6 +158,11 @@ impl Collector {
         });
     }
 
+    /// How many were noted so far.
+    pub(super) fn count(&self) -> usize {
+        self.found.len()
+    }
+
     /// `value`, if nothing was noted.
     pub(super) fn finish<T>(mut self, value: T) -> Result<T, ConfigError> {
         if self.found.is_empty() {

@@ -62,6 +62,9 @@ pub(super) struct Raw {
     /// The named destinations.
     #[serde(default)]
     pub(super) target: Vec<RawTarget>,
+    /// What answers are masked for.
+    #[serde(default)]
+    pub(super) mask: Vec<RawMask>,
 }
 
 /// Who may use the control socket besides root.
@@ -255,6 +258,9 @@ pub(super) struct RawTarget {
     pub(super) pin: Option<RawPin>,
     /// What Interceptor authenticates with, in place of whatever the process sends.
     pub(super) credential: Option<At<RawCredential>>,
+    /// The masks that every answer passes, whatever policy says.
+    #[serde(default)]
+    pub(super) mask: Vec<At<String>>,
 }
 
 /// What every request to a target must have.
@@ -312,6 +318,30 @@ pub(super) struct RawSharedKey {
     pub(super) account: At<String>,
     /// The file with its key, base64; root alone can read it.
     pub(super) key_file: Option<At<String>>,
+}
+
+/// What answers are masked for, and how.
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawMask {
+    /// Its name, for `@mask("…")` and a target's `mask`.
+    pub(super) name: At<String>,
+    /// JSONPaths (RFC 9535) of the values that are masked.
+    #[serde(default)]
+    pub(super) json: Vec<At<String>>,
+    /// Detectors, by id or group, of what is masked wherever it stands.
+    #[serde(default)]
+    pub(super) detect: Vec<At<String>>,
+    /// What becomes of it: `redact` (default), `partial`, `pseudonym` or `drop`.
+    pub(super) strategy: Option<At<String>>,
+    /// Response headers and trailers whose values are masked.
+    #[serde(default)]
+    pub(super) headers: Vec<At<String>>,
+    /// Names that a query may not mention, because the answer would tell what is masked.
+    #[serde(default)]
+    pub(super) deny_query: Vec<At<String>>,
+    /// A file of detectors besides the built-in ones.
+    pub(super) rules: Option<At<String>>,
 }
 
 /// A value with its place in the file.

@@ -77,10 +77,15 @@ impl Ruling {
             let verdict = Err(not_a_target(&operation).into());
             return Ruling { target: None, action, summary, credential, identity, verdict };
         };
+        let answered = matches!(operation, Operation::Http(_));
         let verdict = match (&operation, target.protocol) {
             (Operation::Resolve { .. } | Operation::Token(_), _) | (_, Protocol::Http) => {
                 let principal = who.map(|who| &who.principal);
                 match decide(&world.snapshot, &Question { asker: &subject.asker, principal, target, operation }, at) {
+                    Decision::Allow(permit) if answered && !permit.basis().obligations.masks.is_empty() => {
+                        let basis = Box::new(permit.basis().clone());
+                        Err(Refusal { fault: not_masked(target), basis, challenge: None })
+                    }
                     Decision::Allow(permit) => Ok(permit),
                     Decision::Deny(denial) => Err(refusal(denial, &action, target)),
                 }
@@ -188,6 +193,16 @@ fn protocol_not_built(protocol: Protocol, target: &Target) -> Fault {
             target.name
         ),
         next: "ask the operator of this host; retrying will not help",
+    }
+}
+
+/// Answers pass unmasked here, so one that has to be masked isn't asked for.
+fn not_masked(target: &Target) -> Fault {
+    Fault {
+        code: "obligation-not-built",
+        blame: Blame::Policy,
+        told: format!("answers of `{}` have to be masked, which this version of Interceptor can't do", target.name),
+        next: "don't retry: ask the operator to mend the policy",
     }
 }
 

@@ -5,6 +5,7 @@ use cedar_policy::{Effect, Policy};
 
 use super::fault::Wrong;
 use crate::config::PayloadLevel;
+use crate::ids::MaskName;
 
 /// What a policy's annotations say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -14,6 +15,7 @@ pub(super) struct Annotations {
     /// In seconds.
     pub(super) max_session: Option<u64>,
     pub(super) record: Option<PayloadLevel>,
+    pub(super) masks: Vec<MaskName>,
     /// The obligations that aren't built.
     pub(super) unbuilt: Vec<&'static str>,
 }
@@ -64,7 +66,7 @@ const KNOWN: [Known; 12] = [
         Shape::OneOf(&["operation", "action", "target"], "`operation`, `action` or `target`"),
         Kind::NotBuilt,
     ),
-    known("mask", Shape::Names, Kind::NotBuilt),
+    known("mask", Shape::Names, Kind::Built),
     known("record", Shape::OneOf(&["full", "headers", "none"], "`full`, `headers` or `none`"), Kind::Built),
 ];
 
@@ -95,6 +97,7 @@ impl Annotations {
                 "reason" => read.reason = Some(value.to_owned()),
                 "max_session" => read.max_session = duration(value),
                 "record" => read.record = value.parse().ok(),
+                "mask" => read.masks = names(value).filter_map(Result::ok).collect(),
                 name => read.unbuilt.push(name),
             }
         }
@@ -122,14 +125,15 @@ impl Shape {
                     && value.parse().is_ok_and(|count: u64| (1..=most).contains(&count)),
                 if most == 100 { "a count from 1 to 100" } else { "a count from 1 to 1000000" },
             ),
-            Shape::Names => (
-                value.split(',').all(|name| name.trim().parse::<crate::ids::TargetName>().is_ok()),
-                "a list of names, separated by commas",
-            ),
+            Shape::Names => (names(value).all(|name| name.is_ok()), "a list of names, separated by commas"),
             Shape::OneOf(values, expected) => (values.contains(&value), expected),
         };
         if fits { Ok(()) } else { Err(expected) }
     }
+}
+
+fn names(value: &str) -> impl Iterator<Item = Result<MaskName, crate::ids::IdError>> {
+    value.split(',').map(|name| name.trim().parse())
 }
 
 fn is_id(value: &str) -> bool {

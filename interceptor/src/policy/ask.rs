@@ -11,6 +11,7 @@ use jiff::tz::TimeZone;
 use super::rules::Rules;
 use super::{Credential, HttpRequest, Operation, Principal, Question, Snapshot, TokenRequest, path};
 use crate::config::{Host, Named};
+use crate::ids::MaskName;
 
 /// How many segments of a path policy sees one by one.
 const SEGMENTS: usize = 16;
@@ -23,6 +24,8 @@ pub(super) struct Ask<'a> {
     pub(super) slice: &'a PolicySet,
     /// The parameters of the query, decoded.
     pub(super) query: BTreeMap<String, Vec<String>>,
+    /// The masks that the target names for every answer.
+    pub(super) masks: Vec<MaskName>,
 }
 
 /// Why a question can't be put.
@@ -43,7 +46,7 @@ impl<'a> Ask<'a> {
         question: &Question<'_>,
         at: Timestamp,
     ) -> Result<Self, Unasked> {
-        check_target(snapshot, question)?;
+        let masks = check_target(snapshot, question)?;
         let name = &question.target.name;
         let ready = rules
             .ready(name, question.operation.action())
@@ -90,13 +93,13 @@ impl<'a> Ask<'a> {
         let context = Context::from_pairs([("base".to_owned(), base), (kind.to_owned(), special)]).map_err(broken)?;
         let (action, target) = (ready.action.clone(), ready.target.clone());
         let request = Request::new(principal, action, target, context.clone(), None).map_err(broken)?;
-        Ok(Self { context, request, entities, slice: ready.slice, query })
+        Ok(Self { context, request, entities, slice: ready.slice, query, masks })
     }
 }
 
 /// The target as the snapshot knows it has to cover what is asked: a connection that was opened under other settings
-/// asks again under these.
-fn check_target(snapshot: &Snapshot, question: &Question<'_>) -> Result<(), Unasked> {
+/// asks again under these. Answers the masks that it names.
+fn check_target(snapshot: &Snapshot, question: &Question<'_>) -> Result<Vec<MaskName>, Unasked> {
     let name = &question.target.name;
     let target = snapshot.settings.targets.iter().find(|target| target.name == *name);
     let Some(target) = target else {
@@ -110,7 +113,11 @@ fn check_target(snapshot: &Snapshot, question: &Question<'_>) -> Result<(), Unas
         }
         Operation::Token(request) => (target.takes(request.audience), format!("the audience `{}`", request.audience)),
     };
-    if covered { Ok(()) } else { Err(Unasked::Unknown(format!("target `{name}` doesn't list {what}"))) }
+    if covered {
+        Ok(target.masks.clone())
+    } else {
+        Err(Unasked::Unknown(format!("target `{name}` doesn't list {what}")))
+    }
 }
 
 /// A principal's tenant or issuer has to be listed: a token that was accepted under other settings may not be any more.

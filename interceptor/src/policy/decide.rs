@@ -1,5 +1,7 @@
 //! The one function that says yes.
 
+use std::collections::BTreeSet;
+
 use cedar_policy::{PolicySet, Response};
 use jiff::Timestamp;
 
@@ -64,13 +66,12 @@ pub(super) fn answer(snapshot: &Snapshot, rules: &Rules, ask: &Ask<'_>, policies
             }
             let record = determining.iter().filter_map(|rule| rule.annotations.record).max();
             let max_session = determining.iter().filter_map(|rule| rule.annotations.max_session).min();
+            // What any of them masks is masked, and what the target masks for everybody.
+            let named = determining.iter().flat_map(|rule| &rule.annotations.masks);
+            let masks: BTreeSet<_> = named.chain(&ask.masks).cloned().collect();
+            let obligations = Obligations { max_session, record, masks: masks.into_iter().collect() };
             Decision::Allow(Permit {
-                basis: Basis {
-                    generation: snapshot.generation,
-                    policies: ids(),
-                    reasons: reasons(),
-                    obligations: Obligations { max_session, record },
-                },
+                basis: Basis { generation: snapshot.generation, policies: ids(), reasons: reasons(), obligations },
             })
         }
     }

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{
-    Control, Durability, Home, HostPattern, Identities, IdentitySource, Issuer, Limits, Match, Named, Paths,
-    PayloadLevel, PayloadSettings, Pin, Protocol, RecordSettings, Targets, Tenant, Upstream, WorkloadSettings,
+    Control, Durability, Home, HostPattern, Identities, IdentitySource, Issuer, Limits, Mask, Match, Named, Paths,
+    PayloadLevel, PayloadSettings, Pin, Protocol, RecordSettings, Strategy, Targets, Tenant, Upstream,
+    WorkloadSettings,
 };
 
-/// Targets `graph` (graph.microsoft.com:443), `api` (*.api.example, 443 and 8443), `box` (192.0.2.7:80); workloads
-/// `crm` and `batch`.
+/// Targets `graph` (graph.microsoft.com:443), `api` (*.api.example, 443 and 8443), `box` (192.0.2.7:80, with the
+/// masks `names` and `pii`); workloads `crm` and `batch`.
 pub(super) fn settings() -> Arc<Settings> {
     let workload = |name: &str, classes: &[&str]| {
         Arc::new(WorkloadSettings {
@@ -64,8 +65,9 @@ pub(super) fn settings() -> Arc<Settings> {
         targets: Targets::new(vec![
             target("graph", &["graph.microsoft.com"], &[443]),
             target("api", &["*.api.example"], &[443, 8443]),
-            target("box", &["192.0.2.7"], &[80]),
+            masked("box", &["192.0.2.7"], &[80], &["names", "pii"]),
         ]),
+        masks: ["keys", "mail", "names", "pii"].map(mask).into(),
     })
 }
 
@@ -116,6 +118,21 @@ pub(super) fn principal() -> Principal {
 }
 
 pub(super) fn target(name: &str, hosts: &[&str], ports: &[u16]) -> Arc<Target> {
+    masked(name, hosts, ports, &[])
+}
+
+fn mask(name: &str) -> Arc<Mask> {
+    Arc::new(Mask {
+        name: name.parse().unwrap(),
+        json: Vec::new(),
+        detect: Vec::new(),
+        strategy: Strategy::Redact,
+        headers: Vec::new(),
+        deny_query: Vec::new(),
+    })
+}
+
+fn masked(name: &str, hosts: &[&str], ports: &[u16], masks: &[&str]) -> Arc<Target> {
     Arc::new(Target {
         name: name.parse().unwrap(),
         hosts: hosts.iter().map(|host| host.parse::<HostPattern>().unwrap()).collect(),
@@ -127,6 +144,7 @@ pub(super) fn target(name: &str, hosts: &[&str], ports: &[u16]) -> Arc<Target> {
         accept_foreign: Vec::new(),
         pin: Pin::default(),
         credential: None,
+        masks: masks.iter().map(|mask| mask.parse().unwrap()).collect(),
     })
 }
 

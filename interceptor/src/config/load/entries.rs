@@ -12,7 +12,7 @@ use nix::unistd::User;
 
 use super::super::account::shared_suffix;
 use super::super::raw::{At, RawMatch, RawTarget, RawWorkload};
-use super::super::{Home, Host, HostPattern, Identities, Match, Protocol, Target, WorkloadSettings};
+use super::super::{Home, Host, HostPattern, Identities, Mask, Match, Protocol, Target, WorkloadSettings};
 use super::Resolver;
 
 impl Resolver<'_> {
@@ -21,10 +21,18 @@ impl Resolver<'_> {
         raw.iter().filter_map(|raw| self.workload(raw, &mut names)).map(Arc::new).collect()
     }
 
-    pub(super) fn targets(&mut self, raw: &[RawTarget], identities: &Identities) -> Vec<Arc<Target>> {
+    pub(super) fn targets(
+        &mut self,
+        raw: &[RawTarget],
+        identities: &Identities,
+        masks: &[Arc<Mask>],
+    ) -> Vec<Arc<Target>> {
         let mut names = HashSet::new();
         let mut listed = HashSet::new();
-        raw.iter().filter_map(|raw| self.target(raw, identities, &mut names, &mut listed)).map(Arc::new).collect()
+        raw.iter()
+            .filter_map(|raw| self.target(raw, identities, masks, &mut names, &mut listed))
+            .map(Arc::new)
+            .collect()
     }
 
     fn workload(&mut self, raw: &RawWorkload, names: &mut HashSet<String>) -> Option<WorkloadSettings> {
@@ -121,6 +129,7 @@ impl Resolver<'_> {
         &mut self,
         raw: &RawTarget,
         identities: &Identities,
+        masks: &[Arc<Mask>],
         names: &mut HashSet<String>,
         listed: &mut HashSet<(String, u16)>,
     ) -> Option<Target> {
@@ -164,9 +173,22 @@ impl Resolver<'_> {
         let audiences = self.target_audiences(raw, &hosts);
         let accept_foreign = self.accept_foreign(raw);
         let pin = self.pin(raw.pin.as_ref());
+        let masks = self.masks_of(raw, masks);
         let cleartext = raw.cleartext;
         let name = name?;
-        Some(Target { name, hosts, ports, protocol, cleartext, credential, issues, audiences, accept_foreign, pin })
+        Some(Target {
+            name,
+            hosts,
+            ports,
+            protocol,
+            cleartext,
+            credential,
+            issues,
+            audiences,
+            accept_foreign,
+            pin,
+            masks,
+        })
     }
 
     fn ports(&mut self, raw: &RawTarget, protocol: Protocol) -> Vec<u16> {

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use super::*;
-use crate::config::{CredentialKind, CredentialSettings, Home, Issues, Named, SecretSource};
+use crate::config::{CredentialKind, CredentialSettings, Home, Issues, Named, SecretSource, Strategy};
 
 fn parse(text: &str) -> Result<Settings, ConfigError> {
     Settings::parse("/etc/interceptor/config.toml", text)
@@ -112,8 +112,17 @@ fn every_key_is_taken() {
         hosts = ["*.blob.core.windows.net"]
         any_account = true
 
+        [[mask]]
+        name = "pii"
+        json = ["$..mail"]
+        detect = ["email", "api-key"]
+        strategy = "pseudonym"
+        headers = ["X-User"]
+        deny_query = ["mail"]
+
         [[target]]
         name = "pg"
+        mask = ["pii", "pii"]
         hosts = ["plain.example"]
         protocol = "postgres"
 
@@ -208,6 +217,11 @@ fn every_key_is_taken() {
     assert_eq!(settings.workloads[1].matches.uids, [1, 2]);
     assert_eq!(settings.workloads[1].classes, ["a", "b"]);
     let targets: Vec<_> = settings.targets.iter().collect();
+    let mask = &settings.masks[0];
+    assert_eq!((mask.name.as_str(), mask.json[0].as_str(), mask.strategy), ("pii", "$..mail", Strategy::Pseudonym));
+    assert!(mask.detect.len() > 10 && *mask.detect[0].id == *"email", "{:?}", mask.detect);
+    assert_eq!((mask.headers[0].as_str(), &*mask.deny_query[0]), ("x-user", "mail"));
+    assert_eq!(targets[2].masks, [mask.name.clone()]);
     assert_eq!(targets[0].ports, [80, 443]);
     assert_eq!(targets[1].ports, [443]);
     assert_eq!(targets[2].ports, [5432]);

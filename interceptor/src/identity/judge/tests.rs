@@ -82,6 +82,7 @@ fn target(name: &str, hosts: &[&str], audiences: &[&str]) -> Target {
         audiences: audiences.iter().map(|audience| (*audience).to_owned()).collect(),
         accept_foreign: Vec::new(),
         pin: Pin::default(),
+        masks: Vec::new(),
     }
 }
 

@@ -181,12 +181,29 @@ fn permits_add_up_their_obligations() {
 fn one_permit_without_the_obligation_does_not_lift_it() {
     let snapshot = snapshot(
         r#"@id("a") permit(principal, action, resource);
-           @id("b") @mask("pii") permit(principal, action, resource);"#,
+           @id("b") @confirm("are you sure?") permit(principal, action, resource);"#,
     );
     let line = Line::new("crm graph connect graph.microsoft.com:443");
     let Decision::Deny(denial) = decide(&snapshot, &line.question(), at(MONDAY)) else { panic!("it is denied") };
     assert_eq!((denial.code, &*denial.basis.policies.join(" ")), ("obligation-not-built", "b"));
-    assert!(denial.basis.reasons[0].contains("`@mask`"), "{:?}", denial.basis.reasons);
+    assert!(denial.basis.reasons[0].contains("`@confirm`"), "{:?}", denial.basis.reasons);
+}
+
+#[test]
+fn masks_of_all_permits_and_of_the_target_add_up() {
+    let snapshot = snapshot(
+        r#"@id("a") permit(principal, action, resource);
+           @id("b") @mask("pii, keys") permit(principal, action, resource);
+           @id("c") @mask("mail,pii") permit(principal, action, resource == Target::"box");"#,
+    );
+    for (target, masks) in [("graph graph.microsoft.com:443", "keys pii"), ("box 192.0.2.7:80", "keys mail names pii")]
+    {
+        let (name, host) = target.split_once(' ').unwrap();
+        let line = Line::new(&format!("crm {name} connect {host}"));
+        let Decision::Allow(permit) = decide(&snapshot, &line.question(), at(MONDAY)) else { panic!("it is allowed") };
+        let named: Vec<_> = permit.basis().obligations.masks.iter().map(|mask| mask.as_str()).collect();
+        assert_eq!(named.join(" "), masks, "{name}");
+    }
 }
 
 #[test]

@@ -90,6 +90,16 @@ fn tenants(identities: &Identities) -> String {
     list("tenants", ids.iter().map(String::as_str))
 }
 
+/// A mask that a policy names has to exist: what it should hide would be seen.
+pub(super) fn check_masks(draft: &Draft, settings: &Settings, faults: &mut Vec<PolicyFault>) {
+    let masks = || settings.masks.iter().map(|mask| mask.name.as_str());
+    for name in draft.annotations.masks.iter().filter(|name| !masks().any(|mask| mask == name.as_str())) {
+        let span = super::annotation(&draft.file.inner()[draft.span.clone()], "mask", &draft.span);
+        let wrong = Wrong::Name(format!("no `[[mask]]` is named `{name}`"));
+        faults.push(PolicyFault::new(wrong, &draft.file, span).help(list("masks", masks())));
+    }
+}
+
 fn list<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> String {
     let mut names: Vec<_> = names.map(|name| format!("`{name}`")).collect();
     names.truncate(12);

@@ -1,0 +1,212 @@
+//! A whole HTTP exchange under masks: what the request may ask for, what becomes of the answer's head, and its body from
+//! the bytes that come to the bytes that go: decoded, masked, encoded again. Pure; `pipeline` moves the bytes.
+
+use std::sync::Arc;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+
+use super::coding::{Decoder, Encoder, codings};
+use super::replace::Key;
+use super::{HeaderFate, Masker, Plan, Withheld, etag};
+
+/// What asks for, or tells, a part or a digest of the body as the server has it.
+const ABOUT_BYTES: [&str; 10] = [
+    "accept-ranges",
+    "content-digest",
+    "content-length",
+    "content-md5",
+    "digest",
+    "repr-digest",
+    "want-content-digest",
+    "want-digest",
+    "want-repr-digest",
+    "a-im",
+];
+
+/// An answer's body on its way.
+pub struct Answer {
+    decoder: Option<Decoder>,
+    masker: Masker,
+    encoder: Option<Encoder>,
+    /// Whether what is there has to go out at once.
+    flush: bool,
+    masked: Vec<u8>,
+}
+
+/// Changes a request's head so that its answer can be masked: only codings that can be decoded, no ranges, no digests,
+/// and the server's own entity tags instead of our tokens for them.
+pub fn prepare(key: &Key, headers: &mut HeaderMap) {
+    let accepted = accepted(headers);
+    headers.insert(header::ACCEPT_ENCODING, accepted);
+    headers.remove(header::RANGE);
+    headers.remove(header::IF_RANGE);
+    remove_about_bytes(headers, true);
+    // Without a tag that the server knows it answers in full.
+    revealed(key, headers, &header::IF_NONE_MATCH);
+    // With one that it doesn't know it refuses, which is right.
+    if headers.contains_key(header::IF_MATCH) && !revealed(key, headers, &header::IF_MATCH) {
+        headers.insert(header::IF_MATCH, HeaderValue::from_static("\"unknown\""));
+    }
+}
+
+impl Answer {
+    /// Changes an answer's head, and says how its body is to be masked; none if there is nothing to do to it, or no body.
+    ///
+    /// # Errors
+    /// The body can't be masked: the answer is withheld.
+    pub fn begin(
+        plan: &Arc<Plan>,
+        key: &Key,
+        method: &Method,
+        status: StatusCode,
+        headers: &mut HeaderMap,
+    ) -> Result<Option<Self>, Withheld> {
+        mask_headers(plan, key, headers);
+        if plan.is_blind() {
+            return Ok(None);
+        }
+        if status == StatusCode::PARTIAL_CONTENT {
+            return Err(Withheld::invalid("it is a part of a document"));
+        }
+        let empty = headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0");
+        remove_about_bytes(headers, false);
+        if let Some(tag) = headers.get(header::ETAG).and_then(|tag| tag.to_str().ok()) {
+            match HeaderValue::from_str(&etag::hide(key, tag)) {
+                Ok(token) => drop(headers.insert(header::ETAG, token)),
+                Err(_) => drop(headers.remove(header::ETAG)),
+            }
+        }
+        let bodiless = *method == Method::HEAD
+            || status.is_informational()
+            || matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED);
+        if bodiless || empty {
+            if empty {
+                headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+            }
+            return Ok(None);
+        }
+        let unreadable = || Withheld::invalid("a header that isn't text");
+        let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::to_str).transpose();
+        let masker = Masker::new(Arc::clone(plan), content_type.map_err(|_| unreadable())?, *key)?;
+        let mut applied = Vec::new();
+        for value in headers.get_all(header::CONTENT_ENCODING) {
+            applied.extend(codings(value.to_str().map_err(|_| unreadable())?)?);
+        }
+        let flush = masker.is_awaited();
+        let (decoder, encoder) = if applied.is_empty() {
+            (None, None)
+        } else {
+            (Some(Decoder::new(&applied)?), Some(Encoder::new(&applied)?))
+        };
+        Ok(Some(Self { decoder, masker, encoder, flush, masked: Vec::new() }))
+    }
+
+    /// Takes the next bytes of the body, and appends to `out` what may be passed on.
+    ///
+    /// # Errors
+    /// The body can't be masked; nothing may follow what went out before.
+    pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Withheld> {
+        let Self { decoder, masker, encoder, flush, masked } = self;
+        let mut step = |decoded: &[u8]| {
+            let Some(encoder) = encoder.as_mut() else { return masker.push(decoded, out) };
+            masked.clear();
+            masker.push(decoded, masked)?;
+            encoder.push(masked, *flush && !masked.is_empty(), out)
+        };
+        match decoder {
+            Some(decoder) => decoder.push(bytes, &mut step),
+            None => step(bytes),
+        }
+    }
+
+    /// The body is complete; appends what is left of it. What was masked is counted in [`Answer::counts`] until then.
+    ///
+    /// # Errors
+    /// As [`Answer::push`].
+    pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), Withheld> {
+        let (decoder, encoder) = (self.decoder.take(), self.encoder.take());
+        let Self { masker, masked, .. } = self;
+        masked.clear();
+        if let Some(decoder) = decoder {
+            decoder.finish(&mut |decoded| masker.push(decoded, masked))?;
+        }
+        masker.finish(masked)?;
+        match encoder {
+            None => out.extend_from_slice(masked),
+            Some(mut encoder) => {
+                encoder.push(masked, false, out)?;
+                encoder.finish(out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What was masked so far: the path or the detector's id, and how many values.
+    pub fn counts(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.masker.counts()
+    }
+}
+
+/// Masks the headers or trailers that the plan names.
+pub fn mask_headers(plan: &Plan, key: &Key, headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = plan.headers.iter().map(|(name, _)| name.clone()).collect();
+    for name in named.into_iter().filter(|name| !name.as_str().starts_with("content-")) {
+        let fates: Vec<_> =
+            headers.get_all(&name).iter().map(|value| plan.header(key, &name, value.as_bytes())).collect();
+        headers.remove(&name);
+        for fate in fates {
+            if let HeaderFate::Replace(fresh) = fate
+                && let Ok(value) = HeaderValue::from_bytes(&fresh)
+            {
+                headers.append(&name, value);
+            }
+        }
+    }
+}
+
+fn remove_about_bytes(headers: &mut HeaderMap, request: bool) {
+    for name in ABOUT_BYTES {
+        // A request's own body isn't masked.
+        if !request || name.starts_with("want-") || name == "a-im" {
+            headers.remove(name);
+        }
+    }
+}
+
+/// Of the codings that the client takes, those that can be decoded.
+fn accepted(headers: &HeaderMap) -> HeaderValue {
+    let mut kept: Vec<String> = Vec::new();
+    for value in headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()) {
+        for item in value.split(',').map(str::trim) {
+            let name = item.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+            if matches!(name.as_str(), "gzip" | "x-gzip" | "deflate" | "br" | "zstd" | "identity") {
+                kept.push(item.to_owned());
+            }
+        }
+    }
+    let identity = HeaderValue::from_static("identity");
+    if kept.is_empty() { identity } else { HeaderValue::try_from(kept.join(", ")).unwrap_or(identity) }
+}
+
+/// Turns our tokens in a list of entity tags back into the server's tags; others go. Says whether any is left.
+fn revealed(key: &Key, headers: &mut HeaderMap, name: &HeaderName) -> bool {
+    let mut tags = Vec::new();
+    for value in headers.get_all(name).iter().filter_map(|value| value.to_str().ok()) {
+        if value.trim() == "*" {
+            return true;
+        }
+        // Our tokens hold no comma.
+        tags.extend(value.split(',').filter_map(|token| etag::reveal(key, token)));
+    }
+    headers.remove(name);
+    let value = (!tags.is_empty()).then(|| HeaderValue::try_from(tags.join(", ")).ok()).flatten();
+    let left = value.is_some();
+    if let Some(value) = value {
+        headers.insert(name, value);
+    }
+    left
+}
+
+#[cfg(test)]
+mod tests;

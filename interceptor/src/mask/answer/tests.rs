@@ -1,0 +1,139 @@
+use super::super::coding::Coding;
+use super::super::tests::{KEY, plan};
+use super::*;
+
+fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
+    fields.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
+}
+
+fn encoded(codings: &[Coding], body: &[u8]) -> Vec<u8> {
+    let mut encoder = Encoder::new(codings).unwrap();
+    let mut out = Vec::new();
+    encoder.push(body, false, &mut out).unwrap();
+    encoder.finish(&mut out).unwrap();
+    out
+}
+
+fn decoded(codings: &[Coding], body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut give = |bytes: &[u8]| {
+        out.extend_from_slice(bytes);
+        Ok(())
+    };
+    let mut decoder = Decoder::new(codings).unwrap();
+    decoder.push(body, &mut give).unwrap();
+    decoder.finish(&mut give).unwrap();
+    out
+}
+
+const MASK: &str = "[[mask]]\nname = \"m\"\njson = [\"$..mail\"]\nheaders = [\"x-user\"]";
+
+#[test]
+fn a_request_asks_for_what_can_be_masked() {
+    let mut asked = headers(&[
+        ("accept-encoding", "gzip;q=0.5, compress, br, *;q=0.1"),
+        ("range", "bytes=0-9"),
+        ("if-range", "\"x\""),
+        ("want-repr-digest", "sha-256=1"),
+        ("content-length", "3"),
+        ("if-match", "\"somebody's\""),
+    ]);
+    let token = etag::hide(&KEY, "\"v1\"");
+    asked.insert(header::IF_NONE_MATCH, format!("{token}, \"other\"").parse().unwrap());
+    prepare(&KEY, &mut asked);
+    let expected = headers(&[
+        ("accept-encoding", "gzip;q=0.5, br"),
+        ("content-length", "3"),
+        ("if-match", "\"unknown\""),
+        ("if-none-match", "\"v1\""),
+    ]);
+    assert_eq!(asked, expected);
+    let mut none = HeaderMap::new();
+    prepare(&KEY, &mut none);
+    assert_eq!(none, headers(&[("accept-encoding", "identity")]));
+}
+
+#[test]
+fn an_answer_is_decoded_masked_and_encoded_again() {
+    let body = br#"{"mail":"ada@contoso.example","x":1}"#;
+    for (named, applied) in [
+        ("", vec![]),
+        ("gzip", vec![Coding::Gzip]),
+        ("deflate, br", vec![Coding::Deflate, Coding::Brotli]),
+        ("zstd, gzip", vec![Coding::Zstd, Coding::Gzip]),
+    ] {
+        let mut head = headers(&[
+            ("content-type", "application/json"),
+            ("content-length", "37"),
+            ("etag", "\"v1\""),
+            ("repr-digest", "sha-256=:x:"),
+            ("x-user", "ada"),
+        ]);
+        if !named.is_empty() {
+            head.insert(header::CONTENT_ENCODING, named.parse().unwrap());
+        }
+        let mut answer = Answer::begin(&plan(MASK), &KEY, &Method::GET, StatusCode::OK, &mut head).unwrap().unwrap();
+        let mut out = Vec::new();
+        for piece in encoded(&applied, body).chunks(5) {
+            answer.push(piece, &mut out).unwrap();
+        }
+        answer.finish(&mut out).unwrap();
+        assert_eq!(decoded(&applied, &out), br#"{"mail":"[redacted]","x":1}"#, "{named}");
+        assert_eq!(answer.counts().collect::<Vec<_>>(), [("$..mail", 1)]);
+        assert_eq!(head["x-user"], "[redacted]");
+        assert!(!head.contains_key("content-length") && !head.contains_key("repr-digest"), "{head:?}");
+        assert_eq!(etag::reveal(&KEY, head["etag"].to_str().unwrap()).as_deref(), Some("\"v1\""));
+    }
+}
+
+#[test]
+fn what_has_no_body_needs_no_masker() {
+    for (method, status, length) in [
+        (Method::HEAD, StatusCode::OK, "9"),
+        (Method::GET, StatusCode::NO_CONTENT, "9"),
+        (Method::GET, StatusCode::NOT_MODIFIED, "9"),
+        (Method::GET, StatusCode::OK, "0"),
+    ] {
+        let mut head = headers(&[("content-length", length)]);
+        assert!(Answer::begin(&plan(MASK), &KEY, &method, status, &mut head).unwrap().is_none(), "{method} {status}");
+    }
+}
+
+#[test]
+fn what_cant_be_looked_into_is_withheld() {
+    let begin = |status, fields: &[(&'static str, &str)]| {
+        Answer::begin(&plan(MASK), &KEY, &Method::GET, status, &mut headers(fields)).err().map(|why| why.to_string())
+    };
+    let json = ("content-type", "application/json");
+    assert_eq!(begin(StatusCode::OK, &[]).unwrap(), "an answer without a Content-Type can't be masked");
+    assert_eq!(begin(StatusCode::OK, &[("content-type", "image/png")]).unwrap(), "`image/png` can't be masked");
+    assert_eq!(
+        begin(StatusCode::PARTIAL_CONTENT, &[json]).unwrap(),
+        "the answer can't be read: it is a part of a document"
+    );
+    assert_eq!(
+        begin(StatusCode::OK, &[json, ("content-encoding", "gzip, compress")]).unwrap(),
+        "the content coding `compress` can't be decoded"
+    );
+}
+
+#[test]
+fn an_event_leaves_as_soon_as_it_is_complete() {
+    let mut head = headers(&[("content-type", "text/event-stream"), ("content-encoding", "gzip")]);
+    let mut answer = Answer::begin(&plan(MASK), &KEY, &Method::GET, StatusCode::OK, &mut head).unwrap().unwrap();
+    let event = b"data: {\"mail\":\"ada@contoso.example\"}\n\n";
+    let mut encoder = Encoder::new(&[Coding::Gzip]).unwrap();
+    let mut sent = Vec::new();
+    encoder.push(event, true, &mut sent).unwrap();
+    let mut out = Vec::new();
+    answer.push(&sent, &mut out).unwrap();
+    let mut seen = Vec::new();
+    let mut decoder = Decoder::new(&[Coding::Gzip]).unwrap();
+    decoder
+        .push(&out, &mut |bytes| {
+            seen.extend_from_slice(bytes);
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(String::from_utf8(seen).unwrap(), "data: {\"mail\":\"[redacted]\"}\n\n");
+}

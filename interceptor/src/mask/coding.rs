@@ -1,0 +1,316 @@
+//! Content codings (RFC 9110 section 8.4.1), push-style: gzip, deflate, br and zstd, also stacked. A body is decoded a
+//! little at a time, and one that grows beyond all proportion ends there: memory is bounded whatever it would become.
+
+use std::io::{self, Write};
+
+use zstd::stream::{raw, zio};
+
+use super::Withheld;
+
+/// What can be decoded, as an Accept-Encoding that asks for nothing else.
+pub const ACCEPTED: &str = "gzip, deflate, br, zstd";
+
+/// The most codings on one body; nobody honest stacks more.
+const MOST: usize = 3;
+/// How much of a body is decoded at once.
+const SLICE: usize = 1024;
+/// What one slice may become in one coding. 1024 times is more than gzip can do at all.
+const FROM_SLICE: usize = 1024 * 1024;
+/// What a body may become whatever its size, and how many times its size beyond that.
+const FREE: u64 = 16 * 1024 * 1024;
+const RATIO: u64 = 200;
+/// The largest zstd window that is taken (RFC 9659: 8 MiB).
+const ZSTD_WINDOW_LOG: u32 = 23;
+
+/// One content coding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coding {
+    /// `gzip` (RFC 1952).
+    Gzip,
+    /// `deflate`: zlib (RFC 1950), or bare (RFC 1951), as some servers send it.
+    Deflate,
+    /// `br` (RFC 7932).
+    Brotli,
+    /// `zstd` (RFC 8878).
+    Zstd,
+}
+
+/// Reads a Content-Encoding, whose fields are joined by commas: the codings in the order in which they were applied.
+///
+/// # Errors
+/// One that isn't known, or too many.
+pub fn codings(content_encoding: &str) -> Result<Vec<Coding>, Withheld> {
+    let unknown = |name: &str| Withheld::UnknownCoding(name.chars().take(50).collect());
+    let mut codings = Vec::new();
+    for name in content_encoding.split(',').map(str::trim) {
+        match name.to_ascii_lowercase().as_str() {
+            "" | "identity" => {}
+            "gzip" | "x-gzip" => codings.push(Coding::Gzip),
+            "deflate" => codings.push(Coding::Deflate),
+            "br" => codings.push(Coding::Brotli),
+            "zstd" => codings.push(Coding::Zstd),
+            _ => return Err(unknown(name)),
+        }
+    }
+    if codings.len() > MOST { Err(unknown(content_encoding)) } else { Ok(codings) }
+}
+
+/// Decodes a body.
+pub struct Decoder {
+    /// The last coding that was applied first.
+    stages: Vec<Stage>,
+    taken: u64,
+    given: u64,
+}
+
+/// Encodes a body.
+pub struct Encoder {
+    /// In the order in which the codings are applied.
+    stages: Vec<Compress>,
+}
+
+enum Stage {
+    Gzip(Box<flate2::write::MultiGzDecoder<Bounded>>),
+    Zlib(Box<flate2::write::ZlibDecoder<Bounded>>),
+    Raw(Box<flate2::write::DeflateDecoder<Bounded>>),
+    /// `deflate`, whose first two bytes tell which of both it is.
+    Undecided(Vec<u8>),
+    Brotli(Box<brotli::DecompressorWriter<Bounded>>),
+    Zstd(Box<zio::Writer<Bounded, raw::Decoder<'static>>>),
+}
+
+enum Compress {
+    Gzip(Box<flate2::write::GzEncoder<Vec<u8>>>),
+    Zlib(Box<flate2::write::ZlibEncoder<Vec<u8>>>),
+    Brotli(Box<brotli::CompressorWriter<Vec<u8>>>),
+    Zstd(Box<zstd::stream::write::Encoder<'static, Vec<u8>>>),
+}
+
+/// What a slice became; full is an error.
+#[derive(Default)]
+struct Bounded(Vec<u8>);
+
+/// Told apart from what a decoder itself reports.
+const FULL: io::ErrorKind = io::ErrorKind::StorageFull;
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > FROM_SLICE {
+            return Err(FULL.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn failed(error: &io::Error) -> Withheld {
+    if error.kind() == FULL { Withheld::Bomb } else { Withheld::invalid("its content coding is broken") }
+}
+
+impl Decoder {
+    /// A decoder for these codings, in the order in which they were applied. Of none it passes what it gets.
+    ///
+    /// # Errors
+    /// No memory for it.
+    pub fn new(codings: &[Coding]) -> Result<Self, Withheld> {
+        let stages = codings.iter().rev().map(|coding| Stage::new(*coding)).collect::<io::Result<_>>();
+        Ok(Self { stages: stages.map_err(|error| failed(&error))?, taken: 0, given: 0 })
+    }
+
+    /// Decodes the next bytes, and hands on what they become, at most a MiB at a time.
+    ///
+    /// # Errors
+    /// They aren't in that coding, become too much, or what `give` fails with.
+    pub fn push(&mut self, bytes: &[u8], give: &mut dyn FnMut(&[u8]) -> Result<(), Withheld>) -> Result<(), Withheld> {
+        let Self { stages, taken, given } = self;
+        *taken += bytes.len() as u64;
+        let most = FREE.saturating_add(RATIO.saturating_mul(*taken));
+        let mut counted = |bytes: &[u8]| {
+            *given += bytes.len() as u64;
+            if *given > most { Err(Withheld::Bomb) } else { give(bytes) }
+        };
+        through(stages, bytes, &mut counted)
+    }
+
+    /// The body is complete.
+    ///
+    /// # Errors
+    /// As [`Decoder::push`]; or it isn't complete in its coding.
+    pub fn finish(mut self, give: &mut dyn FnMut(&[u8]) -> Result<(), Withheld>) -> Result<(), Withheld> {
+        let empty = self.taken == 0;
+        while !self.stages.is_empty() {
+            let stage = self.stages.remove(0);
+            // A body without a byte is empty in every coding.
+            let rest = if empty { Vec::new() } else { stage.finish()? };
+            through(&mut self.stages, &rest, give)?;
+        }
+        Ok(())
+    }
+}
+
+/// Sends bytes through the stages, slice by slice.
+fn through(
+    stages: &mut [Stage],
+    bytes: &[u8],
+    give: &mut dyn FnMut(&[u8]) -> Result<(), Withheld>,
+) -> Result<(), Withheld> {
+    let Some((stage, rest)) = stages.split_first_mut() else {
+        return if bytes.is_empty() { Ok(()) } else { give(bytes) };
+    };
+    for slice in bytes.chunks(SLICE) {
+        let decoded = stage.decode(slice).map_err(|error| failed(&error))?;
+        through(rest, &decoded, give)?;
+    }
+    Ok(())
+}
+
+impl Stage {
+    fn new(coding: Coding) -> io::Result<Self> {
+        Ok(match coding {
+            Coding::Gzip => Stage::Gzip(Box::new(flate2::write::MultiGzDecoder::new(Bounded::default()))),
+            Coding::Deflate => Stage::Undecided(Vec::new()),
+            Coding::Brotli => Stage::Brotli(Box::new(brotli::DecompressorWriter::new(Bounded::default(), 4096))),
+            Coding::Zstd => {
+                let mut decoder = raw::Decoder::new()?;
+                decoder.set_parameter(raw::DParameter::WindowLogMax(ZSTD_WINDOW_LOG))?;
+                Stage::Zstd(Box::new(zio::Writer::new(Bounded::default(), decoder)))
+            }
+        })
+    }
+
+    fn decode(&mut self, slice: &[u8]) -> io::Result<Vec<u8>> {
+        if let Stage::Undecided(first) = self {
+            first.extend_from_slice(slice);
+            let Some(start) = first.first_chunk::<2>() else { return Ok(Vec::new()) };
+            // RFC 1950 section 2.2: method 8, and a check that makes it a multiple of 31.
+            let zlib = start[0] & 0x0f == 8 && u16::from_be_bytes(*start).is_multiple_of(31);
+            let first = std::mem::take(first);
+            *self = if zlib {
+                Stage::Zlib(Box::new(flate2::write::ZlibDecoder::new(Bounded::default())))
+            } else {
+                Stage::Raw(Box::new(flate2::write::DeflateDecoder::new(Bounded::default())))
+            };
+            return self.decode(&first);
+        }
+        let bounded = match self {
+            Stage::Gzip(decoder) => written(decoder.as_mut(), slice)?.get_mut(),
+            Stage::Zlib(decoder) => written(decoder.as_mut(), slice)?.get_mut(),
+            Stage::Raw(decoder) => written(decoder.as_mut(), slice)?.get_mut(),
+            Stage::Brotli(decoder) => written(decoder.as_mut(), slice)?.get_mut(),
+            Stage::Zstd(decoder) => written(decoder.as_mut(), slice)?.writer_mut(),
+            Stage::Undecided(_) => return Ok(Vec::new()),
+        };
+        Ok(std::mem::take(&mut bounded.0))
+    }
+
+    fn finish(self) -> Result<Vec<u8>, Withheld> {
+        let rest = match self {
+            Stage::Gzip(decoder) => decoder.finish(),
+            Stage::Zlib(decoder) => decoder.finish(),
+            Stage::Raw(decoder) => decoder.finish(),
+            Stage::Brotli(mut decoder) => decoder.close().and_then(|()| Ok(std::mem::take(decoder.get_mut()))),
+            Stage::Zstd(mut decoder) => decoder.finish().map(|()| std::mem::take(decoder.writer_mut())),
+            Stage::Undecided(_) => return Err(Withheld::invalid("its content coding is broken")),
+        };
+        rest.map(|bounded| bounded.0).map_err(|error| failed(&error))
+    }
+}
+
+/// Writes all of `slice`; flushing hands on what it became.
+fn written<'a, W: Write>(decoder: &'a mut W, slice: &[u8]) -> io::Result<&'a mut W> {
+    decoder.write_all(slice)?;
+    decoder.flush()?;
+    Ok(decoder)
+}
+
+impl Encoder {
+    /// An encoder that applies these codings in this order.
+    ///
+    /// # Errors
+    /// No memory for it.
+    pub fn new(codings: &[Coding]) -> Result<Self, Withheld> {
+        let level = flate2::Compression::fast();
+        let stage = |coding: &Coding| -> io::Result<Compress> {
+            Ok(match coding {
+                Coding::Gzip => Compress::Gzip(Box::new(flate2::write::GzEncoder::new(Vec::new(), level))),
+                Coding::Deflate => Compress::Zlib(Box::new(flate2::write::ZlibEncoder::new(Vec::new(), level))),
+                Coding::Brotli => Compress::Brotli(Box::new(brotli::CompressorWriter::new(Vec::new(), 4096, 3, 18))),
+                Coding::Zstd => Compress::Zstd(Box::new(zstd::stream::write::Encoder::new(Vec::new(), 1)?)),
+            })
+        };
+        let stages = codings.iter().map(stage).collect::<io::Result<_>>();
+        Ok(Self { stages: stages.map_err(|error| failed(&error))? })
+    }
+
+    /// Encodes the next bytes and appends what is there to `out`. With `flush`, all of them can be decoded from it: for
+    /// what is awaited, such as an event.
+    ///
+    /// # Errors
+    /// No memory for it.
+    pub fn push(&mut self, bytes: &[u8], flush: bool, out: &mut Vec<u8>) -> Result<(), Withheld> {
+        let mut bytes = std::borrow::Cow::Borrowed(bytes);
+        for stage in &mut self.stages {
+            bytes = stage.encode(&bytes, flush).map_err(|error| failed(&error))?.into();
+        }
+        out.extend_from_slice(&bytes);
+        Ok(())
+    }
+
+    /// The body is complete; appends the rest to `out`.
+    ///
+    /// # Errors
+    /// No memory for it.
+    pub fn finish(self, out: &mut Vec<u8>) -> Result<(), Withheld> {
+        let mut bytes = Vec::new();
+        for mut stage in self.stages {
+            let mut encoded = stage.encode(&bytes, false).map_err(|error| failed(&error))?;
+            encoded.extend(stage.finish().map_err(|error| failed(&error))?);
+            bytes = encoded;
+        }
+        out.extend_from_slice(&bytes);
+        Ok(())
+    }
+}
+
+impl Compress {
+    fn encode(&mut self, bytes: &[u8], flush: bool) -> io::Result<Vec<u8>> {
+        fn write(writer: &mut impl Write, bytes: &[u8], flush: bool) -> io::Result<()> {
+            writer.write_all(bytes)?;
+            if flush { writer.flush() } else { Ok(()) }
+        }
+        Ok(match self {
+            Compress::Gzip(encoder) => {
+                write(encoder.as_mut(), bytes, flush)?;
+                std::mem::take(encoder.get_mut())
+            }
+            Compress::Zlib(encoder) => {
+                write(encoder.as_mut(), bytes, flush)?;
+                std::mem::take(encoder.get_mut())
+            }
+            Compress::Brotli(encoder) => {
+                write(encoder.as_mut(), bytes, flush)?;
+                std::mem::take(encoder.get_mut())
+            }
+            Compress::Zstd(encoder) => {
+                write(encoder.as_mut(), bytes, flush)?;
+                std::mem::take(encoder.get_mut())
+            }
+        })
+    }
+
+    fn finish(self) -> io::Result<Vec<u8>> {
+        match self {
+            Compress::Gzip(encoder) => encoder.finish(),
+            Compress::Zlib(encoder) => encoder.finish(),
+            Compress::Brotli(encoder) => Ok(encoder.into_inner()),
+            Compress::Zstd(encoder) => encoder.finish(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,82 @@
+use super::*;
+
+fn encoded(codings: &[Coding], body: &[u8]) -> Vec<u8> {
+    let mut encoder = Encoder::new(codings).unwrap();
+    let mut out = Vec::new();
+    encoder.push(body, false, &mut out).unwrap();
+    encoder.finish(&mut out).unwrap();
+    out
+}
+
+fn decoded<'a>(codings: &[Coding], pieces: impl Iterator<Item = &'a [u8]>) -> Result<Vec<u8>, Withheld> {
+    let mut out = Vec::new();
+    let mut give = |bytes: &[u8]| {
+        assert!(bytes.len() <= FROM_SLICE);
+        out.extend_from_slice(bytes);
+        Ok(())
+    };
+    let mut decoder = Decoder::new(codings)?;
+    for piece in pieces {
+        decoder.push(piece, &mut give)?;
+    }
+    decoder.finish(&mut give)?;
+    Ok(out)
+}
+
+const EACH: [Coding; 4] = [Coding::Gzip, Coding::Deflate, Coding::Brotli, Coding::Zstd];
+
+#[test]
+fn each_coding_and_each_stack_of_two_comes_back_however_it_is_cut() {
+    let body: Vec<u8> = (0..20_000_u32).flat_map(|number| (number * number).to_string().into_bytes()).collect();
+    for first in EACH {
+        assert_eq!(decoded(&[first], encoded(&[first], b"").chunks(1)).unwrap(), b"", "{first:?}");
+        for second in EACH {
+            let stack = [first, second];
+            let sent = encoded(&stack, &body);
+            for size in [1, 7, 4096, sent.len()] {
+                assert_eq!(decoded(&stack, sent.chunks(size)).unwrap(), body, "{stack:?} by {size}");
+            }
+        }
+    }
+}
+
+#[test]
+fn bare_deflate_is_taken_as_some_servers_send_it() {
+    let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(b"bare, bare, bare").unwrap();
+    let sent = encoder.finish().unwrap();
+    assert_eq!(decoded(&[Coding::Deflate], sent.chunks(1)).unwrap(), b"bare, bare, bare");
+}
+
+#[test]
+fn a_bomb_ends_early() {
+    for coding in EACH {
+        let bomb = encoded(&[coding], &vec![0; 200 << 20]);
+        assert_eq!(decoded(&[coding], bomb.chunks(64)).unwrap_err(), Withheld::Bomb, "{coding:?}");
+    }
+    let twice = encoded(&[Coding::Gzip, Coding::Gzip], &vec![0; 200 << 20]);
+    assert_eq!(decoded(&[Coding::Gzip, Coding::Gzip], twice.chunks(64)).unwrap_err(), Withheld::Bomb);
+}
+
+#[test]
+fn what_is_cut_off_or_broken_is_no_body() {
+    for coding in EACH {
+        let sent = encoded(&[coding], &b"some text that is long enough to be cut off".repeat(50));
+        let cut = decoded(&[coding], std::iter::once(&sent[..sent.len() / 2]));
+        assert_eq!(cut, Err(Withheld::invalid("its content coding is broken")), "{coding:?} cut off");
+        let broken = decoded(&[coding], std::iter::once(&b"<html>this is no such coding</html>"[..]));
+        assert_eq!(broken, Err(Withheld::invalid("its content coding is broken")), "{coding:?} broken");
+    }
+}
+
+#[test]
+fn content_encodings_are_read_in_the_order_of_their_use() {
+    assert_eq!(codings("").unwrap(), []);
+    assert_eq!(codings("identity").unwrap(), []);
+    assert_eq!(codings("GZIP , br").unwrap(), [Coding::Gzip, Coding::Brotli]);
+    assert_eq!(codings("compress").unwrap_err(), Withheld::UnknownCoding("compress".into()));
+    assert!(codings("gzip, gzip, gzip, gzip").is_err());
+    for coding in ACCEPTED.split(", ") {
+        assert_eq!(codings(coding).unwrap().len(), 1, "{coding}");
+    }
+}

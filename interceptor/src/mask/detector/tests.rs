@@ -1,0 +1,39 @@
+use super::*;
+use crate::config::Rules;
+
+/// What the rules find together in the text, under a name.
+fn found(toml: &str, name: &str, text: &str) -> Vec<String> {
+    let rules: Vec<_> = Rules::parse("own.toml", toml).unwrap().iter().cloned().collect();
+    let strategies =
+        rules.iter().map(|rule| Some(if *rule.id == *"dropped" { Strategy::Drop } else { Strategy::Redact }));
+    let active = Active::new(Arc::new(Detectors::new(rules.clone()).unwrap()), strategies.collect());
+    let mut scratch = Scratch::default();
+    active.find(text.as_bytes(), &active.words_in(name.as_bytes()), &mut scratch);
+    scratch.hits.iter().map(|hit| format!("{:?} {}", hit.strategy, &text[hit.start..hit.end])).collect()
+}
+
+const WORDED: &str = "[[rule]]\nid = \"pin\"\nregex = '\\b\\d{4}\\b'\nkeywords = [\"pin\"]\nmatch = [\"pin 1234\"]\nno_match = [\"1234\"]\n";
+
+#[test]
+fn a_keyword_has_to_be_near_or_in_the_name() {
+    assert_eq!(found(WORDED, "", "PIN: 1234"), ["Redact 1234"]);
+    assert_eq!(found(WORDED, "", "1234 is the pin"), Vec::<String>::new());
+    assert_eq!(found(WORDED, "", &format!("pin {} 1234", "x".repeat(70))), Vec::<String>::new());
+    assert_eq!(found(WORDED, "userPin", &format!("{} 1234", "x".repeat(70))), ["Redact 1234"]);
+    assert_eq!(found(WORDED, "year", "1234"), Vec::<String>::new());
+}
+
+#[test]
+fn matches_that_overlap_become_one_with_the_stricter_strategy() {
+    let two = "[[rule]]\nid = \"a\"\nregex = 'a+b'\nmatch = [\"ab\"]\nno_match = [\"b\"]\n\
+               [[rule]]\nid = \"dropped\"\nregex = 'b.c'\nmatch = [\"bbc\"]\nno_match = [\"b\"]\n";
+    assert_eq!(found(two, "", "aab-c aab"), ["Drop aab-c", "Redact aab"]);
+}
+
+#[test]
+fn digits_are_counted_over_separators() {
+    for (text, digits) in [("4111 1111-1111.1111", 16), ("12ab34", 2), ("", 0), ("(0)1", 2), ("1e23", 2)] {
+        assert_eq!(Traits::of(text.as_bytes()).digits, digits, "{text}");
+    }
+    assert_eq!(Traits::of(b"a@b+").classes & (AT | PLUS), AT | PLUS);
+}

@@ -1,0 +1,178 @@
+//! Server-sent events (WHATWG HTML section 9.2), each passed on as soon as it is complete. The data of one event is masked
+//! as a whole, whatever lines it is cut into.
+
+use super::Withheld;
+use super::detector::Words;
+use super::edit::{Edits, Offsets, Sink};
+use super::engine::{Engine, apply_edits};
+use super::escape::Escape;
+use super::json::Json;
+
+/// The most that is held of one event.
+const LARGEST: usize = 1024 * 1024;
+
+/// A stream of events.
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    /// The event that is coming in.
+    held: Vec<u8>,
+    /// Where its current line starts.
+    line: usize,
+    /// How far line ends were looked for.
+    read: usize,
+}
+
+impl Events {
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// An event that is too large, or that can't be masked.
+    pub(super) fn push<S: Sink>(&mut self, bytes: &[u8], engine: &mut Engine, sink: &mut S) -> Result<(), Withheld> {
+        self.held.extend_from_slice(bytes);
+        while let Some(found) = memchr::memchr2(b'\n', b'\r', &self.held[self.read..]) {
+            let mut end = self.read + found + 1;
+            if self.held[end - 1] == b'\r' {
+                match self.held.get(end) {
+                    Some(b'\n') => end += 1,
+                    Some(_) => {}
+                    None => {
+                        self.read = end - 1;
+                        return self.bounded();
+                    }
+                }
+            }
+            let blank = matches!(self.held[self.line], b'\n' | b'\r');
+            self.line = end;
+            self.read = end;
+            if blank {
+                let mut event = std::mem::take(&mut self.held);
+                mask(&event[..end], engine, sink)?;
+                event.drain(..end);
+                self.held = event;
+                (self.line, self.read) = (0, 0);
+            }
+        }
+        self.read = self.held.len();
+        self.bounded()
+    }
+
+    /// The stream is complete. What isn't an event yet is none that a client would take, but is masked all the same.
+    ///
+    /// # Errors
+    /// As [`Events::push`].
+    pub(super) fn finish<S: Sink>(&mut self, engine: &mut Engine, sink: &mut S) -> Result<(), Withheld> {
+        let rest = std::mem::take(&mut self.held);
+        mask(&rest, engine, sink)
+    }
+
+    fn bounded(&self) -> Result<(), Withheld> {
+        if self.held.len() > LARGEST { Err(Withheld::too_large("an event")) } else { Ok(()) }
+    }
+}
+
+/// The data of an event, with its places in the event's lines.
+#[derive(Default)]
+struct Data {
+    text: Vec<u8>,
+    map: Offsets,
+    start: usize,
+    end: usize,
+}
+
+fn mask<S: Sink>(event: &[u8], engine: &mut Engine, sink: &mut S) -> Result<(), Withheld> {
+    let data = data(event)?;
+    plainly(&event[..data.start], engine, sink);
+    let raw = &event[data.start..data.end];
+    if let Some(edits) = as_json(&data.text, engine)? {
+        apply_edits(&edits, raw, &data.map, Escape::Plain, sink);
+    } else {
+        engine.find(&data.text, &Words::default());
+        engine.apply_hits(&data.text, raw, &data.map, Escape::Plain, false, sink);
+    }
+    plainly(&event[data.end..], engine, sink);
+    Ok(())
+}
+
+/// Masks lines that hold no data.
+fn plainly<S: Sink>(text: &[u8], engine: &mut Engine, sink: &mut S) {
+    engine.find(text, &Words::default());
+    engine.apply_hits(text, text, &Offsets::default(), Escape::Plain, false, sink);
+}
+
+/// What is masked in data that is JSON; none if it is text.
+fn as_json(data: &[u8], engine: &mut Engine) -> Result<Option<Edits>, Withheld> {
+    let first = data.iter().find(|byte| !byte.is_ascii_whitespace());
+    // How many model APIs end their streams.
+    if first.is_none() || data == b"[DONE]" {
+        return Ok(None);
+    }
+    let mut edits = Edits::default();
+    let before = engine.counts().clone();
+    let done = Json::new(engine, false).push(data, true, engine, &mut edits);
+    match done {
+        Ok(_) => Ok(Some(edits)),
+        Err(Withheld::Invalid(_)) if first != Some(&b'{') && engine.detects() => {
+            engine.restore(before);
+            Ok(None)
+        }
+        Err(Withheld::Invalid(_)) if !engine.plan.names_paths() => {
+            engine.restore(before);
+            Ok(None)
+        }
+        Err(withheld) => Err(withheld),
+    }
+}
+
+/// Gathers the data lines of an event.
+///
+/// # Errors
+/// Other lines between them.
+fn data(event: &[u8]) -> Result<Data, Withheld> {
+    let mut data = Data::default();
+    let mut found = false;
+    let mut at = 0;
+    // A byte order mark may stand before the first line.
+    if event.starts_with(b"\xef\xbb\xbf") {
+        at = 3;
+    }
+    while at < event.len() {
+        let length = memchr::memchr2(b'\n', b'\r', &event[at..]).unwrap_or(event.len() - at);
+        let line = &event[at..at + length];
+        let mut next = at + length;
+        if event.get(next) == Some(&b'\r') && event.get(next + 1) == Some(&b'\n') {
+            next += 1;
+        }
+        next = (next + 1).min(event.len());
+        let value = match line {
+            b"data" => Some(4),
+            [b'd', b'a', b't', b'a', b':', b' ', ..] => Some(6),
+            [b'd', b'a', b't', b'a', b':', ..] => Some(5),
+            _ => None,
+        };
+        if let Some(skipped) = value {
+            let start = at + skipped;
+            if !found {
+                data.start = start;
+                found = true;
+            } else if line_break(&event[data.end..at]) {
+                data.map.escape(data.text.len(), data.end - data.start);
+                data.text.push(b'\n');
+            } else {
+                return Err(Withheld::invalid("other lines between the data lines of an event"));
+            }
+            data.map.plain(data.text.len(), start - data.start);
+            data.text.extend_from_slice(&event[start..at + length]);
+            data.end = at + length;
+        }
+        at = next;
+    }
+    if !found {
+        data.start = event.len();
+        data.end = event.len();
+    }
+    Ok(data)
+}
+
+fn line_break(between: &[u8]) -> bool {
+    matches!(between, b"\n" | b"\r" | b"\r\n")
+}

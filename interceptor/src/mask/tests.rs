@@ -1,0 +1,191 @@
+//! Whole bodies: the golden set (`golden/PROFILE/NAME.TYPE` beside `….out`, which is the masked body, or `….withheld`, which
+//! says why there is none), and what has to hold of any body however it is cut.
+
+use std::path::{Path, PathBuf};
+
+use super::*;
+use crate::config::Settings;
+
+mod differential;
+mod precision;
+
+pub(super) const KEY: Key = [7; 32];
+
+/// The plan of all masks of a configuration's text.
+pub(super) fn plan(config: &str) -> Arc<Plan> {
+    let settings = Settings::parse("/etc/interceptor/config.toml", config).unwrap();
+    let names: Vec<_> = settings.masks.iter().map(|mask| mask.name.clone()).collect();
+    Arc::new(Masks::new(&settings.masks).unwrap().plan(&names).unwrap())
+}
+
+/// The body that came out of the pieces, and the first reason why it was withheld.
+pub(super) fn mask<'a>(
+    plan: &Arc<Plan>,
+    content_type: &str,
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) -> Result<Vec<u8>, Withheld> {
+    let mut out = Vec::new();
+    let mut masker = Masker::new(Arc::clone(plan), Some(content_type), KEY)?;
+    for piece in pieces {
+        masker.push(piece, &mut out)?;
+    }
+    masker.finish(&mut out)?;
+    Ok(out)
+}
+
+pub(super) fn masked(plan: &Arc<Plan>, content_type: &str, body: &str) -> String {
+    String::from_utf8(mask(plan, content_type, [body.as_bytes()]).unwrap()).unwrap()
+}
+
+fn golden() -> PathBuf {
+    // The tests may run elsewhere than they were built.
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/mask/golden")
+}
+
+fn content_type(path: &Path) -> Option<&'static str> {
+    Some(match path.extension()?.to_str()? {
+        "json" => "application/json; charset=utf-8",
+        "jsonl" => "application/x-ndjson",
+        "txt" => "text/plain",
+        "html" => "text/html",
+        "xml" => "application/xml",
+        "csv" => "text/csv",
+        "tsv" => "text/tab-separated-values",
+        "form" => "application/x-www-form-urlencoded",
+        "sse" => "text/event-stream",
+        "bin" => "application/octet-stream",
+        _ => return None,
+    })
+}
+
+#[test]
+fn the_golden_set_comes_out_as_it_should_however_it_is_cut() {
+    let bless = std::env::var_os("INTERCEPTOR_BLESS").is_some();
+    let mut count = 0;
+    for profile in std::fs::read_dir(golden()).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir())
+    {
+        let plan = plan(&std::fs::read_to_string(profile.join("mask.toml")).unwrap());
+        for path in std::fs::read_dir(&profile).unwrap().map(|entry| entry.unwrap().path()) {
+            let Some(content_type) = content_type(&path) else { continue };
+            let body = std::fs::read(&path).unwrap();
+            let whole = mask(&plan, content_type, [&body[..]]);
+            let (expected, actual) = match &whole {
+                Ok(out) => (path.with_added_extension("out"), out.clone()),
+                Err(withheld) => (path.with_added_extension("withheld"), format!("{withheld}\n").into_bytes()),
+            };
+            if bless {
+                std::fs::write(&expected, &actual).unwrap();
+            }
+            let wanted = std::fs::read(&expected).unwrap_or_else(|error| panic!("{}: {error}", expected.display()));
+            let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            assert_eq!(shown(&actual), shown(&wanted), "{}", path.display());
+            assert_eq!(actual, wanted, "{}", path.display());
+            for cut in 1..body.len() {
+                let (first, second) = body.split_at(cut);
+                assert_eq!(mask(&plan, content_type, [first, second]), whole, "{} cut at {cut}", path.display());
+            }
+            assert_eq!(mask(&plan, content_type, body.chunks(1)), whole, "{} byte by byte", path.display());
+            count += 1;
+        }
+    }
+    assert!(count >= 100, "{count} documents");
+}
+
+#[test]
+fn what_isnt_masked_comes_out_byte_for_byte() {
+    let plan =
+        plan("[[mask]]\nname = \"m\"\njson = [\"$..nowhere\"]\ndetect = [\"email\", \"payment-card\", \"secret\"]");
+    let odd = "\u{feff} {\"a\" :\t1.0e+10 , \"\\u0061\":-0, \"a\":[ ],\r\n\"big\": 123456789012345678901234567890 ,\"\\/\" : \"\\/\\ud83d\\ude00\" } \n";
+    assert_eq!(masked(&plan, "application/json", odd), odd);
+    let long = format!("{{\"text\":\"{}\"}}", "lorem ipsum \\\"dolor\\\" ".repeat(20_000));
+    assert_eq!(masked(&plan, "application/json", &long), long);
+    assert_eq!(masked(&plan, "text/plain", &long), long);
+}
+
+#[test]
+fn values_in_long_texts_are_found_wherever_they_stand() {
+    let plan = plan("[[mask]]\nname = \"m\"\ndetect = [\"email\", \"pem\"]");
+    for offset in [0, 1, 49_100, 49_150, 49_152, 65_520, 65_535, 65_536, 65_540, 114_680, 200_000] {
+        let text = format!(
+            "{}ada@example.com {}",
+            "word ".repeat(offset / 5) + &"w ".repeat(offset % 5),
+            "tail ".repeat(30_000)
+        );
+        let expected = text.replace("ada@example.com", "[redacted:email]");
+        assert_eq!(masked(&plan, "text/plain", &text), expected, "at {offset}");
+        let json = format!("[\"{text}\", 1]");
+        assert_eq!(masked(&plan, "application/json", &json), format!("[\"{expected}\", 1]"), "at {offset}");
+        for size in [1000, 4096, 65_536, 100_000] {
+            let pieces = mask(&plan, "application/json", json.as_bytes().chunks(size)).unwrap();
+            assert_eq!(pieces, format!("[\"{expected}\", 1]").as_bytes(), "at {offset} by {size}");
+        }
+    }
+}
+
+#[test]
+fn a_match_longer_than_a_window_is_withheld() {
+    let plan = plan("[[mask]]\nname = \"m\"\ndetect = [\"pem\"]");
+    let text = format!("-----BEGIN PRIVATE KEY-----\n{}", "AAAA\n".repeat(40_000));
+    let withheld = mask(&plan, "text/plain", [text.as_bytes()]).unwrap_err();
+    assert_eq!(withheld, Withheld::TooLarge("a value that a detector found"));
+}
+
+#[test]
+fn the_counts_say_what_was_masked_and_nothing_of_it() {
+    let plan = plan("[[mask]]\nname = \"m\"\njson = [\"$..mail\"]\ndetect = [\"email\", \"us-ssn\"]");
+    let mut masker = Masker::new(plan, Some("application/json"), KEY).unwrap();
+    let body =
+        br#"{"mail":"ada@example.com","note":"ask bob@example.com or eve@example.com","x":[{"mail":null,"mail":7}]}"#;
+    let mut out = Vec::new();
+    masker.push(body, &mut out).unwrap();
+    masker.finish(&mut out).unwrap();
+    assert_eq!(masker.counts().collect::<Vec<_>>(), [("$..mail", 2), ("email", 2)]);
+}
+
+#[test]
+fn several_masks_add_up_and_the_stricter_strategy_counts() {
+    let plan = plan(
+        r#"
+        [[mask]]
+        name = "a"
+        json = ["$.mail"]
+        detect = ["email"]
+        strategy = "partial"
+        headers = ["X-User"]
+        [[mask]]
+        name = "b"
+        json = ["$.mail", "$.phone"]
+        detect = ["email"]
+        headers = ["x-user", "x-key"]
+        strategy = "redact"
+        deny_query = ["mail"]
+        "#,
+    );
+    assert_eq!(
+        masked(&plan, "application/json", r#"{"mail":"a@example.com","phone":1,"t":"a@example.com"}"#),
+        r#"{"mail":"[redacted]","phone":null,"t":"[redacted:email]"}"#
+    );
+    let name = HeaderName::from_static;
+    assert_eq!(plan.header(&KEY, &name("x-user"), b"ada"), HeaderFate::Replace(b"[redacted]".to_vec()));
+    assert_eq!(plan.header(&KEY, &name("x-other"), b"ada"), HeaderFate::Keep);
+    assert_eq!(plan.denies_query("$filter=mail%20eq%20'a'"), Some("mail"));
+}
+
+#[test]
+fn a_mask_of_headers_only_lets_any_body_pass() {
+    let plan = plan("[[mask]]\nname = \"m\"\nheaders = [\"x-a\"]\nstrategy = \"drop\"");
+    assert!(plan.is_blind());
+    assert_eq!(plan.header(&KEY, &HeaderName::from_static("x-a"), b"1"), HeaderFate::Remove);
+    let mut masker = Masker::new(plan, None, KEY).unwrap();
+    let mut out = Vec::new();
+    masker.push(b"\xff\x00", &mut out).unwrap();
+    masker.finish(&mut out).unwrap();
+    assert_eq!(out, b"\xff\x00");
+}
+
+#[test]
+fn a_name_that_no_mask_has_makes_no_plan() {
+    let masks = Masks::new(&[]).unwrap();
+    assert!(masks.plan(&["pii".parse().unwrap()]).is_none());
+    assert!(masks.plan(&[]).unwrap().is_blind());
+}
