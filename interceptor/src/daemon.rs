@@ -16,8 +16,8 @@ use crate::control::{self, SocketError, metrics, server};
 use crate::identity::Judge;
 use crate::identity::provenance::{DigestKey, DigestKeyError};
 use crate::pipeline::{Directory, Order, Pipeline, RecordingGate, Registry, World, start_workers};
-use crate::record::event::What;
-use crate::record::{QueryError, Record, RecordError};
+use crate::record::event::{Payload, What};
+use crate::record::{QueryError, Record, RecordError, Unfinished};
 use crate::transport::accept::{self, Acceptor};
 use crate::transport::authority::{Authority, AuthorityError};
 use crate::transport::fetch::{Fetcher, Memberships};
@@ -44,6 +44,8 @@ const WORKER_QUEUE: usize = 256;
 /// How long what was cut may take to be gone.
 const CUT_PATIENCE: Duration = Duration::from_millis(500);
 
+/// How what a killed daemon had under way is recorded to have ended.
+const KILLED: &str = "daemon-killed";
 /// How long the last events may take into the database; what doesn't make it is in the journal for the next start.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -132,7 +134,9 @@ async fn serve(config: &Path) -> Result<(), DaemonError> {
     let kernel = Arc::new(Kernel::load(&paths.pins, &cgroups.workloads)?);
 
     // Generations count on over restarts: one number never means two texts.
-    let generation = record.reader()?.last_generation()? + 1;
+    let reader = record.reader()?;
+    let generation = reader.last_generation()? + 1;
+    conclude(&journal, reader.unfinished()?);
     let (worlds, watching) = watch::channel(Arc::new(reload::first(&settings, generation, &journal)?));
     let registry = Arc::new(Registry::default());
     let judge = Arc::new(judge(&paths.state, &record, &watching, &clock)?);
@@ -244,6 +248,22 @@ async fn drain(registry: &Registry, patience: Duration) {
     if tokio::time::timeout(patience, empty).await.is_err() {
         registry.tell_all(Order::Cut("daemon-stopped"));
         tokio::time::sleep(CUT_PATIENCE).await;
+    }
+}
+
+/// Records the end of what was under way when an earlier daemon was killed. How far it came is known to nobody.
+fn conclude(journal: &OwnJournal, left: Unfinished) {
+    for operation in left.operations {
+        journal.note(What::OperationFinished {
+            operation,
+            outcome: KILLED.into(),
+            status: None,
+            request: Payload::default(),
+            response: Payload::default(),
+        });
+    }
+    for session in left.sessions {
+        journal.note(What::SessionClosed { session, reason: KILLED.into() });
     }
 }
 

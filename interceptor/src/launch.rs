@@ -31,7 +31,7 @@ mod view;
 pub use caller::{Caller, hold};
 pub use choose::choose;
 pub use prepare::{Prepared, prepare};
-pub use running::{Running, revive};
+pub use running::{Running, discard, revive};
 
 /// A launch, ready to be prepared.
 #[derive(Debug)]

@@ -31,7 +31,7 @@ pub use event::Event;
 pub use journal::{Journal, Recorded};
 pub use keys::Keys;
 pub use payload::{Content, SessionKey};
-pub use query::{QueryError, Reader};
+pub use query::{QueryError, Reader, Unfinished};
 pub use verify::{Damage, Fault, Report, verify};
 
 use crate::clock::Clock;

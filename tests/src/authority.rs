@@ -1,6 +1,7 @@
 //! The upstreams' own certificate authority: what a company's PKI is to the services that Interceptor dials.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
 use rcgen::{
@@ -8,6 +9,9 @@ use rcgen::{
 };
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+/// Tells the authorities of one process apart.
+static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// A certificate authority that lives as long as the value.
 pub struct Authority {
@@ -23,7 +27,9 @@ impl Authority {
         let mut params = CertificateParams::new(Vec::<String>::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.distinguished_name.push(DnType::CommonName, "Fixture Upstream Root");
+        // OpenSSL finds an issuer by its name: two in one bundle must differ.
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        params.distinguished_name.push(DnType::CommonName, format!("Fixture Upstream Root {number}"));
         Ok(Self { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate()?)? })
     }
 

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
 use crate::authority::Authority;
+use crate::entra::{Caller, Guard};
 
 mod answer;
 
@@ -33,6 +34,8 @@ pub struct Received {
     pub path: String,
     /// Its Host header.
     pub host: String,
+    /// Who called: what a guard read from the token.
+    pub caller: Option<Caller>,
 }
 
 /// A person in the directory.
@@ -63,6 +66,7 @@ pub struct Graph {
 pub(crate) struct Shared {
     log: Mutex<Vec<Received>>,
     people: Mutex<Vec<Person>>,
+    guard: Mutex<Option<Guard>>,
     connections: AtomicU64,
     open: AtomicUsize,
 }
@@ -129,6 +133,11 @@ impl Graph {
         lock(&self.shared.people).clone()
     }
 
+    /// From now on serves only requests with a token that passes `guard`.
+    pub fn guard(&self, guard: Guard) {
+        *lock(&self.shared.guard) = Some(guard);
+    }
+
     /// How many connections came so far.
     pub fn connections(&self) -> u64 {
         self.shared.connections.load(Ordering::Relaxed)
@@ -155,6 +164,7 @@ impl Shared {
         Self {
             log: Mutex::default(),
             people: Mutex::new(people()),
+            guard: Mutex::default(),
             connections: AtomicU64::new(0),
             open: AtomicUsize::new(0),
         }
@@ -162,6 +172,10 @@ impl Shared {
 
     pub(crate) fn note(&self, received: Received) {
         lock(&self.log).push(received);
+    }
+
+    pub(crate) fn guard(&self) -> Option<Guard> {
+        lock(&self.guard).clone()
     }
 
     pub(crate) fn people(&self) -> MutexGuard<'_, Vec<Person>> {

@@ -5,6 +5,7 @@
 pub mod authority;
 pub mod binary;
 pub mod daemon;
+pub mod entra;
 pub mod graph;
 pub mod netns;
 pub mod recorded;

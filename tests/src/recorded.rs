@@ -1,6 +1,7 @@
 //! What the daemon recorded, read from its database by a reader of our own: a test doesn't ask the daemon whether the
 //! daemon told the truth.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -67,9 +68,11 @@ pub fn last(database: &Path) -> Result<u64> {
 /// As [`events`].
 pub fn operations(database: &Path, after: u64) -> Result<Vec<Operation>> {
     let mut operations: Vec<Operation> = Vec::new();
+    let mut places: HashMap<OperationId, usize> = HashMap::new();
     for (_, event) in events(database, after)? {
         match event.what {
             What::OperationDecided { operation, session, target, action, summary, verdict, code, basis, .. } => {
+                places.insert(operation, operations.len());
                 operations.push(Operation {
                     id: operation,
                     session,
@@ -83,7 +86,7 @@ pub fn operations(database: &Path, after: u64) -> Result<Vec<Operation>> {
                 })
             }
             What::OperationFinished { operation, outcome, status, .. } => {
-                if let Some(decided) = operations.iter_mut().find(|decided| decided.id == operation) {
+                if let Some(decided) = places.get(&operation).and_then(|&place| operations.get_mut(place)) {
                     decided.outcome = Some((outcome, status));
                 }
             }

@@ -1,11 +1,10 @@
 //! The clients and servers of other makers that `cargo xtask setup --tests` brought, shown to a fixture's workloads.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use nix::mount::{MsFlags, mount};
 
-use crate::binary;
 use crate::daemon::Daemon;
 
 /// Where they are, as every user and every workload of one daemon can read them.
@@ -15,19 +14,29 @@ pub struct ThirdParty {
 }
 
 impl ThirdParty {
+    /// Where they were installed: for root, outside of a workload.
+    ///
+    /// # Errors
+    /// They aren't.
+    pub fn installed() -> Result<Self> {
+        let own = std::env::current_exe().context("can't tell where this program is")?;
+        // `target/debug/deps/topic-hash` for a test.
+        let target = own.ancestors().nth(3).context("the build's folder")?;
+        let folder = target.join("third-party");
+        for part in ["python/pinned-by", "node/pinned-by"] {
+            let there = folder.join(part);
+            ensure!(there.exists(), "`{}` isn't there: run `cargo xtask setup --tests`", there.display());
+        }
+        Ok(Self { folder })
+    }
+
     /// Shows them in the daemon's room. The checkout may lie below a folder that others can't enter, and copying takes
     /// long: it is a mount, and a read-only one, so that nothing that clears the room can reach what is behind it.
     ///
     /// # Errors
     /// They aren't installed, or can't be mounted.
     pub fn show(daemon: &Daemon) -> Result<Self> {
-        let interceptor = binary::find("interceptor")?;
-        let target = interceptor.parent().and_then(Path::parent).context("the build's folder")?;
-        let source = target.join("third-party");
-        for part in ["python/pinned-by", "node/pinned-by"] {
-            let there = source.join(part);
-            ensure!(there.exists(), "`{}` isn't there: run `cargo xtask setup --tests`", there.display());
-        }
+        let source = Self::installed()?.folder;
         let folder = daemon.room().join("third-party");
         std::fs::create_dir(&folder)?;
         let bind = |flags| mount(Some(&source), &folder, None::<&str>, flags, None::<&str>);

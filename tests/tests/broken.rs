@@ -44,6 +44,7 @@ fn is_refused(daemon: &Daemon, title: &str, file: &str) -> Result<()> {
     let told = daemon.interceptor(&["policy", "reload"]).stdin(Stdio::null()).output()?;
     let said = String::from_utf8_lossy(&told.stderr).into_owned();
     ensure!(told.status.code() == Some(1), "{title}: it was taken, or ended otherwise: {} {said}", told.status);
+    ensure!(said.contains("refused-to-load"), "{title}: {said}");
     // `[/…/config.toml:3:8]` above the underlined text.
     let place =
         said.split(&format!("{file}:")).nth(1).with_context(|| format!("{title}: no place in {file}: {said}"))?;

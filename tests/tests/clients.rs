@@ -185,6 +185,9 @@ fn http_clients_trust_the_bundle_and_nothing_less() -> Result<()> {
         ensure!(by_file.answer()?.1 == 200, "{client:?}: {by_file:?}");
         let without = scene.fetch(client, &VARIABLES, &[roots], "GET", url)?;
         ensure!(!without.ok && without.said.contains(client.unverified()), "{client:?}: {without:?}");
+        // Who doesn't trust us says so in TLS, and the operator can read it.
+        let sessions = scene.daemon.json(&["sessions", "list", "--limit", "1"])?;
+        ensure!(sessions[0]["reason"] == "certificate-refused", "{client:?}: {sessions}");
     }
     scene.finish()
 }

@@ -12,6 +12,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use interceptor::ids::LaunchId;
 use interceptor::record::event::What;
 use interceptor_tests::daemon::{Daemon, Order, READ_ONLY, UID};
 use interceptor_tests::graph::Graph;
@@ -236,8 +237,13 @@ fn another_user_only_as_the_workload_says() -> Result<()> {
     ensure!(output.status.success() && output.stdout == b"nobody\n", "{}", said(&output));
     for user in ["root", "daemon"] {
         let output = run(user).output()?;
-        ensure!(output.status.code() == Some(1) && said(&output).contains("--user"), "{user}: {}", said(&output));
+        let message = said(&output);
+        ensure!(output.status.code() == Some(1) && message.contains("--user"), "{user}: {message}");
+        ensure!(message.contains("(workload-user)"), "{user}: {message}");
     }
+    let output = run("nobody").uid(UID + 1).gid(UID + 1).output()?;
+    let message = said(&output);
+    ensure!(output.status.code() == Some(1) && message.contains("(workload-not-yours)"), "somebody else: {message}");
     finish(daemon)
 }
 
@@ -317,6 +323,7 @@ fn a_caller_in_other_namespaces_is_refused() -> Result<()> {
         let message = said(&output);
         ensure!(output.status.code() == Some(1), "{options:?}: {message}");
         ensure!(message.contains("namespace") && message.contains("on the host itself"), "{options:?}: {message}");
+        ensure!(message.contains("(caller-refused)"), "{options:?}: {message}");
     }
     finish(daemon)
 }
@@ -329,6 +336,7 @@ fn what_is_run_elsewhere_is_refused() -> Result<()> {
         let output = daemon.run(&[command, "run", "server"]).output()?;
         let message = said(&output);
         ensure!(output.status.code() == Some(1) && message.contains("can't be contained"), "{message}");
+        ensure!(message.contains("(command-refused)"), "{message}");
         ensure!(message.contains("under `interceptor run`") || message.contains("after `--`"), "{message}");
     }
     finish(daemon)
@@ -347,6 +355,7 @@ fn the_control_socket_isnt_for_workloads() -> Result<()> {
     let output = daemon.run(&["cat"]).stdin(connection).output()?;
     let message = said(&output);
     ensure!(output.status.code() == Some(1) && message.contains("a connection to the service at"), "{message}");
+    ensure!(message.contains("(descriptor-refused)"), "{message}");
     // … and who gets to it nevertheless is known by its cgroup, root too.
     let mut started = Started::shell(&daemon, "echo ready; read line")?;
     let procs = launched(&daemon)?.join("cgroup.procs");
@@ -405,6 +414,42 @@ fn only_operators_read_the_record_and_reload() -> Result<()> {
     }
     let output = ask(&["status"]).output()?;
     ensure!(output.status.success(), "{}", said(&output));
+    finish(daemon)
+}
+
+#[test]
+fn what_a_daemon_killed_in_the_middle_of_launches_left_is_removed() -> Result<()> {
+    require_root!(Ok(()));
+    let mut daemon = daemon()?;
+    daemon.kill9()?;
+    let (cgroups, folders) = (daemon.cgroup().join("workloads"), daemon.room().join("run/workloads"));
+    let id = || LaunchId::new().to_string();
+    // A cgroup and nothing else, a folder and nothing else, and a process 1 of which nothing can be read.
+    fs::create_dir(cgroups.join(id()))?;
+    fs::create_dir(folders.join(id()))?;
+    let unread = id();
+    fs::create_dir(cgroups.join(&unread))?;
+    fs::create_dir(folders.join(&unread))?;
+    fs::write(folders.join(&unread).join("launch.json"), "{\"start_time\":")?;
+    let mut process = Command::new("sleep").arg("300").spawn()?;
+    fs::write(cgroups.join(&unread).join("cgroup.procs"), process.id().to_string())?;
+    ensure!(remains(&daemon)?.len() == 4, "{:?}", remains(&daemon)?);
+    daemon.restart()?;
+    ensure!(process.wait()?.signal() == Some(9), "it lives on");
+    finish(daemon)
+}
+
+#[test]
+fn ids_that_name_nothing_are_told_apart() -> Result<()> {
+    require_root!(Ok(()));
+    let daemon = daemon()?;
+    for (id, code) in [("ses_zzz", "not-found"), ("op_0", "malformed-id"), ("ses_!", "malformed-id")] {
+        let output = daemon.interceptor(&["sessions", "show", id]).output()?;
+        ensure!(output.status.code() == Some(1) && said(&output).contains(&format!("({code})")), "{}", said(&output));
+    }
+    let status =
+        Command::new(daemon.binary("interceptor")).args(["--socket", "/nowhere", "status", "--json"]).output()?;
+    ensure!(status.status.code() == Some(1) && said(&status).contains("daemon-unreachable"), "{}", said(&status));
     finish(daemon)
 }
 

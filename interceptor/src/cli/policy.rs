@@ -1,6 +1,7 @@
 //! `interceptor policy`: check files without a daemon, load them into the running one, show what is in force, and explain
 //! a verdict, of an operation that was recorded or of one that is only asked about.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -14,12 +15,13 @@ use serde::de::DeserializeOwned;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, ConfigError, Host, Settings, Trust};
 use crate::control::client;
-use crate::control::protocol::{Reloaded, Request};
+use crate::control::protocol::{Explained, Reloaded, Request};
 use crate::ids::{ClientId, OperationId, PrincipalId, WorkloadName};
 use crate::policy::{
     self, Asker, Authentic, Bound, CanonicalPath, Cited, Credential, Explanation, HttpRequest, InForce, Operation,
     PolicyErrors, Principal, PrincipalKind, Question, SCHEMA, Snapshot, Source,
 };
+use crate::record::event::TokenIssued;
 
 /// What to do with policies.
 #[derive(Debug, clap::Subcommand)]
@@ -158,9 +160,9 @@ fn run(command: Command, config: &Path, socket: &Path) -> Result<(), Failure> {
         }
         Command::Schema => print(SCHEMA),
         Command::Explain(explain) => {
-            let told = match &explain.operation {
+            let told: Explained = match &explain.operation {
                 Some(operation) => ask(socket, &Request::PolicyExplain { operation: operation.to_string() })?,
-                None => what_if(&explain, config)?,
+                None => Explained { explanation: what_if(&explain, config)?, token: None, names: BTreeMap::new() },
             };
             if explain.json { print_json(&told) } else { tell(&told) }
         }
@@ -286,8 +288,9 @@ fn show(now: &InForce) -> Result<(), Failure> {
     Ok(out.flush()?)
 }
 
-fn tell(told: &Explanation) -> Result<(), Failure> {
+fn tell(explained: &Explained) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
+    let told = &explained.explanation;
     match &told.code {
         Some(code) => writeln!(out, "{} ({})", told.verdict, plain(code))?,
         None => writeln!(out, "{}", told.verdict)?,
@@ -297,6 +300,9 @@ fn tell(told: &Explanation) -> Result<(), Failure> {
     }
     if let Some(seconds) = told.basis.obligations.max_session {
         writeln!(out, "  the connection lives {seconds} s at most")?;
+    }
+    if let Some(token) = &explained.token {
+        asked_by(&mut out, token, &explained.names)?;
     }
     cite(&mut out, "determined by", &told.determining)?;
     for id in told.basis.policies.iter().filter(|id| told.determining.iter().all(|cited| cited.id != **id)) {
@@ -313,6 +319,37 @@ fn tell(told: &Explanation) -> Result<(), Failure> {
         }
     }
     Ok(out.flush()?)
+}
+
+/// The token that it was asked with: whom it names, and what else it says.
+fn asked_by(out: &mut impl Write, token: &TokenIssued, names: &BTreeMap<String, String>) -> Result<(), Failure> {
+    let named = |id: &str| match names.get(id) {
+        Some(name) => format!("{} ({})", plain(name), plain(id)),
+        None => plain(id),
+    };
+    let issued = &token.issued;
+    writeln!(out, "\nasked as {}, {}", named(issued.principal.as_str()), issued.kind.as_str())?;
+    if let Some(client) = &issued.client {
+        writeln!(out, "  by application {}", named(&client.to_string()))?;
+    }
+    writeln!(out, "  token {}: for {}", token.token, plain(&issued.audiences.join(", ")))?;
+    writeln!(
+        out,
+        "  bound {}, authentic {}, until {}",
+        issued.bound.as_str(),
+        issued.authentic.as_str(),
+        issued.expiry
+    )?;
+    if let Some(uti) = &issued.uti {
+        writeln!(out, "  uti {}", plain(uti))?;
+    }
+    match &issued.groups {
+        None => writeln!(out, "  groups: the token doesn't tell them")?,
+        Some(groups) if groups.is_empty() => writeln!(out, "  groups: none")?,
+        Some(groups) => groups.iter().try_for_each(|group| writeln!(out, "  group {}", named(group)))?,
+    }
+    issued.roles.iter().try_for_each(|role| writeln!(out, "  role {}", named(role)))?;
+    Ok(())
 }
 
 fn cite(out: &mut impl Write, why: &str, cited: &[Cited]) -> Result<(), Failure> {

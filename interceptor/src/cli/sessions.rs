@@ -206,7 +206,7 @@ fn show(out: &mut dyn Write, story: &Story) -> io::Result<()> {
             let reason = reason.as_deref().unwrap_or("unknown");
             writeln!(out, " to {} ({})", escape(closed), escape(reason))?;
         }
-        (None, _) => writeln!(out, ", open (or the daemon was killed)")?,
+        (None, _) => writeln!(out, ", open")?,
     }
     writeln!(out)?;
     operations(out, story)

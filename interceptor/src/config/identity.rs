@@ -139,12 +139,13 @@ impl Identities {
         }
     }
 
-    /// What identities and applications of these ids are called, by id.
+    /// What these ids are called, by id.
     pub fn names_for<'a>(&self, ids: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, String> {
         let name = |id: &str| {
             self.names.iter().find_map(|(name, named)| match named {
                 Named::Identity(named) if named.as_str() == id => Some(name.clone()),
                 Named::Client(named) if named.to_string() == id => Some(name.clone()),
+                Named::Group(named) | Named::Role(named) if named == id => Some(name.clone()),
                 _ => None,
             })
         };

@@ -1,10 +1,13 @@
 //! What goes over the control socket: one request, one response, each a frame of JSON (see [`super::wire`]).
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{LaunchId, WorkloadName};
-use crate::policy::InForce;
+use crate::policy::{Explanation, InForce};
+use crate::record::event::TokenIssued;
 
 /// What a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +110,20 @@ impl Request {
     pub fn is_for_anyone(&self) -> bool {
         matches!(self, Request::Status | Request::Run(_))
     }
+}
+
+/// What [`Request::PolicyExplain`] is answered with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Explained {
+    /// The verdict and what determined it.
+    #[serde(flatten)]
+    pub explanation: Explanation,
+    /// The token that the operation came with, as it was issued; none without one.
+    #[serde(default)]
+    pub token: Option<TokenIssued>,
+    /// What the configuration calls ids that are in here, by id.
+    #[serde(default)]
+    pub names: BTreeMap<String, String>,
 }
 
 /// What [`Request::PolicyReload`] is answered with.

@@ -14,7 +14,7 @@ use super::payloads;
 use super::reload::Loader;
 use crate::config::Control;
 use crate::control::peer::Peer;
-use crate::control::protocol::{Cause, Request, Run, Serving, Status};
+use crate::control::protocol::{Cause, Explained, Request, Run, Serving, Status};
 use crate::control::server::{Answer, Answering, Caller};
 use crate::identity::keys::Freshness;
 use crate::launch;
@@ -125,11 +125,9 @@ impl Shared {
                 ),
             },
             Request::PolicyShow => value(&self.loader.world().snapshot.in_force()),
-            Request::PolicyExplain { operation } => self.with_reader(|reader| {
-                let recorded = reader.operation(&operation)?;
-                let world = self.loader.world();
-                Ok(json!(policy::recall(&world.snapshot, recorded.code.as_deref(), &recorded.basis)))
-            }),
+            Request::PolicyExplain { operation } => {
+                self.with_reader(|reader| Ok(json!(self.explain(reader, &operation)?)))
+            }
             Request::SessionsList { limit } => self.with_reader(|reader| {
                 let mut sessions = reader.sessions(limit)?;
                 sessions.iter_mut().for_each(|session| self.name_session(session));
@@ -160,6 +158,23 @@ impl Shared {
             },
             Request::Run(run) => self.run(caller, run, descriptors),
         }
+    }
+
+    /// Why a recorded operation was decided as it was, and by which token it was asked.
+    fn explain(&self, reader: &Reader, operation: &str) -> Result<Explained, QueryError> {
+        let recorded = reader.operation(operation)?;
+        let world = self.loader.world();
+        let explanation = policy::recall(&world.snapshot, recorded.code.as_deref(), &recorded.basis);
+        let identity = recorded.identity.as_ref();
+        let token = identity.map(|identity| reader.token(&identity.token, &recorded.workload)).transpose()?.flatten();
+        let ids = token.iter().flat_map(|token| {
+            let client = token.issued.client.map(|client| client.to_string());
+            let memberships = token.issued.groups.iter().flatten().chain(&token.issued.roles).cloned();
+            memberships.chain(client).chain([token.issued.principal.to_string()]).collect::<Vec<_>>()
+        });
+        let ids: Vec<String> = ids.collect();
+        let names = world.snapshot.settings.identities.names_for(ids.iter().map(String::as_str));
+        Ok(Explained { explanation, token, names })
     }
 
     /// Adds what the configuration calls a session's ids.

@@ -166,6 +166,7 @@ impl Launches {
         for id in found.filter_map(|entry| entry.file_name().to_str()?.parse::<LaunchId>().ok()) {
             let Some(running) = launch::revive(&self.folder(id)) else {
                 self.disengage(id);
+                launch::discard(&self.parts.cgroup.join(id.to_string()), &self.folder(id));
                 self.parts.journal.note(What::WorkloadEnded { launch: id, status: "unknown".into() });
                 continue;
             };
@@ -177,9 +178,21 @@ impl Launches {
                 tracing::error!(%error, launch = %id, "the end of a workload can't be awaited");
             }
         }
+        self.sweep();
         match self.parts.kernel.launches() {
             Ok(pinned) => pinned.into_iter().filter(|id| !self.lives(*id)).for_each(|id| self.release(id)),
             Err(error) => tracing::warn!(%error, "the pins of earlier launches can't be read"),
+        }
+    }
+
+    /// Removes the cgroups, and ends what is in them, of launches that have no folder: a daemon was killed between making
+    /// the one and the other.
+    fn sweep(&self) {
+        let cgroups = std::fs::read_dir(&self.parts.cgroup).into_iter().flatten().flatten();
+        for id in cgroups.filter_map(|entry| entry.file_name().to_str()?.parse::<LaunchId>().ok()) {
+            if !self.lives(id) && !self.folder(id).exists() {
+                launch::discard(&self.parts.cgroup.join(id.to_string()), &self.folder(id));
+            }
         }
     }
 

@@ -139,10 +139,13 @@ pub fn recognise<S: AsRef<str>>(kind: Kind, method: &str, segments: &[S], query:
     }
 }
 
+/// What is asked of a tenant, in a dialect.
+type OfTenant = fn(Option<String>, Dialect) -> Ask;
+
 fn entra(method: &str, path: &[&str]) -> Ask {
     let read = matches!(method, "GET" | "HEAD" | "OPTIONS");
     // B2C has a policy between the tenant and the endpoint, so endpoints are told by how the path ends.
-    let (before, ask): (&[&str], fn(Option<String>, Dialect) -> Ask) = match path {
+    let (before, ask): (&[&str], OfTenant) = match path {
         [before @ .., "oauth2", "v2.0", "token"] | [before @ .., "oauth2", "token"] if !read => {
             (before, |tenant, dialect| Ask::Token { tenant, dialect })
         }

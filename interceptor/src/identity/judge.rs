@@ -4,8 +4,10 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
+use moka::future::Cache;
 
 use super::claims::{Claims, Groups};
 use super::endpoint::{Answer, Kind};
@@ -20,6 +22,10 @@ use crate::config::{self, Identities, IdentitySource, Target};
 use crate::ids::{IssuerName, PrincipalId, TenantId, WorkloadName};
 use crate::policy::{Authentic, Bound, Principal};
 
+/// Device codes under way, and how long one may take: Entra's live 15 minutes.
+const MOST_DEVICES: u64 = 1024;
+const DEVICE_LIFE: Duration = Duration::from_mins(20);
+
 /// The most bytes of a token file.
 const MOST_TOKEN_FILE: u64 = 64 * 1024;
 
@@ -33,6 +39,8 @@ pub struct Judge {
     keys: Mutex<HashMap<String, Arc<KeySource>>>,
     tenants: Mutex<HashMap<String, Arc<Tenants>>>,
     overages: Mutex<HashMap<String, Arc<Overage>>>,
+    /// What device codes were asked for, by workload and client: who comes with a code doesn't say it again.
+    devices: Cache<(WorkloadName, String), String>,
 }
 
 /// A token as a workload presents it.
@@ -143,7 +151,8 @@ impl Judge {
     ) -> Self {
         let provenance = Provenance::restore(recorded, clock.now());
         let (keys, tenants, overages) = Default::default();
-        Self { key, provenance, fetch, directory, clock, keys, tenants, overages }
+        let devices = Cache::builder().max_capacity(MOST_DEVICES).time_to_live(DEVICE_LIFE).build();
+        Self { key, provenance, fetch, directory, clock, keys, tenants, overages, devices }
     }
 
     /// Judges a token that a workload presents.
@@ -219,6 +228,16 @@ impl Judge {
         Ok(Some((self.key.digest(secret.expose()), issued)))
     }
 
+    /// Notes for which audience a workload's client asked for a device code.
+    pub async fn note_device(&self, workload: &WorkloadName, client: &str, audience: &str) {
+        self.devices.insert((workload.clone(), client.to_owned()), audience.to_owned()).await;
+    }
+
+    /// For which audience a workload's client asked for a device code last.
+    pub async fn device_audience(&self, workload: &WorkloadName, client: &str) -> Option<String> {
+        self.devices.get(&(workload.clone(), client.to_owned())).await
+    }
+
     /// Marks a token dead because a service asked for a newer one. False if it already was, or isn't known.
     pub fn challenged(&self, digest: &Digest) -> bool {
         self.provenance.kill(digest, Death::Challenged)
@@ -258,7 +277,7 @@ impl Judge {
         let graph = cloud(tenant).graph;
         let overage = {
             let mut all = self.overages.lock().unwrap_or_else(PoisonError::into_inner);
-            let make = || Arc::new(Overage::new(&graph, Arc::clone(&self.directory)));
+            let make = || Arc::new(Overage::new(&graph, Arc::clone(&self.directory), Arc::clone(&self.clock)));
             Arc::clone(all.entry(graph.clone()).or_insert_with(make))
         };
         match overage.groups(tenant.id, object.parse().ok()?).await {
@@ -288,7 +307,7 @@ impl Judge {
                     tracing::warn!(%error, issuer = source.authority().issuer, "an issuer's keys can't be refreshed");
                 }
             }
-            tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+            tokio::time::sleep(Duration::from_secs(30)).await;
         }
     }
 

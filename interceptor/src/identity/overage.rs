@@ -8,14 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
 use moka::future::Cache;
 use serde_json::Value;
 
 use super::{FetchError, MAX_DOCUMENT, json};
+use crate::clock::Clock;
 use crate::ids::{ObjectId, TenantId};
 
 /// How long an answer is believed.
-const LIFE: Duration = Duration::from_mins(5);
+const LIFE: SignedDuration = SignedDuration::from_mins(5);
+/// How long an answer that nobody asks for is kept.
+const KEPT: Duration = Duration::from_mins(5);
 /// Principals whose groups are kept.
 const MOST_PRINCIPALS: u64 = 1024;
 /// The most groups of one principal; Graph itself returns no more than 11,000.
@@ -117,14 +121,21 @@ impl Page {
 pub struct Overage {
     graph: String,
     directory: Arc<dyn Directory>,
-    known: Cache<(TenantId, ObjectId), Arc<[ObjectId]>>,
+    clock: Arc<dyn Clock>,
+    known: Cache<(TenantId, ObjectId), Answered>,
+}
+
+#[derive(Clone)]
+struct Answered {
+    groups: Arc<[ObjectId]>,
+    at: Timestamp,
 }
 
 impl Overage {
     /// Nothing known yet, asked at this Graph.
-    pub fn new(graph: &str, directory: Arc<dyn Directory>) -> Self {
-        let known = Cache::builder().max_capacity(MOST_PRINCIPALS).time_to_live(LIFE).build();
-        Overage { graph: graph.trim_end_matches('/').to_owned(), directory, known }
+    pub fn new(graph: &str, directory: Arc<dyn Directory>, clock: Arc<dyn Clock>) -> Self {
+        let known = Cache::builder().max_capacity(MOST_PRINCIPALS).time_to_idle(KEPT).build();
+        Overage { graph: graph.trim_end_matches('/').to_owned(), directory, clock, known }
     }
 
     /// A principal's groups, not older than five minutes. Those who ask at the same time share one answer; a failure is
@@ -133,10 +144,17 @@ impl Overage {
     /// # Errors
     /// Why they are unknown; a policy that needs them then denies.
     pub async fn groups(&self, tid: TenantId, oid: ObjectId) -> Result<Arc<[ObjectId]>, OverageError> {
-        self.known.try_get_with((tid, oid), self.look_up(tid, oid)).await.map_err(|error| (*error).clone())
+        let now = self.clock.now();
+        let principal = (tid, oid);
+        if self.known.get(&principal).await.is_some_and(|known| now.duration_since(known.at).abs() >= LIFE) {
+            self.known.invalidate(&principal).await;
+        }
+        let answered = self.known.try_get_with(principal, self.look_up(tid, oid, now)).await;
+        answered.map(|answered| answered.groups).map_err(|error| (*error).clone())
     }
 
-    async fn look_up(&self, tid: TenantId, oid: ObjectId) -> Result<Arc<[ObjectId]>, OverageError> {
+    /// The age of an answer counts from when it was asked for.
+    async fn look_up(&self, tid: TenantId, oid: ObjectId, at: Timestamp) -> Result<Answered, OverageError> {
         let mut groups = Vec::new();
         let mut request = request(&self.graph, oid);
         for _ in 0..MOST_PAGES {
@@ -147,7 +165,7 @@ impl Overage {
             }
             match page.next {
                 Some(url) => request = GraphRequest { method: "GET", url, body: "" },
-                None => return Ok(groups.into()),
+                None => return Ok(Answered { groups: groups.into(), at }),
             }
         }
         Err(OverageError::TooMany)

@@ -224,7 +224,7 @@ fn kill_cgroup(cgroup: &Path) -> io::Result<()> {
 }
 
 /// Kills what is in the cgroup, removes it, and removes the folder. What is gone already is fine.
-pub(super) fn discard(cgroup: &Path, folder: &Path) {
+pub fn discard(cgroup: &Path, folder: &Path) {
     for _ in 0..REMOVALS {
         let _ = kill_cgroup(cgroup);
         match fs::remove_dir(cgroup) {

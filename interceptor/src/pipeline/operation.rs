@@ -195,7 +195,7 @@ async fn exchange(live: Rc<Live>, mut permitted: Permitted, mut reply: oneshot::
                         taking.opaque();
                         join(&live, &asked, (client, response), reply, (&sent, &received)).await
                     }
-                    _ => match pass(&live, &asked, &way, response, reply, (&received, &taking)).await {
+                    _ => match pass(&live, &asked, &way, response, reply, (&sent, &received, &taking)).await {
                         Ok(()) => sent_whole(&live, &asked, &sent, &taking).await,
                         Err(code) => Err(code),
                     },
@@ -210,6 +210,11 @@ async fn exchange(live: Rc<Live>, mut permitted: Permitted, mut reply: oneshot::
             (Err(refusal.fault.code), taken.then_some(status))
         }
     };
+    // What ends upstream because the client broke off its request is the client's doing.
+    let outcome = outcome.map_err(|code| match code {
+        "upstream-closed" | "upstream-reset" | "upstream-malformed" if sent.is_broken() => "client-gone",
+        code => code,
+    });
     if outcome.is_err() {
         sent.cut();
         way.give_up();
@@ -301,7 +306,7 @@ async fn pass(
     way: &Way<'_>,
     response: Response<Incoming>,
     reply: oneshot::Sender<Response<ReplyBody>>,
-    (received, taking): (&Meter, &Taking),
+    (sent, received, taking): (&Meter, &Meter, &Taking),
 ) -> Result<(), &'static str> {
     let (parts, mut body) = response.into_parts();
     let is_http2 = live.version() == Version::Http2;
@@ -319,6 +324,7 @@ async fn pass(
     loop {
         let step = async {
             match body.frame().await {
+                None if is_http2 && is_reset(&body, sent) => Err("upstream-reset"),
                 None => match taking.rest() {
                     Some(rest) => {
                         sender.send(Frame::data(rest)).await.map(|()| false).map_err(|_dropped| "client-gone")
@@ -358,6 +364,13 @@ async fn pass(
             }
         }
     }
+}
+
+/// Whether a server's body that hyper takes for ended was reset instead. Without an error a server may do so only to stop
+/// a request that it has answered in full (RFC 9113 section 8.1).
+fn is_reset(body: &Incoming, sent: &Meter) -> bool {
+    let is_short = body.size_hint().exact().is_some_and(|left| left > 0);
+    is_short || (!body.is_end_stream() && sent.is_ended())
 }
 
 /// Tells the client that the server goes on as a WebSocket, and joins the two until one ends it or it no longer may be.

@@ -128,9 +128,10 @@ async fn drive(live: Rc<Live>, connection: impl Graceful) -> Ending {
             break why;
         }
     };
+    // Between two requests nothing is lost by a clean end; in mid-stream the client must not take it for the whole. An
+    // operation may have been quicker, and have ended itself and so the connection.
+    let mut severed = live.is_busy() || live.ended().is_some();
     live.end(cut);
-    // Between two requests nothing is lost by a clean end; in mid-stream the client must not take it for the whole.
-    let mut severed = live.is_busy();
     if is_http2 {
         // There each stream is reset by itself; the connection is only where the client doesn't take that in.
         connection.as_mut().shut_down();

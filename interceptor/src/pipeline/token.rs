@@ -39,7 +39,9 @@ const RESTRICT_POLICY: &str = "sec-restrict-tenant-access-policy";
 pub(super) struct Observing {
     kind: Kind,
     tenant: Option<Tenant>,
-    audiences: Vec<String>,
+    audience: String,
+    /// Whether the request itself said that audience, and not another one before it.
+    is_said: bool,
 }
 
 /// Why something can't be asked of an endpoint.
@@ -79,8 +81,9 @@ impl Decoded {
         if kind == Kind::Entra {
             restrict(live, &mut self.parts.headers);
         }
-        let (segment, dialect) = match ask {
-            Ask::Token { tenant, dialect } | Ask::DeviceCode { tenant, dialect } => (tenant, dialect),
+        let (segment, dialect, is_start) = match ask {
+            Ask::Token { tenant, dialect } => (tenant, dialect, false),
+            Ask::DeviceCode { tenant, dialect } => (tenant, dialect, true),
             Ask::ManagedIdentity(ManagedIdentity { resource: Some(resource), identity }) => {
                 return Ok(Some(managed(kind, resource, &identity)));
             }
@@ -101,9 +104,23 @@ impl Decoded {
         let authorization = self.parts.headers.get(header::AUTHORIZATION).map(HeaderValue::to_str).transpose();
         let authorization =
             authorization.map_err(|_| refused("token-request-malformed", "its Authorization isn't text"))?;
-        let request = endpoint::TokenRequest::parse(&form, authorization, dialect)
-            .map_err(|error| refused(error.code(), error.to_string()))?;
-        let audience = audience(&request, dialect)?;
+        let parse = if is_start { endpoint::TokenRequest::parse_start } else { endpoint::TokenRequest::parse };
+        let request = parse(&form, authorization, dialect).map_err(|error| refused(error.code(), error.to_string()))?;
+        let client = request.client.clone().unwrap_or_default();
+        let (judge, workload) = (&live.session().worker.pipeline.judge, &live.session().subject.workload);
+        let said = audience(&request, dialect)?;
+        let is_said = said.is_some();
+        let audience = match said {
+            Some(audience) => audience,
+            // Who asks with a code has said with which scope when it asked for the code.
+            None if request.grant == Grant::DeviceCode => {
+                judge.device_audience(workload, &client).await.ok_or_else(no_audience)?
+            }
+            None => return Err(no_audience()),
+        };
+        if is_start {
+            judge.note_device(workload, &client, &audience).await;
+        }
         let named = match (tenant, &segment, issuer) {
             (Some(Tenant::One(id)), ..) => id.to_string(),
             (_, Some(segment), _) => segment.clone(),
@@ -111,12 +128,12 @@ impl Decoded {
         };
         let wanted = Wanted::Token {
             tenant: named,
-            client: request.client.clone().unwrap_or_default(),
+            client,
             grant: grant(request.grant).into(),
             scopes: request.scopes.clone(),
             audience: audience.clone(),
         };
-        Ok(Some((wanted, Observing { kind, tenant, audiences: vec![audience] })))
+        Ok(Some((wanted, Observing { kind, tenant, audience, is_said })))
     }
 
     /// The body of a request, in full; it is sent on as it was read.
@@ -157,22 +174,24 @@ fn managed(kind: Kind, resource: String, identity: &Identity) -> (Wanted, Observ
         scopes: vec![format!("{}/.default", resource.trim_end_matches('/'))],
         audience: resource.clone(),
     };
-    (wanted, Observing { kind, tenant: None, audiences: vec![resource] })
+    (wanted, Observing { kind, tenant: None, audience: resource, is_said: true })
 }
 
-/// What a request is for; a sign-in alone gets a token for Graph.
-fn audience(request: &endpoint::TokenRequest, dialect: Dialect) -> Refuse<String> {
+/// What a request is for, if it says so; a sign-in alone gets a token for Graph.
+fn audience(request: &endpoint::TokenRequest, dialect: Dialect) -> Refuse<Option<String>> {
     match request.audiences.as_slice() {
-        [one] => Ok(one.clone()),
-        [] if dialect == Dialect::V2 && !request.scopes.is_empty() => Ok(GRAPH.into()),
-        [] => {
-            Err(refused("token-request-incomplete", "it doesn't say what the token is for; send `scope` or `resource`"))
-        }
+        [one] => Ok(Some(one.clone())),
+        [] if dialect == Dialect::V2 && !request.scopes.is_empty() => Ok(Some(GRAPH.into())),
+        [] => Ok(None),
         _ => Err(refused(
             "token-request-two-audiences",
             "it asks for two audiences at once; ask for one after the other",
         )),
     }
+}
+
+fn no_audience() -> Fault {
+    refused("token-request-incomplete", "it doesn't say what the token is for; send `scope` or `resource`")
 }
 
 fn grant(grant: Grant) -> &'static str {
@@ -248,9 +267,16 @@ impl Observing {
         let session = live.session();
         let world = session.world();
         let (judge, identities) = (&session.worker.pipeline.judge, &world.snapshot.settings.identities);
-        let (kind, tenant, audiences) = (self.kind, self.tenant, self.audiences.as_slice());
-        let asked = Asked { kind, workload: &session.subject.workload, tenant, audiences };
+        let targets = &world.snapshot.settings.targets;
+        // What the request didn't say itself isn't taken for the token's: the token must say it.
+        let audiences = if self.is_said { std::slice::from_ref(&self.audience) } else { &[] };
+        let asked = Asked { kind: self.kind, workload: &session.subject.workload, tenant: self.tenant, audiences };
         if let Some((token, issued)) = judge.issue(identities, &answer, asked).map_err(|error| unbelieved(&error))? {
+            let decided = targets.by_audience(&self.audience);
+            if !decided.is_some_and(|target| issued.audiences.iter().any(|audience| target.takes(audience))) {
+                let other = issued.audiences.first().cloned().unwrap_or_default();
+                return Err(unbelieved(&JudgeError::ForAnother(other)).into());
+            }
             admit_token(live, token, Some(operation), issued)?;
         }
         Ok(Response::from_parts(parts, body))

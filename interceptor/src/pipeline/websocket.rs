@@ -83,11 +83,14 @@ pub(super) async fn join(
 ) -> Result<(), &'static str> {
     let server = server.await.map_err(|_broken| "upstream-closed")?;
     let client = client.await.map_err(|_broken| "client-gone")?;
-    let mut client = Counted { stream: TokioIo::new(client), meter: sent, broken: "client-gone" };
-    let mut server = Counted { stream: TokioIo::new(server), meter: received, broken: "upstream-closed" };
-    match copy_bidirectional(&mut client, &mut server).await {
-        Ok(_) => Ok(()),
-        Err(error) => Err(error.get_ref().and_then(|inner| inner.downcast_ref()).map_or("closed", |Broken(code)| code)),
+    let mut client = Counted { stream: TokioIo::new(client), meter: sent, broken: "client-gone", ended: false };
+    let mut server = Counted { stream: TokioIo::new(server), meter: received, broken: "upstream-closed", ended: false };
+    let Err(error) = copy_bidirectional(&mut client, &mut server).await else { return Ok(()) };
+    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        // Many a client is simply gone once the server has closed.
+        Some(Broken("client-gone")) if server.ended => Ok(()),
+        Some(Broken(code)) => Err(code),
+        None => Err("client-gone"),
     }
 }
 
@@ -96,6 +99,8 @@ struct Counted<'a> {
     stream: TokioIo<Upgraded>,
     meter: &'a Meter,
     broken: &'static str,
+    /// Whether it has closed its side.
+    ended: bool,
 }
 
 /// Which end broke.
@@ -115,6 +120,7 @@ impl AsyncRead for Counted<'_> {
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         ready!(self.told(read))?;
         self.meter.count(&buffer.filled()[before..]);
+        self.ended = buffer.filled().len() == before && buffer.remaining() > 0;
         Poll::Ready(Ok(()))
     }
 }

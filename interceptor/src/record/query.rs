@@ -5,6 +5,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::event::{Identity, TokenIssued};
@@ -12,7 +13,7 @@ use super::keys::Keys;
 use super::payload::{self, Content};
 use super::{RecordError, store};
 use crate::identity::provenance::{Digest, Recorded};
-use crate::ids::OperationId;
+use crate::ids::{OperationId, SessionId};
 use crate::policy::Basis;
 use crate::who::Process;
 
@@ -67,6 +68,15 @@ impl QueryError {
     }
 }
 
+/// What has begun and not ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unfinished {
+    /// The sessions, oldest first.
+    pub sessions: Vec<SessionId>,
+    /// Their operations, oldest first.
+    pub operations: Vec<OperationId>,
+}
+
 /// A session in a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
@@ -86,7 +96,7 @@ pub struct Session {
     pub target: Option<String>,
     /// When it began, RFC 3339 in UTC.
     pub opened_at: String,
-    /// When it ended; none while it lives (or if the daemon was killed meanwhile).
+    /// When it ended; none while it lives.
     pub closed_at: Option<String>,
     /// Why it ended.
     pub reason: Option<String>,
@@ -354,6 +364,23 @@ impl Reader {
                     ORDER BY seq DESC LIMIT 1";
         let generation: Option<i64> = self.db.query_row(last, [], |row| row.get(0)).optional()?;
         Ok(generation.unwrap_or(0).unsigned_abs())
+    }
+
+    /// The sessions that haven't ended, and their operations that haven't. Asked at the start of a daemon, these are what
+    /// the one before couldn't end, because it was killed.
+    ///
+    /// # Errors
+    /// When the database can't be read, or an id in it is none.
+    pub fn unfinished(&self) -> Result<Unfinished, QueryError> {
+        fn ids<T: DeserializeOwned>(db: &Connection, sql: &str) -> Result<Vec<T>, QueryError> {
+            let mut statement = db.prepare(sql)?;
+            let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
+            rows.map(|id| Ok(serde_json::from_value(id?.into())?)).collect()
+        }
+        let sessions = "SELECT session FROM sessions WHERE closed_at IS NULL ORDER BY seq";
+        let operations = "SELECT operation FROM operations WHERE finished_at IS NULL AND session IN \
+                          (SELECT session FROM sessions WHERE closed_at IS NULL) ORDER BY seq";
+        Ok(Unfinished { sessions: ids(&self.db, sessions)?, operations: ids(&self.db, operations)? })
     }
 
     fn whole_id(&self, table: &str, column: &str, prefix: &'static str, id: &str) -> Result<String, QueryError> {

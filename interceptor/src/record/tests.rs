@@ -470,3 +470,34 @@ fn issued_tokens_are_found_again_with_their_end() {
     let report = verify(record.database()).expect("a report");
     assert!(report.ok, "{report:?}");
 }
+
+#[test]
+fn what_a_killed_daemon_had_under_way_is_known_to_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let (launch, session, operation) = (LaunchId::new(), SessionId::new(), OperationId::new());
+    {
+        let record = open(dir.path());
+        let journal = record.journal("worker-0").unwrap();
+        a_session(&journal);
+        let (look_up, done) = (OperationId::new(), OperationId::new());
+        for event in [
+            opened(session, launch),
+            decided(done, Some(session), launch, Verdict::Allow),
+            finished(done),
+            decided(operation, Some(session), launch, Verdict::Allow),
+            // A look-up belongs to no session, and has no end of its own.
+            decided(look_up, None, launch, Verdict::Allow),
+        ] {
+            let _recorded = journal.append(&event).unwrap();
+        }
+    }
+    let record = open(dir.path());
+    let left = record.reader().unwrap().unfinished().unwrap();
+    assert_eq!((left.sessions, left.operations), (vec![session], vec![operation]));
+    let journal = record.journal("control").unwrap();
+    for event in [finished(operation), event(What::SessionClosed { session, reason: "daemon-killed".into() })] {
+        let _recorded = journal.append(&event).unwrap();
+    }
+    record.flush(SOON).unwrap();
+    assert_eq!(record.reader().unwrap().unfinished().unwrap(), Unfinished::default());
+}

@@ -1,6 +1,7 @@
 //! What the API answers: the directory, and paths that put a proxy to the test.
 //!
-//! `GET /v1.0/users[/{id}]`, `POST /v1.0/users`, `DELETE /v1.0/users/{id}`; `/stream` (a line each 20 ms until the client
+//! `GET /v1.0/users[/{id}]`, `POST /v1.0/users`, `DELETE /v1.0/users/{id}`, `POST /v1.0/{kind}/{id}/getMemberObjects`
+//! (the groups of [`directory`]; behind a guard for callers that may read groups); `/stream` (a line each 20 ms until the client
 //! goes), `/bytes/{n}`, `/cut/{n}` (announces twice as many bytes as it sends), `/upload` (counts and digests), `/trailers`,
 //! `/slow?ms=…`, `/echo`.
 
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, TRAILER};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRAILER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::channel::{Channel, Sender};
 use http_body_util::combinators::BoxBody;
@@ -19,6 +20,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use super::{Person, Received, Shared};
+use crate::entra::{Caller, Challenge, directory};
 
 type Body = BoxBody<Bytes, io::Error>;
 
@@ -34,19 +36,30 @@ pub(super) async fn answer(
     shared: &Arc<Shared>,
 ) -> Result<Response<Body>, Infallible> {
     let host = request.headers().get(HOST).map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
+    let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let checked = shared.guard().map(|guard| guard.check(authorization)).transpose();
     shared.note(Received {
         connection,
         tls,
         method: request.method().to_string(),
         path: request.uri().path_and_query().map_or_else(|| request.uri().to_string(), ToString::to_string),
         host: host.unwrap_or_default(),
+        caller: checked.as_ref().ok().cloned().flatten(),
     });
-    Ok(route(request, shared)
+    let caller = match checked {
+        Ok(caller) => caller,
+        Err(challenge) => return Ok(unauthorized(&challenge)),
+    };
+    Ok(route(request, caller.as_ref(), shared)
         .await
         .unwrap_or_else(|error| problem(StatusCode::INTERNAL_SERVER_ERROR, "generalException", &error.to_string())))
 }
 
-async fn route(request: Request<Incoming>, shared: &Shared) -> Result<Response<Body>, http::Error> {
+async fn route(
+    request: Request<Incoming>,
+    caller: Option<&Caller>,
+    shared: &Shared,
+) -> Result<Response<Body>, http::Error> {
     let path = request.uri().path().to_owned();
     let segments: Vec<&str> = path.split('/').skip(1).collect();
     let is_read = request.method() == Method::GET || request.method() == Method::HEAD;
@@ -58,6 +71,11 @@ async fn route(request: Request<Incoming>, shared: &Shared) -> Result<Response<B
         ["v1.0", "users"] if request.method() == Method::POST => Ok(add(request, shared).await),
         ["v1.0", "users", id] if is_read => Ok(find(id, shared)),
         ["v1.0", "users", id] if request.method() == Method::DELETE => remove(id, shared),
+        ["v1.0", "users" | "servicePrincipals" | "directoryObjects", id, "getMemberObjects"]
+            if request.method() == Method::POST =>
+        {
+            Ok(groups(id, caller))
+        }
         ["stream"] => Ok(Response::new(stream(usize::MAX, Some(Duration::from_millis(20))))),
         ["bytes", count] => match count.parse() {
             Ok(count) => Response::builder().header(CONTENT_LENGTH, count).body(stream(count, None)),
@@ -78,6 +96,17 @@ async fn route(request: Request<Incoming>, shared: &Shared) -> Result<Response<B
         ["echo"] => Ok(echo(request).await),
         _ => Ok(problem(StatusCode::NOT_FOUND, "Request_ResourceNotFound", &format!("nothing at {path}"))),
     }
+}
+
+/// All groups that a principal is in.
+fn groups(id: &str, caller: Option<&Caller>) -> Response<Body> {
+    let may = |caller: &Caller| caller.roles.iter().any(|role| role == "GroupMember.Read.All");
+    if !caller.is_none_or(may) {
+        let text = "Insufficient privileges to complete the operation.";
+        return problem(StatusCode::FORBIDDEN, "Authorization_RequestDenied", text);
+    }
+    let context = "https://graph.microsoft.com/v1.0/$metadata#Collection(Edm.String)";
+    document(StatusCode::OK, &json!({ "@odata.context": context, "value": directory::groups(id) }))
 }
 
 fn find(id: &str, shared: &Shared) -> Response<Body> {
@@ -212,6 +241,14 @@ fn trailers() -> Body {
 
 fn absent(id: &str) -> Response<Body> {
     problem(StatusCode::NOT_FOUND, "Request_ResourceNotFound", &format!("Resource '{id}' does not exist."))
+}
+
+fn unauthorized(challenge: &Challenge) -> Response<Body> {
+    let mut response = problem(StatusCode::UNAUTHORIZED, "InvalidAuthenticationToken", &challenge.text);
+    if let Ok(value) = HeaderValue::from_str(&challenge.www_authenticate) {
+        response.headers_mut().insert(WWW_AUTHENTICATE, value);
+    }
+    response
 }
 
 /// An error as Graph words it.

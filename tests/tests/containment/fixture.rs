@@ -76,6 +76,11 @@ impl Launcher {
         self.caller.id().to_string()
     }
 
+    /// Another process of the unprivileged user, in another directory.
+    pub(crate) fn caller_in(&self, directory: &str) -> Outside {
+        Outside(caller(Path::new(directory)))
+    }
+
     pub(crate) fn settings(home: Home, unix: &[&Path]) -> Arc<WorkloadSettings> {
         Arc::new(WorkloadSettings {
             name: "test".parse().unwrap(),
@@ -149,6 +154,23 @@ impl Launcher {
         let words: Vec<String> = [number].iter().chain(arguments).map(ToString::to_string).collect();
         let words: Vec<&str> = ["syscall"].into_iter().chain(words.iter().map(String::as_str)).collect();
         self.attempt(&words)
+    }
+}
+
+/// A process outside; dropping it ends it.
+pub(crate) struct Outside(Child);
+
+impl Outside {
+    /// It, as who asks for a launch.
+    pub(crate) fn read(&self) -> Caller {
+        Caller::read(self.0.id(), launch::hold(self.0.id()).unwrap(), UID, UID).unwrap()
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -259,6 +259,16 @@ fn a_private_home_is_empty_and_gone_afterwards() {
     let outcome = launcher.run_with(&["sh", "-c", "true"], |order| order.settings = settings.clone());
     let Some(ToClient::Failed { status: 125, message, .. }) = outcome.end else { panic!("{outcome:?}") };
     assert!(message.contains("is another one inside"), "the caller's directory is in the home: {message}");
+
+    let home = launcher.home.to_str().unwrap();
+    let elsewhere = launcher.caller_in("/");
+    let script = format!("ls -A {home}; echo mine > {home}/made && cat {home}/made");
+    let outcome = launcher.run_with(&["sh", "-c", &script], |order| {
+        (order.settings, order.caller) = (settings.clone(), elsewhere.read());
+    });
+    assert_eq!((outcome.end, outcome.output.as_str()), (Some(ToClient::Exited(0)), "mine\n"), "{}", outcome.errors);
+    let left: Vec<_> = fs::read_dir(home).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["notes.txt"], "what it made is gone with it");
 }
 
 #[test]

@@ -52,3 +52,25 @@ fn every_request_of_h2load_is_answered_and_recorded() -> Result<()> {
     }
     daemon.finish()
 }
+
+/// What passes in a second, directly and through a daemon, one after the other: run it alone.
+#[test]
+#[ignore = "a measure: it takes a minute, and wants the machine for itself"]
+fn requests_a_second_directly_and_through_the_daemon() -> Result<()> {
+    require_root!(Ok(()));
+    let (graph, daemon) = begin(READ)?;
+    let direct = format!("https://{}/v1.0/users", graph.address());
+    for (connections, streams) in [("1", "64"), ("64", "1")] {
+        let load = ["-D", "5", "--warm-up-time", "1", "-c", connections, "-m", streams];
+        let finished = |report: &str| -> Result<String> {
+            let line = report.lines().find(|line| line.starts_with("finished in")).context("a report")?;
+            Ok(line.to_owned())
+        };
+        let output = std::process::Command::new("h2load").args(load).arg(&direct).output()?;
+        let directly = finished(&String::from_utf8_lossy(&output.stdout))?;
+        let words = [&["h2load"][..], &load, &["https://graph.microsoft.com/v1.0/users"]].concat();
+        let through = finished(&said(&daemon, &words)?)?;
+        println!("{connections} connections, {streams} streams each:\n  direct  {directly}\n  through {through}");
+    }
+    daemon.finish()
+}

@@ -153,14 +153,14 @@ pub(crate) async fn whole(response: ResponseFuture) -> Result<Answer> {
     Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body: bytes, trailers })
 }
 
-/// The next piece of a body; none at its end.
+/// The next piece of a body that isn't empty; none at its end.
 pub(crate) async fn piece(body: &mut RecvStream) -> Result<Option<Bytes>> {
-    match tokio::time::timeout(PATIENCE, body.data()).await? {
-        None => Ok(None),
-        Some(piece) => {
-            let piece = piece?;
-            body.flow_control().release_capacity(piece.len())?;
-            Ok(Some(piece))
+    loop {
+        let Some(piece) = tokio::time::timeout(PATIENCE, body.data()).await? else { return Ok(None) };
+        let piece = piece?;
+        body.flow_control().release_capacity(piece.len())?;
+        if !piece.is_empty() {
+            return Ok(Some(piece));
         }
     }
 }

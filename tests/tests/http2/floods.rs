@@ -192,6 +192,8 @@ fn http2_in_clear_is_refused() -> Result<()> {
     let mut order = super::fixture::order(&graph, "permit (principal, action, resource);");
     order.targets.push_str("[[target]]\nname = \"plain\"\nhosts = [\"plain.example\"]\ncleartext = true\n");
     order.resolve.push(("plain.example".into(), graph.plain_address()));
+    // A client that doesn't take part in the end of its connection is waited for.
+    order.more = "[limits]\ndetect_timeout = \"500ms\"\n".to_owned();
     let daemon = Daemon::start(&order)?;
     let mut wire = Wire::open(&daemon, "plain.example", 80, "clear")?;
     wire.send([PREFACE, &frame(SETTINGS, 0, 0, &[]), &frame(HEADERS, 5, 1, &block(false))].concat())?;

@@ -66,6 +66,8 @@ fn after_a_servers_goaway_streams_finish_and_new_ones_dial_again() -> Result<()>
         Ok(())
     })?;
     ensure!(upstream.connections() == 2, "{} connections", upstream.connections());
+    // The record is a moment behind.
+    recorded::wait_for(&daemon.database(), 0, |one| one.summary == "GET /b" && one.outcome.is_some())?;
     let connects = recorded::operations(&daemon.database(), 0)?.into_iter().filter(|one| one.action == "connect");
     ensure!(connects.count() == 2, "the second dial isn't recorded");
     daemon.finish()

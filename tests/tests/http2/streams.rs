@@ -25,7 +25,8 @@ fn each_stream_of_a_connection_is_decided_and_recorded_by_itself() -> Result<()>
     let received = graph.received();
     ensure!(received.len() == 2 && received.iter().all(|one| one.method == "GET"), "{received:?}");
     ensure!(received[0].connection == received[1].connection, "there was more than one connection upstream");
-    let get = recorded::wait_for(&daemon.database(), 0, |one| one.summary == "GET /v1.0/users")?;
+    let get =
+        recorded::wait_for(&daemon.database(), 0, |one| one.summary == "GET /v1.0/users" && one.outcome.is_some())?;
     ensure!(get.outcome == Some(("done".into(), Some(200))), "{get:?}");
     let delete = recorded::wait_for(&daemon.database(), 0, |one| one.summary == "DELETE /v1.0/users/1")?;
     ensure!(delete.session == get.session && delete.code.as_deref() == Some("denied-by-default"), "{delete:?}");

@@ -44,7 +44,7 @@ fn begin(policy: &str) -> Result<(Scripted, Daemon)> {
         resolve: vec![("graph.microsoft.com".to_owned(), upstream.address())],
         extra_ca: authority.pem(),
         targets: GRAPH_TARGET.to_owned(),
-        more: String::new(),
+        more: "[limits]\ndrain = \"1s\"\n".to_owned(),
         workload: String::new(),
         bring: vec!["wire"],
     })?;
@@ -128,8 +128,10 @@ fn a_websocket_is_cut_when_policy_or_time_says_so() -> Result<()> {
 fn a_websocket_is_cut_by_a_stopping_daemon() -> Result<()> {
     require_root!(Ok(()));
     let (_upstream, mut daemon) = begin(SOCKETS)?;
+    let start = Instant::now();
     let wire = open(&daemon, "/chat")?;
     ensure!(daemon.stop()?.success(), "it failed");
+    ensure!(start.elapsed() < Duration::from_secs(8), "it took {:?}", start.elapsed());
     let (_, end) = wire.rest()?;
     ensure!(end == "reset" || end == "cut", "it ended with {end}");
     let cut = recorded::wait_for(&daemon.database(), 0, |one| one.summary == SUMMARY && one.outcome.is_some())?;

@@ -110,6 +110,27 @@ impl TokenRequest {
     /// What two servers could read differently, or what is missing.
     pub fn parse(body: &[u8], authorization: Option<&str>, dialect: Dialect) -> Result<TokenRequest, RequestError> {
         let form = Form::read(body, dialect)?;
+        Self::of(&form, form.grant()?, authorization, dialect)
+    }
+
+    /// Reads the form of a request for a device code, which names no grant (RFC 8628 section 3.1).
+    ///
+    /// # Errors
+    /// As [`TokenRequest::parse`].
+    pub fn parse_start(
+        body: &[u8],
+        authorization: Option<&str>,
+        dialect: Dialect,
+    ) -> Result<TokenRequest, RequestError> {
+        Self::of(&Form::read(body, dialect)?, Grant::DeviceCode, authorization, dialect)
+    }
+
+    fn of(
+        form: &Form,
+        grant: Grant,
+        authorization: Option<&str>,
+        dialect: Dialect,
+    ) -> Result<TokenRequest, RequestError> {
         let credential = form.credential(authorization);
         let scopes = form.words("scope")?;
         let mut audiences: Vec<String> = Vec::new();
@@ -125,7 +146,7 @@ impl TokenRequest {
             }
         }
         Ok(TokenRequest {
-            grant: form.grant()?,
+            grant,
             client: form.client(authorization)?,
             credential,
             scopes,

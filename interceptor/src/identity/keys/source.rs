@@ -127,13 +127,13 @@ impl KeySource {
     }
 
     /// The keys with which a token that names this key is verified: fetched if there are none, or none of that name, or
-    /// if they weren't refreshed for a day. The key may be missing all the same; then the token names no key of the
-    /// issuer.
+    /// if they are too old. The key may be missing all the same; then the token names no key of the issuer. Who names a
+    /// known key never waits: refreshing is [`KeySource::keep_fresh`]'s.
     ///
     /// # Errors
     /// That there are no keys, with the reason, or only ones that are too old.
     pub async fn keys(&self, kid: &str) -> Result<Arc<KeySet>, KeyError> {
-        let serves = |fetched: &Fetched, age: SignedDuration| age < DEGRADED_AFTER && fetched.keys.find(kid).is_some();
+        let serves = |fetched: &Fetched, age: SignedDuration| age < REFUSED_AFTER && fetched.keys.find(kid).is_some();
         let mut failed = None;
         if !self.current().is_some_and(|(fetched, age)| serves(&fetched, age)) {
             let mut attempted = self.attempted.lock().await;

@@ -1,1 +1,116 @@
+use std::sync::Mutex;
 
+use serde_json::json;
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::identity::fixture::{CLIENT, OBJECT, TENANT, now};
+
+const GRAPH: &str = "https://graph.microsoft.com";
+
+/// Graph, with its answers in order.
+struct Graph {
+    answers: Mutex<Vec<Result<Value, FetchError>>>,
+    asked: Mutex<Vec<GraphRequest>>,
+}
+
+impl Graph {
+    fn new(answers: impl IntoIterator<Item = Result<Value, FetchError>>) -> Arc<Self> {
+        let answers: Vec<_> = answers.into_iter().collect();
+        Arc::new(Graph { answers: Mutex::new(answers.into_iter().rev().collect()), asked: Mutex::default() })
+    }
+}
+
+impl Directory for Graph {
+    fn ask<'a>(
+        &'a self,
+        tenant: TenantId,
+        request: &'a GraphRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<Bytes, FetchError>> + Send + 'a>> {
+        assert_eq!(tenant.to_string(), TENANT);
+        self.asked.lock().unwrap().push(request.clone());
+        let answer = self.answers.lock().unwrap().pop().expect("Graph was asked too often");
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            answer.map(|answer| answer.to_string().into())
+        })
+    }
+}
+
+fn overage(graph: Arc<Graph>) -> Overage {
+    Overage::new(GRAPH, graph, Arc::new(ManualClock::at(now())))
+}
+
+async fn groups(overage: &Overage) -> Result<Vec<String>, OverageError> {
+    let groups = overage.groups(TENANT.parse().unwrap(), OBJECT.parse().unwrap()).await?;
+    Ok(groups.iter().map(ToString::to_string).collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_pages_are_read_and_kept_together() {
+    let next = format!("{GRAPH}/v1.0/directoryObjects/x?$skiptoken=1");
+    let graph = Graph::new([Ok(json!({"value": [OBJECT], "@odata.nextLink": next})), Ok(json!({"value": [CLIENT]}))]);
+    let overage = overage(graph.clone());
+    let together = tokio::join!(groups(&overage), groups(&overage), groups(&overage));
+    let expected = Ok(vec![OBJECT.to_owned(), CLIENT.to_owned()]);
+    assert_eq!(together, (expected.clone(), expected.clone(), expected.clone()));
+    assert_eq!(groups(&overage).await, expected);
+    let asked = graph.asked.lock().unwrap();
+    assert_eq!(asked.len(), 2);
+    assert_eq!(asked[0].url, format!("{GRAPH}/v1.0/directoryObjects/{OBJECT}/getMemberObjects"));
+    assert_eq!((asked[0].method, asked[0].body), ("POST", r#"{"securityEnabledOnly":false}"#));
+    assert_eq!((asked[1].method, asked[1].url.as_str(), asked[1].body), ("GET", next.as_str(), ""));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_believed_for_five_minutes() {
+    let graph = Graph::new([Ok(json!({"value": [OBJECT]})), Ok(json!({"value": []}))]);
+    let clock = Arc::new(ManualClock::at(now()));
+    let overage = Overage::new(GRAPH, graph, clock.clone());
+    assert_eq!(groups(&overage).await, Ok(vec![OBJECT.to_owned()]));
+    clock.set(now() + SignedDuration::from_secs(299));
+    assert_eq!(groups(&overage).await, Ok(vec![OBJECT.to_owned()]));
+    clock.set(now() + SignedDuration::from_secs(300));
+    assert_eq!(groups(&overage).await, Ok(vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cant_be_asked_is_unknown_and_asked_again() {
+    let graph = Graph::new([Err(FetchError::Status(403)), Ok(json!({"value": []}))]);
+    let overage = overage(graph);
+    let error = groups(&overage).await.unwrap_err();
+    assert_eq!((error.clone(), error.code()), (OverageError::Ask(FetchError::Status(403)), "groups-unknown"));
+    assert_eq!(groups(&overage).await, Ok(vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_without_end_is_given_up() {
+    let page = json!({"value": [OBJECT], "@odata.nextLink": format!("{GRAPH}/v1.0/more")});
+    let endless = overage(Graph::new(vec![Ok(page); MOST_PAGES]));
+    assert_eq!(groups(&endless).await, Err(OverageError::TooMany));
+    let half = json!({"value": vec![OBJECT; MOST_GROUPS / 2 + 1], "@odata.nextLink": format!("{GRAPH}/v1.0/more")});
+    let crowded = overage(Graph::new(vec![Ok(half); 2]));
+    assert_eq!(groups(&crowded).await, Err(OverageError::TooMany));
+}
+
+#[test]
+fn only_a_list_of_ids_on_graph_itself_is_taken() {
+    let next = |url: Value| json!({"value": [], "@odata.nextLink": url});
+    let cases = [
+        (json!({"value": [OBJECT]}), None),
+        (next(json!("https://graph.microsoft.com/v1.0/x")), None),
+        (next(Value::Null), None),
+        (next(json!("https://graph.microsoft.com.evil/v1.0/x")), Some(OverageError::Elsewhere)),
+        (next(json!("https://graph.microsoft.com@evil/x")), Some(OverageError::Elsewhere)),
+        (next(json!("http://graph.microsoft.com/v1.0/x")), Some(OverageError::Elsewhere)),
+        (next(json!(1)), Some(OverageError::Elsewhere)),
+        (json!({"value": ["Sales"]}), Some(OverageError::Malformed)),
+        (json!({"value": [1]}), Some(OverageError::Malformed)),
+        (json!({"value": OBJECT}), Some(OverageError::Malformed)),
+        (json!({}), Some(OverageError::Malformed)),
+        (json!([]), Some(OverageError::Malformed)),
+    ];
+    for (answer, error) in cases {
+        assert_eq!(Page::parse(GRAPH, answer.to_string().as_bytes()).err(), error, "{answer}");
+    }
+}

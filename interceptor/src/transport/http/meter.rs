@@ -28,6 +28,7 @@ struct Counted {
     ended: Cell<bool>,
     end: Notify,
     cut: Cell<bool>,
+    broken: Cell<bool>,
     reader: RefCell<Option<Waker>>,
 }
 
@@ -42,9 +43,9 @@ impl Meter {
     pub fn new(total: metrics::Counter) -> Self {
         let (bytes, digest) = (Cell::default(), RefCell::default());
         let (ended, end) = (Cell::default(), Notify::new());
-        let (cut, reader) = (Cell::default(), RefCell::default());
+        let (cut, broken, reader) = (Cell::default(), Cell::default(), RefCell::default());
         let tap = RefCell::default();
-        Self(Rc::new(Counted { tap, total, bytes, digest, ended, end, cut, reader }))
+        Self(Rc::new(Counted { tap, total, bytes, digest, ended, end, cut, broken, reader }))
     }
 
     /// Waits until the body that is counted is done with: sent to its end, or given up.
@@ -55,12 +56,22 @@ impl Meter {
         }
     }
 
+    /// Whether the body that is counted is done with.
+    pub fn is_ended(&self) -> bool {
+        self.0.ended.get()
+    }
+
     /// Nothing more of the body that is counted shall pass: who reads it on gets an error.
     pub fn cut(&self) {
         self.0.cut.set(true);
         if let Some(reader) = self.0.reader.take() {
             reader.wake();
         }
+    }
+
+    /// Whether the body that is counted ended before it was complete.
+    pub fn is_broken(&self) -> bool {
+        self.0.broken.get()
     }
 
     /// Lets `tap` see the bytes that are counted from now on.
@@ -95,6 +106,9 @@ pub enum BodyError {
     /// The client broke it off.
     #[error(transparent)]
     Client(#[from] hyper::Error),
+    /// The client reset its stream as if without an error; hyper takes that for the end.
+    #[error("the body was broken off")]
+    Reset(#[source] h2::Error),
     /// It was cut. The source is what a stream of HTTP/2 is reset with.
     #[error("the body was cut")]
     Cut(#[source] h2::Error),
@@ -124,6 +138,13 @@ impl RequestBody {
             RequestBody::Whole(body) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(body))))),
         }
     }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            RequestBody::Streaming(body) => body.is_end_stream(),
+            RequestBody::Whole(body) => body.is_empty(),
+        }
+    }
 }
 
 /// A request body on its way upstream.
@@ -144,6 +165,11 @@ impl Metered {
     pub fn meter(&self) -> &Meter {
         &self.meter
     }
+
+    /// Whether a body that has ended did so without HTTP/2's END_STREAM.
+    fn is_reset(&self) -> bool {
+        self.allowance.is_some() && !self.body.is_end_stream()
+    }
 }
 
 impl Drop for Metered {
@@ -158,27 +184,32 @@ impl Body for Metered {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if self.meter.0.cut.get() {
-            return Poll::Ready(Some(Err(BodyError::Cut(h2::Reason::CANCEL.into()))));
-        }
-        self.meter.0.reader.replace(Some(cx.waker().clone()));
-        let frame = ready!(self.body.poll_frame(cx));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            self.meter.count(data.chunk());
-            if let Some(allowance) = &self.allowance {
-                allowance.took(data.len());
+        let frame = if self.meter.0.cut.get() {
+            Some(Err(BodyError::Cut(h2::Reason::CANCEL.into())))
+        } else {
+            self.meter.0.reader.replace(Some(cx.waker().clone()));
+            match ready!(self.body.poll_frame(cx)) {
+                None if self.is_reset() => Some(Err(BodyError::Reset(h2::Reason::CANCEL.into()))),
+                frame => frame.map(|frame| frame.map_err(BodyError::Client)),
             }
+        };
+        match &frame {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    self.meter.count(data.chunk());
+                    if let Some(allowance) = &self.allowance {
+                        allowance.took(data.len());
+                    }
+                }
+            }
+            Some(Err(_)) => self.meter.0.broken.set(true),
+            None => {}
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(BodyError::Client)))
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.body {
-            RequestBody::Streaming(body) => body.is_end_stream(),
-            RequestBody::Whole(body) => body.is_empty(),
-        }
+        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -4,12 +4,14 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
 use nix::errno::Errno;
+
+mod reach;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
@@ -55,6 +57,9 @@ fn attempt(words: &[&str]) -> io::Result<String> {
         ["link", from, to] => std::fs::hard_link(from, to).and_then(|()| done()),
         ["connect-unix", path] => UnixStream::connect(path).and_then(|_| done()),
         ["connect", address] => TcpStream::connect(address).and_then(|_| done()),
+        ["udp", address] => reach::udp(destination(address)?),
+        ["tcp", way, address] => reach::tcp(way, destination(address)?),
+        ["families"] => families(),
         ["write-memory", pid] => write_memory(parse(pid)?),
         ["take-descriptor", pid] => take_descriptor(parse(pid)?),
         ["bind-to-device", name] => bind_to_device(name),
@@ -72,6 +77,25 @@ fn done() -> io::Result<String> {
 
 fn parse(text: &str) -> io::Result<i64> {
     text.parse().map_err(io::Error::other)
+}
+
+fn destination(text: &str) -> io::Result<SocketAddr> {
+    text.parse().map_err(io::Error::other)
+}
+
+/// The families of which a socket of any type can be made, by their numbers.
+fn families() -> io::Result<String> {
+    let made = |family: i32| {
+        (1..=5).any(|kind| {
+            // SAFETY: no pointers.
+            let socket = unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC, 0) };
+            // SAFETY: it was just made, and nobody else knows its number.
+            socket >= 0 && unsafe { libc::close(socket) } == 0
+        })
+    };
+    // Twice as many as the kernel knows.
+    let numbers: Vec<String> = (0..96).filter(|&family| made(family)).map(|family| family.to_string()).collect();
+    Ok(numbers.join(" "))
 }
 
 fn checked(returned: i64) -> io::Result<String> {

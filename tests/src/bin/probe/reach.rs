@@ -1,0 +1,120 @@
+//! The ways to a destination that a socket has, besides a plain connect. Each is followed by bytes of no protocol and a
+//! read, so that what becomes of the connection shows: `ok` would be an answer.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, bind, connect, sendto, setsockopt, socket, sockopt,
+};
+
+/// Neither TLS nor HTTP.
+const BYTES: &[u8] = b"\0stray\0";
+/// Longer than the proxy gives a client to speak.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// By UDP: what the first packet met, the next call on the connected socket tells (udp(7)).
+pub(crate) fn udp(to: SocketAddr) -> io::Result<String> {
+    let socket = UdpSocket::bind((any(to.is_ipv4()), 0))?;
+    socket.connect(to)?;
+    socket.send(BYTES)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.recv(&mut [0; 16])?;
+    super::done()
+}
+
+/// By TCP, in one of these ways.
+pub(crate) fn tcp(way: &str, to: SocketAddr) -> io::Result<String> {
+    let address = SockaddrStorage::from(to);
+    let new = || -> io::Result<OwnedFd> {
+        let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+        Ok(socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?)
+    };
+    match way {
+        "plain" => {
+            let socket = new()?;
+            connect(socket.as_raw_fd(), &address)?;
+            see(socket)
+        }
+        "bound" => {
+            let socket = new()?;
+            bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(any(to.is_ipv4()), 33_333)))?;
+            connect(socket.as_raw_fd(), &address)?;
+            see(socket)
+        }
+        // As the destination itself: every address is local inside.
+        "bound-to-it" => {
+            let socket = new()?;
+            bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(to.ip(), 33_334)))?;
+            connect(socket.as_raw_fd(), &address)?;
+            see(socket)
+        }
+        "device" => {
+            let socket = new()?;
+            setsockopt(&socket, sockopt::BindToDevice, &"lo".into())?;
+            connect(socket.as_raw_fd(), &address)?;
+            see(socket)
+        }
+        "fast-open" => {
+            let socket = new()?;
+            sendto(socket.as_raw_fd(), BYTES, &address, MsgFlags::from_bits_retain(libc::MSG_FASTOPEN))?;
+            see(socket)
+        }
+        "fast-open-connect" => {
+            let socket = new()?;
+            setsockopt(&socket, sockopt::TcpFastOpenConnect, &true)?;
+            connect(socket.as_raw_fd(), &address)?;
+            see(socket)
+        }
+        // To loopback first, where it may go, then elsewhere with the same socket.
+        "again" => {
+            let own = TcpListener::bind((loopback(to.is_ipv4()), 0))?;
+            let socket = new()?;
+            connect(socket.as_raw_fd(), &SockaddrStorage::from(own.local_addr()?))?;
+            disconnect(&socket)?;
+            connect(socket.as_raw_fd(), &address)?;
+            see(socket)
+        }
+        // While a listener of our own waits on that very address, and on all addresses.
+        "squatted" => {
+            let everywhere = TcpListener::bind((any(to.is_ipv4()), to.port()));
+            let there = TcpListener::bind(to);
+            if everywhere.is_err() && there.is_err() {
+                return Err(io::Error::other("there is no squatter"));
+            }
+            tcp("plain", to)
+        }
+        _ => Err(io::Error::other(format!("unknown way `{way}`"))),
+    }
+}
+
+/// What an established connection is good for.
+fn see(socket: OwnedFd) -> io::Result<String> {
+    let mut stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(BYTES)?;
+    match stream.read(&mut [0; 64])? {
+        0 => Ok("end".into()),
+        _ => super::done(),
+    }
+}
+
+/// Dissolves the association (connect(2): AF_UNSPEC).
+fn disconnect(socket: &OwnedFd) -> io::Result<()> {
+    // SAFETY: a sockaddr that is all zero has the family AF_UNSPEC.
+    let unspec: libc::sockaddr = unsafe { std::mem::zeroed() };
+    let length = libc::socklen_t::try_from(size_of_val(&unspec)).map_err(io::Error::other)?;
+    // SAFETY: the address lives until the call returns, and has the length that is given.
+    let returned = unsafe { libc::connect(socket.as_raw_fd(), &raw const unspec, length) };
+    if returned < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn any(v4: bool) -> IpAddr {
+    if v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
+}
+
+fn loopback(v4: bool) -> IpAddr {
+    if v4 { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() }
+}

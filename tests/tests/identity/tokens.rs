@@ -1,0 +1,177 @@
+//! Tokens that were seen, and tokens that weren't: who may present which, across restarts, and what the client is told.
+
+use anyhow::{Result, ensure};
+use interceptor_tests::daemon::UID;
+use interceptor_tests::entra::directory::{BILLING, CONTOSO, CRM, FABRIKAM, GRAPH};
+use interceptor_tests::entra::flow::Flow;
+use interceptor_tests::{recorded, require_root};
+
+use super::fixture::{POLICY, Scene, Sdk, URL};
+
+/// A second workload, for the same user.
+fn other() -> String {
+    format!("[[workload]]\nname = \"other\"\nmatch = {{ uid = {UID} }}\n")
+}
+
+#[test]
+fn stolen_foreign_and_unseen_tokens_get_nowhere_each_for_its_own_reason() -> Result<()> {
+    require_root!(Ok(()));
+    let scene = Scene::new(POLICY, &other())?;
+    let token = scene.token("crm")?;
+    let (status, said) = scene.ask("crm", &token)?;
+    ensure!(status == 200 && said.contains("Adele Vance"), "{said}");
+    let before = scene.graph.received().len();
+
+    let unseen = scene.entra.app_token(CONTOSO, BILLING, GRAPH)?.build()?;
+    let stranger = scene.entra.app_token(FABRIKAM, CRM, GRAPH)?.build()?;
+    for (workload, token, status, code) in [
+        ("other", &token, 403, "token-of-another-workload"),
+        ("crm", &unseen, 401, "token-not-seen"),
+        ("crm", &stranger, 403, "tenant-not-listed"),
+        ("crm", &"opaque".to_owned(), 403, "foreign-credential"),
+    ] {
+        let mark = recorded::last(&scene.daemon.database())?;
+        let (answered, said) = scene.ask(workload, token)?;
+        ensure!(answered == status && said.contains(code), "{code}: {said}");
+        ensure!(said.contains("insufficient_claims") == (status == 401), "{code}: {said}");
+        let operation = recorded::wait_for(&scene.daemon.database(), mark, |one| one.code.as_deref() == Some(code))?;
+        ensure!(operation.action == "http:GET" && operation.outcome.is_some(), "{operation:?}");
+    }
+    for (header, name) in
+        [("Cookie: a=b", "cookie"), ("X-Api-Key: k", "x-api-key"), ("Authorization: Basic eDp5", "basic")]
+    {
+        let (status, said) = scene.curl("crm", &["-H", header, URL])?;
+        ensure!(status == 403 && said.contains("foreign-credential") && said.contains(name), "{header}: {said}");
+    }
+    let (status, said) = scene.curl("crm", &[&format!("{URL}?sig=s3cr3t")])?;
+    ensure!(status == 403 && said.contains("`?sig`"), "{said}");
+    ensure!(scene.graph.received().len() == before, "something reached Graph");
+
+    // What was issued is in the record; the tokens themselves are nowhere.
+    ensure!(scene.issued()?.len() == 1, "{:?}", scene.issued()?);
+    scene.daemon.ask(&["sessions", "verify"])?;
+    let state = scene.daemon.room().join("state");
+    let secret = CRM.secret.unwrap_or_default();
+    for needle in [token.as_str(), token.rsplit('.').next().unwrap_or_default(), unseen.as_str(), secret, "s3cr3t"] {
+        let found = std::process::Command::new("grep").args(["-rlaF", "--", needle]).arg(&state).output()?;
+        ensure!(found.stdout.is_empty(), "{needle} is in {}", String::from_utf8_lossy(&found.stdout));
+        ensure!(!scene.daemon.log().contains(needle), "{needle} is in the log");
+    }
+    scene.finish()
+}
+
+#[test]
+fn a_cached_token_outlives_the_daemon_that_saw_it_issued() -> Result<()> {
+    require_root!(Ok(()));
+    let mut scene = Scene::new(POLICY, "")?;
+    let token = scene.token("crm")?;
+    ensure!(scene.ask("crm", &token)?.0 == 200);
+    scene.daemon.kill9()?;
+    scene.daemon.restart()?;
+    let (status, said) = scene.ask("crm", &token)?;
+    ensure!(status == 200, "{said}");
+    scene.finish()
+}
+
+/// A token that was issued behind our back costs one challenge; then the SDK has one that was seen.
+#[test]
+fn an_sdk_answers_our_challenge_by_signing_in_through_us() -> Result<()> {
+    require_root!(Ok(()));
+    let scene = Scene::new(POLICY, "")?;
+    for sdk in [Sdk::Python, Sdk::Node] {
+        // What a service challenges is dead here too, so that the SDK's next request is challenged by us or answered.
+        scene.entra.challenge(1);
+        let issued = scene.issued()?.len();
+        let told = scene.sign_in(sdk, Flow::ClientSecret)?;
+        ensure!(told.pipeline == Some(200) && told.error.is_none(), "{sdk:?}: {told:?}");
+        ensure!(scene.issued()?.len() >= issued + 2, "{sdk:?}: {:?}", scene.issued()?);
+    }
+    scene.finish()
+}
+
+#[test]
+fn only_listed_tenants_are_signed_in_to() -> Result<()> {
+    require_root!(Ok(()));
+    let scene = Scene::new(POLICY, "")?;
+    let form = format!(
+        "grant_type=client_credentials&client_id={}&client_secret={}&scope=https://graph.microsoft.com/.default",
+        CRM.id,
+        CRM.secret.unwrap_or_default()
+    );
+    for (tenant, code) in [
+        (FABRIKAM.id, "tenant-not-listed"),
+        (FABRIKAM.domain, "tenant-not-listed"),
+        ("consumers", "tenant-not-listed"),
+        ("nobody.example", "tenant-unknown"),
+        ("not~a~tenant", "tenant-malformed"),
+    ] {
+        let asked = scene.entra.received().len();
+        let url = format!("https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token");
+        let (status, said) = scene.curl("crm", &["-d", &form, &url])?;
+        ensure!(status == 403 && said.contains(code), "{tenant}: {said}");
+        let asked: Vec<_> = scene.entra.received().split_off(asked).into_iter().map(|one| one.path).collect();
+        ensure!(!asked.iter().any(|path| path.contains("token")), "{tenant}: {asked:?}");
+    }
+    // By its domain name, a listed one is; and Entra is told which tenants may be signed in to.
+    let url = format!("https://login.microsoftonline.com/{}/oauth2/v2.0/token", CONTOSO.domain);
+    let (status, said) = scene.curl("crm", &["-H", "Restrict-Access-To-Tenants: evil", "-d", &form, &url])?;
+    ensure!(status == 200, "{said}");
+    let last = scene.entra.received().pop().and_then(|one| one.header("restrict-access-to-tenants").map(str::to_owned));
+    ensure!(last.as_deref() == Some(CONTOSO.id), "{last:?}");
+    scene.finish()
+}
+
+#[test]
+fn a_token_request_is_decided_by_who_asks_for_what() -> Result<()> {
+    require_root!(Ok(()));
+    let policy = format!(
+        "{POLICY}\n@id(\"own-app\") @reason(\"other applications sign in elsewhere\") forbid (principal, action == \
+         Action::\"token:request\", resource) unless {{ context.token.client == \"{}\" }};",
+        CRM.id
+    );
+    let scene = Scene::new(&policy, "")?;
+    scene.token("crm")?;
+    let url = format!("https://login.microsoftonline.com/{}/oauth2/v2.0/token", CONTOSO.id);
+    let form = |client: &str, secret: &str, scope: &str| {
+        format!("grant_type=client_credentials&client_id={client}&client_secret={secret}&scope={scope}")
+    };
+    let graph = "https://graph.microsoft.com/.default";
+    let (billing, crm) = (BILLING.secret.unwrap_or_default(), CRM.secret.unwrap_or_default());
+    for (form, status, code) in [
+        (form(BILLING.id, billing, graph), 403, "denied-by-policy"),
+        (form(CRM.id, crm, "https://management.azure.com/.default"), 403, "not-a-target"),
+        (form(CRM.id, crm, ""), 400, "token-request-incomplete"),
+        (form(CRM.id, crm, graph) + "&client_id=x", 400, "token-request-duplicate-field"),
+        (form(CRM.id, crm, &format!("{graph}%20api://orders/.default")), 400, "token-request-two-audiences"),
+    ] {
+        let (answered, said) = scene.curl("crm", &["-d", &form, &url])?;
+        ensure!(answered == status && said.contains(code), "{code}: {said}");
+    }
+    ensure!(scene.entra.issued().len() == 1, "{:?}", scene.entra.issued());
+    scene.finish()
+}
+
+#[test]
+fn the_record_names_who_asked_and_explains_it() -> Result<()> {
+    require_root!(Ok(()));
+    let scene = Scene::new(POLICY, "")?;
+    let token = scene.token("crm")?;
+    ensure!(scene.ask("crm", &token)?.0 == 200);
+    let list = scene.daemon.ask(&["sessions", "list"])?;
+    ensure!(list.contains("crm-bot"), "{list}");
+    let operation = recorded::wait_for(&scene.daemon.database(), 0, |one| one.action == "http:GET")?;
+    let session = operation.session.map(|session| session.to_string()).unwrap_or_default();
+    let shown = scene.daemon.json(&["sessions", "show", &session])?;
+    let of =
+        &shown["operations"].as_array().and_then(|all| all.iter().find(|one| one["action"] == "http:GET")).cloned();
+    let of = of.clone().unwrap_or_default();
+    let principal = format!("{}/{}", CONTOSO.id, CRM.principal(CONTOSO).unwrap_or_default());
+    ensure!(of["identity"]["principal"] == principal && of["credential"] == "entra", "{of}");
+    ensure!(of["identity"]["client"] == CRM.id && of["names"][&principal] == "crm-bot", "{of}");
+    ensure!(of["names"][CRM.id] == "crm-app" && of["initiator"] == UID, "{of}");
+    let told = scene.daemon.ask(&["policy", "explain", &operation.id.to_string()])?;
+    for part in ["crm-bot", &principal, "crm-app", "issued-here", "https://graph.microsoft.com"] {
+        ensure!(told.contains(part), "{part} isn't in:\n{told}");
+    }
+    scene.finish()
+}
