@@ -77,6 +77,7 @@ fn target(name: &str, hosts: &[&str], audiences: &[&str]) -> Target {
         ports: vec![443],
         protocol: Protocol::Http,
         cleartext: false,
+        credential: None,
         issues: None,
         audiences: audiences.iter().map(|audience| (*audience).to_owned()).collect(),
         accept_foreign: Vec::new(),
