@@ -249,8 +249,7 @@ async fn release(
     let (response, outcome) = match observed {
         Ok(response) => {
             received.count(response.body());
-            let (mut parts, body) = response.into_parts();
-            strip_hop_by_hop(&mut parts.headers, live.version());
+            let (parts, body) = response.into_parts();
             (Response::from_parts(parts, Either::Left(Full::new(taking.released(body)))), Ok(()))
         }
         Err(refusal) => (problem(&refusal, live.session().id, Some(operation), false), Err(refusal.fault.code)),
