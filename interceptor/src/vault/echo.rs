@@ -172,6 +172,8 @@ fn spellings(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
         let to = shifted.len() * 8 / 6;
         for coded in [STANDARD_NO_PAD.encode(&*shifted), URL_SAFE_NO_PAD.encode(&*shifted)] {
             forms.push(Zeroizing::new(coded.as_bytes()[from..to].to_vec()));
+            // At the end of what is coded, the last character is the secret's too.
+            forms.push(Zeroizing::new(coded.as_bytes()[from..].to_vec()));
         }
     }
     forms
