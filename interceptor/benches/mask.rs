@@ -1,7 +1,6 @@
 //! How fast masks are on one core, beside serde_json parsing and writing the same document: `cargo bench --bench mask`.
 
 #![expect(clippy::expect_used, reason = "a benchmark that can't go on ends")]
-#![expect(missing_docs, reason = "criterion's macros write public functions")]
 
 use std::hint::black_box;
 use std::sync::Arc;
