@@ -1,5 +1,7 @@
 //! How fast masks are on one core, beside serde_json parsing and writing the same document: `cargo bench --bench mask`.
 
+#![expect(clippy::expect_used, reason = "a benchmark that can't go on ends")]
+
 use std::hint::black_box;
 use std::sync::Arc;
 

@@ -212,7 +212,7 @@ impl Stage {
             Stage::Gzip(decoder) => decoder.finish(),
             Stage::Zlib(decoder) => decoder.finish(),
             Stage::Raw(decoder) => decoder.finish(),
-            Stage::Brotli(mut decoder) => decoder.close().and_then(|()| Ok(std::mem::take(decoder.get_mut()))),
+            Stage::Brotli(mut decoder) => decoder.close().map(|()| std::mem::take(decoder.get_mut())),
             Stage::Zstd(mut decoder) => decoder.finish().map(|()| std::mem::take(decoder.writer_mut())),
             Stage::Undecided(_) => return Err(Withheld::invalid("its content coding is broken")),
         };

@@ -221,7 +221,7 @@ fn every_key_is_taken() {
     assert_eq!((mask.name.as_str(), mask.json[0].as_str(), mask.strategy), ("pii", "$..mail", Strategy::Pseudonym));
     assert!(mask.detect.len() > 10 && *mask.detect[0].id == *"email", "{:?}", mask.detect);
     assert_eq!((mask.headers[0].as_str(), &*mask.deny_query[0]), ("x-user", "mail"));
-    assert_eq!(targets[2].masks, [mask.name.clone()]);
+    assert_eq!(targets[2].masks, std::slice::from_ref(&mask.name));
     assert_eq!(targets[0].ports, [80, 443]);
     assert_eq!(targets[1].ports, [443]);
     assert_eq!(targets[2].ports, [5432]);

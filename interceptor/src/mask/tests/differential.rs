@@ -61,7 +61,7 @@ fn selects(path: &JsonPath, root: &Value, place: &[Step]) -> bool {
     fn walk(segments: &[crate::config::Segment], value: &Value, place: &[Step]) -> bool {
         let Some((segment, later)) = segments.split_first() else { return place.is_empty() };
         let Some((step, deeper)) = place.split_first() else { return false };
-        let child = step.into_value(value);
+        let child = step.child(value);
         (segment.selectors.iter().any(|selector| chooses(selector, step, child)) && walk(later, child, deeper))
             || (segment.descendant && walk(segments, child, deeper))
     }
@@ -99,7 +99,7 @@ enum Step {
 }
 
 impl Step {
-    fn into_value<'a>(&self, value: &'a Value) -> &'a Value {
+    fn child<'a>(&self, value: &'a Value) -> &'a Value {
         match self {
             Step::Member(name) => &value[name],
             Step::Element(index) => &value[*index],
