@@ -18,7 +18,16 @@ const SOURCES: [&str; 9] = [
 ];
 
 /// Words with a hyphen in those files that are no codes.
-const OTHERS: [&str; 5] = ["headers-only", "no-store", "reload-refused", "record-lagging", "record-damaged"];
+const OTHERS: [&str; 8] = [
+    "headers-only",
+    "no-store",
+    "reload-refused",
+    "record-lagging",
+    "record-damaged",
+    "restrict-access-to-tenants",
+    "restrict-access-context",
+    "sec-restrict-tenant-access-policy",
+];
 
 fn sources() -> Result<Vec<PathBuf>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../interceptor/src");

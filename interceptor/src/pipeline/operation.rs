@@ -53,7 +53,7 @@ pub(super) struct Permitted {
 /// An operation that may not.
 pub(super) struct RefusedOperation {
     operation: Option<OperationId>,
-    refusal: Refusal,
+    refusal: Box<Refusal>,
 }
 
 impl Decided {
@@ -71,7 +71,8 @@ impl Decided {
     /// The refusal: of policy, of the decoder, or because the record can't be written.
     pub(super) fn record(self, live: &Live) -> Result<Permitted, RefusedOperation> {
         let stored = live.session().record(&self.ruling);
-        let (operation, recorded) = stored.map_err(|refusal| RefusedOperation { operation: None, refusal })?;
+        let refused = |operation, refusal| RefusedOperation { operation, refusal: Box::new(refusal) };
+        let (operation, recorded) = stored.map_err(|refusal| refused(None, refusal))?;
         match (self.ruling.verdict, self.authenticated) {
             (Ok(permit), Some(authenticated)) => {
                 live.allow_for(permit.basis().obligations.max_session);
@@ -79,10 +80,8 @@ impl Decided {
                 let asked = Asked { wanted, who };
                 Ok(Permitted { operation, permit, recorded, decoded: Box::new(decoded), asked, observing })
             }
-            (Err(refusal), _) => Err(RefusedOperation { operation: Some(operation), refusal }),
-            (Ok(_permit), None) => {
-                Err(RefusedOperation { operation: Some(operation), refusal: nothing_decoded().into() })
-            }
+            (Err(refusal), _) => Err(refused(Some(operation), refusal)),
+            (Ok(_permit), None) => Err(refused(Some(operation), nothing_decoded().into())),
         }
     }
 }

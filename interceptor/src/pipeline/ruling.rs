@@ -11,7 +11,7 @@ use crate::config::{Host, IdentitySource, Protocol, Target};
 use crate::detect::secrets;
 use crate::error::{Blame, Fault};
 use crate::ids::{LaunchId, OperationId, SessionId, TargetName, WorkloadName};
-use crate::policy::{Asker, Basis, Credential, Decision, Denial, Operation, Permit, Question, decide};
+use crate::policy::{Asker, Credential, Decision, Denial, Operation, Permit, Question, decide};
 use crate::record::event::{Identity, Verdict, What};
 use crate::who::Workload;
 
@@ -132,8 +132,8 @@ impl Ruling {
     /// The event that records it.
     pub(super) fn event(&self, operation: OperationId, session: Option<SessionId>, subject: &Subject) -> What {
         let (verdict, code, basis) = match &self.verdict {
-            Ok(permit) => (Verdict::Allow, None, permit.basis().clone()),
-            Err(refusal) => (Verdict::Deny, Some(refusal.fault.code.to_owned()), Basis::clone(&refusal.basis)),
+            Ok(permit) => (Verdict::Allow, None, Box::new(permit.basis().clone())),
+            Err(refusal) => (Verdict::Deny, Some(refusal.fault.code.to_owned()), refusal.basis.clone()),
         };
         What::OperationDecided {
             operation,
@@ -148,7 +148,7 @@ impl Ruling {
             basis,
             initiator: Some(subject.asker.initiator),
             credential: self.credential,
-            identity: self.identity.clone(),
+            identity: self.identity.clone().map(Box::new),
         }
     }
 }

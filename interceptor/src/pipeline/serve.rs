@@ -135,7 +135,13 @@ async fn drive(live: Rc<Live>, connection: impl Graceful) -> Ending {
     if is_http2 {
         // There each stream is reset by itself; the connection is only where the client doesn't take that in.
         connection.as_mut().shut_down();
-        severed = tokio::time::timeout(LAST_WORDS, connection).await.is_err() && live.is_busy();
+        let ended = tokio::time::timeout(LAST_WORDS, connection).await;
+        severed = ended.is_err() && live.is_busy();
+        // It may have been about to end for what the client did; a client that is gone by now did it all the same.
+        let error = ended.as_ref().ok().and_then(|ended| ended.as_ref().err());
+        if let Some((fault, status)) = fault(&live, error) {
+            return refused(&live, fault, status);
+        }
     }
     live.sever(severed);
     Ending(cut)
@@ -180,20 +186,35 @@ pub(super) async fn refuse<S>(
 
 /// How a connection that hyper has ended is recorded; what isn't HTTP is recorded as refused.
 fn ending(live: &Live, error: Option<&hyper::Error>) -> Ending {
-    match error {
-        _ if live.ended().is_some() => Ending(live.ended().unwrap_or("done")),
-        None => Ending("done"),
-        Some(error) if error.is_timeout() => Ending("idle"),
-        Some(_) if live.allowance().is_some_and(|allowance| allowance.is_exceeded()) => refused(live, flood(), None),
+    if let Some(why) = live.ended() {
+        return Ending(why);
+    }
+    match (fault(live, error), error) {
+        (Some((fault, status)), _) => refused(live, fault, status),
+        (None, None) => Ending("done"),
+        (None, Some(error)) if error.is_timeout() => Ending("idle"),
+        (None, Some(_)) => Ending("client-gone"),
+    }
+}
+
+/// What the client did that ended the connection, if it did something, and the status that it was answered with.
+fn fault(live: &Live, error: Option<&hyper::Error>) -> Option<(Fault, Option<u16>)> {
+    if live.allowance().is_some_and(|allowance| allowance.is_exceeded()) {
+        return Some((flood(), None));
+    }
+    let error = error.filter(|error| !error.is_timeout())?;
+    let malformed = || malformed(live.version());
+    if error.is_parse_too_large() {
         // Answered by hyper, without a body.
-        Some(error) if error.is_parse_too_large() => refused(live, malformed(live.version()), Some(431)),
-        Some(error) if error.is_parse() => refused(live, malformed(live.version()), Some(400)),
-        Some(error) => match broken_off(error) {
-            // Answered by h2, with GOAWAY.
-            Some(h2::Reason::ENHANCE_YOUR_CALM) => refused(live, flood(), None),
-            Some(_) => refused(live, malformed(live.version()), None),
-            None => Ending("client-gone"),
-        },
+        return Some((malformed(), Some(431)));
+    }
+    if error.is_parse() {
+        return Some((malformed(), Some(400)));
+    }
+    match broken_off(error)? {
+        // Answered by h2, with GOAWAY.
+        h2::Reason::ENHANCE_YOUR_CALM => Some((flood(), None)),
+        _ => Some((malformed(), None)),
     }
 }
 

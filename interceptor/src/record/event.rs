@@ -126,7 +126,7 @@ pub enum What {
         /// The stable code of a denial.
         code: Option<String>,
         /// What determined it.
-        basis: Basis,
+        basis: Box<Basis>,
         /// The uid of the person who launched the workload; none in records of versions that didn't say it here.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         initiator: Option<u32>,
@@ -135,7 +135,7 @@ pub enum What {
         credential: Option<Credential>,
         /// Whom its token names; none without a token that is accepted.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        identity: Option<Identity>,
+        identity: Option<Box<Identity>>,
     },
     /// A token was issued to a workload. In the record before the workload gets it.
     #[serde(rename = "token.issued")]

@@ -60,15 +60,15 @@ fn decided(operation: OperationId, session: Option<SessionId>, launch: LaunchId,
         summary: "GET /v1.0/users".into(),
         verdict,
         code: (verdict == Verdict::Deny).then(|| "denied-by-policy".into()),
-        basis: Basis {
+        basis: Box::new(Basis {
             generation: 3,
             policies: vec!["readers".into()],
             reasons: vec!["reading is fine".into()],
             ..Basis::default()
-        },
+        }),
         initiator: Some(1000),
         credential: Some(Credential::Entra),
-        identity: Some(Identity {
+        identity: Some(Box::new(Identity {
             principal: format!("{TENANT}/{OBJECT}").parse().unwrap(),
             kind: PrincipalKind::ServicePrincipal,
             client: Some(OBJECT.parse().unwrap()),
@@ -76,7 +76,7 @@ fn decided(operation: OperationId, session: Option<SessionId>, launch: LaunchId,
             bound: Bound::IssuedHere,
             token: "ab".repeat(32).parse().unwrap(),
             uti: Some("uti-1".into()),
-        }),
+        })),
     })
 }
 

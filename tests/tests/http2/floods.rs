@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
+use interceptor::record::event::What;
 use interceptor_tests::daemon::Daemon;
 use interceptor_tests::wire::Wire;
 use interceptor_tests::{recorded, require_root};
@@ -72,8 +73,16 @@ fn flood(daemon: &Daemon, first: &[u8], again: impl Fn(u32) -> Vec<u8>) -> Resul
 }
 
 fn ends_as(daemon: &Daemon, code: &str) -> Result<()> {
-    recorded::wait_for(&daemon.database(), 0, |one| one.code.as_deref() == Some(code))?;
-    Ok(())
+    let found = recorded::wait_for(&daemon.database(), 0, |one| one.code.as_deref() == Some(code));
+    let ended = || -> Result<Vec<String>> {
+        let events = recorded::events(&daemon.database(), 0)?.into_iter();
+        let reasons = events.filter_map(|(_, event)| match event.what {
+            What::SessionClosed { reason, .. } => Some(reason),
+            _ => None,
+        });
+        Ok(reasons.collect())
+    };
+    found.map(drop).with_context(|| format!("sessions ended with {:?}", ended()))
 }
 
 #[test]

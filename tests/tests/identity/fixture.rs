@@ -3,12 +3,12 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use interceptor::record::event::{Event, TokenIssued, What};
 use interceptor_tests::daemon::{Daemon, Order, UID};
-use interceptor_tests::entra::directory::{CONTOSO, CRM, CRM_READERS, GRAPH};
+use interceptor_tests::entra::directory::{Application, CONTOSO, CRM, CRM_READERS, GRAPH};
 use interceptor_tests::entra::flow::{Flow, Stage, Told};
 use interceptor_tests::entra::{ARC_TOKENS, Entra};
 use interceptor_tests::graph::Graph;
@@ -107,13 +107,14 @@ impl Drop for ArcFolder {
     }
 }
 
-/// The configuration that knows one tenant and what its ids are called.
-fn tenants() -> String {
+/// The configuration that knows one tenant, with these keys besides, and what its ids are called.
+fn tenants(keys: &str) -> String {
     let (tenant, principal) = (CONTOSO.id, CRM.principal(CONTOSO).unwrap_or_default());
     format!(
         r#"
 [[tenant]]
 id = "{tenant}"
+{keys}
 
 [names]
 crm-readers = "group:{tenant}/{CRM_READERS}"
@@ -127,6 +128,11 @@ crm-app = "client:{}"
 impl Scene {
     /// With the policy `policy` and these tables besides.
     pub(crate) fn new(policy: &str, more: &str) -> Result<Self> {
+        Self::with_tenant(policy, "", more)
+    }
+
+    /// As [`Scene::new`], with these keys of the tenant.
+    pub(crate) fn with_tenant(policy: &str, tenant: &str, more: &str) -> Result<Self> {
         let (entra, graph) = (Entra::start(&[])?, Graph::start(&[])?);
         graph.guard(entra.guard(&[GRAPH.uris[0], GRAPH.id]));
         let places = entra.places();
@@ -142,7 +148,7 @@ impl Scene {
             targets: TARGETS.into(),
             resolve: resolve.map(|(name, address)| (name.to_owned(), address)).to_vec(),
             extra_ca: entra.ca_pem() + &graph.ca_pem(),
-            more: tenants() + more,
+            more: tenants(tenant) + more,
             bring: Vec::new(),
             ..Order::for_graph(&graph, policy)
         };
@@ -185,6 +191,25 @@ impl Scene {
         Told::read(&output.stdout).with_context(said)
     }
 
+    /// A Python that stays, inside a workload: it asks Graph by the SDK's pipeline at each line it gets, and prints the
+    /// status.
+    pub(crate) fn stay(&self) -> Result<Child> {
+        const CODE: &str = "import json, sys, azure.identity
+from azure.core import PipelineClient
+from azure.core.pipeline.policies import BearerTokenCredentialPolicy
+from azure.core.rest import HttpRequest
+order = json.loads(sys.argv[1])
+source = azure.identity.ClientSecretCredential(order['tenant'], order['client'], order['secret'])
+policy = BearerTokenCredentialPolicy(source, order['scope'], enable_cae=True)
+client = PipelineClient(order['url'], policies=[policy])
+for line in sys.stdin: print(client.send_request(HttpRequest('GET', order['url'])).status_code, flush=True)";
+        let stage = Stage::of_graph(URL, self.daemon.home().join("token"));
+        let order = Flow::ClientSecret.order(&self.entra, &stage)?.to_string();
+        let python = self.third_party.python();
+        let mut command = self.daemon.run(&[&python.to_string_lossy(), "-c", CODE, &order]);
+        Ok(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?)
+    }
+
     /// curl inside a workload of this name: the status, and all that it printed.
     pub(crate) fn curl(&self, workload: &str, arguments: &[&str]) -> Result<(u16, String)> {
         let mut command = self.as_workload(workload);
@@ -207,12 +232,17 @@ impl Scene {
         command
     }
 
-    /// Gets a token for Graph as the application, by its secret, inside a workload.
+    /// Gets a token for Graph as the server's own application, by its secret, inside a workload.
     pub(crate) fn token(&self, workload: &str) -> Result<String> {
+        self.token_of(CRM, workload)
+    }
+
+    /// As [`Scene::token`], as this application.
+    pub(crate) fn token_of(&self, application: &Application, workload: &str) -> Result<String> {
         let form = format!(
             "grant_type=client_credentials&client_id={}&client_secret={}&scope=https://graph.microsoft.com/.default",
-            CRM.id,
-            CRM.secret.unwrap_or_default()
+            application.id,
+            application.secret.unwrap_or_default()
         );
         let url = format!("https://login.microsoftonline.com/{}/oauth2/v2.0/token", CONTOSO.id);
         let (status, said) = self.curl(workload, &["-d", &form, &url])?;

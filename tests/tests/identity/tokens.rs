@@ -1,6 +1,10 @@
 //! Tokens that were seen, and tokens that weren't: who may present which, across restarts, and what the client is told.
 
-use anyhow::{Result, ensure};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+
+use anyhow::{Context, Result, ensure};
+use interceptor::record::event::Verdict;
 use interceptor_tests::daemon::UID;
 use interceptor_tests::entra::directory::{BILLING, CONTOSO, CRM, FABRIKAM, GRAPH};
 use interceptor_tests::entra::flow::Flow;
@@ -73,19 +77,78 @@ fn a_cached_token_outlives_the_daemon_that_saw_it_issued() -> Result<()> {
     scene.finish()
 }
 
-/// A token that was issued behind our back costs one challenge; then the SDK has one that was seen.
+/// What a service challenges is dead here too: the SDK signs in anew.
 #[test]
-fn an_sdk_answers_our_challenge_by_signing_in_through_us() -> Result<()> {
+fn a_services_challenge_passes_and_ends_the_token() -> Result<()> {
     require_root!(Ok(()));
     let scene = Scene::new(POLICY, "")?;
     for sdk in [Sdk::Python, Sdk::Node] {
-        // What a service challenges is dead here too, so that the SDK's next request is challenged by us or answered.
         scene.entra.challenge(1);
         let issued = scene.issued()?.len();
         let told = scene.sign_in(sdk, Flow::ClientSecret)?;
         ensure!(told.pipeline == Some(200) && told.error.is_none(), "{sdk:?}: {told:?}");
         ensure!(scene.issued()?.len() >= issued + 2, "{sdk:?}: {:?}", scene.issued()?);
     }
+    scene.finish()
+}
+
+/// A cached token whose provenance is lost, as if it had been issued behind our back, costs one challenge; then the SDK
+/// has one that was seen.
+#[test]
+fn an_sdk_answers_our_challenge_by_signing_in_through_us() -> Result<()> {
+    require_root!(Ok(()));
+    let mut scene = Scene::new(POLICY, "")?;
+    let mut python = scene.stay()?;
+    let (mut input, output) = (python.stdin.take().context("its input")?, python.stdout.take().context("its output")?);
+    let mut lines = BufReader::new(output).lines();
+    let mut ask = || -> Result<String> {
+        input.write_all(b"\n")?;
+        Ok(lines.next().context("it ended")??)
+    };
+    ensure!(ask()? == "200");
+    scene.daemon.kill9()?;
+    std::fs::remove_file(scene.daemon.room().join("state/provenance.key"))?;
+    scene.daemon.restart()?;
+    let mark = recorded::last(&scene.daemon.database())?;
+    ensure!(ask()? == "200", "{}", scene.daemon.log());
+    ensure!(ask()? == "200");
+    recorded::wait_for(&scene.daemon.database(), mark, |one| {
+        one.action == "http:GET" && one.verdict == Verdict::Allow
+    })?;
+    let asked: Vec<_> = recorded::operations(&scene.daemon.database(), mark)?
+        .into_iter()
+        .filter(|one| one.target.as_deref() == Some("graph") && one.action == "http:GET")
+        .map(|one| one.code)
+        .collect();
+    ensure!(asked == [Some("token-not-seen".to_owned()), None, None], "{asked:?}");
+    drop((input, lines));
+    python.wait()?;
+    scene.finish()
+}
+
+/// Graph's tokens tell no groups: they are asked of the directory, or whoever needs them is denied.
+#[test]
+fn groups_that_a_token_does_not_tell_are_looked_up_or_denied() -> Result<()> {
+    require_root!(Ok(()));
+    let policy = POLICY
+        .replace(r#"@id("read") permit (principal,"#, r#"@id("read") permit (principal in Group::"crm-readers","#);
+    let folder = tempfile::tempdir()?;
+    let secret = folder.path().join("directory");
+    std::fs::write(&secret, CRM.secret.unwrap_or_default())?;
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600))?;
+    let directory = format!("directory = {{ client = \"{}\", secret_file = \"{}\" }}", CRM.id, secret.display());
+    let scene = Scene::with_tenant(&policy, &directory, "")?;
+    let (member, other) = (scene.token("crm")?, scene.token_of(BILLING, "crm")?);
+    let (status, said) = scene.ask("crm", &member)?;
+    ensure!(status == 200, "{said}\n{}", scene.daemon.log());
+    let (status, said) = scene.ask("crm", &other)?;
+    ensure!(status == 403 && said.contains("denied-by-default"), "{said}");
+    scene.finish()?;
+
+    let scene = Scene::new(&policy, "")?;
+    let member = scene.token("crm")?;
+    let (status, said) = scene.ask("crm", &member)?;
+    ensure!(status == 403 && said.contains("groups-unknown"), "{said}");
     scene.finish()
 }
 

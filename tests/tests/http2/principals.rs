@@ -1,0 +1,101 @@
+//! One connection that carries the tokens of several principals: each stream is its own principal's.
+
+use std::collections::HashMap;
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use interceptor::record::event::{Verdict, What};
+use interceptor_tests::daemon::{Daemon, GRAPH_TARGET, Order};
+use interceptor_tests::entra::Entra;
+use interceptor_tests::entra::directory::{CONTOSO, CRM, ORDERS};
+use interceptor_tests::graph::Graph;
+use interceptor_tests::{recorded, require_root};
+
+use super::fixture::{ALL, Client, request, run, whole};
+
+const PRINCIPALS: usize = 10;
+const STREAMS: usize = 100;
+
+fn object(number: usize) -> String {
+    format!("{number:08}-2222-4333-8444-555566667777")
+}
+
+/// Tokens from a file, which is rewritten as it rotates: verified in full, and known from then on.
+#[test]
+fn a_hundred_streams_of_ten_principals_are_told_apart() -> Result<()> {
+    require_root!(Ok(()));
+    let (entra, graph) = (Entra::start(&[])?, Graph::start(&[])?);
+    graph.guard(entra.guard(&[ORDERS.id]));
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("token");
+    let policy = format!(
+        "{ALL}\n@id(\"tokens-only\") forbid (principal == Identity::\"none\", action in Action::\"http\", resource);"
+    );
+    let order = Order {
+        purpose: "http2",
+        bring: vec!["wire"],
+        targets: format!("{GRAPH_TARGET}audiences = [\"{}\"]\n", ORDERS.id),
+        workload: format!("identity = {{ source = \"token-file\", path = \"{}\" }}", file.display()),
+        more: format!("[[tenant]]\nid = \"{}\"\naudiences = [\"{}\"]\n", CONTOSO.id, ORDERS.id),
+        resolve: vec![
+            ("graph.microsoft.com".to_owned(), graph.address()),
+            ("login.microsoftonline.com".to_owned(), entra.places().login),
+        ],
+        extra_ca: entra.ca_pem() + &graph.ca_pem(),
+        ..Order::for_graph(&graph, &policy)
+    };
+    let daemon = Daemon::start(&order)?;
+    let tokens = (0..PRINCIPALS)
+        .map(|number| entra.app_token(CONTOSO, CRM, ORDERS)?.claim("oid", object(number)).build())
+        .collect::<Result<Vec<_>>>()?;
+    let ask = |number: usize| {
+        let mut request = request("GET", &format!("/v1.0/users/{}", object(number)));
+        let bearer = format!("Bearer {}", tokens[number]).parse();
+        request.headers_mut().insert("authorization", bearer.expect("a token can stand in a header"));
+        request
+    };
+    run(async {
+        let client = Client::open(&daemon).await?;
+        for (number, token) in tokens.iter().enumerate() {
+            fs::write(&file, token)?;
+            let answer = client.ask_this(ask(number)).await?;
+            ensure!(answer.status == 404, "{}: {}", answer.status, String::from_utf8_lossy(&answer.body));
+        }
+        let mut under_way = Vec::new();
+        for stream in 0..STREAMS {
+            under_way.push(client.send(ask(stream % PRINCIPALS), true).await?.0);
+        }
+        for response in under_way {
+            ensure!(whole(response).await?.status == 404, "one was refused");
+        }
+        // In the file is the last one only; what was never in it isn't the workload's.
+        let stranger = entra.app_token(CONTOSO, CRM, ORDERS)?.build()?;
+        let mut request = request("GET", "/v1.0/users");
+        request.headers_mut().insert("authorization", format!("Bearer {stranger}").parse()?);
+        let answer = client.ask_this(request).await?;
+        ensure!(answer.status == 401 && answer.code() == "token-not-seen", "{}", answer.status);
+        Ok(())
+    })?;
+    for request in graph.received() {
+        let caller = request.caller.with_context(|| format!("`{}` had no token", request.path))?;
+        ensure!(request.path.ends_with(&caller.oid), "`{}` came as {}", request.path, caller.oid);
+    }
+    recorded::wait_for(&daemon.database(), 0, |one| one.verdict == Verdict::Deny)?;
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    for (_, event) in recorded::events(&daemon.database(), 0)? {
+        if let What::OperationDecided { action, summary, identity, verdict: Verdict::Allow, .. } = event.what
+            && action == "http:GET"
+        {
+            let identity = identity.with_context(|| format!("`{summary}` names nobody"))?;
+            let principal = identity.principal.as_str();
+            let own = principal.strip_prefix(&format!("{}/", CONTOSO.id)).context("of another tenant")?;
+            ensure!(summary.ends_with(own), "`{summary}` is recorded as {principal}");
+            *counts.entry(own.to_owned()).or_default() += 1;
+        }
+    }
+    ensure!(
+        counts.len() == PRINCIPALS && counts.values().all(|count| *count == 1 + STREAMS / PRINCIPALS),
+        "{counts:?}"
+    );
+    daemon.finish()
+}
