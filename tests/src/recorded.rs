@@ -29,6 +29,8 @@ pub struct Operation {
     pub code: Option<String>,
     /// The policies that determined it.
     pub policies: Vec<String>,
+    /// Whom its token names, `<tenant>/<object>`.
+    pub principal: Option<String>,
     /// How it ended, and the HTTP status; none while it runs.
     pub outcome: Option<(String, Option<u16>)>,
 }
@@ -71,7 +73,18 @@ pub fn operations(database: &Path, after: u64) -> Result<Vec<Operation>> {
     let mut places: HashMap<OperationId, usize> = HashMap::new();
     for (_, event) in events(database, after)? {
         match event.what {
-            What::OperationDecided { operation, session, target, action, summary, verdict, code, basis, .. } => {
+            What::OperationDecided {
+                operation,
+                session,
+                target,
+                action,
+                summary,
+                verdict,
+                code,
+                basis,
+                identity,
+                ..
+            } => {
                 places.insert(operation, operations.len());
                 operations.push(Operation {
                     id: operation,
@@ -82,6 +95,7 @@ pub fn operations(database: &Path, after: u64) -> Result<Vec<Operation>> {
                     verdict,
                     code,
                     policies: basis.policies,
+                    principal: identity.map(|identity| identity.principal.to_string()),
                     outcome: None,
                 })
             }

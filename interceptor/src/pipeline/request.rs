@@ -1,6 +1,8 @@
 //! Decoding a request: what can't be read one way only is refused before policy sees it, so that what policy saw is
 //! what is sent.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, header, uri};
 use hyper::body::Incoming;
@@ -124,7 +126,18 @@ pub(super) fn names(authority: &uri::Authority, host: &Host, port: u16, default_
         "" => Some(default_port),
         _ => authority.port_u16(),
     };
-    !authority.as_str().contains('@') && named.as_ref() == Ok(host) && named_port == Some(port)
+    let is_it = named.is_ok_and(|named| named == *host || (is_local(host) && is_local(&named)));
+    !authority.as_str().contains('@') && is_it && named_port == Some(port)
+}
+
+/// The host itself, by its name or by an address of it: who asks for `localhost` may have been told `127.0.0.1`.
+fn is_local(host: &Host) -> bool {
+    match host {
+        Host::Name(name) => name.as_str() == "localhost",
+        Host::Address(address) => {
+            *address == IpAddr::V4(Ipv4Addr::LOCALHOST) || *address == IpAddr::V6(Ipv6Addr::LOCALHOST)
+        }
+    }
 }
 
 fn misdirected(host: &Host) -> Fault {

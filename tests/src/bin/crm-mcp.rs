@@ -1,8 +1,10 @@
-//! An ordinary MCP server on stdio: tools over a directory API, with one HTTP client that keeps its connections. It
+//! An ordinary MCP server on stdio: tools over a directory API, with one HTTP client that keeps its connections. It signs
+//! in as an application if its environment says how (`AZURE_TENANT_ID`, `AZURE_CLIENT_ID`, `AZURE_CLIENT_SECRET`). It
 //! knows nothing of Interceptor. Its `probe_*` tools do what a server would do that was misled or taken over.
 
 use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
@@ -14,6 +16,7 @@ use rmcp::{ServerHandler, ServiceExt, tool, tool_handler, tool_router};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::net::{TcpStream, UdpSocket};
+use tokio::sync::Mutex;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -21,6 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 struct Crm {
     api: String,
+    account: Option<Arc<Account>>,
     client: Client,
     tool_router: ToolRouter<Self>,
 }
@@ -29,6 +33,32 @@ struct Crm {
 struct Person {
     /// The person's id in the directory.
     id: String,
+}
+
+/// How it signs in, and the token that it has.
+struct Account {
+    tenant: String,
+    client: String,
+    secret: String,
+    token: Mutex<Option<String>>,
+}
+
+impl Account {
+    fn from_environment() -> Option<Self> {
+        let value = |name: &str| std::env::var(name).ok();
+        Some(Self {
+            tenant: value("AZURE_TENANT_ID")?,
+            client: value("AZURE_CLIENT_ID")?,
+            secret: value("AZURE_CLIENT_SECRET")?,
+            token: Mutex::default(),
+        })
+    }
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Token {
+    /// An access token.
+    token: String,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -58,22 +88,28 @@ impl ServerHandler for Crm {}
 impl Crm {
     fn new(api: String) -> Result<Self, reqwest::Error> {
         let client = Client::builder().timeout(PATIENCE).build()?;
-        Ok(Self { api, client, tool_router: Self::tool_router() })
+        let account = Account::from_environment().map(Arc::new);
+        Ok(Self { api, account, client, tool_router: Self::tool_router() })
     }
 
     #[tool(description = "List the people in the directory")]
     async fn list_users(&self) -> CallToolResult {
-        self.call(Method::GET, &format!("{}/v1.0/users", self.api)).await
+        self.call_as_itself(Method::GET, &format!("{}/v1.0/users", self.api)).await
+    }
+
+    #[tool(description = "List the people in the directory, with somebody's token")]
+    async fn list_users_as(&self, Parameters(other): Parameters<Token>) -> CallToolResult {
+        self.call(Method::GET, &format!("{}/v1.0/users", self.api), Some(&other.token)).await
     }
 
     #[tool(description = "Delete a person from the directory")]
     async fn delete_user(&self, Parameters(person): Parameters<Person>) -> CallToolResult {
-        self.call(Method::DELETE, &format!("{}/v1.0/users/{}", self.api, person.id)).await
+        self.call_as_itself(Method::DELETE, &format!("{}/v1.0/users/{}", self.api, person.id)).await
     }
 
     #[tool(description = "Fetch a web page")]
     async fn fetch_url(&self, Parameters(page): Parameters<Url>) -> CallToolResult {
-        self.call(Method::GET, &page.url).await
+        self.call(Method::GET, &page.url, None).await
     }
 
     #[tool(description = "Look a host name up")]
@@ -118,10 +154,41 @@ impl Crm {
         }
     }
 
+    /// One request with the server's own token, if it has an account.
+    async fn call_as_itself(&self, method: Method, url: &str) -> CallToolResult {
+        match self.token().await {
+            Ok(token) => self.call(method, url, token.as_deref()).await,
+            Err(error) => failure(format!("can't sign in: {error}")),
+        }
+    }
+
+    /// The token that it has, or a new one.
+    async fn token(&self) -> Result<Option<String>, String> {
+        let Some(account) = &self.account else { return Ok(None) };
+        let mut known = account.token.lock().await;
+        if known.is_none() {
+            let url = format!("https://login.microsoftonline.com/{}/oauth2/v2.0/token", account.tenant);
+            let form = format!(
+                "grant_type=client_credentials&client_id={}&client_secret={}&scope=https%3A%2F%2Fgraph.microsoft.com%2F.default",
+                account.client, account.secret
+            );
+            let request = self.client.post(url).header("content-type", "application/x-www-form-urlencoded").body(form);
+            let response = request.send().await.map_err(|error| chain(&error))?;
+            let answer: serde_json::Value = response.json().await.map_err(|error| chain(&error))?;
+            let token = answer["access_token"].as_str().ok_or_else(|| answer.to_string())?;
+            *known = Some(token.to_owned());
+        }
+        Ok(known.clone())
+    }
+
     /// One request; the status line, then the body as it came. What isn't 2xx is an error of the tool.
-    async fn call(&self, method: Method, url: &str) -> CallToolResult {
+    async fn call(&self, method: Method, url: &str, token: Option<&str>) -> CallToolResult {
         let answer = async {
-            let response = self.client.request(method, url).send().await?;
+            let mut request = self.client.request(method, url);
+            if let Some(token) = token {
+                request = request.bearer_auth(token);
+            }
+            let response = request.send().await?;
             let status = response.status();
             Ok::<_, reqwest::Error>((status, response.text().await?))
         };

@@ -12,7 +12,8 @@ use super::fixture::{POLICY, Scene, Sdk};
 fn pass(scene: &Scene, sdk: Sdk, flow: Flow) -> Result<()> {
     let (mark, calls) = (recorded::last(&scene.daemon.database())?, scene.graph.received().len());
     let told = scene.sign_in(sdk, flow)?;
-    let seen = format!("{sdk:?} {flow:?}: {told:?}\n{}", scene.daemon.log());
+    let operations = recorded::operations(&scene.daemon.database(), mark)?;
+    let seen = format!("{sdk:?} {flow:?}: {told:?}\n{operations:?}\n{}", scene.daemon.log());
     ensure!(told.error.is_none() && told.plain == Some(200), "{seen}");
     ensure!(flow == Flow::Refresh || told.pipeline == Some(200), "{seen}");
     let caller = scene.graph.received().split_off(calls).into_iter().next_back().and_then(|one| one.caller);

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
 use interceptor_tests::daemon::Daemon;
+use interceptor_tests::entra::Entra;
 use interceptor_tests::graph::Graph;
 use page::Page;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -60,9 +61,9 @@ fn run(page: &Page) -> Result<()> {
 
 async fn tell(page: Page, keep: bool, told_well: Arc<AtomicBool>) -> Result<()> {
     page.title();
-    let graph = Graph::start(&[])?;
-    let daemon = tokio::task::block_in_place(|| Daemon::start(&story::order(&graph)))?;
-    let mut story = story::Story::begin(page.clone(), graph, daemon).await?;
+    let (graph, entra) = (Graph::start(&[])?, Entra::start(&[])?);
+    let daemon = tokio::task::block_in_place(|| Daemon::start(&story::order(&graph, &entra)))?;
+    let mut story = story::Story::begin(page.clone(), graph, entra, daemon).await?;
     let wrong = story.tell().await?;
     if keep {
         told_well.store(wrong == 0, Ordering::Relaxed);

@@ -6,6 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use interceptor::record::event::Verdict;
 use interceptor_tests::daemon::{Daemon, GRAPH_TARGET, Order, UID};
+use interceptor_tests::entra::Entra;
+use interceptor_tests::entra::directory::{BILLING, CONTOSO, CRM, FABRIKAM, GRAPH};
 use interceptor_tests::graph::Graph;
 use interceptor_tests::recorded::{self, Operation};
 use serde_json::{Value, json};
@@ -21,6 +23,17 @@ permit (
     action in [Action::"reach", Action::"http:read"],
     resource == Target::"graph"
 );
+
+@id("crm-signs-in")
+permit (principal, action in Action::"reach", resource == Target::"entra");
+
+@id("crm-tokens")
+permit (
+    principal,
+    action == Action::"token:request",
+    resource == Target::"graph"
+)
+when { context.token.grant == "client_credentials" };
 
 @id("people-stay")
 @reason("people are removed by HR, never by a model")
@@ -45,15 +58,38 @@ forbid (
 /// An address that no target lists (RFC 5737: it belongs to nobody).
 const LITERAL: &str = "203.0.113.7";
 
+/// The login host, which is a target like any other.
+const ENTRA_TARGET: &str = r#"
+[[target]]
+name = "entra"
+hosts = ["login.microsoftonline.com"]
+"#;
+
+/// The server's own service principal.
+fn principal() -> String {
+    format!("{}/{}", CONTOSO.id, CRM.principal(CONTOSO).unwrap_or_default())
+}
+
 /// What the demo's daemon is started with.
-pub(crate) fn order(graph: &Graph) -> Order {
-    Order { purpose: "demo", targets: GRAPH_TARGET.into(), ..Order::for_graph(graph, POLICY) }
+pub(crate) fn order(graph: &Graph, entra: &Entra) -> Order {
+    let tenant = format!("[[tenant]]\nid = \"{}\"\n[names]\ncrm-bot = \"identity:{}\"\n", CONTOSO.id, principal());
+    let graph_only = Order::for_graph(graph, POLICY);
+    let login = ("login.microsoftonline.com".to_owned(), entra.places().login);
+    Order {
+        purpose: "demo",
+        targets: format!("{GRAPH_TARGET}{ENTRA_TARGET}"),
+        more: tenant,
+        resolve: [graph_only.resolve.clone(), vec![login]].concat(),
+        extra_ca: graph.ca_pem() + &entra.ca_pem(),
+        ..graph_only
+    }
 }
 
 /// The scene, with everything that runs.
 pub(crate) struct Story {
     page: Page,
     graph: Graph,
+    entra: Entra,
     daemon: Daemon,
     client: Client,
     steps: usize,
@@ -62,16 +98,18 @@ pub(crate) struct Story {
 
 impl Story {
     /// Starts the client with its server.
-    pub(crate) async fn begin(page: Page, graph: Graph, daemon: Daemon) -> Result<Self> {
+    pub(crate) async fn begin(page: Page, graph: Graph, entra: Entra, daemon: Daemon) -> Result<Self> {
         page.scene("api", &format!("an API like Microsoft Graph, on {} as graph.microsoft.com", graph.address()));
+        let login = entra.places().login;
+        page.scene("entra", &format!("a login host like Entra's, on {login} as login.microsoftonline.com"));
         page.scene("daemon", &format!("interceptor daemon, pid {}: serving", daemon.pid()?));
-        page.scene("policy", "`crm` may read the directory; deleting people is forbidden; nothing else is permitted");
-        let client = match Client::start(
-            daemon.run(&[&daemon.binary("crm-mcp").to_string_lossy()]),
-            &daemon.room().join("server.log"),
-        )
-        .await
-        {
+        page.scene("policy", "`crm` may sign in and read the directory; deleting people is forbidden; nothing else is permitted");
+        let mut command = daemon.run(&[&daemon.binary("crm-mcp").to_string_lossy()]);
+        command
+            .env("AZURE_TENANT_ID", CONTOSO.id)
+            .env("AZURE_CLIENT_ID", CRM.id)
+            .env("AZURE_CLIENT_SECRET", CRM.secret.unwrap_or_default());
+        let client = match Client::start(command, &daemon.room().join("server.log")).await {
             Ok(client) => client,
             Err(error) => return Err(error.context(format!("the daemon said:\n{}", daemon.log()))),
         };
@@ -80,12 +118,13 @@ impl Story {
             "server",
             &format!("interceptor run --workload crm -- crm-mcp, as uid {UID}, over stdio: {tools} tools"),
         );
-        Ok(Self { page, graph, daemon, client, steps: 0, wrong: 0 })
+        Ok(Self { page, graph, entra, daemon, client, steps: 0, wrong: 0 })
     }
 
     /// Tells all of it; gives how many steps weren't as expected.
     pub(crate) async fn tell(&mut self) -> Result<usize> {
-        let first = self.read("the server reads the directory").await?;
+        let first = self.read("the server signs in, and reads the directory").await?;
+        self.others_tokens().await?;
         self.delete().await?;
         self.unknown_name().await?;
         self.literal().await?;
@@ -133,9 +172,32 @@ impl Story {
         let answer = self.call("list_users", json!({})).await?;
         saw(&mut step, &answer);
         step.expect(!answer.is_error && people(&answer) == Some(3), "200 with three people");
+        self.recorded(&mut step, mark, |one| one.action == "token:request" && one.verdict == Verdict::Allow);
         let operation = self.recorded(&mut step, mark, |one| one.action == "http:GET" && one.verdict == Verdict::Allow);
+        let who = operation.as_ref().and_then(|operation| operation.principal.clone());
+        step.say("as", format!("crm-bot, {}", who.as_deref().unwrap_or("nobody")));
+        step.expect(who == Some(principal()), "the read is recorded as the server's own principal");
         self.close(&step);
         Ok(operation)
+    }
+
+    async fn others_tokens(&mut self) -> Result<()> {
+        let stolen = self.entra.app_token(CONTOSO, BILLING, GRAPH)?.build()?;
+        let foreign = self.entra.app_token(FABRIKAM, CRM, GRAPH)?.build()?;
+        for (title, token, status, code) in [
+            ("it was handed another server's token", stolen, "401", "token-not-seen"),
+            ("it was handed a token of another company's tenant", foreign, "403", "tenant-not-listed"),
+        ] {
+            let mut step = Step::new(title);
+            let (mark, before) = (self.mark()?, self.graph.received().len());
+            let answer = self.call("list_users_as", json!({ "token": token })).await?;
+            saw(&mut step, &answer);
+            step.expect(answer.is_error && answer.head.starts_with(status), "a refusal that says why");
+            self.recorded(&mut step, mark, |one| one.action == "http:GET" && one.code.as_deref() == Some(code));
+            step.expect(self.graph.received().len() == before, "nothing reaches the API");
+            self.close(&step);
+        }
+        Ok(())
     }
 
     async fn delete(&mut self) -> Result<()> {
