@@ -43,7 +43,7 @@ fn planted() -> Vec<(&'static str, String)> {
         ),
         ("pLaNt-url-13", post("text/plain", "see https://u:pLaNt-url-13@h.example/")),
         ("pLaNt-error-14", format!("GET /a%2Fb?token=pLaNt-error-14 HTTP/1.1\r\n{host}\r\n")),
-        ("pLaNt-host-15", format!("GET /?sig=pLaNt-host-15 HTTP/1.1\r\nHost: pLaNt-host-15.example\r\n\r\n")),
+        ("pLaNt-host-15", "GET /?sig=pLaNt-host-15 HTTP/1.1\r\nHost: pLaNt-host-15.example\r\n\r\n".to_owned()),
         ("pLaNt-path-16", format!("GET /cb/code=pLaNt-path-16;x HTTP/1.1\r\n{host}\r\n")),
     ]
 }

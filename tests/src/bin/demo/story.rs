@@ -103,7 +103,10 @@ impl Story {
         let login = entra.places().login;
         page.scene("entra", &format!("a login host like Entra's, on {login} as login.microsoftonline.com"));
         page.scene("daemon", &format!("interceptor daemon, pid {}: serving", daemon.pid()?));
-        page.scene("policy", "`crm` may sign in and read the directory; deleting people is forbidden; nothing else is permitted");
+        page.scene(
+            "policy",
+            "`crm` may sign in and read the directory; deleting people is forbidden; nothing else is permitted",
+        );
         let mut command = daemon.run(&[&daemon.binary("crm-mcp").to_string_lossy()]);
         command
             .env("AZURE_TENANT_ID", CONTOSO.id)
