@@ -16,8 +16,8 @@ use super::wire::{self, RESPONSE_DESCRIPTORS, WireError};
 pub enum ClientError {
     /// Nobody listens.
     #[error(
-        "the daemon isn't running: nobody answers on `{}`; start it (`systemctl start interceptor`, or \
-         `interceptor daemon` as root), or name its socket with `--socket`",
+        "the daemon isn't running: nobody answers on `{}`; start it (`interceptor daemon` \
+         as root), or name its socket with `--socket`",
         .0.display()
     )]
     NotRunning(PathBuf),

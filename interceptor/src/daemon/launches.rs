@@ -283,6 +283,11 @@ impl Launches {
         });
         let live = Live { workload: Arc::clone(workload), resolving: resolving.abort_handle(), about };
         self.live().insert(workload.id, live);
+        // A load that came in between didn't see this launch.
+        let now = Arc::clone(&pipeline.worlds.borrow());
+        if now.snapshot.generation != world.snapshot.generation {
+            self.follow(&now.snapshot.settings);
+        }
         acceptor.add(Arc::clone(workload), sockets.tcp4, sockets.tcp6, settings.limits.connections)?;
         Ok(())
     }

@@ -211,11 +211,15 @@ impl Judge {
         let token = Token::parse(secret.expose())?;
         verify::is_current(token.claims(), self.clock.now())?;
         let realm = realm(identities, token.claims())?.ok_or(TokenError::Issuer)?;
+        // An endpoint speaks for its own issuer and for nobody else's.
         match (&realm, asked.tenant) {
+            (Realm::Tenant(_), _) if asked.kind == Kind::Oidc => return Err(TokenError::Issuer.into()),
             (Realm::Tenant(found), Some(Tenant::One(asked))) if found.id != asked => {
                 return Err(JudgeError::OtherTenant);
             }
-            (Realm::Issuer(_), Some(_)) => return Err(TokenError::Issuer.into()),
+            (Realm::Issuer(found), _) if asked.kind != Kind::Oidc || asked.issuer != Some(&found.name) => {
+                return Err(TokenError::Issuer.into());
+            }
             _ => {}
         }
         let authentic = match asked.kind {
@@ -390,6 +394,8 @@ impl Judge {
 pub struct Asked<'a> {
     /// Which kind of endpoint was asked.
     pub kind: Kind,
+    /// Whose it is, if it is no endpoint of Entra's.
+    pub issuer: Option<&'a IssuerName>,
     /// Who asked.
     pub workload: &'a WorkloadName,
     /// Which tenant was asked; none where the endpoint belongs to no tenant.

@@ -22,7 +22,7 @@ use crate::identity::endpoint::{self, Answer, Ask, Dialect, GRAPH, Grant, Identi
 use crate::identity::judge::{Asked, kind};
 use crate::identity::tenants::Tenant;
 use crate::identity::{JudgeError, MAX_DOCUMENT};
-use crate::ids::{OperationId, TenantId};
+use crate::ids::{IssuerName, OperationId, TenantId};
 use crate::policy::Credential;
 use crate::transport::http::RequestBody;
 
@@ -38,6 +38,7 @@ const RESTRICT_POLICY: &str = "sec-restrict-tenant-access-policy";
 #[derive(Debug, Clone)]
 pub(super) struct Observing {
     kind: Kind,
+    issuer: Option<IssuerName>,
     tenant: Option<Tenant>,
     audience: String,
     /// Whether the request itself said that audience, and not another one before it.
@@ -133,7 +134,7 @@ impl Decoded {
             scopes: request.scopes.clone(),
             audience: audience.clone(),
         };
-        Ok(Some((wanted, Observing { kind, tenant, audience, is_said })))
+        Ok(Some((wanted, Observing { kind, issuer: issuer.cloned(), tenant, audience, is_said })))
     }
 
     /// The body of a request, in full; it is sent on as it was read.
@@ -174,7 +175,7 @@ fn managed(kind: Kind, resource: String, identity: &Identity) -> (Wanted, Observ
         scopes: vec![format!("{}/.default", resource.trim_end_matches('/'))],
         audience: resource.clone(),
     };
-    (wanted, Observing { kind, tenant: None, audience: resource, is_said: true })
+    (wanted, Observing { kind, issuer: None, tenant: None, audience: resource, is_said: true })
 }
 
 /// What a request is for, if it says so; a sign-in alone gets a token for Graph.
@@ -270,7 +271,8 @@ impl Observing {
         let targets = &world.snapshot.settings.targets;
         // What the request didn't say itself isn't taken for the token's: the token must say it.
         let audiences = if self.is_said { std::slice::from_ref(&self.audience) } else { &[] };
-        let asked = Asked { kind: self.kind, workload: &session.subject.workload, tenant: self.tenant, audiences };
+        let (workload, issuer) = (&session.subject.workload, self.issuer.as_ref());
+        let asked = Asked { kind: self.kind, issuer, workload, tenant: self.tenant, audiences };
         if let Some((token, issued)) = judge.issue(identities, &answer, asked).map_err(|error| unbelieved(&error))? {
             let decided = targets.by_audience(&self.audience);
             if !decided.is_some_and(|target| issued.audiences.iter().any(|audience| target.takes(audience))) {

@@ -214,7 +214,7 @@ fn nobody_there_is_said_with_what_to_do() {
     for _ in 0..2 {
         let error = client::call(&path, &Request::Status).unwrap_err();
         assert!(matches!(error, ClientError::NotRunning(_)));
-        assert!(error.to_string().contains("systemctl start interceptor"), "{error}");
+        assert!(error.to_string().contains("start it (`interceptor daemon` as root)"), "{error}");
         drop(bind(&path, 0o666, None).unwrap());
     }
 }

@@ -109,7 +109,10 @@ impl Bench {
     ) -> Result<Option<(Digest, Issued)>, JudgeError> {
         let workload = "crm".parse().unwrap();
         let audiences = [GRAPH.to_owned()];
-        let asked = Asked { kind, workload: &workload, tenant, audiences: &audiences };
+        // The endpoint of an issuer that isn't Entra is that of `pass`.
+        let pass = "pass".parse().unwrap();
+        let issuer = (kind == Kind::Oidc).then_some(&pass);
+        let asked = Asked { kind, issuer, workload: &workload, tenant, audiences: &audiences };
         self.judge.issue(&self.identities, &answer(token), asked)
     }
 
@@ -225,14 +228,29 @@ async fn what_is_issued_must_be_of_the_tenant_that_was_asked() {
         (Kind::Entra, any, &graph_token(json!({ "tid": OTHER_TENANT })), "token-tenant"),
         // A login host of Entra doesn't speak for another issuer.
         (Kind::Entra, any, &pass, "token-issuer"),
+        (Kind::Imds, None, &pass, "token-issuer"),
         (Kind::Oidc, None, &pass, "issued"),
+        // And another issuer doesn't speak for Entra.
+        (Kind::Oidc, None, &ours, "token-issuer"),
     ];
     for (kind, tenant, token, expected) in table {
         assert_eq!(code(bench.issue_at(kind, tenant, token)), expected, "{kind:?} {tenant:?} {token}");
     }
+    let mut two = bench.identities.clone();
+    let other = config::Issuer {
+        name: "other".parse().unwrap(),
+        url: "https://other.example".into(),
+        ..two.issuers[0].clone()
+    };
+    two.issuers.push(other);
+    let (workload, pass_itself) = ("crm".parse().unwrap(), "pass".parse().unwrap());
+    let asked =
+        Asked { kind: Kind::Oidc, issuer: Some(&pass_itself), workload: &workload, tenant: None, audiences: &[] };
+    let others = token(&claims(json!({ "iss": "https://other.example", "aud": "crm", "ver": null })));
+    assert_eq!(bench.judge.issue(&two, &answer(&others), asked).unwrap_err().code(), "token-issuer");
     let empty = Answer::parse(br#"{"user_code":"ABC","device_code":"x"}"#).unwrap();
     let (workload, audiences) = ("crm".parse().unwrap(), Vec::new());
-    let asked = Asked { kind: Kind::Entra, workload: &workload, tenant: any, audiences: &audiences };
+    let asked = Asked { kind: Kind::Entra, issuer: None, workload: &workload, tenant: any, audiences: &audiences };
     assert!(bench.judge.issue(&bench.identities, &empty, asked).unwrap().is_none());
 }
 
