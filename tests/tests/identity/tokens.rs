@@ -5,9 +5,13 @@ use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Context, Result, ensure};
 use interceptor::record::event::Verdict;
-use interceptor_tests::daemon::UID;
-use interceptor_tests::entra::directory::{BILLING, CONTOSO, CRM, FABRIKAM, GRAPH};
+use interceptor_tests::daemon::{Daemon, GRAPH_TARGET, Order, UID};
+use interceptor_tests::entra::Entra;
+use interceptor_tests::entra::directory::{
+    BILLING, CLUSTER, CLUSTER_HOST, CONTOSO, CRM, FABRIKAM, FEDERATION_AUDIENCE, GRAPH,
+};
 use interceptor_tests::entra::flow::Flow;
+use interceptor_tests::graph::Graph;
 use interceptor_tests::{recorded, require_root};
 
 use super::fixture::{POLICY, Scene, Sdk, URL};
@@ -237,4 +241,54 @@ fn the_record_names_who_asked_and_explains_it() -> Result<()> {
         ensure!(told.contains(part), "{part} isn't in:\n{told}");
     }
     scene.finish()
+}
+
+/// A provider that isn't Entra: a cluster's, whose tokens are projected into a file and verified by its published keys.
+#[test]
+fn tokens_of_another_issuer_are_verified_and_name_its_subjects() -> Result<()> {
+    require_root!(Ok(()));
+    let (entra, graph) = (Entra::start(&[])?, Graph::start(&[])?);
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("token");
+    let subject = CRM.federated.context("a federation")?;
+    let policy = format!(
+        r#"@id("reach") permit (principal, action in Action::"reach", resource);
+@id("pod") permit (principal == Identity::"cluster/{subject}", action in Action::"http:read", resource)
+  when {{ context.base.authentic == "signature" && context.base.bound == "token-file" && context.base.tenant == "cluster" }};"#
+    );
+    let order = Order {
+        purpose: "identity",
+        targets: format!("{GRAPH_TARGET}audiences = [\"{FEDERATION_AUDIENCE}\"]\n"),
+        workload: format!("identity = {{ source = \"token-file\", path = \"{}\" }}", file.display()),
+        more: format!("[[issuer]]\nname = \"cluster\"\nurl = \"{CLUSTER}\"\naudiences = [\"{FEDERATION_AUDIENCE}\"]\n"),
+        resolve: vec![
+            ("graph.microsoft.com".to_owned(), graph.address()),
+            (CLUSTER_HOST.to_owned(), entra.places().login),
+        ],
+        extra_ca: entra.ca_pem() + &graph.ca_pem(),
+        bring: Vec::new(),
+        ..Order::for_graph(&graph, &policy)
+    };
+    let daemon = Daemon::start(&order)?;
+    let ask = |token: &str| -> Result<String> {
+        let bearer = format!("Authorization: Bearer {token}");
+        let output = daemon.run(&["curl", "-sS", "-i", "--max-time", "20", "-H", &bearer, URL]).output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let token = entra.federated_token(subject)?.build()?;
+    let said = ask(&token)?;
+    ensure!(said.contains("token-not-seen"), "it isn't in the file yet: {said}");
+    entra.project(subject, &file)?;
+    let projected = std::fs::read_to_string(&file)?;
+    let said = ask(&projected)?;
+    ensure!(said.contains("Adele Vance"), "{said}\n{}", daemon.log());
+    let forged = entra.federated_token(subject)?.spoilt().build()?;
+    std::fs::write(&file, &forged)?;
+    let said = ask(&forged)?;
+    ensure!(said.contains("token-signature"), "{said}");
+    let other = entra.federated_token("system:serviceaccount:other:mcp")?.build()?;
+    std::fs::write(&file, &other)?;
+    let said = ask(&other)?;
+    ensure!(said.contains("denied-by-default"), "{said}");
+    daemon.finish()
 }
