@@ -1,7 +1,7 @@
 //! Sends a marker out in every way that an unprivileged process has besides a TCP connection to a target, and says for
 //! each what became of it: `sent`, or the error's number. `stray MARKER`.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpStream, UdpSocket};
 use std::time::Duration;
 
@@ -31,7 +31,14 @@ fn main() -> io::Result<()> {
     }
     for (name, address) in [("smtp", IpAddr::from(V4)), ("smtp6", V6.into())] {
         let said = TcpStream::connect_timeout(&SocketAddr::new(address, 25), Duration::from_secs(5))
-            .and_then(|mut stream| stream.write_all(marker.as_bytes()));
+            .and_then(|mut stream| stream.write_all(marker.as_bytes()).map(|()| stream));
+        // Stays until the other end says no, however it says it: a connection that is gone before it was accepted is
+        // nothing that the daemon could refuse.
+        if let Ok(stream) = &said {
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            let _ = (&*stream).read(&mut [0]);
+        }
+        let said = said.map(drop);
         writeln!(io::stdout(), "{name} {}", errno(said))?;
     }
     Ok(())
