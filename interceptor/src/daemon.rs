@@ -1,6 +1,7 @@
 //! The daemon: what is started in which order, and stopped in which. What it answers on the control socket is in
 //! `host`, what becomes of launched workloads in `launches`, how settings and policies come into force in `reload`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,9 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{ConfigError, Settings};
 use crate::control::{self, SocketError, metrics, server};
 use crate::identity::Judge;
-use crate::identity::provenance::{DigestKey, DigestKeyError};
+use crate::identity::provenance::DigestKey;
+use crate::keyfile::{self, KeyFileError};
+use crate::mask::BadRule;
 use crate::pipeline::{Directory, Order, Pipeline, RecordingGate, Registry, World, start_workers};
 use crate::record::event::{Payload, What};
 use crate::record::{QueryError, Record, RecordError, Unfinished};
@@ -41,6 +44,9 @@ const MOST_WORKERS: usize = 8;
 /// Connections that may wait for one worker; what comes beyond is reset.
 const WORKER_QUEUE: usize = 256;
 
+/// The file in the state folder that has the key of pseudonyms.
+const MASK_KEY: &str = "mask.key";
+
 /// How long what was cut may take to be gone.
 const CUT_PATIENCE: Duration = Duration::from_millis(500);
 
@@ -55,6 +61,9 @@ pub enum DaemonError {
     /// The configuration file is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A detector of the configuration can't be used.
+    #[error(transparent)]
+    Masks(#[from] BadRule),
     /// The daemon can't keep itself apart from its workloads.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
@@ -67,9 +76,9 @@ pub enum DaemonError {
     /// The certificate authority can't be made or read.
     #[error("the certificate authority can't be opened: {0}")]
     Authority(#[from] AuthorityError),
-    /// The key of provenance can't be used.
+    /// A key file can't be used.
     #[error(transparent)]
-    Provenance(#[from] DigestKeyError),
+    Key(#[from] KeyFileError),
     /// The kernel half can't be loaded.
     #[error("the kernel programs can't be loaded: {0}; `interceptor doctor` tells what is missing")]
     Kernel(#[from] BpfError),
@@ -151,6 +160,7 @@ async fn serve(config: &Path) -> Result<(), DaemonError> {
         authority,
         judge,
         keys: record.keys(),
+        mask_key: *keyfile::open(&paths.state.join(MASK_KEY))?,
         registry: Arc::clone(&registry),
         directory: Directory::default(),
     });
@@ -260,6 +270,7 @@ fn conclude(journal: &OwnJournal, left: Unfinished) {
             status: None,
             request: Payload::default(),
             response: Payload::default(),
+            masked: BTreeMap::new(),
         });
     }
     for session in left.sessions {

@@ -30,3 +30,4 @@ pub mod clock;
 pub mod config;
 pub mod error;
 pub mod ids;
+pub mod keyfile;

@@ -54,6 +54,7 @@ pub struct Masks {
 /// What several masks do together: the union of what they mask, and where they disagree the stricter strategy.
 #[derive(Debug, Default)]
 pub struct Plan {
+    masks: Vec<Arc<Mask>>,
     paths: Arc<Paths>,
     active: Active,
     /// Whether a path drops members.
@@ -118,6 +119,18 @@ enum Format {
     Events(Events),
 }
 
+/// Masks a text of this Content-Type that is there as a whole.
+///
+/// # Errors
+/// It can't be masked.
+pub fn whole(plan: &Arc<Plan>, key: &Key, content_type: &str, text: &[u8]) -> Result<Vec<u8>, Withheld> {
+    let mut masker = Masker::new(Arc::clone(plan), Some(content_type), *key)?;
+    let mut out = Vec::with_capacity(text.len());
+    masker.push(text, &mut out)?;
+    masker.finish(&mut out)?;
+    Ok(out)
+}
+
 impl Withheld {
     fn invalid(why: &'static str) -> Self {
         Withheld::Invalid(why)
@@ -162,6 +175,7 @@ impl Masks {
                 }
             }
             plan.deny_query.extend(mask.deny_query.iter().cloned());
+            plan.masks.push(Arc::clone(mask));
         }
         plan.paths = Arc::new(Paths::new(paths));
         plan.drops = plan.paths.drops();
@@ -174,6 +188,11 @@ impl Plan {
     /// Whether bodies pass as they are: the masks are about headers only.
     pub fn is_blind(&self) -> bool {
         self.paths.is_empty() && self.active.is_empty()
+    }
+
+    /// Whether `other` masks at least what this one does.
+    pub fn is_within(&self, other: &Plan) -> bool {
+        self.masks.iter().all(|mask| other.masks.contains(mask))
     }
 
     fn names_paths(&self) -> bool {
@@ -249,9 +268,13 @@ impl Masker {
         }
     }
 
-    /// Whether what comes out is awaited: events, one by one.
+    /// Whether what comes out is awaited, piece by piece: events, or documents that follow each other.
     pub fn is_awaited(&self) -> bool {
-        matches!(self.format, Format::Events(_) | Format::Pass)
+        match &self.format {
+            Format::Events(_) | Format::Pass => true,
+            Format::Json(json) => json.is_lines(),
+            Format::Text(..) | Format::Fields(_) => false,
+        }
     }
 
     /// What was masked so far: the path or the detector's id, and how many values.

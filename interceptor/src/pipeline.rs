@@ -3,11 +3,13 @@
 //! does is in the file of its name.
 
 mod admit;
+mod answer;
 mod authenticate;
 mod connection;
 mod credential;
 mod gate;
 mod live;
+mod masking;
 mod onward;
 mod operation;
 mod payload;
@@ -15,6 +17,7 @@ mod registry;
 mod reply;
 mod request;
 mod ruling;
+mod screen;
 mod serve;
 mod token;
 mod websocket;
@@ -30,12 +33,14 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 pub use gate::{CurrentLookup, RecordingGate};
+pub use masking::Masking;
 pub use registry::{Order, Registry};
 pub use worker::{Worker, start_workers};
 
 use crate::clock::Clock;
 use crate::identity::Judge;
 use crate::ids::LaunchId;
+use crate::mask;
 use crate::policy::Snapshot;
 use crate::record::Keys;
 use crate::transport::authority::Authority;
@@ -56,6 +61,8 @@ pub struct World {
     pub dialer: Arc<Dialer>,
     /// The credentials of its targets.
     pub vault: Arc<Vault>,
+    /// What answers are masked for.
+    pub masking: Arc<Masking>,
 }
 
 /// What all workers share.
@@ -70,6 +77,8 @@ pub struct Pipeline {
     pub judge: Arc<Judge>,
     /// The keys that payloads are sealed under.
     pub keys: Arc<Keys>,
+    /// What pseudonyms are made under, and the tokens for entity tags.
+    pub mask_key: mask::Key,
     /// The live connections.
     pub registry: Arc<Registry>,
     /// What each live launch has looked up.

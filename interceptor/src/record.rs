@@ -37,6 +37,7 @@ pub use verify::{Damage, Fault, Report, verify};
 use crate::clock::Clock;
 use crate::config::RecordSettings;
 use crate::ids;
+use crate::keyfile::KeyFileError;
 use backlog::Backlog;
 use writer::Writer;
 
@@ -95,12 +96,9 @@ pub enum RecordError {
     /// An entry could not be written to the journal.
     #[error("the journal can't be written; check the disk")]
     Failed(#[source] io::Error),
-    /// The key file can't be what it should be.
-    #[error("`{path}` isn't a key of 32 bytes that root alone can read; put the right one back: without it no payload can be read", path = path.display())]
-    Key {
-        /// The file.
-        path: PathBuf,
-    },
+    /// The key that payloads are sealed under can't be used; without it none can be read.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
     /// A payload could not be sealed.
     #[error("a payload can't be sealed")]
     Unsealed,

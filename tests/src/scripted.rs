@@ -141,8 +141,8 @@ impl Peer {
     ///
     /// # Errors
     /// The client is gone.
-    pub fn send(&mut self, bytes: &str) -> io::Result<()> {
-        self.stream.write_all(bytes.as_bytes())?;
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.stream.write_all(bytes.as_ref())?;
         self.stream.flush()
     }
 

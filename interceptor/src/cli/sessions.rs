@@ -262,6 +262,9 @@ fn operations(out: &mut dyn Write, story: &Story) -> io::Result<()> {
     if story.omitted > 0 {
         writeln!(out, "… and {} more, which don't fit into one answer", story.omitted)?;
     }
+    for (operation, masked) in story.operations.iter().filter_map(|one| Some((one, masked(one)?))) {
+        writeln!(out, "\nin the answer of {} were masked: {masked}", escape(&operation.operation))?;
+    }
     let denied = story.operations.iter().filter(|operation| operation.verdict == "deny");
     for operation in denied.filter(|operation| !operation.basis.reasons.is_empty()) {
         writeln!(out, "\n{} was denied:", escape(&operation.operation))?;
@@ -270,6 +273,12 @@ fn operations(out: &mut dyn Write, story: &Story) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// What was masked in an operation's answer, if anything was: `3 $..mail, 1 email`.
+fn masked(operation: &Operation) -> Option<String> {
+    let counts = operation.masked.iter().map(|(what, count)| format!("{count} {}", escape(what)));
+    (!operation.masked.is_empty()).then(|| counts.collect::<Vec<_>>().join(", "))
 }
 
 /// Who the short names in the table are.

@@ -11,7 +11,8 @@ use super::launches::Launches;
 use crate::clock::Clock;
 use crate::config::{self, ConfigError, Settings, Trust};
 use crate::control::protocol::Reloaded;
-use crate::pipeline::World;
+use crate::mask::BadRule;
+use crate::pipeline::{Masking, World};
 use crate::policy::{PolicyErrors, Snapshot, Source};
 use crate::record::event::What;
 use crate::record::{Event, Journal, RecordError};
@@ -65,6 +66,8 @@ pub(super) enum LoadError {
     Policy(PolicyErrors),
     #[error("upstreams can't be verified: {0}")]
     Trust(TrustError),
+    #[error("{0}")]
+    Masks(BadRule),
     #[error("it can't be recorded: {0}")]
     Record(RecordError),
 }
@@ -78,7 +81,7 @@ impl LoadError {
                 None => error.to_string(),
             },
             LoadError::Policy(errors) => errors.faults().first().map(ToString::to_string).unwrap_or_default(),
-            LoadError::Trust(_) | LoadError::Record(_) => self.to_string(),
+            LoadError::Trust(_) | LoadError::Masks(_) | LoadError::Record(_) => self.to_string(),
         }
     }
 }
@@ -104,6 +107,7 @@ pub(super) fn first(
 ) -> Result<World, super::DaemonError> {
     let vault = Arc::new(Vault::new(&settings.targets));
     let dialer = Arc::new(Dialer::new(&settings.upstream)?.with_vault(Arc::clone(&vault)));
+    let masking = Arc::new(Masking::new(&settings.masks)?);
     let snapshot = match snapshot(settings, generation) {
         Ok(snapshot) => snapshot,
         Err(error) => {
@@ -113,7 +117,7 @@ pub(super) fn first(
         }
     };
     journal.record(loaded(&snapshot, None))?;
-    Ok(World { snapshot: Arc::new(snapshot), dialer, vault })
+    Ok(World { snapshot: Arc::new(snapshot), dialer, vault, masking })
 }
 
 fn snapshot(settings: &Arc<Settings>, generation: u64) -> Result<Snapshot, LoadError> {
@@ -185,10 +189,11 @@ impl Loader {
         let vault = Arc::new(Vault::new(&settings.targets));
         let dialer = Dialer::new(&settings.upstream).map_err(LoadError::Trust)?;
         let dialer = Arc::new(dialer.with_vault(Arc::clone(&vault)));
+        let masking = Arc::new(Masking::new(&settings.masks).map_err(LoadError::Masks)?);
         let snapshot = Arc::new(snapshot(&settings, self.world().snapshot.generation + 1)?);
         self.journal.record(loaded(&snapshot, by)).map_err(LoadError::Record)?;
         let told = Reloaded { now: snapshot.in_force(), restart_needed_for };
-        self.worlds.send_replace(Arc::new(World { snapshot, dialer, vault }));
+        self.worlds.send_replace(Arc::new(World { snapshot, dialer, vault, masking }));
         self.launches.follow(&settings);
         Ok(told)
     }

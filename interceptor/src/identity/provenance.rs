@@ -13,7 +13,7 @@ use crate::policy::{Authentic, Bound, PrincipalKind};
 
 mod digest;
 
-pub use digest::{Digest, DigestKey, DigestKeyError};
+pub use digest::{Digest, DigestKey};
 
 /// The most tokens of one workload that are remembered.
 pub const TOKENS_PER_WORKLOAD: usize = 4096;

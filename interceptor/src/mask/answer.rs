@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
+use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, StatusCode};
 
 use super::coding::{Decoder, Encoder, codings};
 use super::replace::Key;
@@ -26,11 +26,21 @@ const ABOUT_BYTES: [&str; 10] = [
 
 /// An answer's body on its way.
 pub struct Answer {
+    body: Body,
+    /// Whether any byte of it has come.
+    begun: bool,
+}
+
+enum Body {
+    Readable(Box<Readable>),
+    /// It is withheld, if there is any: many an answer without a body doesn't say so.
+    Unreadable(Withheld),
+}
+
+struct Readable {
     decoder: Option<Decoder>,
     masker: Masker,
     encoder: Option<Encoder>,
-    /// Whether what is there has to go out at once.
-    flush: bool,
     masked: Vec<u8>,
 }
 
@@ -52,24 +62,18 @@ pub fn prepare(key: &Key, headers: &mut HeaderMap) {
 
 impl Answer {
     /// Changes an answer's head, and says how its body is to be masked; none if there is nothing to do to it, or no body.
-    ///
-    /// # Errors
-    /// The body can't be masked: the answer is withheld.
     pub fn begin(
         plan: &Arc<Plan>,
         key: &Key,
-        method: &Method,
+        has_body: bool,
         status: StatusCode,
         headers: &mut HeaderMap,
-    ) -> Result<Option<Self>, Withheld> {
+    ) -> Option<Self> {
         mask_headers(plan, key, headers);
         if plan.is_blind() {
-            return Ok(None);
+            return None;
         }
-        if status == StatusCode::PARTIAL_CONTENT {
-            return Err(Withheld::invalid("it is a part of a document"));
-        }
-        let empty = headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0");
+        let length = headers.get(header::CONTENT_LENGTH).cloned();
         remove_about_bytes(headers, false);
         if let Some(tag) = headers.get(header::ETAG).and_then(|tag| tag.to_str().ok()) {
             match HeaderValue::from_str(&etag::hide(key, tag)) {
@@ -77,14 +81,62 @@ impl Answer {
                 Err(_) => drop(headers.remove(header::ETAG)),
             }
         }
-        let bodiless = *method == Method::HEAD
-            || status.is_informational()
-            || matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED);
-        if bodiless || empty {
-            if empty {
-                headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        if !has_body {
+            if let Some(none) = length.filter(|length| length == "0") {
+                headers.insert(header::CONTENT_LENGTH, none);
             }
-            return Ok(None);
+            return None;
+        }
+        let body = match Readable::new(plan, key, status, headers) {
+            Ok(readable) => Body::Readable(Box::new(readable)),
+            Err(withheld) => Body::Unreadable(withheld),
+        };
+        Some(Self { body, begun: false })
+    }
+
+    /// Takes the next bytes of the body, and appends to `out` what may be passed on.
+    ///
+    /// # Errors
+    /// The body can't be masked; nothing may follow what went out before.
+    pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Withheld> {
+        self.begun |= !bytes.is_empty();
+        match &mut self.body {
+            _ if bytes.is_empty() => Ok(()),
+            Body::Readable(readable) => readable.push(bytes, out),
+            Body::Unreadable(withheld) => Err(withheld.clone()),
+        }
+    }
+
+    /// The body is complete; appends what is left of it.
+    ///
+    /// # Errors
+    /// As [`Answer::push`].
+    pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), Withheld> {
+        match &mut self.body {
+            Body::Readable(readable) if self.begun => readable.finish(out),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether what comes out is awaited, piece by piece: events, or documents that follow each other.
+    pub fn is_awaited(&self) -> bool {
+        matches!(&self.body, Body::Readable(readable) if readable.masker.is_awaited())
+    }
+
+    /// What was masked so far: the path or the detector's id, and how many values.
+    pub fn counts(&self) -> impl Iterator<Item = (&str, u64)> {
+        let readable = match &self.body {
+            Body::Readable(readable) => Some(readable),
+            Body::Unreadable(_) => None,
+        };
+        readable.into_iter().flat_map(|readable| readable.masker.counts())
+    }
+}
+
+impl Readable {
+    fn new(plan: &Arc<Plan>, key: &Key, status: StatusCode, headers: &HeaderMap) -> Result<Self, Withheld> {
+        if status == StatusCode::PARTIAL_CONTENT {
+            return Err(Withheld::invalid("it is a part of a document"));
         }
         let unreadable = || Withheld::invalid("a header that isn't text");
         let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::to_str).transpose();
@@ -93,26 +145,22 @@ impl Answer {
         for value in headers.get_all(header::CONTENT_ENCODING) {
             applied.extend(codings(value.to_str().map_err(|_| unreadable())?)?);
         }
-        let flush = masker.is_awaited();
         let (decoder, encoder) = if applied.is_empty() {
             (None, None)
         } else {
             (Some(Decoder::new(&applied)?), Some(Encoder::new(&applied)?))
         };
-        Ok(Some(Self { decoder, masker, encoder, flush, masked: Vec::new() }))
+        Ok(Self { decoder, masker, encoder, masked: Vec::new() })
     }
 
-    /// Takes the next bytes of the body, and appends to `out` what may be passed on.
-    ///
-    /// # Errors
-    /// The body can't be masked; nothing may follow what went out before.
-    pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Withheld> {
-        let Self { decoder, masker, encoder, flush, masked } = self;
+    fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Withheld> {
+        let Self { decoder, masker, encoder, masked } = self;
+        let flush = masker.is_awaited();
         let mut step = |decoded: &[u8]| {
             let Some(encoder) = encoder.as_mut() else { return masker.push(decoded, out) };
             masked.clear();
             masker.push(decoded, masked)?;
-            encoder.push(masked, *flush && !masked.is_empty(), out)
+            encoder.push(masked, flush && !masked.is_empty(), out)
         };
         match decoder {
             Some(decoder) => decoder.push(bytes, &mut step),
@@ -120,11 +168,7 @@ impl Answer {
         }
     }
 
-    /// The body is complete; appends what is left of it. What was masked is counted in [`Answer::counts`] until then.
-    ///
-    /// # Errors
-    /// As [`Answer::push`].
-    pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), Withheld> {
+    fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), Withheld> {
         let (decoder, encoder) = (self.decoder.take(), self.encoder.take());
         let Self { masker, masked, .. } = self;
         masked.clear();
@@ -141,15 +185,18 @@ impl Answer {
         }
         Ok(())
     }
+}
 
-    /// What was masked so far: the path or the detector's id, and how many values.
-    pub fn counts(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.masker.counts()
+/// Masks a trailer section.
+pub fn mask_trailers(plan: &Plan, key: &Key, trailers: &mut HeaderMap) {
+    mask_headers(plan, key, trailers);
+    if !plan.is_blind() {
+        remove_about_bytes(trailers, false);
     }
 }
 
 /// Masks the headers or trailers that the plan names.
-pub fn mask_headers(plan: &Plan, key: &Key, headers: &mut HeaderMap) {
+fn mask_headers(plan: &Plan, key: &Key, headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = plan.headers.iter().map(|(name, _)| name.clone()).collect();
     for name in named.into_iter().filter(|name| !name.as_str().starts_with("content-")) {
         let fates: Vec<_> =

@@ -134,6 +134,11 @@ impl Json {
         Self::starting(engine.automaton.start(), None, Words::default(), lines, 0)
     }
 
+    /// Whether more documents may follow the first.
+    pub(super) fn is_lines(&self) -> bool {
+        self.lines
+    }
+
     fn starting(state: StateId, choice: Option<Choice>, words: Words, lines: bool, within: u8) -> Self {
         Self {
             lines,

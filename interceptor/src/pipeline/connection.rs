@@ -1,6 +1,7 @@
 //! A connection before it is admitted: where it goes, its place in the registry, what it speaks.
 
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -187,6 +188,7 @@ impl Session {
             status,
             request: Payload::default(),
             response: Payload::default(),
+            masked: BTreeMap::new(),
         });
     }
 

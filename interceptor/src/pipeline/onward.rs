@@ -8,14 +8,16 @@ use tokio::sync::MutexGuard;
 use super::credential::inject;
 use super::live::Live;
 use super::operation::{Permitted, client_gone, nothing_decoded};
-use super::payload::Taking;
 use super::reply::Refusal;
 use super::request::Decoded;
+use super::screen::Masked;
 use super::websocket;
 use crate::config::Host;
 use crate::enforce::{self, Unforwarded, upstream_fault};
 use crate::error::{Blame, Fault};
+use crate::mask;
 use crate::transport::http::{Hop, Meter, Metered, Version, strip_hop_by_hop};
+use crate::vault::Echo;
 
 /// What an operation has of the connection upstream.
 pub(super) enum Way<'a> {
@@ -52,26 +54,30 @@ impl<'a> Way<'a> {
         }
     }
 
-    /// Sends the request upstream and waits for the head of the answer. A connection that the upstream closed meanwhile
+    /// Sends the request upstream and waits for the head of the answer; gives what finds the echo of a credential that was
+    /// put in. A connection that the upstream closed meanwhile
     /// is dialled again, which is decided and recorded like the first time.
     pub(super) async fn send(
         &mut self,
         live: &Live,
         permitted: Permitted,
         sent: &Meter,
-        taking: &Taking,
-    ) -> Result<Response<Incoming>, Refusal> {
+    ) -> Result<(Response<Incoming>, Echo), Refusal> {
         let limits = live.session().limits();
-        let Permitted { permit, recorded, decoded, .. } = permitted;
+        let Permitted { permit, recorded, decoded, asked, .. } = permitted;
         let websocket = decoded.websocket;
-        let request = rewrite(*decoded, live, sent)?;
+        let mut request = rewrite(*decoded, live, sent)?;
+        if let Some(Masked { plan, key }) = asked.masked(live)
+            && !plan.is_blind()
+        {
+            mask::answer::prepare(&key, request.headers_mut());
+        }
         let (request, echo) = inject(live, &permit, &recorded, request).await?;
-        taking.injected(echo);
         let mut right = (permit, recorded, request);
         for last_try in [false, true] {
             let hop = self.open(live).await?;
             match enforce::forward(right.0, right.1, hop, right.2, &limits).await {
-                Ok(response) => return acceptable(response, websocket, limits.header_fields),
+                Ok(response) => return Ok((acceptable(response, websocket, limits.header_fields)?, echo)),
                 Err(Unforwarded::Failed(fault)) => return Err(fault.into()),
                 Err(Unforwarded::Unsent { fault, .. }) if last_try => return Err(fault.into()),
                 Err(Unforwarded::Unsent { permit, recorded, request, .. }) => right = (permit, recorded, *request),

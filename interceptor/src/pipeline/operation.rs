@@ -1,38 +1,39 @@
 //! An HTTP operation once it is decoded: decided, recorded, then forwarded or refused. What is under way is decided
 //! again whenever the world changes, and ends when it no longer may go on.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use http::response::Parts;
 use http::{Response, StatusCode, header};
-use http_body::{Body, Frame};
-use http_body_util::{BodyExt, Either, Full};
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
 
+use super::answer::Coming;
 use super::authenticate::{Authenticated, Identified, Wanted};
 use super::credential::has_body;
 use super::live::Live;
 use super::onward::Way;
 use super::payload::Taking;
-use super::reply::{Cut, Passing, Refusal, ReplyBody, problem, status};
+use super::reply::{Refusal, ReplyBody, problem, status};
 use super::request::Decoded;
 use super::ruling::Ruling;
+use super::screen::{Masked, Screen};
 use super::token::Observing;
 use super::websocket;
-use crate::enforce::upstream_fault;
 use crate::error::{Blame, Fault};
 use crate::identity::challenge::{self, Challenge};
 use crate::identity::provenance::Death;
 use crate::ids::OperationId;
+use crate::mask::Plan;
 use crate::policy::Permit;
 use crate::record::Recorded;
 use crate::record::event::{Payload, What};
 use crate::transport::http::{Meter, Version, strip_hop_by_hop};
-
-/// How many frames of an answer may wait for the client. Each is at most a read buffer of hyper's.
-const FRAMES_AHEAD: usize = 2;
 
 /// A decided operation, not yet recorded.
 pub(super) struct Decided {
@@ -46,7 +47,7 @@ pub(super) struct Permitted {
     pub(super) permit: Permit,
     pub(super) recorded: Recorded,
     pub(super) decoded: Box<Decoded>,
-    asked: Asked,
+    pub(super) asked: Asked,
     observing: Option<Observing>,
 }
 
@@ -77,7 +78,7 @@ impl Decided {
             (Ok(permit), Some(authenticated)) => {
                 live.allow_for(permit.basis().obligations.max_session);
                 let Authenticated { decoded, wanted, who, observing } = *authenticated;
-                let asked = Asked { wanted, who };
+                let asked = Asked { wanted, who, plan: self.ruling.plan };
                 Ok(Permitted { operation, permit, recorded, decoded: Box::new(decoded), asked, observing })
             }
             (Err(refusal), _) => Err(refused(Some(operation), refusal)),
@@ -110,18 +111,30 @@ impl Permitted {
 
 /// What is kept of a request to decide it again.
 #[derive(Clone)]
-struct Asked {
+pub(super) struct Asked {
     wanted: Wanted,
     who: Option<Identified>,
+    /// What its answer is masked for.
+    plan: Option<Arc<Plan>>,
 }
 
 impl Asked {
+    /// What its answer is masked for, and by which key.
+    pub(super) fn masked(&self, live: &Live) -> Option<Masked> {
+        let key = live.session().worker.pipeline.mask_key;
+        self.plan.as_ref().map(|plan| Masked { plan: Arc::clone(plan), key })
+    }
+
+    /// Whether an answer that is masked as this one is may go on as `ruling` says.
+    fn is_masked_enough(&self, ruling: &Ruling) -> bool {
+        ruling.plan.as_ref().is_none_or(|now| self.plan.as_ref().is_some_and(|then| now.is_within(then)))
+    }
+
     /// A service that asks for a newer token has ended the one that it got, for everybody.
-    fn note_challenge(&self, live: &Live, response: &Response<Incoming>) {
+    fn note_challenge(&self, live: &Live, parts: &Parts) {
         let Some(who) = &self.who else { return };
-        let values =
-            response.headers().get_all(header::WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
-        if response.status() != StatusCode::UNAUTHORIZED || challenge::find(values) != Some(Challenge::Renew) {
+        let values = parts.headers.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+        if parts.status != StatusCode::UNAUTHORIZED || challenge::find(values) != Some(Challenge::Renew) {
             return;
         }
         let worker = &live.session().worker;
@@ -132,7 +145,7 @@ impl Asked {
 
     /// Ends when the operation no longer may go on: its connection is ending, or the world has changed and neither the
     /// connection nor the operation would be permitted now.
-    async fn interrupted(&self, live: &Live) -> Refusal {
+    pub(super) async fn interrupted(&self, live: &Live) -> Refusal {
         let mut ended = live.endings();
         let mut worlds = live.session().worlds.clone();
         loop {
@@ -142,9 +155,14 @@ impl Asked {
             tokio::select! {
                 Ok(()) = ended.changed() => {}
                 Ok(()) = worlds.changed() => {
-                    let again = || live.rule(self.who.as_ref(), self.wanted.operation(live)).verdict;
+                    let again = || {
+                        let ruling = live.rule(self.who.as_ref(), self.wanted.operation(live));
+                        let is_masked_enough = self.is_masked_enough(&ruling);
+                        ruling.verdict.map(|permit| (permit, is_masked_enough))
+                    };
                     match live.may_go_on().and_then(|()| again()) {
-                        Ok(permit) => live.allow_for(permit.basis().obligations.max_session),
+                        Ok((permit, true)) => live.allow_for(permit.basis().obligations.max_session),
+                        Ok((_permit, false)) => return cut_off("policy-changed").into(),
                         Err(refusal) => return Refusal { fault: cut_off("policy-changed"), ..refusal },
                     }
                 }
@@ -162,7 +180,8 @@ async fn exchange(live: Rc<Live>, mut permitted: Permitted, mut reply: oneshot::
     let (asked, observing) = (permitted.asked.clone(), permitted.observing.take());
     let client = permitted.decoded.parts.extensions.remove::<OnUpgrade>();
     let level = permitted.permit.basis().obligations.record;
-    let taking = Taking::begin(&live, &permitted.decoded, level, &sent);
+    let masked = asked.masked(&live);
+    let taking = Taking::begin(&live, &permitted.decoded, (level, masked), &sent);
     let seat = live.seat();
     let mut way = Way::of(&live).await;
     let head = match &seat {
@@ -172,49 +191,35 @@ async fn exchange(live: Rc<Live>, mut permitted: Permitted, mut reply: oneshot::
             refusal = asked.interrupted(&live) => Err(refusal),
             () = reply.closed() => Err(client_gone().into()),
             fault = taking.too_large() => Err(fault.into()),
-            head = way.send(&live, permitted, &sent, &taking) => head,
+            head = send(&live, permitted, &mut way, (&sent, &received, &taking), observing.is_none()) => head,
         },
     };
-    let head = head.and_then(|response| {
-        let (mut parts, body) = response.into_parts();
-        strip_hop_by_hop(&mut parts.headers, live.version());
-        taking.answered(&mut parts, has_body(&body))?;
-        Ok(Response::from_parts(parts, body))
-    });
-    let (outcome, status) = match head {
-        Ok(response) => match observing {
-            Some(observing) => {
-                release(&live, &asked, operation, (&observing, response), reply, (&received, &taking)).await
+    let Outcome { ended, status, masked } = match head {
+        Ok((parts, coming)) => {
+            asked.note_challenge(&live, &parts);
+            match (observing, client) {
+                (Some(observing), _) => release(&asked, operation, &observing, (parts, coming), reply).await,
+                (None, Some(client)) if parts.status == StatusCode::SWITCHING_PROTOCOLS => {
+                    taking.opaque();
+                    let response = Response::from_parts(parts, coming.body);
+                    join(&live, &asked, (client, response), reply, (&sent, &received)).await
+                }
+                (None, _) => pass(&asked, (parts, coming), reply).await,
             }
-            None => {
-                let status = response.status();
-                asked.note_challenge(&live, &response);
-                let outcome = match (status, client) {
-                    (StatusCode::SWITCHING_PROTOCOLS, Some(client)) => {
-                        taking.opaque();
-                        join(&live, &asked, (client, response), reply, (&sent, &received)).await
-                    }
-                    _ => match pass(&live, &asked, &way, response, reply, (&sent, &received, &taking)).await {
-                        Ok(()) => sent_whole(&live, &asked, &sent, &taking).await,
-                        Err(code) => Err(code),
-                    },
-                };
-                (outcome, Some(status))
-            }
-        },
+        }
         Err(refusal) => {
             let response = problem(&refusal, live.session().id, Some(operation), false);
             let status = response.status();
             let taken = reply.send(response).is_ok();
-            (Err(refusal.fault.code), taken.then_some(status))
+            Outcome { ended: Err(refusal.fault.code), status: taken.then_some(status), masked: BTreeMap::new() }
         }
     };
     // What ends upstream because the client broke off its request is the client's doing.
-    let outcome = outcome.map_err(|code| match code {
+    let ended = ended.map_err(|code| match code {
         "upstream-closed" | "upstream-reset" | "upstream-malformed" if sent.is_broken() => "client-gone",
         code => code,
     });
-    if outcome.is_err() {
+    if ended.is_err() {
         sent.cut();
         way.give_up();
     }
@@ -224,39 +229,91 @@ async fn exchange(live: Rc<Live>, mut permitted: Permitted, mut reply: oneshot::
     live.finish();
     live.session().worker.record_end(What::OperationFinished {
         operation,
-        outcome: outcome.err().unwrap_or("done").to_owned(),
+        outcome: ended.err().unwrap_or("done").to_owned(),
         status: status.map(|status| status.as_u16()),
         request: payload(&sent),
         response: payload(&received),
+        masked,
     });
+}
+
+/// How an exchange ended.
+struct Outcome {
+    ended: Result<(), &'static str>,
+    /// The status that the client got.
+    status: Option<StatusCode>,
+    /// What was masked, and how often.
+    masked: BTreeMap<String, u64>,
+}
+
+/// Sends the request and waits for the head of the answer, screened, and what is held of its body. `hold`: whether
+/// anything may be.
+async fn send<'a>(
+    live: &'a Live,
+    permitted: Permitted,
+    way: &'a mut Way<'_>,
+    (sent, received, taking): (&'a Meter, &'a Meter, &'a Taking),
+    hold: bool,
+) -> Result<(Parts, Coming<'a>), Refusal> {
+    let masked = permitted.asked.masked(live);
+    let limit = live.session().limits().response_body;
+    let (response, echo) = way.send(live, permitted, sent).await?;
+    let (mut parts, body) = response.into_parts();
+    strip_hop_by_hop(&mut parts.headers, live.version());
+    let mut screen = Screen::new(limit, echo, masked);
+    screen.head(&mut parts, has_body(&body))?;
+    taking.answered(&parts);
+    let mut coming = Coming::new((body, screen), live, way, (sent, received, taking));
+    if hold {
+        coming.hold().await?;
+    }
+    Ok((parts, coming))
+}
+
+/// Passes the answer on, and waits for the rest of the request.
+async fn pass(
+    asked: &Asked,
+    (parts, mut coming): (Parts, Coming<'_>),
+    reply: oneshot::Sender<Response<ReplyBody>>,
+) -> Outcome {
+    let status = Some(parts.status);
+    let ended = match coming.pass(parts, asked, reply).await {
+        Ok(()) => sent_whole(coming.live, asked, coming.sent, coming.taking).await,
+        Err(code) => Err(code),
+    };
+    Outcome { ended, status, masked: coming.screen.counts() }
 }
 
 /// Releases the answer of a token endpoint, once what is in it is recorded; in its stead, why it isn't released.
 async fn release(
-    live: &Live,
     asked: &Asked,
     operation: OperationId,
-    (observing, response): (&Observing, Response<Incoming>),
+    observing: &Observing,
+    (parts, coming): (Parts, Coming<'_>),
     reply: oneshot::Sender<Response<ReplyBody>>,
-    (received, taking): (&Meter, &Taking),
-) -> (Result<(), &'static str>, Option<StatusCode>) {
+) -> Outcome {
+    let Coming { body, mut screen, live, received, taking, .. } = coming;
+    let response = Response::from_parts(parts, body);
     let observed = tokio::select! {
         biased;
         refusal = asked.interrupted(live) => Err(refusal),
         observed = observing.observe(live, operation, response) => observed,
     };
-    let (response, outcome) = match observed {
-        Ok(response) => {
-            received.count(response.body());
-            let (parts, body) = response.into_parts();
-            (Response::from_parts(parts, Either::Left(Full::new(taking.released(body)))), Ok(()))
-        }
+    let released = observed.and_then(|response| {
+        let (parts, body) = response.into_parts();
+        let body: Bytes = [screen.data(body)?, screen.rest()?].concat().into();
+        received.count(&body);
+        taking.passed(&body);
+        Ok(Response::from_parts(parts, Either::Left(Full::new(body))))
+    });
+    let (response, ended) = match released {
+        Ok(response) => (response, Ok(())),
         Err(refusal) => (problem(&refusal, live.session().id, Some(operation), false), Err(refusal.fault.code)),
     };
     let status = response.status();
     match reply.send(response) {
-        Ok(()) => (outcome, Some(status)),
-        Err(_gone) => (outcome.and(Err("client-gone")), None),
+        Ok(()) => Outcome { ended, status: Some(status), masked: screen.counts() },
+        Err(_gone) => Outcome { ended: ended.and(Err("client-gone")), status: None, masked: screen.counts() },
     }
 }
 
@@ -280,7 +337,7 @@ async fn sent_whole(live: &Live, asked: &Asked, sent: &Meter, taking: &Taking) -
 }
 
 /// An operation that is cut in the middle takes its connection with it where that is all its own.
-fn end(live: &Live, code: &'static str) {
+pub(super) fn end(live: &Live, code: &'static str) {
     if live.version() == Version::Http1 {
         live.end(code);
     }
@@ -294,120 +351,35 @@ fn payload(meter: &Meter) -> Payload {
     Payload { bytes: meter.bytes(), digest: meter.digest() }
 }
 
-/// Passes the answer on, frame by frame, at the client's pace.
-///
-/// # Errors
-/// The code of what ended it before it was complete.
-async fn pass(
-    live: &Live,
-    asked: &Asked,
-    way: &Way<'_>,
-    response: Response<Incoming>,
-    reply: oneshot::Sender<Response<ReplyBody>>,
-    (sent, received, taking): (&Meter, &Meter, &Taking),
-) -> Result<(), &'static str> {
-    let (parts, mut body) = response.into_parts();
-    let is_http2 = live.version() == Version::Http2;
-    if is_http2 && body.is_end_stream() {
-        // An answer that ends with its head does so for the client too: gRPC tells an error by that.
-        let whole = Response::from_parts(parts, Either::Left(Full::default()));
-        return reply.send(whole).map_err(|_gone| "client-gone");
-    }
-    let (passing, mut sender, mut unread) = Passing::new(FRAMES_AHEAD);
-    if reply.send(Response::from_parts(parts, Either::Right(passing))).is_err() {
-        return Err("client-gone");
-    }
-    let interrupted = asked.interrupted(live);
-    let mut interrupted = std::pin::pin!(interrupted);
-    loop {
-        let step = async {
-            match body.frame().await {
-                None if is_http2 && is_reset(&body, sent) => Err("upstream-reset"),
-                None => match taking.rest() {
-                    Some(rest) => {
-                        sender.send(Frame::data(rest)).await.map(|()| false).map_err(|_dropped| "client-gone")
-                    }
-                    None => Ok(false),
-                },
-                Some(Err(error)) => Err(upstream_fault(&error).code),
-                Some(Ok(frame)) => {
-                    count(&frame, received);
-                    way.took(frame.data_ref().map_or(0, Bytes::len));
-                    if frame.is_trailers()
-                        && let Some(rest) = taking.rest()
-                    {
-                        sender.send(Frame::data(rest)).await.map_err(|_dropped| "client-gone")?;
-                    }
-                    let frame = taking.passing(frame, received)?;
-                    sender.send(frame).await.map(|()| true).map_err(|_dropped| "client-gone")
-                }
-            }
-        };
-        let step = tokio::select! {
-            biased;
-            refusal = interrupted.as_mut() => Err(refusal.fault.code),
-            step = step => step,
-            // In HTTP/1.1 the connection's own end tells.
-            _ = &mut unread, if is_http2 => Err("client-gone"),
-        };
-        match step {
-            Ok(true) => {}
-            Ok(false) => return Ok(()),
-            Err(code) => {
-                let code = if code == "client-gone" { live.ended().unwrap_or(code) } else { code };
-                // The client must not take what it got for the whole.
-                end(live, code);
-                sender.abort(Cut::new(code));
-                return Err(code);
-            }
-        }
-    }
-}
-
-/// Whether a server's body that hyper takes for ended was reset instead. Without an error a server may do so only to stop
-/// a request that it has answered in full (RFC 9113 section 8.1).
-fn is_reset(body: &Incoming, sent: &Meter) -> bool {
-    let is_short = body.size_hint().exact().is_some_and(|left| left > 0);
-    is_short || (!body.is_end_stream() && sent.is_ended())
-}
-
 /// Tells the client that the server goes on as a WebSocket, and joins the two until one ends it or it no longer may be.
-///
-/// # Errors
-/// The code of what ended it before both sides had closed.
 async fn join(
     live: &Live,
     asked: &Asked,
     (client, mut response): (OnUpgrade, Response<Incoming>),
     reply: oneshot::Sender<Response<ReplyBody>>,
     (sent, received): (&Meter, &Meter),
-) -> Result<(), &'static str> {
+) -> Outcome {
+    let status = Some(response.status());
     let server = hyper::upgrade::on(&mut response);
     let (mut parts, _no_body) = response.into_parts();
     strip_hop_by_hop(&mut parts.headers, live.version());
     websocket::announce(&mut parts.headers);
     live.join();
+    let outcome = |ended| Outcome { ended, status, masked: BTreeMap::new() };
     if reply.send(Response::from_parts(parts, Either::Left(Full::default()))).is_err() {
-        return Err("client-gone");
+        return outcome(Err("client-gone"));
     }
     let ended = tokio::select! {
         biased;
         refusal = asked.interrupted(live) => Err(refusal.fault.code),
         ended = websocket::join(client, server, sent, received) => ended,
     };
-    if let Err(code) = ended {
+    outcome(ended.map_err(|code| {
         let code = live.ended().unwrap_or(code);
         live.end(code);
         live.sever(true);
-        return Err(code);
-    }
-    ended
-}
-
-fn count(frame: &Frame<Bytes>, received: &Meter) {
-    if let Some(data) = frame.data_ref() {
-        received.count(data);
-    }
+        code
+    }))
 }
 
 fn cut_off(code: &'static str) -> Fault {

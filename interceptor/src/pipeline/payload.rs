@@ -4,13 +4,12 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Version, header, request, response};
-use http_body::Frame;
 use tokio::sync::Notify;
 
 use super::live::Live;
 use super::request::Decoded;
+use super::screen::Masked;
 use crate::config::PayloadLevel;
 use crate::detect::secrets;
 use crate::error::{Blame, Fault};
@@ -19,10 +18,10 @@ use crate::record::Content;
 use crate::record::event::What;
 use crate::record::payload::Message;
 use crate::transport::http::Meter;
-use crate::vault::{Echo, EchoMask};
 
 mod budget;
 mod coding;
+mod conceal;
 
 pub(super) use budget::Budget;
 
@@ -37,9 +36,8 @@ pub(super) struct Taking {
     most: usize,
     request: Rc<RefCell<Taken>>,
     response: RefCell<Option<Taken>>,
-    mask: RefCell<Option<EchoMask>>,
-    echo: RefCell<Echo>,
-    response_limit: u64,
+    /// What the answer is masked for, and so the request, as far as it is kept.
+    masked: Option<Masked>,
     overrun: Rc<Notify>,
     opaque: Cell<bool>,
 }
@@ -56,7 +54,12 @@ struct Taken {
 
 impl Taking {
     /// Begins with the request: its head now, its body as `sent` counts it.
-    pub(super) fn begin(live: &Rc<Live>, decoded: &Decoded, asked: Option<PayloadLevel>, sent: &Meter) -> Rc<Self> {
+    pub(super) fn begin(
+        live: &Rc<Live>,
+        decoded: &Decoded,
+        (asked, masked): (Option<PayloadLevel>, Option<Masked>),
+        sent: &Meter,
+    ) -> Rc<Self> {
         let world = live.session().world();
         let settings = &world.snapshot.settings;
         let level = asked.unwrap_or(settings.payload.level);
@@ -67,9 +70,7 @@ impl Taking {
             most: if level == PayloadLevel::Full { settings.payload.bytes } else { 0 },
             request: Rc::clone(&request),
             response: RefCell::default(),
-            mask: RefCell::default(),
-            echo: RefCell::default(),
-            response_limit: settings.limits.response_body,
+            masked,
             overrun: Rc::new(Notify::new()),
             opaque: Cell::new(false),
         });
@@ -99,73 +100,26 @@ impl Taking {
         too_large("request-too-large", "the request's body", "limits.request_body")
     }
 
-    /// The credential that was put in; its echo is masked from now on.
-    pub(super) fn injected(&self, echo: Echo) {
-        if !echo.is_empty() {
-            self.mask.replace(Some(echo.mask()));
-            self.echo.replace(echo);
-        }
-    }
-
-    /// The head of the answer, as the process will get it: the echo of a credential is masked.
-    ///
-    /// # Errors
-    /// Where the answer can't be passed on: its body is announced as larger than it may be, or a coding hides it.
-    pub(super) fn answered(&self, parts: &mut response::Parts, has_body: bool) -> Result<(), Fault> {
-        let length =
-            parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        if has_body && length.is_some_and(|length| length > self.response_limit) {
-            return Err(too_large("response-too-large", "the answer's body", "limits.response_body"));
-        }
-        super::credential::conceal(&self.echo.borrow(), parts, has_body)?;
+    /// The head of the answer, as the process gets it.
+    pub(super) fn answered(&self, parts: &response::Parts) {
         if self.level != PayloadLevel::None {
             let (start, headers) = (status_line(parts.status), parts.headers.clone());
             self.response.replace(Some(Taken { start, headers, ..Taken::default() }));
         }
-        Ok(())
     }
 
-    /// A piece of the answer, as the process will get it.
-    ///
-    /// # Errors
-    /// The code of what ends it: the body is larger than it may be.
-    pub(super) fn passing(&self, frame: Frame<Bytes>, received: &Meter) -> Result<Frame<Bytes>, &'static str> {
-        if received.bytes() > self.response_limit {
-            return Err("response-too-large");
-        }
-        let frame = match frame.into_data() {
-            Ok(data) => Frame::data(match self.mask.borrow_mut().as_mut() {
-                Some(mask) => mask.push(data),
-                None => data,
-            }),
-            Err(frame) => frame,
-        };
-        let frame = match frame.into_trailers() {
-            Ok(mut trailers) => {
-                self.echo.borrow().headers(&mut trailers);
-                if let Some(taken) = self.response.borrow_mut().as_mut() {
-                    taken.trailers = trailers.clone();
-                }
-                Frame::trailers(trailers)
-            }
-            Err(frame) => frame,
-        };
-        if let (Some(data), Some(taken)) = (frame.data_ref(), self.response.borrow_mut().as_mut()) {
+    /// A piece of the answer, as the process gets it.
+    pub(super) fn passed(&self, data: &[u8]) {
+        if let Some(taken) = self.response.borrow_mut().as_mut() {
             self.take(taken, data);
         }
-        Ok(frame)
     }
 
-    /// The body of a token endpoint's answer, as it is released.
-    pub(super) fn released(&self, body: Bytes) -> Bytes {
-        let body = match self.mask.borrow_mut().as_mut() {
-            Some(mask) => [mask.push(body), mask.finish()].concat().into(),
-            None => body,
-        };
+    /// The trailers of the answer, as the process gets them.
+    pub(super) fn trailers(&self, trailers: &HeaderMap) {
         if let Some(taken) = self.response.borrow_mut().as_mut() {
-            self.take(taken, &body);
+            taken.trailers = trailers.clone();
         }
-        body
     }
 
     /// What follows belongs to another protocol, which can't be searched for secrets: only its size is kept.
@@ -175,15 +129,6 @@ impl Taking {
         if let Some(taken) = self.response.borrow_mut().as_mut() {
             taken.partial = Some("opaque");
         }
-    }
-
-    /// What was held back of the answer, at its end or before its trailers; none if nothing was.
-    pub(super) fn rest(&self) -> Option<Bytes> {
-        let rest = self.mask.borrow_mut().as_mut().map(EchoMask::finish).filter(|rest| !rest.is_empty())?;
-        if let Some(taken) = self.response.borrow_mut().as_mut() {
-            self.take(taken, &rest);
-        }
-        Some(rest)
     }
 
     /// Keeps what was taken down, before the operation's outcome is recorded.
@@ -196,9 +141,13 @@ impl Taking {
         let size = request.body.len() + response.as_ref().map_or(0, |taken| taken.body.len());
         let (sent, received, most) = (sent.bytes(), received.bytes(), self.most);
         let whole = self.level == PayloadLevel::Full;
-        let prepare = move || Content {
-            request: request.message(sent, most, whole),
-            response: response.map(|taken| taken.message(received, most, whole)),
+        let masked = self.masked.clone();
+        let prepare = move || {
+            let mut request = request.message(sent, most, whole);
+            if let Some(masked) = &masked {
+                masked.conceal(&mut request);
+            }
+            Content { request, response: response.map(|taken| taken.message(received, most, whole)) }
         };
         let content = if size <= AT_ONCE { Some(prepare()) } else { tokio::task::spawn_blocking(prepare).await.ok() };
         self.live.session().worker.captured.give_back(launch, size);

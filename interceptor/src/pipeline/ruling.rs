@@ -1,6 +1,8 @@
 //! A ruling: one decision, with everything that the record says of it. Made for connections, requests and look-ups
 //! alike, so that a reload decides again in the same words.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::World;
@@ -11,7 +13,8 @@ use crate::config::{Host, IdentitySource, Protocol, Target};
 use crate::detect::secrets;
 use crate::error::{Blame, Fault};
 use crate::ids::{LaunchId, OperationId, SessionId, TargetName, WorkloadName};
-use crate::policy::{Asker, Credential, Decision, Denial, Operation, Permit, Question, decide};
+use crate::mask::Plan;
+use crate::policy::{Asker, Credential, Decision, Denial, HttpRequest, Operation, Permit, Question, decide};
 use crate::record::event::{Identity, Verdict, What};
 use crate::who::Workload;
 
@@ -26,6 +29,8 @@ pub(super) struct Ruling {
     /// Whom its token names.
     pub(super) identity: Option<Identity>,
     pub(super) verdict: Result<Permit, Refusal>,
+    /// What the answer is masked for, if it is permitted.
+    pub(super) plan: Option<Arc<Plan>>,
 }
 
 /// Whose operation it is.
@@ -75,29 +80,35 @@ impl Ruling {
         };
         let Some(target) = target else {
             let verdict = Err(not_a_target(&operation).into());
-            return Ruling { target: None, action, summary, credential, identity, verdict };
+            return Ruling { target: None, action, summary, credential, identity, verdict, plan: None };
         };
-        let answered = matches!(operation, Operation::Http(_));
+        let mut plan = None;
+        let request = match &operation {
+            Operation::Http(request) => Some(request.clone()),
+            _ => None,
+        };
         let verdict = match (&operation, target.protocol) {
             (Operation::Resolve { .. } | Operation::Token(_), _) | (_, Protocol::Http) => {
                 let principal = who.map(|who| &who.principal);
                 match decide(&world.snapshot, &Question { asker: &subject.asker, principal, target, operation }, at) {
-                    Decision::Allow(permit) if answered && !permit.basis().obligations.masks.is_empty() => {
-                        let basis = Box::new(permit.basis().clone());
-                        Err(Refusal { fault: not_masked(target), basis, challenge: None })
-                    }
-                    Decision::Allow(permit) => Ok(permit),
+                    Decision::Allow(permit) => match masks(world, &permit, request.as_ref()) {
+                        Ok(masks) => {
+                            plan = masks;
+                            Ok(permit)
+                        }
+                        Err(fault) => Err(Refusal { fault, basis: Box::new(permit.basis().clone()), challenge: None }),
+                    },
                     Decision::Deny(denial) => Err(refusal(denial, &action, target)),
                 }
             }
             (_, other) => Err(protocol_not_built(other, target).into()),
         };
-        Ruling { target: Some(target.name.clone()), action, summary, credential, identity, verdict }
+        Ruling { target: Some(target.name.clone()), action, summary, credential, identity, verdict, plan }
     }
 
     /// A refusal that needed no decision: the request itself can't be accepted.
     pub(super) fn refused(action: String, summary: String, target: Option<TargetName>, fault: Fault) -> Ruling {
-        Ruling { target, action, summary, credential: None, identity: None, verdict: Err(fault.into()) }
+        Ruling { target, action, summary, credential: None, identity: None, verdict: Err(fault.into()), plan: None }
     }
 
     /// A refusal of who sends it, before policy was asked.
@@ -108,7 +119,8 @@ impl Ruling {
             Operation::Http(request) => Some(request.credential),
             _ => None,
         };
-        Ruling { target: Some(target.name.clone()), action, summary, credential, identity: None, verdict: Err(refusal) }
+        let target = Some(target.name.clone());
+        Ruling { target, action, summary, credential, identity: None, verdict: Err(refusal), plan: None }
     }
 
     /// Counts it. No label holds what a workload wrote.
@@ -167,6 +179,11 @@ fn describe(operation: &Operation<'_>) -> (String, String) {
     (operation.action().into(), summary)
 }
 
+/// What the answer of a request is masked for; what isn't a request has none.
+fn masks(world: &World, permit: &Permit, request: Option<&HttpRequest<'_>>) -> Result<Option<Arc<Plan>>, Fault> {
+    request.map_or(Ok(None), |request| world.masking.of(&permit.basis().obligations.masks, request))
+}
+
 fn not_a_target(operation: &Operation<'_>) -> Fault {
     let told = match operation {
         Operation::Resolve { name } => format!("`{name}` is not a target of this host's Interceptor"),
@@ -193,16 +210,6 @@ fn protocol_not_built(protocol: Protocol, target: &Target) -> Fault {
             target.name
         ),
         next: "ask the operator of this host; retrying will not help",
-    }
-}
-
-/// Answers pass unmasked here, so one that has to be masked isn't asked for.
-fn not_masked(target: &Target) -> Fault {
-    Fault {
-        code: "obligation-not-built",
-        blame: Blame::Policy,
-        told: format!("answers of `{}` have to be masked, which this version of Interceptor can't do", target.name),
-        next: "don't retry: ask the operator to mend the policy",
     }
 }
 

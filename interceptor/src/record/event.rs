@@ -1,5 +1,6 @@
 //! The events. An event's JSON, as it was first written, is what the chain hashes; fields may be added, never changed.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use jiff::Timestamp;
@@ -159,8 +160,11 @@ pub enum What {
         status: Option<u16>,
         /// What was sent upstream.
         request: Payload,
-        /// What came back.
+        /// What the process got.
         response: Payload,
+        /// What was masked in it: the path or the detector's id, and how many values.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        masked: BTreeMap<String, u64>,
     },
     /// What an operation sent and got was kept, sealed.
     #[serde(rename = "payload.recorded")]

@@ -15,7 +15,7 @@ pub(super) const TABLES: [(&str, &str); 5] = [
 ];
 
 /// The tables' definitions.
-pub(super) const SCHEMA: [&str; 3] = [FIRST, IDENTITIES, CONTENTS];
+pub(super) const SCHEMA: [&str; 4] = [FIRST, IDENTITIES, CONTENTS, MASKED];
 
 /// As of schema 1.
 pub(super) const FIRST: &str = "
@@ -60,6 +60,11 @@ pub(super) const CONTENTS: &str = "
 CREATE TABLE contents (
     operation TEXT PRIMARY KEY, seq INTEGER NOT NULL, session TEXT NOT NULL, digest TEXT NOT NULL, bytes INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+";
+
+/// What was masked in an operation's answer, as JSON: what, and how often.
+pub(super) const MASKED: &str = "
+ALTER TABLE operations ADD COLUMN masked TEXT;
 ";
 
 /// Carries one event over into the tables. What comes twice counts once: the first time.
@@ -168,10 +173,10 @@ pub(super) fn apply(db: &Connection, seq: u64, event: &Event) -> rusqlite::Resul
         What::TokenEnded { token, reason } => db
             .prepare_cached("UPDATE tokens SET ended_at = ?2, reason = ?3 WHERE token = ?1 AND ended_at IS NULL")?
             .execute(params![token.to_string(), at, json(reason)?.trim_matches('"')])?,
-        What::OperationFinished { operation, outcome, status, request, response } => db
+        What::OperationFinished { operation, outcome, status, request, response, masked } => db
             .prepare_cached(
                 "UPDATE operations SET finished_at = ?2, outcome = ?3, status = ?4, request_bytes = ?5,
-                        request_digest = ?6, response_bytes = ?7, response_digest = ?8
+                        request_digest = ?6, response_bytes = ?7, response_digest = ?8, masked = ?9
                  WHERE operation = ?1 AND finished_at IS NULL",
             )?
             .execute(params![
@@ -182,7 +187,8 @@ pub(super) fn apply(db: &Connection, seq: u64, event: &Event) -> rusqlite::Resul
                 integer(request.bytes),
                 request.digest,
                 integer(response.bytes),
-                response.digest
+                response.digest,
+                (!masked.is_empty()).then(|| json(masked)).transpose()?
             ])?,
         What::PayloadRecorded { operation, session, digest, bytes } => db
             .prepare_cached(

@@ -168,7 +168,7 @@ pub struct Operation {
     pub status: Option<u16>,
     /// The size and BLAKE3 of what was sent upstream.
     pub request: Body,
-    /// The size and BLAKE3 of what came back.
+    /// The size and BLAKE3 of what the process got.
     pub response: Body,
     /// The uid of the person who launched the workload.
     pub initiator: Option<u32>,
@@ -181,6 +181,9 @@ pub struct Operation {
     /// What was kept of both, sealed; none where nothing was.
     #[serde(default)]
     pub payload: Option<Kept>,
+    /// What was masked in the answer: the path or the detector's id, and how many values.
+    #[serde(default)]
+    pub masked: BTreeMap<String, u64>,
 }
 
 /// A sealed payload.
@@ -229,7 +232,7 @@ const OPERATION: &str = "SELECT operation, session, launch, workload, target, ac
     decided_at, finished_at, outcome, status, request_bytes, request_digest, response_bytes, response_digest,
     initiator, credential, identity,
     (SELECT digest FROM contents c WHERE c.operation = o.operation),
-    (SELECT bytes FROM contents c WHERE c.operation = o.operation) FROM operations o";
+    (SELECT bytes FROM contents c WHERE c.operation = o.operation), masked FROM operations o";
 const LAUNCH: &str = "SELECT launch, workload, initiator, uid, pid, command, containment, started_at, ended_at, status
     FROM workloads";
 
@@ -459,6 +462,7 @@ fn launched(row: &Row<'_>) -> rusqlite::Result<Launch> {
 fn operation(row: &Row<'_>) -> Result<Operation, QueryError> {
     let basis: String = row.get(9)?;
     let identity: Option<String> = row.get(20)?;
+    let masked: Option<String> = row.get(23)?;
     Ok(Operation {
         operation: row.get(0)?,
         session: row.get(1)?,
@@ -484,6 +488,7 @@ fn operation(row: &Row<'_>) -> Result<Operation, QueryError> {
             (Some(digest), Some(bytes)) => Some(Kept { digest, bytes }),
             _ => None,
         },
+        masked: masked.as_deref().map(serde_json::from_str).transpose()?.unwrap_or_default(),
     })
 }
 

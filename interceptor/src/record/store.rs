@@ -19,8 +19,11 @@ use super::projection::{self, integer};
 use crate::config::Durability;
 
 /// Each brings the schema from the version of its index to the next. Never changed once released; only added to.
-const MIGRATIONS: &[&[&str]] =
-    &[&[EVENTS, projection::FIRST], &[projection::IDENTITIES, projection::CONTENTS, payload::SCHEMA]];
+const MIGRATIONS: &[&[&str]] = &[
+    &[EVENTS, projection::FIRST],
+    &[projection::IDENTITIES, projection::CONTENTS, payload::SCHEMA],
+    &[projection::MASKED],
+];
 
 const EVENTS: &str = "
 CREATE TABLE events (

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
@@ -87,6 +88,7 @@ fn finished(operation: OperationId) -> Event {
         status: Some(200),
         request: Payload::default(),
         response: Payload { bytes: 5, digest: Some(blake3::hash(b"hello").to_hex().to_string()) },
+        masked: BTreeMap::from([("email".to_owned(), 2)]),
     })
 }
 
@@ -149,6 +151,7 @@ fn what_was_appended_is_found_by_queries() {
     assert_eq!(story.operations[0].operation, read.to_string());
     assert_eq!(story.operations[0].status, Some(200));
     assert_eq!(story.operations[0].response.bytes, Some(5));
+    assert_eq!(story.operations[0].masked, BTreeMap::from([("email".to_owned(), 2)]));
     assert_eq!(story.operations[1].code.as_deref(), Some("denied-by-policy"));
     assert_eq!(story.operations[1].request, query::Body::default());
 

@@ -56,36 +56,6 @@ fn requests_that_do_not_read_one_way_only_are_refused_and_never_forwarded() -> R
     daemon.finish()
 }
 
-/// Until answers are masked, no answer that has to be may be asked for.
-#[test]
-fn an_operation_whose_answer_has_to_be_masked_is_denied_and_never_forwarded() -> Result<()> {
-    require_root!(Ok(()));
-    let host = "Host: graph.microsoft.com";
-    let upgrade = "Connection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
-    let by_policy = format!("@mask(\"pii\") {ANYTHING}");
-    let by_target = format!("{GRAPH_TARGET}mask = [\"pii\"]\n");
-    for (policy, targets) in [(by_policy.as_str(), GRAPH_TARGET), (ANYTHING, by_target.as_str())] {
-        let graph = Graph::start(&[])?;
-        let more = "[[mask]]\nname = \"pii\"\njson = [\"$..mail\"]\n".to_owned();
-        let daemon = Daemon::start(&Order { targets: targets.to_owned(), more, ..order(&graph, policy) })?;
-        for request in [format!("GET /v1.0/users HTTP/1.1\r\n{host}"), format!("GET / HTTP/1.1\r\n{host}\r\n{upgrade}")]
-        {
-            let after = recorded::last(&daemon.database())?;
-            let mut wire = Wire::tls(&daemon)?;
-            wire.send(format!("{request}\r\n\r\n"))?;
-            let answer = wire.answer()?;
-            ensure!(answer.status == 403 && answer.code() == "obligation-not-built", "`{request}` got {answer:?}");
-            let fits = |one: &recorded::Operation| one.code.as_deref() == Some("obligation-not-built");
-            let operation = recorded::wait_for(&daemon.database(), after, fits)?;
-            ensure!(operation.verdict == Verdict::Deny, "`{request}` is recorded as {operation:?}");
-        }
-        ensure!(graph.received().is_empty(), "the upstream saw {:?}", graph.received());
-        daemon.finish()?;
-    }
-    Ok(())
-}
-
 #[test]
 fn what_is_no_http_is_refused_inside_tls_and_recorded() -> Result<()> {
     require_root!(Ok(()));

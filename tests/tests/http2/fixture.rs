@@ -216,16 +216,21 @@ impl Upstream {
 
     /// A daemon in front of it, with the policy [`ALL`].
     pub(crate) fn daemon(&self) -> Result<Daemon> {
-        Daemon::start(&Order {
+        Daemon::start(&self.order(ALL))
+    }
+
+    /// An order of a daemon in front of it, with the policy `policy`.
+    pub(crate) fn order(&self, policy: &str) -> Order {
+        Order {
             purpose: "http2",
-            policy: ALL.to_owned(),
+            policy: policy.to_owned(),
             resolve: vec![("graph.microsoft.com".to_owned(), self.address)],
             extra_ca: self.ca.clone(),
             targets: GRAPH_TARGET.to_owned(),
             more: String::new(),
             workload: String::new(),
             bring: vec!["wire"],
-        })
+        }
     }
 
     /// How many connections came.

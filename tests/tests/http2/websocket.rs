@@ -32,7 +32,7 @@ fn begin(policy: &str) -> Result<(Scripted, Daemon)> {
         peer.send("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")?;
         loop {
             let byte = peer.byte()?;
-            peer.send(&char::from(byte).to_ascii_uppercase().to_string())?;
+            peer.send(char::from(byte).to_ascii_uppercase().to_string())?;
             if byte == b'!' {
                 return peer.close();
             }

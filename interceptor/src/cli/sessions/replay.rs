@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::masked;
 use super::whole::{self, Kept};
 use super::{Failure, escape, time_of_day};
 use crate::detect::secrets::MARK;
@@ -96,6 +97,9 @@ fn verdict(out: &mut dyn Write, operation: &Operation) -> io::Result<()> {
 }
 
 fn outcome(out: &mut dyn Write, operation: &Operation) -> io::Result<()> {
+    if let Some(masked) = masked(operation) {
+        writeln!(out, "  masked: {masked}")?;
+    }
     match operation.outcome.as_deref() {
         None => writeln!(out, "  no outcome: it is under way, or the daemon was killed\n"),
         Some("done" | "denied") => writeln!(out),
@@ -130,6 +134,7 @@ fn message(out: &mut dyn Write, side: char, message: &Message) -> io::Result<()>
         Some("memory") => {
             writeln!(out, "  {side} … {} bytes in all; too much was under way to keep the rest", message.bytes)
         }
+        Some("unmasked") => writeln!(out, "  {side} … {} bytes that couldn't be masked", message.bytes),
         Some(_) => writeln!(out, "  {side} … {} bytes in a coding that can't be read", message.bytes),
     }
 }
@@ -143,7 +148,8 @@ fn trimmed(body: &[u8]) -> &[u8] {
 }
 
 fn line(out: &mut dyn Write, side: char, text: &str) -> io::Result<()> {
-    let mark = if text.contains(MARK) || text.contains("***") { '*' } else { ' ' };
+    let mark =
+        if [MARK, "***", "[redacted", "@masked.invalid"].iter().any(|mark| text.contains(mark)) { '*' } else { ' ' };
     writeln!(out, "  {side}{mark}{}", escape(text))
 }
 

@@ -59,6 +59,7 @@ fn story() -> Story {
             uti: None,
         }),
         names: session.names.clone(),
+        masked: BTreeMap::from([("$..mail".into(), 3), ("email".into(), 1)]),
     };
     Story { session, launch: None, operations: vec![operation], omitted: 0 }
 }

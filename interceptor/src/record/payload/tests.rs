@@ -116,20 +116,6 @@ fn an_erased_key_does_not_come_back_with_the_next_payload() {
 }
 
 #[test]
-fn a_key_file_that_others_may_read_or_that_is_none_is_refused() {
-    use std::os::unix::fs::PermissionsExt;
-    let dir = tempfile::tempdir().unwrap();
-    drop(open(dir.path()));
-    let path = dir.path().join("payload.key");
-    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
-    assert!(matches!(Keys::open(&path), Err(RecordError::Key { .. })));
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-    std::fs::write(&path, "short").unwrap();
-    assert!(matches!(Keys::open(&path), Err(RecordError::Key { .. })));
-}
-
-#[test]
 fn a_payload_larger_than_a_segment_has_one_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let record = open(dir.path());

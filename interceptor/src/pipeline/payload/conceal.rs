@@ -1,0 +1,73 @@
+//! What is masked in answers is masked in what is kept of their requests, too: by the same masks, so that a value has the
+//! same pseudonym on both sides.
+
+use std::str::FromStr;
+
+use http::HeaderName;
+
+use crate::mask::{self, HeaderFate};
+use crate::pipeline::screen::Masked;
+use crate::record::payload::Message;
+
+/// How a text without structure, and a query, are read.
+const TEXT: &str = "text/plain";
+const FORM: &str = "application/x-www-form-urlencoded";
+
+impl Masked {
+    /// Masks a request's query, headers and body. A body that can't be masked isn't kept.
+    pub(super) fn conceal(&self, request: &mut Message) {
+        let Message { start, headers, trailers, body, partial, .. } = request;
+        *start = self.start(start);
+        let content_type = headers.iter().find(|(name, _)| name == "content-type").map(|(_, value)| value.clone());
+        *headers = self.fields(std::mem::take(headers));
+        *trailers = self.fields(std::mem::take(trailers));
+        if body.is_empty() {
+            return;
+        }
+        let is_cut = partial.is_some();
+        *body = match self.body(content_type.as_deref(), body, is_cut) {
+            Some(masked) => masked,
+            None => {
+                *partial = Some("unmasked".into());
+                Vec::new()
+            }
+        };
+    }
+
+    /// `METHOD PATH?QUERY VERSION` with its query masked.
+    fn start(&self, start: &str) -> String {
+        let query = start.split_once('?').and_then(|(before, rest)| Some((before, rest.rsplit_once(' ')?)));
+        let Some((before, (query, version))) = query else { return start.to_owned() };
+        let masked = mask::whole(&self.plan, &self.key, FORM, query.as_bytes()).unwrap_or_default();
+        format!("{before}?{} {version}", String::from_utf8_lossy(&masked))
+    }
+
+    fn fields(&self, fields: Vec<(String, String)>) -> Vec<(String, String)> {
+        fields.into_iter().filter_map(|(name, value)| Some((name.clone(), self.field(&name, value)?))).collect()
+    }
+
+    fn field(&self, name: &str, value: String) -> Option<String> {
+        let named = HeaderName::from_str(name).map(|name| self.plan.header(&self.key, &name, value.as_bytes()));
+        let value = match named {
+            Ok(HeaderFate::Remove) => return None,
+            Ok(HeaderFate::Replace(fresh)) => String::from_utf8_lossy(&fresh).into_owned(),
+            Ok(HeaderFate::Keep) | Err(_) => value,
+        };
+        // Masks of members only have nothing to say of a text.
+        let masked = mask::whole(&self.plan, &self.key, TEXT, value.as_bytes());
+        Some(masked.map_or(value, |masked| String::from_utf8_lossy(&masked).into_owned()))
+    }
+
+    /// As far as it could be masked, if it is cut short anyway.
+    fn body(&self, content_type: Option<&str>, body: &[u8], is_cut: bool) -> Option<Vec<u8>> {
+        let mut masker = mask::Masker::new(self.plan.clone(), content_type, self.key).ok()?;
+        let mut out = Vec::with_capacity(body.len());
+        masker.push(body, &mut out).ok()?;
+        // What isn't complete stays behind in the masker.
+        let whole = masker.finish(&mut out).is_ok();
+        (whole || is_cut).then_some(out)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,40 @@
+use super::*;
+use crate::pipeline::screen::tests::masked;
+
+const MASK: &str = "[[mask]]\nname = \"m\"\njson = [\"$..phone\"]\ndetect = [\"email\"]\nheaders = [\"x-user\"]\n";
+
+fn request(content_type: &str, body: &[u8]) -> Message {
+    let fields = [("content-type", content_type), ("x-user", "ada"), ("x-to", "for ada@contoso.example"), ("x-a", "1")];
+    Message {
+        start: "GET /a?to=ada@contoso.example&phone=1&b=2 HTTP/1.1".into(),
+        headers: fields.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        body: body.to_vec(),
+        ..Message::default()
+    }
+}
+
+#[test]
+fn a_request_is_kept_as_its_answer_is_seen() {
+    let mut message = request("application/json", br#"{"phone":"1","note":"ada@contoso.example"}"#);
+    masked(MASK).conceal(&mut message);
+    assert_eq!(message.start, "GET /a?to=%5Bredacted%3Aemail%5D&phone=%5Bredacted%5D&b=2 HTTP/1.1");
+    let fields: Vec<_> = message.headers.iter().map(|(_, value)| value.as_str()).collect();
+    assert_eq!(fields, ["application/json", "[redacted]", "for [redacted:email]", "1"]);
+    assert_eq!(String::from_utf8(message.body).unwrap(), r#"{"phone":"[redacted]","note":"[redacted:email]"}"#);
+    assert_eq!(message.partial, None);
+}
+
+#[test]
+fn a_body_that_cant_be_masked_isnt_kept_and_one_that_was_cut_is_as_far_as_it_can() {
+    for (content_type, body) in [("image/png", &b"ada"[..]), ("application/json", b"{\"phone\":\"1"), ("", b"x")] {
+        let mut message = request(content_type, body);
+        masked(MASK).conceal(&mut message);
+        assert_eq!((message.body.len(), message.partial.as_deref()), (0, Some("unmasked")), "{content_type}");
+    }
+    let mut message =
+        Message { partial: Some("cut".into()), ..request("application/json", b"{\"phone\":\"1\",\"a\":\"b") };
+    masked(MASK).conceal(&mut message);
+    let kept = String::from_utf8(message.body).unwrap();
+    assert!(kept.starts_with("{\"phone\":\"[redacted]\"") && !kept.contains("\"b"), "{kept}");
+    assert_eq!(message.partial.as_deref(), Some("cut"));
+}
