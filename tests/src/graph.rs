@@ -21,6 +21,9 @@ use crate::entra::{Caller, Guard};
 
 mod answer;
 
+/// The key that `/v1/tickets` wants in `x-api-key`.
+pub const TICKETS_KEY: &str = "tk-5f1c0e2a9b";
+
 /// A request that arrived.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Received {

@@ -3,7 +3,7 @@
 //! `GET /v1.0/users[/{id}]`, `POST /v1.0/users`, `DELETE /v1.0/users/{id}`, `POST /v1.0/{kind}/{id}/getMemberObjects`
 //! (the groups of [`directory`]; behind a guard for callers that may read groups); `/stream` (a line each 20 ms until the client
 //! goes), `/bytes/{n}`, `/cut/{n}` (announces twice as many bytes as it sends), `/upload` (counts and digests), `/trailers`,
-//! `/slow?ms=…`, `/echo`.
+//! `/slow?ms=…`, `/echo`; `/v1/tickets`, for who has the key ([`TICKETS_KEY`]).
 
 use std::convert::Infallible;
 use std::io;
@@ -19,7 +19,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
-use super::{Person, Received, Shared};
+use super::{Person, Received, Shared, TICKETS_KEY};
 use crate::entra::{Caller, Challenge, directory};
 
 type Body = BoxBody<Bytes, io::Error>;
@@ -94,8 +94,19 @@ async fn route(
             Ok(document(StatusCode::OK, &json!({ "waited": wait })))
         }
         ["echo"] => Ok(echo(request).await),
+        ["v1", "tickets"] if is_read => Ok(tickets(request.headers(), shared)),
         _ => Ok(problem(StatusCode::NOT_FOUND, "Request_ResourceNotFound", &format!("nothing at {path}"))),
     }
+}
+
+/// The tickets, with the mail addresses of who wrote them.
+fn tickets(headers: &HeaderMap, shared: &Shared) -> Response<Body> {
+    if headers.get("x-api-key").is_none_or(|key| key != TICKETS_KEY) {
+        return problem(StatusCode::UNAUTHORIZED, "unauthorized", "the key is missing or wrong");
+    }
+    let people = shared.people().clone();
+    let ticket = |(number, person): (usize, &Person)| json!({ "id": number + 1, "from": person.mail, "state": "open" });
+    document(StatusCode::OK, &json!({ "tickets": people.iter().take(2).enumerate().map(ticket).collect::<Vec<_>>() }))
 }
 
 /// All groups that a principal is in.

@@ -74,3 +74,13 @@ async fn trailers_follow_the_body() {
     let digest = collected.trailers().and_then(|trailers| trailers.get("x-digest")).cloned().unwrap();
     assert_eq!(digest, blake3::hash(&collected.to_bytes()).to_hex().as_str());
 }
+
+#[tokio::test]
+async fn tickets_are_for_who_has_the_key() {
+    let graph = Graph::start(&[]).unwrap();
+    let client = client(&graph);
+    assert_eq!(client.get(url(&graph, "/v1/tickets")).send().await.unwrap().status(), 401);
+    let asked = client.get(url(&graph, "/v1/tickets")).header("x-api-key", TICKETS_KEY);
+    let tickets: serde_json::Value = asked.send().await.unwrap().json().await.unwrap();
+    assert_eq!(tickets["tickets"][0]["from"], "adele.vance@contoso.example");
+}

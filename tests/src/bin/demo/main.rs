@@ -1,6 +1,6 @@
 //! The main job, told as it happens: an ordinary MCP client, an ordinary MCP server, an API, and Interceptor between
 //! them. Exit status 0 only if every outcome was the expected one and nothing is left behind. `--keep` leaves it running
-//! until Ctrl-C. What is done is in [`story`], how it is printed in [`page`].
+//! until Ctrl-C. What is done is in [`story`], with what in [`scene`], how it is printed in [`page`].
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 mod client;
 mod page;
+mod scene;
 mod story;
 
 fn main() -> ExitCode {
@@ -61,9 +62,10 @@ fn run(page: &Page) -> Result<()> {
 
 async fn tell(page: Page, keep: bool, told_well: Arc<AtomicBool>) -> Result<()> {
     page.title();
-    let (graph, entra) = (Graph::start(&[])?, Entra::start(&[])?);
-    let daemon = tokio::task::block_in_place(|| Daemon::start(&story::order(&graph, &entra)))?;
-    let mut story = story::Story::begin(page.clone(), graph, entra, daemon).await?;
+    let (graph, entra) = (Graph::start(&[scene::TICKETS])?, Entra::start(&[])?);
+    let vault = scene::vault()?;
+    let daemon = tokio::task::block_in_place(|| Daemon::start(&scene::order(&graph, &entra, vault.path())))?;
+    let mut story = story::Story::begin(page.clone(), (graph, entra, vault), daemon).await?;
     let wrong = story.tell().await?;
     if keep {
         told_well.store(wrong == 0, Ordering::Relaxed);

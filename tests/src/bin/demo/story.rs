@@ -5,44 +5,18 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use interceptor::record::event::Verdict;
-use interceptor_tests::daemon::{Daemon, GRAPH_TARGET, Order, UID};
+use interceptor_tests::daemon::{Daemon, UID};
 use interceptor_tests::entra::Entra;
 use interceptor_tests::entra::directory::{BILLING, CONTOSO, CRM, FABRIKAM, GRAPH};
-use interceptor_tests::graph::Graph;
+use interceptor_tests::graph::{Graph, TICKETS_KEY};
 use interceptor_tests::recorded::{self, Operation};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::task::block_in_place;
 
 use crate::client::{Answer, Client};
 use crate::page::{Page, Step};
-
-/// What the server may do. It is the whole policy: what it doesn't permit is denied.
-const POLICY: &str = r#"@id("crm-reads")
-permit (
-    principal,
-    action in [Action::"reach", Action::"http:read"],
-    resource == Target::"graph"
-);
-
-@id("crm-signs-in")
-permit (principal, action in Action::"reach", resource == Target::"entra");
-
-@id("crm-tokens")
-permit (
-    principal,
-    action == Action::"token:request",
-    resource == Target::"graph"
-)
-when { context.token.grant == "client_credentials" };
-
-@id("people-stay")
-@reason("people are removed by HR, never by a model")
-forbid (
-    principal,
-    action == Action::"http:DELETE",
-    resource == Target::"graph"
-);
-"#;
+use crate::scene::{POLICY, TICKETS, principal};
 
 /// What is added while the audit runs.
 const FROZEN: &str = r#"
@@ -58,33 +32,6 @@ forbid (
 /// An address that no target lists (RFC 5737: it belongs to nobody).
 const LITERAL: &str = "203.0.113.7";
 
-/// The login host, which is a target like any other.
-const ENTRA_TARGET: &str = r#"
-[[target]]
-name = "entra"
-hosts = ["login.microsoftonline.com"]
-"#;
-
-/// The server's own service principal.
-fn principal() -> String {
-    format!("{}/{}", CONTOSO.id, CRM.principal(CONTOSO).unwrap_or_default())
-}
-
-/// What the demo's daemon is started with.
-pub(crate) fn order(graph: &Graph, entra: &Entra) -> Order {
-    let tenant = format!("[[tenant]]\nid = \"{}\"\n[names]\ncrm-bot = \"identity:{}\"\n", CONTOSO.id, principal());
-    let graph_only = Order::for_graph(graph, POLICY);
-    let login = ("login.microsoftonline.com".to_owned(), entra.places().login);
-    Order {
-        purpose: "demo",
-        targets: format!("{GRAPH_TARGET}{ENTRA_TARGET}"),
-        more: tenant,
-        resolve: [graph_only.resolve.clone(), vec![login]].concat(),
-        extra_ca: graph.ca_pem() + &entra.ca_pem(),
-        ..graph_only
-    }
-}
-
 /// The scene, with everything that runs.
 pub(crate) struct Story {
     page: Page,
@@ -92,20 +39,25 @@ pub(crate) struct Story {
     entra: Entra,
     daemon: Daemon,
     client: Client,
+    _vault: TempDir,
     steps: usize,
     wrong: usize,
 }
 
 impl Story {
     /// Starts the client with its server.
-    pub(crate) async fn begin(page: Page, graph: Graph, entra: Entra, daemon: Daemon) -> Result<Self> {
+    pub(crate) async fn begin(
+        page: Page,
+        (graph, entra, vault): (Graph, Entra, TempDir),
+        daemon: Daemon,
+    ) -> Result<Self> {
         page.scene("api", &format!("an API like Microsoft Graph, on {} as graph.microsoft.com", graph.address()));
         let login = entra.places().login;
         page.scene("entra", &format!("a login host like Entra's, on {login} as login.microsoftonline.com"));
         page.scene("daemon", &format!("interceptor daemon, pid {}: serving", daemon.pid()?));
         page.scene(
             "policy",
-            "`crm` may sign in and read the directory; deleting people is forbidden; nothing else is permitted",
+            "`crm` may sign in, read the directory and tickets, without mail addresses and phone numbers; deleting is forbidden",
         );
         let mut command = daemon.run(&[&daemon.binary("crm-mcp").to_string_lossy()]);
         command
@@ -121,12 +73,13 @@ impl Story {
             "server",
             &format!("interceptor run --workload crm -- crm-mcp, as uid {UID}, over stdio: {tools} tools"),
         );
-        Ok(Self { page, graph, entra, daemon, client, steps: 0, wrong: 0 })
+        Ok(Self { page, graph, entra, daemon, client, _vault: vault, steps: 0, wrong: 0 })
     }
 
     /// Tells all of it; gives how many steps weren't as expected.
     pub(crate) async fn tell(&mut self) -> Result<usize> {
         let first = self.read("the server signs in, and reads the directory").await?;
+        let tickets = self.tickets().await?;
         self.others_tokens().await?;
         self.delete().await?;
         self.unknown_name().await?;
@@ -136,7 +89,7 @@ impl Story {
         self.thaw().await?;
         self.kill().await?;
         self.compare()?;
-        self.show(first.as_ref())?;
+        self.show(first.as_ref(), tickets.as_ref())?;
         Ok(self.wrong)
     }
 
@@ -175,11 +128,30 @@ impl Story {
         let answer = self.call("list_users", json!({})).await?;
         saw(&mut step, &answer);
         step.expect(!answer.is_error && people(&answer) == Some(3), "200 with three people");
+        let person = answer.body["value"][0].clone();
+        step.say("", format!("{}: {}, {}", person["displayName"], person["mail"], person["mobilePhone"]));
+        let seen = (person["mail"].as_str(), person["mobilePhone"].as_str());
+        step.expect(seen == (Some("***@contoso.example"), Some("+* *** *** 0101")), "mail and phone are masked");
         self.recorded(&mut step, mark, |one| one.action == "token:request" && one.verdict == Verdict::Allow);
         let operation = self.recorded(&mut step, mark, |one| one.action == "http:GET" && one.verdict == Verdict::Allow);
         let who = operation.as_ref().and_then(|operation| operation.principal.clone());
         step.say("as", format!("crm-bot, {}", who.as_deref().unwrap_or("nobody")));
         step.expect(who == Some(principal()), "the read is recorded as the server's own principal");
+        self.close(&step);
+        Ok(operation)
+    }
+
+    async fn tickets(&mut self) -> Result<Option<Operation>> {
+        let mut step = Step::new("it reads tickets, with a key that it never had");
+        let mark = self.mark()?;
+        let answer = self.call("fetch_url", json!({ "url": format!("https://{TICKETS}/v1/tickets") })).await?;
+        saw(&mut step, &answer);
+        step.say("", shorten(&answer.body.to_string(), 110));
+        step.expect(!answer.is_error && answer.body["tickets"].is_array(), "200: the API got its key");
+        let text = answer.body.to_string();
+        step.expect(text.contains("***@contoso.example") && !text.contains("adele"), "mail addresses are masked");
+        let operation = self.recorded(&mut step, mark, |one| one.action == "http:GET" && one.verdict == Verdict::Allow);
+        step.say("daemon", "put the key in behind the verdict, from a file that only root reads");
         self.close(&step);
         Ok(operation)
     }
@@ -344,16 +316,21 @@ impl Story {
     }
 
     /// The commands that an auditor would use.
-    fn show(&self, first: Option<&Operation>) -> Result<()> {
+    fn show(&self, first: Option<&Operation>, tickets: Option<&Operation>) -> Result<()> {
         block_in_place(|| {
             self.page.command("interceptor sessions list", &self.daemon.ask(&["sessions", "list"])?);
             let session = first.and_then(|operation| operation.session).context("the first read has no session")?;
-            let session = session.to_string();
+            let first_session = session.to_string();
             self.page.command(
-                &format!("interceptor sessions show {session}"),
-                &self.daemon.ask(&["sessions", "show", &session])?,
+                &format!("interceptor sessions show {first_session}"),
+                &self.daemon.ask(&["sessions", "show", &first_session])?,
             );
-            let shown = self.daemon.json(&["sessions", "show", &session])?.to_string();
+            let session = tickets.and_then(|operation| operation.session).context("the tickets have no session")?;
+            let replayed = self.daemon.ask(&["sessions", "replay", &session.to_string(), "--speed", "0"])?;
+            self.page.command(&format!("interceptor sessions replay {session} --speed 0"), &replayed);
+            ensure!(replayed.contains("masked: 2 email"), "the replay doesn't say what was masked");
+            ensure!(!replayed.contains(TICKETS_KEY), "the replay shows the key");
+            let shown = self.daemon.json(&["sessions", "show", &first_session])?.to_string();
             ensure!(shown.contains("people-stay"), "the session's JSON doesn't name the policy that denied");
             Ok(())
         })
