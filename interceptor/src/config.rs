@@ -181,12 +181,30 @@ pub struct Limits {
     pub request_body: u64,
     /// Bytes of one answer's body.
     pub response_body: u64,
+    /// What a coded answer that is masked may decode to.
+    pub expansion: Expansion,
     /// Operations of one workload that may be under way at once.
     pub operations: usize,
     /// Names that one workload may have looked up in its life.
     pub names: usize,
     /// How long a stopping daemon lets operations finish.
     pub drain: Duration,
+}
+
+/// What a coded body may decode to: `free` bytes whatever its size, and `ratio` times its size beyond that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expansion {
+    /// Bytes.
+    pub free: u64,
+    /// Bytes for each byte of it.
+    pub ratio: u64,
+}
+
+impl Default for Expansion {
+    /// More than anything honest becomes.
+    fn default() -> Self {
+        Self { free: 16 << 20, ratio: 200 }
+    }
 }
 
 /// A `[[workload]]`: a named set of processes, and who may launch it.

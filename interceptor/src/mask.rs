@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
-use crate::config::{Mask, Rule, Strategy};
+use crate::config::{Expansion, Mask, Rule, Strategy};
 use crate::ids::MaskName;
 use counts::Tally;
 use detector::{Active, Detectors};
@@ -49,12 +49,15 @@ pub use replace::Key;
 pub struct Masks {
     masks: Vec<Arc<Mask>>,
     detectors: Arc<Detectors>,
+    expansion: Expansion,
 }
 
 /// What several masks do together: the union of what they mask, and where they disagree the stricter strategy.
 #[derive(Debug, Default)]
 pub struct Plan {
     masks: Vec<Arc<Mask>>,
+    /// What a coded body may decode to.
+    expansion: Expansion,
     paths: Arc<Paths>,
     active: Active,
     /// Whether a path drops members.
@@ -85,7 +88,9 @@ pub enum Withheld {
     #[error("the content coding `{0}` can't be decoded")]
     UnknownCoding(Box<str>),
     /// It decodes to more than its size can honestly hold.
-    #[error("the answer decodes to too many bytes")]
+    #[error(
+        "the answer decodes to more than this host's Interceptor takes (`limits.decoded_body`, `limits.decoded_ratio`)"
+    )]
     Bomb,
 }
 
@@ -153,14 +158,20 @@ impl Masks {
                 rules.push(Arc::clone(rule));
             }
         }
-        Ok(Self { masks: masks.to_vec(), detectors: Arc::new(Detectors::new(rules)?) })
+        let (masks, detectors) = (masks.to_vec(), Arc::new(Detectors::new(rules)?));
+        Ok(Self { masks, detectors, expansion: Expansion::default() })
+    }
+
+    /// The same, with another bound of what a coded body may decode to.
+    pub fn bounded(self, expansion: Expansion) -> Self {
+        Self { expansion, ..self }
     }
 
     /// What the masks of these names do together; none if one of them doesn't exist.
     pub fn plan(&self, names: &[MaskName]) -> Option<Plan> {
         let mut paths = Vec::new();
         let mut strategies = vec![None; self.detectors.len()];
-        let mut plan = Plan::default();
+        let mut plan = Plan { expansion: self.expansion, ..Plan::default() };
         for name in names {
             let mask = self.masks.iter().find(|mask| mask.name == *name)?;
             paths.extend(mask.json.iter().map(|path| (path.clone(), mask.strategy)));

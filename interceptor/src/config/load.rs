@@ -14,8 +14,8 @@ use toml::de::{DeTable, DeValue};
 use super::mistake::Collector;
 use super::raw::{At, Raw, RawControl, RawLimits, RawRecord, RawUpstream};
 use super::{
-    ConfigError, Control, Durability, Host, Limits, Paths, PayloadLevel, PayloadSettings, RecordSettings, Settings,
-    Targets, Trust, Upstream, trust, units,
+    ConfigError, Control, Durability, Expansion, Host, Limits, Paths, PayloadLevel, PayloadSettings, RecordSettings,
+    Settings, Targets, Trust, Upstream, trust, units,
 };
 
 mod credential;
@@ -330,6 +330,10 @@ impl Resolver<'_> {
             header_fields: self.count(raw.header_fields.as_ref(), 100, 16..=1000),
             request_body: self.size(raw.request_body.as_ref(), "1GiB", 0..=1024 * GIB),
             response_body: self.size(raw.response_body.as_ref(), "16GiB", 0..=1024 * GIB),
+            expansion: Expansion {
+                free: self.size(raw.decoded_body.as_ref(), "16MiB", 0..=GIB),
+                ratio: self.count(raw.decoded_ratio.as_ref(), 200, 1..=1000) as u64,
+            },
             operations: self.count(raw.operations.as_ref(), 1024, 1..=65536),
             names: self.count(raw.names.as_ref(), 4096, 1..=65536),
             drain: self.duration(raw.drain.as_ref(), "10s", ms(0)..=ms(10_000)),

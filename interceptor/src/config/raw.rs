@@ -130,6 +130,10 @@ pub(super) struct RawLimits {
     pub(super) request_body: Option<At<String>>,
     /// The size of one answer's body. Default `16GiB`.
     pub(super) response_body: Option<At<String>>,
+    /// The size that a coded answer, which is masked, may decode to whatever its own size. Default `16MiB`.
+    pub(super) decoded_body: Option<At<String>>,
+    /// How many times its size it may decode to beyond that. Default 200.
+    pub(super) decoded_ratio: Option<At<i64>>,
     /// Operations of one workload that may be under way at once. Default 1024.
     pub(super) operations: Option<At<i64>>,
     /// Names that one workload may look up in its life. Default 4096.

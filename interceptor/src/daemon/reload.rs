@@ -107,7 +107,7 @@ pub(super) fn first(
 ) -> Result<World, super::DaemonError> {
     let vault = Arc::new(Vault::new(&settings.targets));
     let dialer = Arc::new(Dialer::new(&settings.upstream)?.with_vault(Arc::clone(&vault)));
-    let masking = Arc::new(Masking::new(&settings.masks)?);
+    let masking = Arc::new(Masking::new(settings)?);
     let snapshot = match snapshot(settings, generation) {
         Ok(snapshot) => snapshot,
         Err(error) => {
@@ -189,7 +189,7 @@ impl Loader {
         let vault = Arc::new(Vault::new(&settings.targets));
         let dialer = Dialer::new(&settings.upstream).map_err(LoadError::Trust)?;
         let dialer = Arc::new(dialer.with_vault(Arc::clone(&vault)));
-        let masking = Arc::new(Masking::new(&settings.masks).map_err(LoadError::Masks)?);
+        let masking = Arc::new(Masking::new(&settings).map_err(LoadError::Masks)?);
         let snapshot = Arc::new(snapshot(&settings, self.world().snapshot.generation + 1)?);
         self.journal.record(loaded(&snapshot, by)).map_err(LoadError::Record)?;
         let told = Reloaded { now: snapshot.in_force(), restart_needed_for };

@@ -148,7 +148,7 @@ impl Readable {
         let (decoder, encoder) = if applied.is_empty() {
             (None, None)
         } else {
-            (Some(Decoder::new(&applied)?), Some(Encoder::new(&applied)?))
+            (Some(Decoder::new(&applied, plan.expansion)?), Some(Encoder::new(&applied)?))
         };
         Ok(Self { decoder, masker, encoder, masked: Vec::new() })
     }

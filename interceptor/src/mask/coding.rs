@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use zstd::stream::{raw, zio};
 
 use super::Withheld;
+use crate::config::Expansion;
 
 /// What can be decoded, as an Accept-Encoding that asks for nothing else.
 pub const ACCEPTED: &str = "gzip, deflate, br, zstd";
@@ -16,9 +17,6 @@ const MOST: usize = 3;
 const SLICE: usize = 1024;
 /// What one slice may become in one coding. 1024 times is more than gzip can do at all.
 const FROM_SLICE: usize = 1024 * 1024;
-/// What a body may become whatever its size, and how many times its size beyond that.
-const FREE: u64 = 16 * 1024 * 1024;
-const RATIO: u64 = 200;
 /// The largest zstd window that is taken (RFC 9659: 8 MiB).
 const ZSTD_WINDOW_LOG: u32 = 23;
 
@@ -59,6 +57,7 @@ pub fn codings(content_encoding: &str) -> Result<Vec<Coding>, Withheld> {
 pub struct Decoder {
     /// The last coding that was applied first.
     stages: Vec<Stage>,
+    bound: Expansion,
     taken: u64,
     given: u64,
 }
@@ -116,9 +115,9 @@ impl Decoder {
     ///
     /// # Errors
     /// No memory for it.
-    pub fn new(codings: &[Coding]) -> Result<Self, Withheld> {
+    pub fn new(codings: &[Coding], bound: Expansion) -> Result<Self, Withheld> {
         let stages = codings.iter().rev().map(|coding| Stage::new(*coding)).collect::<io::Result<_>>();
-        Ok(Self { stages: stages.map_err(|error| failed(&error))?, taken: 0, given: 0 })
+        Ok(Self { stages: stages.map_err(|error| failed(&error))?, bound, taken: 0, given: 0 })
     }
 
     /// Decodes the next bytes, and hands on what they become, at most a MiB at a time.
@@ -126,9 +125,9 @@ impl Decoder {
     /// # Errors
     /// They aren't in that coding, become too much, or what `give` fails with.
     pub fn push(&mut self, bytes: &[u8], give: &mut dyn FnMut(&[u8]) -> Result<(), Withheld>) -> Result<(), Withheld> {
-        let Self { stages, taken, given } = self;
+        let Self { stages, bound, taken, given } = self;
         *taken += bytes.len() as u64;
-        let most = FREE.saturating_add(RATIO.saturating_mul(*taken));
+        let most = bound.free.saturating_add(bound.ratio.saturating_mul(*taken));
         let mut counted = |bytes: &[u8]| {
             *given += bytes.len() as u64;
             if *given > most { Err(Withheld::Bomb) } else { give(bytes) }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::config::Mask;
+use crate::config::Settings;
 use crate::error::{Blame, Fault};
 use crate::ids::MaskName;
 use crate::mask::{BadRule, Masks, Plan};
@@ -22,8 +22,9 @@ impl Masking {
     ///
     /// # Errors
     /// A detector that is too large, or too many of them.
-    pub fn new(masks: &[Arc<Mask>]) -> Result<Self, BadRule> {
-        Ok(Self { masks: Masks::new(masks)?, plans: Mutex::default() })
+    pub fn new(settings: &Settings) -> Result<Self, BadRule> {
+        let masks = Masks::new(&settings.masks)?.bounded(settings.limits.expansion);
+        Ok(Self { masks, plans: Mutex::default() })
     }
 
     /// What the masks of these names do to the answer of a request; none where there are no names.

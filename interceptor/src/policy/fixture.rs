@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{
-    Control, Durability, Home, HostPattern, Identities, IdentitySource, Issuer, Limits, Mask, Match, Named, Paths,
-    PayloadLevel, PayloadSettings, Pin, Protocol, RecordSettings, Strategy, Targets, Tenant, Upstream,
+    Control, Durability, Expansion, Home, HostPattern, Identities, IdentitySource, Issuer, Limits, Mask, Match, Named,
+    Paths, PayloadLevel, PayloadSettings, Pin, Protocol, RecordSettings, Strategy, Targets, Tenant, Upstream,
     WorkloadSettings,
 };
 
@@ -56,6 +56,7 @@ pub(super) fn settings() -> Arc<Settings> {
             header_fields: 100,
             request_body: 1 << 30,
             response_body: 1 << 30,
+            expansion: Expansion::default(),
             operations: 16,
             names: 100,
             drain: Duration::from_secs(1),

@@ -20,7 +20,7 @@ fn decoded(codings: &[Coding], body: &[u8]) -> Vec<u8> {
         out.extend_from_slice(bytes);
         Ok(())
     };
-    let mut decoder = Decoder::new(codings).unwrap();
+    let mut decoder = Decoder::new(codings, Default::default()).unwrap();
     decoder.push(body, &mut give).unwrap();
     decoder.finish(&mut give).unwrap();
     out
@@ -136,7 +136,7 @@ fn an_event_leaves_as_soon_as_it_is_complete() {
     let mut out = Vec::new();
     answer.push(&sent, &mut out).unwrap();
     let mut seen = Vec::new();
-    let mut decoder = Decoder::new(&[Coding::Gzip]).unwrap();
+    let mut decoder = Decoder::new(&[Coding::Gzip], Default::default()).unwrap();
     decoder
         .push(&out, &mut |bytes| {
             seen.extend_from_slice(bytes);

@@ -15,7 +15,7 @@ fn decoded<'a>(codings: &[Coding], pieces: impl Iterator<Item = &'a [u8]>) -> Re
         out.extend_from_slice(bytes);
         Ok(())
     };
-    let mut decoder = Decoder::new(codings)?;
+    let mut decoder = Decoder::new(codings, Expansion::default())?;
     for piece in pieces {
         decoder.push(piece, &mut give)?;
     }
@@ -79,4 +79,17 @@ fn content_encodings_are_read_in_the_order_of_their_use() {
     for coding in ACCEPTED.split(", ") {
         assert_eq!(codings(coding).unwrap().len(), 1, "{coding}");
     }
+}
+
+#[test]
+fn what_a_body_may_decode_to_is_configured() {
+    let sent = encoded(&[Coding::Gzip], &[b'x'; 100_000]);
+    let decode = |free, ratio| {
+        let mut decoder = Decoder::new(&[Coding::Gzip], Expansion { free, ratio }).unwrap();
+        decoder.push(&sent, &mut |_| Ok(()))
+    };
+    assert_eq!(decode(100_000, 1), Ok(()));
+    assert_eq!(decode(0, 1000), Ok(()));
+    let bomb = decode(1000, 10).unwrap_err();
+    assert!(bomb == Withheld::Bomb && bomb.to_string().contains("limits.decoded_ratio"), "{bomb}");
 }

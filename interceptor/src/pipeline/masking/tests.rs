@@ -32,7 +32,7 @@ fn ask(
 #[test]
 fn names_that_go_together_are_compiled_once_and_none_mask_nothing() {
     let settings = Settings::parse("/etc/interceptor/config.toml", MASKS).unwrap();
-    let masking = Masking::new(&settings.masks).unwrap();
+    let masking = Masking::new(&settings).unwrap();
     assert!(ask(&masking, &[], Some("$filter=mail"), true).unwrap().is_none());
     let both = ask(&masking, &["keys", "pii"], Some("$select=mail"), false).unwrap().unwrap();
     assert!(Arc::ptr_eq(&both, &ask(&masking, &["keys", "pii"], None, false).unwrap().unwrap()));
@@ -43,7 +43,7 @@ fn names_that_go_together_are_compiled_once_and_none_mask_nothing() {
 #[test]
 fn what_would_tell_what_is_masked_is_refused() {
     let settings = Settings::parse("/etc/interceptor/config.toml", MASKS).unwrap();
-    let masking = Masking::new(&settings.masks).unwrap();
+    let masking = Masking::new(&settings).unwrap();
     assert_eq!(ask(&masking, &["pii"], Some("$filter=mail eq 'a'"), false).unwrap_err(), "masked-query");
     assert!(ask(&masking, &["keys"], Some("$filter=mail eq 'a'"), false).is_ok(), "another mask's name");
     assert_eq!(ask(&masking, &["keys"], None, true).unwrap_err(), "masked-websocket");
