@@ -60,8 +60,8 @@ fn token(text: &str) {
         Ok(token) => {
             let claims = token.claims();
             let _ = verify::is_current(claims, jiff::Timestamp::UNIX_EPOCH);
-            if let Ok(principal) = claims.principal() {
-                assert_eq!(Some(principal.tid), claims.tid);
+            if let Ok((tenant, _)) = claims.object() {
+                assert_eq!(Some(tenant), claims.tid);
             }
         }
         Err(error) => assert!(error.code().starts_with("token-")),

@@ -23,7 +23,7 @@ strategy = "pseudonym"
 
 [[mask]]
 name = "partial"
-json = ["$['mail']", "$[?@.kind != 1]"]
+json = ["$['mail']", "$[?@.kind == 1]"]
 detect = ["email", "secret"]
 strategy = "partial"
 
