@@ -172,6 +172,21 @@ fn several_masks_add_up_and_the_stricter_strategy_counts() {
 }
 
 #[test]
+fn what_a_filter_drops_leaves_json_whatever_blanks_stand_around_it() {
+    let plan = plan("[[mask]]\nname = \"m\"\njson = [\"$..mail\", \"$..[?@.kind == 'x'].b\"]\nstrategy = \"drop\"");
+    for (body, expected) in [
+        ("{ \"mail\" : \"x\" , \"y\" : [1 , 2] }", "{  \"y\" : [1 , 2] }"),
+        ("{\"y\":1 , \"mail\":\"x\" , \"z\":2}", "{\"y\":1  , \"z\":2}"),
+        ("{\"mail\":\"x\" }", "{ }"),
+        ("[{\"kind\":\"x\",\"b\":1 } , {\"b\":2}]", "[{\"kind\":\"x\" } , {\"b\":2}]"),
+    ] {
+        assert_eq!(masked(&plan, "application/json", body), expected, "{body}");
+        let cut = mask(&plan, "application/json", body.as_bytes().chunks(1)).unwrap();
+        assert_eq!(String::from_utf8(cut).unwrap(), expected, "{body}, byte by byte");
+    }
+}
+
+#[test]
 fn a_mask_of_headers_only_lets_any_body_pass() {
     let plan = plan("[[mask]]\nname = \"m\"\nheaders = [\"x-a\"]\nstrategy = \"drop\"");
     assert!(plan.is_blind());

@@ -15,8 +15,8 @@ use crate::mask::answer::{Answer, mask_trailers};
 use crate::mask::{Key, Plan, Withheld};
 use crate::vault::{Echo, EchoMask};
 
-/// The masks of one operation.
-#[derive(Debug, Clone)]
+/// The masks of one operation. Not to be printed: it has a key.
+#[derive(Clone)]
 pub(super) struct Masked {
     pub(super) plan: Arc<Plan>,
     /// Of pseudonyms and entity tags.

@@ -45,6 +45,8 @@ impl Json {
         let choice = choice.max(engine.automaton.choice(state));
         if let Some(Choice { strategy: Strategy::Drop, path }) = choice {
             self.discard_prefix(sink);
+            // Blanks behind it stand before no value: a comma has to be the first of what does.
+            self.target = Target::Out;
             sink.skip(held.len());
             engine.count(Tally::Path(path));
         } else {

@@ -5,13 +5,15 @@ use std::str::FromStr;
 
 use http::HeaderName;
 
-use crate::mask::{self, HeaderFate};
+use crate::mask::{self, HeaderFate, Withheld};
 use crate::pipeline::screen::Masked;
 use crate::record::payload::Message;
 
 /// How a text without structure, and a query, are read.
 const TEXT: &str = "text/plain";
 const FORM: &str = "application/x-www-form-urlencoded";
+/// What is kept of a field or a query that can't be masked.
+const UNMASKED: &str = "[unmasked]";
 
 impl Masked {
     /// Masks a request's query, headers and body. A body that can't be masked isn't kept.
@@ -38,7 +40,8 @@ impl Masked {
     fn start(&self, start: &str) -> String {
         let query = start.split_once('?').and_then(|(before, rest)| Some((before, rest.rsplit_once(' ')?)));
         let Some((before, (query, version))) = query else { return start.to_owned() };
-        let masked = mask::whole(&self.plan, &self.key, FORM, query.as_bytes()).unwrap_or_default();
+        let masked = mask::whole(&self.plan, &self.key, FORM, query.as_bytes());
+        let masked = masked.unwrap_or_else(|_withheld| UNMASKED.into());
         format!("{before}?{} {version}", String::from_utf8_lossy(&masked))
     }
 
@@ -53,19 +56,21 @@ impl Masked {
             Ok(HeaderFate::Replace(fresh)) => String::from_utf8_lossy(&fresh).into_owned(),
             Ok(HeaderFate::Keep) | Err(_) => value,
         };
-        // Masks of members only have nothing to say of a text.
-        let masked = mask::whole(&self.plan, &self.key, TEXT, value.as_bytes());
-        Some(masked.map_or(value, |masked| String::from_utf8_lossy(&masked).into_owned()))
+        Some(match mask::whole(&self.plan, &self.key, TEXT, value.as_bytes()) {
+            Ok(masked) => String::from_utf8_lossy(&masked).into_owned(),
+            // Masks of members only have nothing to say of a text.
+            Err(Withheld::NotJson) => value,
+            Err(_) => UNMASKED.into(),
+        })
     }
 
-    /// As far as it could be masked, if it is cut short anyway.
+    /// As far as it could be masked, if it is cut short anyway: at its end could be a part of what would be masked.
     fn body(&self, content_type: Option<&str>, body: &[u8], is_cut: bool) -> Option<Vec<u8>> {
         let mut masker = mask::Masker::new(self.plan.clone(), content_type, self.key).ok()?;
         let mut out = Vec::with_capacity(body.len());
         masker.push(body, &mut out).ok()?;
         // What isn't complete stays behind in the masker.
-        let whole = masker.finish(&mut out).is_ok();
-        (whole || is_cut).then_some(out)
+        (is_cut || masker.finish(&mut out).is_ok()).then_some(out)
     }
 }
 

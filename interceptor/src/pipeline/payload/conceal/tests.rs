@@ -37,4 +37,21 @@ fn a_body_that_cant_be_masked_isnt_kept_and_one_that_was_cut_is_as_far_as_it_can
     let kept = String::from_utf8(message.body).unwrap();
     assert!(kept.starts_with("{\"phone\":\"[redacted]\"") && !kept.contains("\"b"), "{kept}");
     assert_eq!(message.partial.as_deref(), Some("cut"));
+    let mut message = Message { partial: Some("cut".into()), ..request("text/plain", b"write to ada.lovelace@cont") };
+    masked(MASK).conceal(&mut message);
+    assert!(!String::from_utf8(message.body).unwrap().contains("lovelace"), "the beginning of an address is kept");
+}
+
+#[test]
+fn a_field_that_cant_be_masked_isnt_kept_and_a_mask_of_members_leaves_texts_alone() {
+    // Longer than what is looked at at once, and nothing tells where it ends.
+    let key = format!("-----BEGIN PRIVATE KEY----- {}", "AAAA ".repeat(40_000));
+    let mut message = request("application/json", b"");
+    message.headers = vec![("x-note".into(), key), ("x-a".into(), "1".into())];
+    masked("[[mask]]\nname = \"m\"\ndetect = [\"pem\"]\n").conceal(&mut message);
+    let fields: Vec<_> = message.headers.iter().map(|(_, value)| value.as_str()).collect();
+    assert_eq!(fields, ["[unmasked]", "1"]);
+    let mut message = request("application/json", b"");
+    masked("[[mask]]\nname = \"m\"\njson = [\"$..phone\"]\n").conceal(&mut message);
+    assert_eq!(message.headers[2].1, "for ada@contoso.example");
 }
