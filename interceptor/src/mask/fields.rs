@@ -123,7 +123,14 @@ impl Fields {
                 self.field.end(Escape::Form, engine, sink)
             }
             Format::Form => self.field.end(Escape::Form, engine, sink),
-            _ => self.field.end(self.escape(), engine, sink),
+            _ => {
+                self.field.end(self.escape(), engine, sink)?;
+                // The last row may end without a line feed: then the quote waited for what follows.
+                if self.place == Place::Quote {
+                    sink.keep(b"\"");
+                }
+                Ok(())
+            }
         }
     }
 
