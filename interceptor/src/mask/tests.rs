@@ -186,6 +186,45 @@ fn what_a_filter_drops_leaves_json_whatever_blanks_stand_around_it() {
     }
 }
 
+/// The most memory that this process ever had, in KiB; each test has a process of its own.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// 1 GB with INTERCEPTOR_LONG, 64 MB else; prints what it took.
+#[test]
+fn a_large_document_takes_hardly_more_memory_than_a_small_one() {
+    let size: usize = if std::env::var_os("INTERCEPTOR_LONG").is_some() { 1_000_000_000 } else { 64_000_000 };
+    let plan = plan(
+        "[[mask]]\nname = \"m\"\njson = [\"$..mail\", \"$[*].phone\", \"$[?@.kind == 'x'].name\"]\n\
+         detect = [\"email\", \"payment-card\", \"secret\"]",
+    );
+    let element = r#"{"kind":"x","name":"Ada","mail":"a","phone":"+1 425 555 0100","note":"to bob@contoso.example"},"#;
+    let chunk = element.repeat(200);
+    let run = |size: usize| {
+        let mut masker = Masker::new(Arc::clone(&plan), Some("application/json"), KEY).unwrap();
+        let (mut out, mut taken, mut given) = (Vec::new(), 0, 0);
+        masker.push(b"[", &mut out).unwrap();
+        while taken < size {
+            out.clear();
+            masker.push(chunk.as_bytes(), &mut out).unwrap();
+            taken += chunk.len();
+            given += out.len();
+        }
+        masker.push(b"0]", &mut out).unwrap();
+        masker.finish(&mut out).unwrap();
+        assert!(given > taken, "what is masked grows here");
+    };
+    run(1_000_000);
+    let before = peak();
+    run(size);
+    let more = peak() - before;
+    println!("{size} bytes took {more} KiB more");
+    assert!(more <= 8 * 1024, "{more} KiB more");
+}
+
 #[test]
 fn a_mask_of_headers_only_lets_any_body_pass() {
     let plan = plan("[[mask]]\nname = \"m\"\nheaders = [\"x-a\"]\nstrategy = \"drop\"");
