@@ -12,6 +12,7 @@ mod keys;
 pub mod payload;
 mod projection;
 pub mod query;
+pub mod search;
 mod segment;
 mod source;
 mod store;

@@ -3,19 +3,22 @@
 
 use rusqlite::{Connection, params};
 
-use super::event::{Event, What};
+use super::event::{Event, Verdict, What};
+use super::search;
 
 /// The tables, with the column that names a row. Each has `seq`: the event that made the row.
-pub(super) const TABLES: [(&str, &str); 5] = [
+pub(super) const TABLES: [(&str, &str); 7] = [
     ("workloads", "launch"),
     ("sessions", "session"),
     ("operations", "operation"),
     ("tokens", "issue"),
     ("contents", "operation"),
+    ("session_principals", "session || ' ' || principal"),
+    ("minutes", "minute"),
 ];
 
 /// The tables' definitions.
-pub(super) const SCHEMA: [&str; 4] = [FIRST, IDENTITIES, CONTENTS, MASKED];
+pub(super) const SCHEMA: [&str; 5] = [FIRST, IDENTITIES, CONTENTS, MASKED, search::SCHEMA];
 
 /// As of schema 1.
 pub(super) const FIRST: &str = "
@@ -124,7 +127,8 @@ pub(super) fn apply(db: &Connection, seq: u64, event: &Event) -> rusqlite::Resul
             initiator,
             credential,
             identity,
-        } => db
+        } => {
+            let made = db
             .prepare_cached(
                 "INSERT INTO operations (operation, seq, session, launch, workload, target, action, summary, verdict,
                                          code, basis, decided_at, initiator, credential, principal, client, identity)
@@ -149,7 +153,12 @@ pub(super) fn apply(db: &Connection, seq: u64, event: &Event) -> rusqlite::Resul
                 identity.as_ref().map(|identity| identity.principal.as_str()),
                 identity.as_ref().and_then(|identity| identity.client).map(|client| client.to_string()),
                 identity.as_ref().map(json).transpose()?
-            ])?,
+            ])?;
+            if made > 0 {
+                search::enter(db, seq, *operation, *session, &at, *verdict == Verdict::Deny)?;
+            }
+            made
+        }
         What::TokenIssued(issued) => db
             .prepare_cached(
                 "INSERT INTO tokens (issue, seq, token, launch, workload, principal, client, audience, expires_at, issued,

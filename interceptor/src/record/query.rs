@@ -18,7 +18,7 @@ use crate::policy::Basis;
 use crate::who::Process;
 
 /// Bytes of operations that one answer holds; what is over is counted.
-const ANSWER_BYTES: usize = 2 << 20;
+pub(super) const ANSWER_BYTES: usize = 2 << 20;
 
 /// Why a question has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +38,9 @@ pub enum QueryError {
     /// What is there isn't what was sealed.
     #[error("the payload of `{0}` isn't what was sealed; run `interceptor sessions verify`")]
     Forged(String),
+    /// A search without anything to look for.
+    #[error("there is nothing to look for: give a word with a letter or digit in it, or a filter")]
+    Nothing,
     /// Nothing has this id.
     #[error("nothing recorded has an id that begins with `{0}`; `interceptor sessions list` shows what there is")]
     Unknown(String),
@@ -61,6 +64,7 @@ impl QueryError {
             QueryError::Record(_) | QueryError::Database(_) | QueryError::Content(_) => "record-unreadable",
             QueryError::Forged(_) => "record-unreadable",
             QueryError::Erased(_) => "payload-erased",
+            QueryError::Nothing => "nothing-asked",
             QueryError::Unknown(_) => "not-found",
             QueryError::Ambiguous(_) => "ambiguous-id",
             QueryError::Malformed { .. } => "malformed-id",
@@ -220,15 +224,15 @@ pub struct Story {
 /// A connection for queries. It sees what is in the database; [`super::Record::flush`] brings everything there.
 #[derive(Debug)]
 pub struct Reader {
-    db: Connection,
+    pub(super) db: Connection,
 }
 
 const SESSION: &str = "SELECT session, launch, workload, process, original, host, target, opened_at, closed_at, reason,
-    (SELECT count(*) FROM operations o WHERE o.session = s.session),
-    (SELECT count(*) FROM operations o WHERE o.session = s.session AND o.verdict = 'deny'),
-    (SELECT group_concat(principal, ' ') FROM (SELECT DISTINCT principal FROM operations o
-        WHERE o.session = s.session AND principal IS NOT NULL ORDER BY principal LIMIT 100)) FROM sessions s";
-const OPERATION: &str = "SELECT operation, session, launch, workload, target, action, summary, verdict, code, basis,
+    operations, denied,
+    (SELECT json_group_array(principal) FROM (SELECT principal FROM session_principals p
+        WHERE p.session = s.session ORDER BY principal LIMIT 100)) FROM sessions s";
+pub(super) const OPERATION: &str =
+    "SELECT operation, session, launch, workload, target, action, summary, verdict, code, basis,
     decided_at, finished_at, outcome, status, request_bytes, request_digest, response_bytes, response_digest,
     initiator, credential, identity,
     (SELECT digest FROM contents c WHERE c.operation = o.operation),
@@ -425,7 +429,7 @@ pub(super) fn open_read_only(path: &Path) -> Result<Connection, RecordError> {
 
 fn session(row: &Row<'_>) -> Result<Session, QueryError> {
     let process: Option<String> = row.get(3)?;
-    let principals: Option<String> = row.get(12)?;
+    let principals: String = row.get(12)?;
     Ok(Session {
         session: row.get(0)?,
         launch: row.get(1)?,
@@ -439,7 +443,7 @@ fn session(row: &Row<'_>) -> Result<Session, QueryError> {
         reason: row.get(9)?,
         operations: count(row, 10)?.unwrap_or(0),
         denied: count(row, 11)?.unwrap_or(0),
-        principals: principals.iter().flat_map(|list| list.split(' ')).map(str::to_owned).collect(),
+        principals: serde_json::from_str(&principals)?,
         names: BTreeMap::new(),
     })
 }
@@ -459,7 +463,7 @@ fn launched(row: &Row<'_>) -> rusqlite::Result<Launch> {
     })
 }
 
-fn operation(row: &Row<'_>) -> Result<Operation, QueryError> {
+pub(super) fn operation(row: &Row<'_>) -> Result<Operation, QueryError> {
     let basis: String = row.get(9)?;
     let identity: Option<String> = row.get(20)?;
     let masked: Option<String> = row.get(23)?;

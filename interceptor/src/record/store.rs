@@ -16,6 +16,7 @@ use super::chain::Head;
 use super::event::Event;
 use super::payload::{self, Parcel};
 use super::projection::{self, integer};
+use super::search;
 use crate::config::Durability;
 
 /// Each brings the schema from the version of its index to the next. Never changed once released; only added to.
@@ -23,6 +24,7 @@ const MIGRATIONS: &[&[&str]] = &[
     &[EVENTS, projection::FIRST],
     &[projection::IDENTITIES, projection::CONTENTS, payload::SCHEMA],
     &[projection::MASKED],
+    &[search::SCHEMA],
 ];
 
 const EVENTS: &str = "

@@ -13,6 +13,7 @@ use super::event::{Event, What};
 use super::payload;
 use super::projection::{self, SCHEMA, TABLES};
 use super::query::open_read_only;
+use super::search;
 use super::store::{self, Stamp};
 
 /// What a check found.
@@ -77,7 +78,10 @@ pub fn verify(path: &Path) -> Result<Report, RecordError> {
         Some(fault) => Some(fault),
         None => match tables(&reading, &again)? {
             Some(fault) => Some(fault),
-            None => payload::check(&reading, &mut report.notes)?,
+            None => match search::check(&reading, &again)? {
+                Some(fault) => Some(fault),
+                None => payload::check(&reading, &mut report.notes)?,
+            },
         },
     };
     match head {

@@ -1,0 +1,269 @@
+//! Finding operations: a full-text index of what was asked and why it was decided so, and of the values that can be
+//! filtered by. Both are made from the events alone, so `verify` makes them again and compares. Payloads are sealed and
+//! never in here.
+
+use std::fmt::Write;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::{Deserialize, Serialize};
+
+use super::query::{ANSWER_BYTES, OPERATION, Operation, QueryError, Reader, operation};
+use super::verify::Fault;
+use crate::ids::{OperationId, SessionId};
+
+/// The row of `search` of each operation that a condition behind this selects.
+macro_rules! fill {
+    () => {
+        "INSERT INTO search (rowid, text, tags)
+         SELECT o.seq,
+             concat_ws(' ', o.summary, s.host, o.code, o.principal,
+                 (SELECT group_concat(value, ' ') FROM json_each(o.basis, '$.reasons')),
+                 (SELECT group_concat(value, ' ') FROM json_each(o.basis, '$.policies'))),
+             concat_ws(' ', 'w' || hex(o.workload), 't' || hex(o.target), 'v' || hex(o.verdict), 'a' || hex(o.action),
+                 'a' || hex(substr(o.action, 1, instr(o.action, ':') - 1)), 'p' || hex(o.principal),
+                 'p' || hex(substr(o.principal, instr(o.principal, '/') + 1)))
+         FROM operations o LEFT JOIN sessions s ON s.session = o.session"
+    };
+}
+/// What schema 4 adds. `search` has a row for each operation, under its `seq`: the words, and the tags to filter by, each
+/// a letter and the value in hex, so that it is one word whatever the value. Tags instead of an index for each column,
+/// because these can be intersected. `minutes` tells between which operations a time lies, also if the clock was set back.
+pub(super) const SCHEMA: &str = concat!(
+    "
+ALTER TABLE sessions ADD COLUMN operations INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sessions ADD COLUMN denied INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE session_principals (
+    session TEXT NOT NULL, principal TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (session, principal)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE minutes (minute TEXT PRIMARY KEY, seq INTEGER NOT NULL, last INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX operations_by_seq ON operations (seq);
+CREATE VIRTUAL TABLE search USING fts5 (text, tags, content = '', columnsize = 0, tokenize = 'unicode61');
+UPDATE sessions SET
+    operations = (SELECT count(*) FROM operations o WHERE o.session = sessions.session AND o.seq > sessions.seq),
+    denied = (SELECT count(*) FROM operations o WHERE o.session = sessions.session AND o.seq > sessions.seq
+              AND o.verdict = 'deny');
+INSERT INTO session_principals
+    SELECT session, principal, min(seq) FROM operations WHERE session IS NOT NULL AND principal IS NOT NULL
+    GROUP BY session, principal;
+INSERT INTO minutes SELECT substr(decided_at, 1, 16), min(seq), max(seq) FROM operations GROUP BY 1;
+",
+    fill!(),
+    " ORDER BY o.seq;"
+);
+
+/// Which operations are looked for: those for which all that is given holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Search {
+    /// Words that all occur in what was asked, the host, the reasons, policies, code or principal. A word with marks in
+    /// it (`/v1.0/users`) is found in this order; `*` at its end stands for any end.
+    pub text: Option<String>,
+    /// The workload's name.
+    pub workload: Option<String>,
+    /// `<tenant>/<object>`, or the part behind the slash.
+    pub principal: Option<String>,
+    /// The target's name.
+    pub target: Option<String>,
+    /// `allow` or `deny`.
+    pub verdict: Option<String>,
+    /// The action (`http:GET`), or all of one protocol (`http`).
+    pub action: Option<String>,
+    /// Decided then or later.
+    pub since: Option<Timestamp>,
+    /// Decided before.
+    pub until: Option<Timestamp>,
+    /// Decided before the operation of this event: for the next piece of an answer.
+    pub before: Option<u64>,
+    /// How many at most.
+    pub limit: u32,
+}
+
+/// Operations that were found, newest first.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Hits {
+    /// As many as fit into one answer.
+    pub hits: Vec<Hit>,
+    /// [`Search::before`] for the next ones; none if these are all.
+    pub next: Option<u64>,
+}
+
+/// An operation that was found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hit {
+    /// The name or address that its session went to.
+    pub host: Option<String>,
+    /// The operation.
+    #[serde(flatten)]
+    pub operation: Operation,
+}
+
+/// Enters an operation that was just put into `operations`.
+pub(super) fn enter(
+    db: &Connection,
+    seq: i64,
+    operation: OperationId,
+    session: Option<SessionId>,
+    at: &str,
+    denied: bool,
+) -> rusqlite::Result<()> {
+    db.prepare_cached(concat!(fill!(), " WHERE o.operation = ?1"))?.execute([operation.to_string()])?;
+    db.prepare_cached(
+        "INSERT INTO minutes (minute, seq, last) VALUES (substr(?1, 1, 16), ?2, ?2)
+         ON CONFLICT (minute) DO UPDATE SET last = excluded.last",
+    )?
+    .execute(params![at, seq])?;
+    if let Some(session) = session.map(|session| session.to_string()) {
+        db.prepare_cached("UPDATE sessions SET operations = operations + 1, denied = denied + ?2 WHERE session = ?1")?
+            .execute(params![session, denied])?;
+        db.prepare_cached(
+            "INSERT INTO session_principals (session, principal, seq)
+             SELECT session, principal, seq FROM operations WHERE operation = ?1 AND principal IS NOT NULL
+             ON CONFLICT DO NOTHING",
+        )?
+        .execute([operation.to_string()])?;
+    }
+    Ok(())
+}
+
+/// Compares the full-text index with the one that was made again: each word, and where it stands.
+pub(super) fn check(db: &Connection, again: &Connection) -> rusqlite::Result<Option<Fault>> {
+    for side in [db, again] {
+        side.execute_batch("CREATE VIRTUAL TABLE IF NOT EXISTS temp.words USING fts5vocab(main, search, instance)")?;
+    }
+    let sql = "SELECT term, doc, col, offset FROM temp.words";
+    let (mut there, mut made) = (db.prepare(sql)?, again.prepare(sql)?);
+    let (mut there, mut made) = (there.query([])?, made.query([])?);
+    loop {
+        let (one, other) = (there.next()?, made.next()?);
+        let same = match (one, other) {
+            (None, None) => return Ok(None),
+            (Some(one), Some(other)) => {
+                let mut columns = 0..4;
+                columns.try_fold(true, |same, column| {
+                    Ok::<_, rusqlite::Error>(same && one.get_ref(column)? == other.get_ref(column)?)
+                })?
+            }
+            _ => false,
+        };
+        if !same {
+            let seq = one.or(other).and_then(|row| row.get::<_, i64>(1).ok()).map(i64::cast_unsigned);
+            return Ok(Some(Fault { seq, what: "the events say something else than the full-text index".into() }));
+        }
+    }
+}
+
+impl Reader {
+    /// The operations that fit, newest first.
+    ///
+    /// # Errors
+    /// [`QueryError::Nothing`] when neither a word nor a filter is given, and when the database fails.
+    pub fn search(&self, search: &Search) -> Result<Hits, QueryError> {
+        let asked = search.since.is_some() || search.until.is_some();
+        let words = search.words()?;
+        if words.is_none() && !asked {
+            return Err(QueryError::Nothing);
+        }
+        let Some((first, last)) = self.between(search)? else { return Ok(Hits::default()) };
+        let sql = match words {
+            Some(_) => "SELECT rowid FROM search WHERE search MATCH ?3 AND rowid BETWEEN ?1 AND ?2 ORDER BY rowid DESC",
+            None => "SELECT seq FROM operations WHERE seq BETWEEN ?1 AND ?2 AND ?3 IS NULL ORDER BY seq DESC",
+        };
+        let mut statement = self.db.prepare_cached(sql)?;
+        let mut rows = statement.query(params![first, last, words])?;
+        let (mut hits, mut bytes) = (Hits::default(), 0);
+        while let Some(row) = rows.next()? {
+            if hits.hits.len() >= search.limit.min(10_000) as usize {
+                break;
+            }
+            let seq: i64 = row.get(0)?;
+            let Some(hit) = self.hit(seq)? else { continue };
+            if !search.has_time(&hit.operation.decided_at) {
+                continue;
+            }
+            bytes += serde_json::to_vec(&hit)?.len();
+            if bytes > ANSWER_BYTES && !hits.hits.is_empty() {
+                hits.next = Some(seq.cast_unsigned() + 1);
+                break;
+            }
+            hits.hits.push(hit);
+        }
+        Ok(hits)
+    }
+
+    fn hit(&self, seq: i64) -> Result<Option<Hit>, QueryError> {
+        let mut statement = self.db.prepare_cached(&format!("{OPERATION} WHERE seq = ?1"))?;
+        let mut rows = statement.query([seq])?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        let operation = operation(row)?;
+        let host = self
+            .db
+            .prepare_cached("SELECT host FROM sessions WHERE session = ?1")?
+            .query_row([&operation.session], |row| row.get(0))
+            .optional()?;
+        Ok(Some(Hit { host: host.flatten(), operation }))
+    }
+
+    /// Between which events the operations of the time in question are; none if there are none.
+    fn between(&self, search: &Search) -> Result<Option<(i64, i64)>, QueryError> {
+        let before = search.before.map_or(i64::MAX, |seq| super::projection::integer(seq) - 1);
+        if search.since.is_none() && search.until.is_none() {
+            return Ok(Some((0, before)));
+        }
+        let minute =
+            |at: Option<Timestamp>, open: &str| at.map_or(open.to_owned(), |at| at.to_string()[..16].to_owned());
+        let sql = "SELECT min(seq), max(last) FROM minutes WHERE minute BETWEEN ?1 AND ?2";
+        let (first, last): (Option<i64>, Option<i64>) = self
+            .db
+            .prepare_cached(sql)?
+            .query_row([minute(search.since, ""), minute(search.until, "~")], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(first.zip(last).map(|(first, last)| (first, last.min(before))))
+    }
+}
+
+impl Search {
+    /// The question to the full-text index: none where no word and no filter but time is given. Whatever the text is,
+    /// only quoted words of it get there.
+    fn words(&self) -> Result<Option<String>, QueryError> {
+        let mut parts = Vec::new();
+        let filters = [
+            ('w', &self.workload),
+            ('t', &self.target),
+            ('v', &self.verdict),
+            ('a', &self.action),
+            ('p', &self.principal),
+        ];
+        for (letter, value) in filters {
+            let Some(value) = value else { continue };
+            let mut tag = format!("tags : \"{letter}");
+            // INVARIANT: as `hex()` in SQL does it, up to the case, which the index doesn't tell apart.
+            value.bytes().try_for_each(|byte| write!(tag, "{byte:02x}")).unwrap_or_default();
+            parts.push(tag + "\"");
+        }
+        if let Some(text) = &self.text {
+            let words: Vec<String> =
+                text.split(|c: char| c.is_whitespace() || c.is_control()).filter_map(word).collect();
+            if words.is_empty() {
+                return Err(QueryError::Nothing);
+            }
+            parts.extend(words);
+        }
+        Ok((!parts.is_empty()).then(|| parts.join(" AND ")))
+    }
+
+    fn has_time(&self, decided_at: &str) -> bool {
+        let Ok(at) = decided_at.parse::<Timestamp>() else { return true };
+        self.since.is_none_or(|since| since <= at) && self.until.is_none_or(|until| at < until)
+    }
+}
+
+/// A word as the index takes it: quoted, so that nothing in it is an operator. None if it has no letter or digit.
+fn word(text: &str) -> Option<String> {
+    let bare = text.trim_end_matches('*');
+    let star = if bare.len() < text.len() { "*" } else { "" };
+    let sound = bare.chars().any(char::is_alphanumeric);
+    sound.then(|| format!("text : \"{}\"{star}", bare.replace('"', "\"\"")))
+}
+
+#[cfg(test)]
+mod tests;
