@@ -20,6 +20,7 @@ use crate::record::{self, RecordError, Report};
 
 mod export;
 mod replay;
+mod search;
 mod whole;
 
 /// What to do with sessions.
@@ -43,6 +44,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Find operations by words and filters, newest first
+    Search(search::Args),
     /// Show what went back and forth, in its own time, with the verdicts between the lines; that you did is recorded
     Replay {
         /// The session's id, or the beginning of it
@@ -111,6 +114,10 @@ fn answer(command: Command, socket: &Path) -> Result<bool, Failure> {
         Command::Show { id, json } => {
             let value = serde_json::to_value(whole::story(socket, &id)?)?;
             print::<Story>(&mut out, json, value, |out, story| show(out, &story))?;
+            Ok(true)
+        }
+        Command::Search(args) => {
+            search::search(&mut out, socket, args)?;
             Ok(true)
         }
         Command::Replay { id, speed } => {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{LaunchId, WorkloadName};
 use crate::policy::{Explanation, InForce};
 use crate::record::event::TokenIssued;
+use crate::record::search::Search;
 
 /// What a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +48,11 @@ pub enum Request {
     PayloadRead {
         /// `op_…`, whole.
         operation: String,
+    },
+    /// Operations that fit, newest first.
+    SessionsSearch {
+        /// What they have to fit.
+        search: Box<Search>,
     },
     /// Check the chain and rebuild the projections to compare them.
     SessionsVerify,
@@ -100,6 +106,7 @@ impl Request {
             Request::SessionsShow { .. } => "sessions-show",
             Request::SessionsOperations { .. } => "sessions-operations",
             Request::PayloadRead { .. } => "payload-read",
+            Request::SessionsSearch { .. } => "sessions-search",
             Request::SessionsVerify => "sessions-verify",
             Request::Run(_) => "run",
         }

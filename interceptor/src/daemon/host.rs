@@ -12,7 +12,7 @@ use serde_json::json;
 use super::launches::{EngageError, Launches};
 use super::payloads;
 use super::reload::Loader;
-use crate::config::Control;
+use crate::config::{Control, Named};
 use crate::control::peer::Peer;
 use crate::control::protocol::{Cause, Explained, Request, Run, Serving, Status};
 use crate::control::server::{Answer, Answering, Caller};
@@ -22,6 +22,7 @@ use crate::pipeline::Pipeline;
 use crate::policy;
 use crate::record::event::What;
 use crate::record::query::{Operation, Session};
+use crate::record::search::Search;
 use crate::record::{self, QueryError, Reader, Record};
 
 /// How long a question waits for what was just recorded to be in the database.
@@ -150,6 +151,14 @@ impl Shared {
                 }
                 payloads::read(&self.record, self.launches.journal(), &caller.peer, &operation)
             }
+            Request::SessionsSearch { search } => {
+                let search = self.by_id(*search);
+                self.with_reader(|reader| {
+                    let mut hits = reader.search(&search)?;
+                    hits.hits.iter_mut().for_each(|hit| self.name_operation(&mut hit.operation));
+                    Ok(json!(hits))
+                })
+            }
             Request::SessionsVerify => match self.flush().and_then(|()| record::verify(self.record.database())) {
                 Ok(report) => value(&report),
                 Err(error) => {
@@ -175,6 +184,16 @@ impl Shared {
         let ids: Vec<String> = ids.collect();
         let names = world.snapshot.settings.identities.names_for(ids.iter().map(String::as_str));
         Ok(Explained { explanation, token, names })
+    }
+
+    /// The search with the principal's id, where the configuration has a name for it.
+    fn by_id(&self, mut search: Search) -> Search {
+        let world = self.loader.world();
+        let named = search.principal.as_ref().and_then(|name| world.snapshot.settings.identities.names.get(name));
+        if let Some(Named::Identity(id)) = named {
+            search.principal = Some(id.to_string());
+        }
+        search
     }
 
     /// Adds what the configuration calls a session's ids.

@@ -233,7 +233,7 @@ pub(super) fn keep(db: &Connection, parcels: &[Parcel]) -> rusqlite::Result<()> 
     Ok(())
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
     digits.collect()
 }

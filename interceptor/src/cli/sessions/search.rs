@@ -1,0 +1,133 @@
+//! `interceptor sessions search`: operations by words and filters, newest first.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{Failure, brief, escape, short, status, table, whole, write_table};
+use crate::clock::{Clock, SystemClock};
+use crate::config::duration;
+use crate::control::client;
+use crate::control::protocol::Request;
+use crate::record::search::{Hit, Hits, Search};
+
+/// What is looked for, and how it is printed.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    filter: Filter,
+    /// How many at most
+    #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    limit: u32,
+    /// Print a JSON array
+    #[arg(long)]
+    json: bool,
+}
+
+/// At least one of these.
+#[derive(Debug, Clone, clap::Args)]
+#[group(required = true, multiple = true)]
+struct Filter {
+    /// Words that all occur in what was asked, the host, the reasons, policies, code or principal; `use*` finds what begins so
+    #[arg(value_name = "TEXT")]
+    text: Vec<String>,
+    /// Of this workload
+    #[arg(long, value_name = "NAME")]
+    workload: Option<String>,
+    /// Of this principal: TENANT/OBJECT, OBJECT alone, or its name in `[names]`
+    #[arg(long, value_name = "ID")]
+    principal: Option<String>,
+    /// To this target
+    #[arg(long, value_name = "NAME")]
+    target: Option<String>,
+    /// Decided so
+    #[arg(long, value_name = "VERDICT", value_parser = ["allow", "deny"])]
+    verdict: Option<String>,
+    /// Of this action, as in `http:GET`; `http` for all of HTTP
+    #[arg(long, value_name = "ACTION")]
+    action: Option<String>,
+    /// Decided then or later: 2026-11-25T09:00:00Z, or so long ago, as in 30m, 12h, 7d
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    since: Option<Timestamp>,
+    /// Decided before
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    until: Option<Timestamp>,
+}
+
+impl Args {
+    fn search(self) -> Search {
+        let Filter { text, workload, principal, target, verdict, action, since, until } = self.filter;
+        let text = (!text.is_empty()).then(|| text.join(" "));
+        let limit = self.limit;
+        Search { text, workload, principal, target, verdict, action, since, until, before: None, limit }
+    }
+}
+
+/// A time, or a duration before now.
+pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
+    let ago = || SystemClock.now().checked_sub(jiff::SignedDuration::try_from(duration(text)?).ok()?).ok();
+    text.parse().ok().or_else(ago).ok_or_else(|| {
+        "a time in RFC 3339 (2026-11-25T09:00:00Z), or a whole number and ms, s, m, h or d for so long ago".into()
+    })
+}
+
+/// Asks for them, piece by piece, and prints them.
+pub(super) fn search(out: &mut impl Write, socket: &Path, args: Args) -> Result<(), Failure> {
+    let json = args.json;
+    let mut search = args.search();
+    let mut found: Vec<Value> = Vec::new();
+    loop {
+        let mut value = client::call(socket, &Request::SessionsSearch { search: Box::new(search.clone()) })?;
+        let Some(Value::Array(hits)) = value.get_mut("hits").map(Value::take) else { break };
+        search.limit = search.limit.saturating_sub(u32::try_from(hits.len()).unwrap_or(u32::MAX));
+        search.before = serde_json::from_value::<Hits>(value).map_or(None, |rest| rest.next);
+        found.extend(hits);
+        if search.before.is_none() || search.limit == 0 {
+            break;
+        }
+    }
+    super::print::<Vec<Hit>>(out, json, Value::Array(found), |out, hits| print(out, &hits))
+}
+
+fn print(out: &mut dyn Write, hits: &[Hit]) -> io::Result<()> {
+    if hits.is_empty() {
+        return writeln!(out, "nothing recorded fits");
+    }
+    let mut table = table(&[
+        "DECIDED",
+        "WORKLOAD",
+        "AS",
+        "HOST",
+        "ACTION",
+        "SUMMARY",
+        "VERDICT",
+        "CODE",
+        "STATUS",
+        "OPERATION",
+        "SESSION",
+    ]);
+    for Hit { host, operation } in hits {
+        let principal =
+            operation.identity.as_ref().map(|identity| short(identity.principal.as_str(), &operation.names));
+        table.add_row([
+            brief(&operation.decided_at).as_str(),
+            &operation.workload,
+            principal.as_deref().unwrap_or("-"),
+            &escape(host.as_deref().unwrap_or("-")),
+            &escape(&operation.action),
+            &escape(&operation.summary),
+            &operation.verdict,
+            &escape(operation.code.as_deref().unwrap_or("-")),
+            &status(operation),
+            &operation.operation,
+            operation.session.as_deref().unwrap_or("-"),
+        ]);
+    }
+    whole(&mut table, &[0, 6, 8, 9, 10]);
+    write_table(out, &table)
+}
+
+#[cfg(test)]
+mod tests;
