@@ -2,10 +2,12 @@
 //! one writer moves them into SQLite; [`query`] and [`verify()`] read from there.
 //!
 //! On disk, in the state directory: `journal/` (segments that wait for the writer), `record.db`, `record.head` (the end
-//! of the chain, kept apart), `payload.key` (wraps the keys of sessions) and `record.lock` (one daemon at a time). The formats are described in `docs/record.md`.
+//! of the chain, kept apart), `checkpoints` and `checkpoint.key` (the chain, signed), `payload.key` (wraps the keys of
+//! sessions) and `record.lock` (one daemon at a time). The formats are described in `docs/record.md`.
 
 mod backlog;
 mod chain;
+pub mod checkpoint;
 pub mod event;
 mod journal;
 mod keys;
@@ -33,7 +35,7 @@ pub use journal::{Journal, Recorded};
 pub use keys::Keys;
 pub use payload::{Content, SessionKey};
 pub use query::{QueryError, Reader, Unfinished};
-pub use verify::{Damage, Fault, Report, verify};
+pub use verify::{Anchored, Damage, Evidence, Fault, Report, verify, verify_with};
 
 use crate::clock::Clock;
 use crate::config::RecordSettings;

@@ -15,8 +15,9 @@ use serde_json::Value;
 use super::terminal::{self, escape};
 use crate::control::client::{self, ClientError};
 use crate::control::protocol::Request;
+use crate::record::checkpoint::PublicKey;
 use crate::record::query::{Launch, Operation, Session, Story};
-use crate::record::{self, RecordError, Report};
+use crate::record::{self, Anchored, Evidence, RecordError, Report};
 
 mod export;
 mod replay;
@@ -69,6 +70,12 @@ pub enum Command {
         /// Check this database without the daemon, as in /var/lib/interceptor/record.db
         #[arg(long, value_name = "PATH")]
         db: Option<PathBuf>,
+        /// Compare it with these checkpoints instead of those beside it, as in a copy that was kept elsewhere
+        #[arg(long, value_name = "FILE", requires = "db")]
+        checkpoints: Option<PathBuf>,
+        /// Take signatures of this public key only (64 hex digits, as this command prints it)
+        #[arg(long, value_name = "PUBLIC", requires = "db")]
+        key: Option<PublicKey>,
         /// Print a JSON object
         #[arg(long)]
         json: bool,
@@ -128,9 +135,9 @@ fn answer(command: Command, socket: &Path) -> Result<bool, Failure> {
             export::export(&mut out, socket, format, &ids)?;
             Ok(true)
         }
-        Command::Verify { db, json } => {
+        Command::Verify { db, checkpoints, key, json } => {
             let value = match db {
-                Some(path) => serde_json::to_value(record::verify(&path)?)?,
+                Some(path) => serde_json::to_value(record::verify_with(&path, &Evidence { checkpoints, key })?)?,
                 None => client::call(socket, &Request::SessionsVerify)?,
             };
             let ok = value["ok"] == Value::Bool(true);
@@ -330,6 +337,13 @@ fn verified(out: &mut dyn Write, report: &Report) -> io::Result<()> {
         }
     }
     writeln!(out, "hash of the last event checked: {}", escape(&report.hash))?;
+    if let Some(anchored) = &report.checkpoints {
+        let Anchored { count, seq, at, key, uncovered } = anchored;
+        writeln!(out, "{count} checkpoints, the last of event {seq}, {at}, signed by {key}")?;
+        if let Some((first, last)) = uncovered {
+            writeln!(out, "events {first} to {last} have no checkpoint yet")?;
+        }
+    }
     for damage in &report.damage {
         let (place, detail) = (escape(&damage.place), escape(&damage.detail));
         writeln!(out, "damage, reported by event {}: {place}: {detail}", damage.seq)?;

@@ -31,6 +31,9 @@ const FLUSH: Duration = Duration::from_secs(2);
 /// How far behind the database may be before `status` says so.
 const LAG_MS: u64 = 1_000;
 
+/// How long events may wait for a checkpoint before `status` says so.
+const CHECKPOINT_MS: u64 = 10 * 60 * 1_000;
+
 /// The daemon, as the control socket sees it. Clones share everything.
 #[derive(Clone)]
 pub(super) struct Host(Arc<Shared>);
@@ -310,6 +313,13 @@ impl Shared {
                 "record-damaged",
                 format!("{} damaged places were found in the journals", health.damaged),
                 "run `interceptor sessions verify`",
+            );
+        }
+        if health.checkpoint_age_ms > CHECKPOINT_MS {
+            cause(
+                "checkpoint-late",
+                format!("events wait for a signed checkpoint since {} minutes", health.checkpoint_age_ms / 60_000),
+                "check the state folder and its disk; the daemon's log says what fails",
             );
         }
         for hole in self.launches.kernel_holes() {

@@ -33,6 +33,8 @@ pub struct Health {
     pub failed: Option<String>,
     /// How many damaged places were found since the start; each is an event `record.damaged`.
     pub damaged: u64,
+    /// How long the oldest event without a checkpoint waits for one, in milliseconds.
+    pub checkpoint_age_ms: u64,
 }
 
 /// A segment that a journal writes, or that an earlier daemon left.
@@ -84,6 +86,8 @@ struct State {
     stop: bool,
     seq: u64,
     damaged: u64,
+    /// Since when events wait for a checkpoint, and when it is due.
+    uncovered: Option<(Instant, Instant)>,
     writer_failed: Option<String>,
     journal_failed: Option<String>,
 }
@@ -171,11 +175,12 @@ impl Backlog {
         let state = self.state();
         Health {
             seq: state.seq,
-            lag_ms: state.since.map_or(0, |since| u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)),
+            lag_ms: state.since.map_or(0, |since| millis(since.elapsed())),
             backlog: state.waiting,
             backlog_limit: self.limit,
             failed: state.writer_failed.clone().or_else(|| state.journal_failed.clone()),
             damaged: state.damaged,
+            checkpoint_age_ms: state.uncovered.map_or(0, |(since, _)| millis(since.elapsed())),
         }
     }
 
@@ -184,12 +189,19 @@ impl Backlog {
         self.work.notify_one();
     }
 
-    /// Blocks until there is something to move, and then a little longer, so that entries gather.
+    /// Blocks until there is something to move or a checkpoint is due, and then a little longer, so that entries gather.
     pub(super) fn wait(&self) -> Work {
         let mut state = self.state();
         while !(state.waiting > 0 || state.tidy || state.stop || state.wanted > state.served) {
+            let left = state.uncovered.map(|(_, due)| due.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                break;
+            }
             state.idle = true;
-            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = match left {
+                None => self.work.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(left) => self.work.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+            };
         }
         state.idle = false;
         let hurry = |state: &State| state.stop || state.wanted > state.served || state.waiting >= EAGER;
@@ -218,6 +230,11 @@ impl Backlog {
         state.damaged += damaged;
     }
 
+    /// Since when events wait for a checkpoint, and when it is due; none if all have one.
+    pub(super) fn uncovered(&self, uncovered: Option<(Instant, Instant)>) {
+        self.state().uncovered = uncovered;
+    }
+
     /// A pass moved all that it found.
     pub(super) fn passed(&self, work: &Work) {
         let mut state = self.state();
@@ -244,4 +261,8 @@ impl Backlog {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

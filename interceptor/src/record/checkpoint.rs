@@ -115,7 +115,8 @@ impl Checkpoints {
         let mut found = Self { all: Vec::new(), torn, last: Head::default().hex() };
         for (number, line) in (1..).zip(whole.lines()) {
             let wrong = |what: &str| format!("the checkpoint in line {number} {what}");
-            let checkpoint: Checkpoint = serde_json::from_str(line).map_err(|error| wrong(&format!("isn't one: {error}")))?;
+            let checkpoint: Checkpoint =
+                serde_json::from_str(line).map_err(|error| wrong(&format!("isn't one: {error}")))?;
             if !checkpoint.is_signed() {
                 return Err(wrong("isn't signed by the key that it names: it was changed"));
             }
@@ -206,14 +207,15 @@ impl Signer {
         Ok((Self { pair, path, last, seq, since: None }, end))
     }
 
-    /// Takes note of the end of the chain. Gives when the next checkpoint is due; none if all events have one.
-    pub(super) fn due(&mut self, head: Head, now: Instant) -> Option<Instant> {
+    /// Takes note of the end of the chain. Gives since when events wait for a checkpoint and when it is due; none if all
+    /// have one.
+    pub(super) fn due(&mut self, head: Head, now: Instant) -> Option<(Instant, Instant)> {
         if head.seq <= self.seq {
             self.since = None;
             return None;
         }
         let since = *self.since.get_or_insert(now);
-        Some(if head.seq - self.seq >= EVENTS { now } else { since + PATIENCE })
+        Some((since, if head.seq - self.seq >= EVENTS { now } else { since + PATIENCE }))
     }
 
     /// Signs the end of the chain, all of which is on the disk, and appends it.
@@ -238,11 +240,6 @@ impl Signer {
         }
         (self.last, self.seq, self.since) = (digest(&line), head.seq, None);
         Ok(())
-    }
-
-    /// The event of the last checkpoint.
-    pub(super) fn seq(&self) -> u64 {
-        self.seq
     }
 }
 

@@ -1,14 +1,16 @@
 //! Checking the record without trusting what is derived: the chain is computed again from the events, the tables are
 //! made again from them and compared. What this proves, and what it can't, is in `docs/record.md`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row};
 use serde::{Deserialize, Serialize};
 
 use super::RecordError;
 use super::chain::Head;
+use super::checkpoint::{self, Checkpoint, Checkpoints, PublicKey};
 use super::event::{Event, What};
 use super::payload;
 use super::projection::{self, SCHEMA, TABLES};
@@ -29,8 +31,35 @@ pub struct Report {
     pub fault: Option<Fault>,
     /// Damage that the record itself reports (`record.damaged`), the first 100.
     pub damage: Vec<Damage>,
+    /// The checkpoints that the chain was compared with; none if there are none.
+    #[serde(default)]
+    pub checkpoints: Option<Anchored>,
     /// What could not be checked, and why.
     pub notes: Vec<String>,
+}
+
+/// What signed checkpoints say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Anchored {
+    /// How many there are.
+    pub count: usize,
+    /// The event of the last one.
+    pub seq: u64,
+    /// When that was signed.
+    pub at: Timestamp,
+    /// The key that they are signed with.
+    pub key: PublicKey,
+    /// The first and the last event that no checkpoint covers yet; none if all are covered.
+    pub uncovered: Option<(u64, u64)>,
+}
+
+/// What is known from elsewhere, and the record is compared with.
+#[derive(Debug, Clone, Default)]
+pub struct Evidence {
+    /// A file of checkpoints; none: the one beside the database.
+    pub checkpoints: Option<PathBuf>,
+    /// Whose signatures count; none: those of the key beside the database, else of the one that the last checkpoint names.
+    pub key: Option<PublicKey>,
 }
 
 /// What is wrong.
@@ -53,13 +82,23 @@ pub struct Damage {
     pub detail: String,
 }
 
-/// Checks the database `path`, and its end against `record.head` beside it. Reads only; works beside a running daemon.
+/// Checks the database `path` against `record.head` and the checkpoints beside it. Reads only; works beside a running
+/// daemon.
 ///
 /// # Errors
 /// When the database can't be read at all. What is wrong in it is in the report.
 pub fn verify(path: &Path) -> Result<Report, RecordError> {
+    verify_with(path, &Evidence::default())
+}
+
+/// As [`verify`], against checkpoints and a key from elsewhere.
+///
+/// # Errors
+/// When the database or the named checkpoints can't be read at all.
+pub fn verify_with(path: &Path, evidence: &Evidence) -> Result<Report, RecordError> {
     // Read before the database: a daemon at work may only make the database longer than this says.
     let head = Head::load(&path.with_file_name("record.head"));
+    let (checkpoints, unreadable) = signed(path, evidence)?;
     let db = open_read_only(path)?;
     store::schema_of(&db, path, store::known_schema())?;
     let again = Connection::open("")?;
@@ -70,11 +109,12 @@ pub fn verify(path: &Path) -> Result<Report, RecordError> {
         hash: Head::default().hex(),
         fault: None,
         damage: Vec::new(),
+        checkpoints: None,
         notes: Vec::new(),
     };
     // One transaction, so that events and tables are of the same moment.
     let reading = db.unchecked_transaction()?;
-    report.fault = match chain(&reading, &again, &head, &mut report)? {
+    report.fault = match chain(&reading, &again, &head, &checkpoints.all, &mut report)? {
         Some(fault) => Some(fault),
         None => match tables(&reading, &again)? {
             Some(fault) => Some(fault),
@@ -89,8 +129,46 @@ pub fn verify(path: &Path) -> Result<Report, RecordError> {
         Ok(None) => report.notes.push("`record.head` isn't beside the database: a cut-off end would not show".into()),
         Err(error) => report.notes.push(format!("`record.head` can't be read ({error}): a cut-off end would not show")),
     }
+    report.fault = report.fault.or(unreadable.map(|what| Fault { seq: None, what }));
+    anchored(path, evidence, &checkpoints, &mut report);
     report.ok = report.fault.is_none();
     Ok(report)
+}
+
+/// Reads the checkpoints. What is wrong with them is a fault, but the chain is looked at first.
+fn signed(path: &Path, evidence: &Evidence) -> Result<(Checkpoints, Option<String>), RecordError> {
+    let file = evidence.checkpoints.clone().unwrap_or_else(|| checkpoint::file(path));
+    let text = match std::fs::read(&file) {
+        Ok(text) => text,
+        Err(error) if evidence.checkpoints.is_none() && error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(source) => return Err(RecordError::File { doing: "read", path: file, source }),
+    };
+    let key = evidence.key.or_else(|| checkpoint::public_key(path));
+    Ok(match Checkpoints::read(&text, key) {
+        Ok(checkpoints) => (checkpoints, None),
+        Err(what) => (Checkpoints::default(), Some(what)),
+    })
+}
+
+/// Says in the report what the checkpoints cover, and what they can't prove.
+fn anchored(path: &Path, evidence: &Evidence, checkpoints: &Checkpoints, report: &mut Report) {
+    if checkpoints.torn > 0 {
+        report.notes.push("the last line of the checkpoints was cut off while it was written".into());
+    }
+    let Some(last) = checkpoints.all.last() else {
+        return report.notes.push("there are no checkpoints: a chain that was made anew would not show".into());
+    };
+    if evidence.key.is_none() && checkpoint::public_key(path).is_none() {
+        let note = "the checkpoints' key is the one that they name themselves; give the one you kept with `--key`";
+        report.notes.push(note.into());
+    }
+    report.checkpoints = Some(Anchored {
+        count: checkpoints.all.len(),
+        seq: last.seq,
+        at: last.at,
+        key: last.key,
+        uncovered: (last.seq < report.events).then_some((last.seq + 1, report.events)),
+    });
 }
 
 /// Follows the chain, and carries each event over into `again`.
@@ -98,9 +176,11 @@ fn chain(
     db: &Connection,
     again: &Connection,
     expected: &std::io::Result<Option<Head>>,
+    checkpoints: &[Checkpoint],
     report: &mut Report,
 ) -> Result<Option<Fault>, RecordError> {
     let expected = expected.as_ref().ok().copied().flatten().filter(|head| head.seq > 0);
+    let mut checkpoints = checkpoints.iter().peekable();
     let mut head = Head::default();
     let fault = |seq: u64, what: &str| Ok(Some(Fault { seq: Some(seq), what: what.into() }));
     let filling = again.unchecked_transaction()?;
@@ -125,6 +205,14 @@ fn chain(
         if expected.is_some_and(|expected| expected.seq == seq && expected.hash != head.hash) {
             return fault(seq, "the event isn't the one that `record.head` knows: the chain was made anew");
         }
+        if let Some(checkpoint) = checkpoints.next_if(|checkpoint| checkpoint.seq == seq)
+            && checkpoint.hash != head.hex()
+        {
+            return fault(
+                seq,
+                &format!("the event isn't the one that was signed {}: the chain was made anew", checkpoint.at),
+            );
+        }
         if let Ok(event) = serde_json::from_slice::<Event>(body) {
             projection::apply(&filling, seq, &event)?;
             if let What::RecordDamaged { place, detail } = event.what
@@ -142,7 +230,10 @@ fn chain(
             let what = format!("the events from here on are missing: `record.head` knows {}", expected.seq);
             Ok(Some(Fault { seq: Some(head.seq + 1), what }))
         }
-        _ => Ok(None),
+        _ => Ok(checkpoints.last().map(|last| {
+            let what = format!("the events from here on are missing: {} was signed {}", last.seq, last.at);
+            Fault { seq: Some(head.seq + 1), what }
+        })),
     }
 }
 

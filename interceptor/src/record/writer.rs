@@ -7,13 +7,14 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use super::RecordError;
 use super::backlog::{Backlog, Segment};
 use super::chain::Head;
+use super::checkpoint::{self, Signer};
 use super::event::{Event, What};
 use super::payload::Parcel;
 use super::segment::{self, HEADER};
@@ -25,6 +26,9 @@ use crate::config::Durability;
 /// How long the writer waits before it tries a failing database again.
 const RETRY: Duration = Duration::from_millis(100);
 
+/// How long it waits before it tries again to sign a checkpoint.
+const SIGN_AGAIN: Duration = Duration::from_secs(5);
+
 /// The writer's side of the record.
 pub(super) struct Writer {
     database: PathBuf,
@@ -33,6 +37,9 @@ pub(super) struct Writer {
     backlog: Arc<Backlog>,
     clock: Arc<dyn Clock>,
     store: Option<Store>,
+    signer: Signer,
+    /// When signing failed last, and is to be tried again.
+    sign_at: Option<Instant>,
     saved: Option<Head>,
     positions: HashMap<String, u64>,
     sources: Vec<Source>,
@@ -67,6 +74,7 @@ impl Writer {
         let head_file = dir.join("record.head");
         let store = Store::open(&database, durability)?;
         let positions = store.positions()?;
+        let (signer, signed) = Signer::open(&database)?;
         backlog.moved(0, store.head().seq, 0);
         let mut writer = Self {
             database,
@@ -75,14 +83,18 @@ impl Writer {
             backlog,
             clock,
             store: Some(store),
+            signer,
+            sign_at: None,
             saved: None,
             positions,
             sources: Vec::new(),
         };
         writer.compare_head()?;
+        writer.compare_checkpoint(signed)?;
         writer.find(folder)?;
         let work = writer.backlog.begin();
         writer.pass()?;
+        writer.checkpoint(false);
         writer.backlog.passed(&work);
         Ok(writer)
     }
@@ -92,7 +104,10 @@ impl Writer {
         loop {
             let work = self.backlog.wait();
             match self.pass() {
-                Ok(()) => self.backlog.passed(&work),
+                Ok(()) => {
+                    self.checkpoint(work.last);
+                    self.backlog.passed(&work);
+                }
                 Err(error) => {
                     tracing::error!(%error, "the record's writer failed; the journals keep what waits");
                     // Whether the last commit took place may be unclear: everything is read anew from the file.
@@ -125,6 +140,7 @@ impl Writer {
                 break;
             }
             self.commit(batch)?;
+            self.checkpoint(false);
         }
         self.save_head()?;
         self.clear(&extents)
@@ -219,6 +235,30 @@ impl Writer {
         Ok(())
     }
 
+    /// Signs the end of the chain if it is time, or `now`. When that fails, it is tried again; meanwhile the record goes
+    /// on, and `status` tells how old the last checkpoint is.
+    fn checkpoint(&mut self, now: bool) {
+        let Some(head) = self.store.as_ref().map(Store::head) else { return };
+        let instant = Instant::now();
+        let Some((since, due)) = self.signer.due(head, instant) else {
+            return self.backlog.uncovered(None);
+        };
+        let due = self.sign_at.map_or(due, |again| again.max(due));
+        if !now && due > instant {
+            return self.backlog.uncovered(Some((since, due)));
+        }
+        // In this order: a checkpoint that knows more than the disk would accuse a host that lost its power.
+        let signed = checkpoint::settle(&self.database).and_then(|()| self.signer.sign(head, self.clock.now()));
+        self.sign_at = match signed {
+            Ok(()) => None,
+            Err(error) => {
+                tracing::error!(%error, "a checkpoint of the record can't be written; it is tried again");
+                Some(instant + SIGN_AGAIN)
+            }
+        };
+        self.backlog.uncovered(self.sign_at.map(|again| (since, again)));
+    }
+
     fn save_head(&mut self) -> Result<(), RecordError> {
         let head = self.store.as_ref().map(Store::head);
         if let Some(head) = head
@@ -267,6 +307,21 @@ impl Writer {
             Err(error) => format!("it can't be read: {error}"),
         };
         let path = self.head_file.clone();
+        self.report(&path, what)
+    }
+
+    /// Compares the database with the last checkpoint.
+    fn compare_checkpoint(&mut self, signed: Result<Option<Head>, String>) -> Result<(), RecordError> {
+        let Some(store) = self.store.as_ref() else { return Ok(()) };
+        let what = match signed {
+            Ok(None) => return Ok(()),
+            Ok(Some(head)) if store.has(head)? => return Ok(()),
+            Ok(Some(head)) => {
+                format!("event {} isn't the one that the last checkpoint knows: {}", head.seq, head.hex())
+            }
+            Err(what) => what,
+        };
+        let path = checkpoint::file(&self.database);
         self.report(&path, what)
     }
 

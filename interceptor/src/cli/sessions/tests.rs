@@ -103,6 +103,7 @@ fn verify_names_the_first_fault() {
         hash: "00".into(),
         fault: Some(Fault { seq: Some(5), what: "the event is missing".into() }),
         damage: vec![],
+        checkpoints: None,
         notes: vec!["note".into()],
     };
     let text = printed(|out| verified(out, &report));
