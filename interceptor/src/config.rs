@@ -103,6 +103,8 @@ pub struct RecordSettings {
     pub backlog_bytes: u64,
     /// How old the oldest unwritten entry may be before operations are denied.
     pub backlog_age: Duration,
+    /// How long payloads are kept; none: until somebody prunes them.
+    pub keep_payloads: Option<Duration>,
 }
 
 /// What is kept of requests and answers, where no policy says another thing.

@@ -32,6 +32,7 @@ mod launches;
 mod payloads;
 mod reaper;
 mod reload;
+mod retention;
 
 use cgroup::{CgroupError, Cgroups};
 use host::Host;

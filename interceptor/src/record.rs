@@ -14,6 +14,7 @@ mod keys;
 pub mod payload;
 mod projection;
 pub mod query;
+mod retention;
 pub mod search;
 mod segment;
 mod source;
@@ -137,7 +138,7 @@ impl Record {
         let lock = lock(&dir.join("record.lock"))?;
         let keys = Arc::new(Keys::open(&dir.join("payload.key"))?);
         let backlog = Arc::new(Backlog::new(settings, dir.join("record.db")));
-        let mut writer = Writer::recover(dir, &folder, settings.durability, backlog.clone(), clock)?;
+        let mut writer = Writer::recover(dir, &folder, settings, backlog.clone(), clock)?;
         let thread = std::thread::Builder::new()
             .name("record".into())
             .spawn(move || writer.run())

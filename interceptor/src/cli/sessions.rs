@@ -21,6 +21,7 @@ use crate::record::{self, Anchored, Evidence, RecordError, Report};
 
 mod export;
 mod replay;
+mod retention;
 mod search;
 mod whole;
 
@@ -65,6 +66,16 @@ pub enum Command {
         #[arg(long, value_enum)]
         format: export::Format,
     },
+    /// Delete what old operations sent and got; that they happened stays recorded, and that you did is recorded first
+    Prune(retention::Prune),
+    /// Destroy the key of a session, and with it what it sent and got; recorded first
+    Erase {
+        /// The session's id, or the beginning of it
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// Keep a session from pruning and erasing, or no longer; recorded first
+    Hold(retention::Hold),
     /// Check that nothing recorded was changed: compute the chain again, and all that is derived from it
     Verify {
         /// Check this database without the daemon, as in /var/lib/interceptor/record.db
@@ -133,6 +144,18 @@ fn answer(command: Command, socket: &Path) -> Result<bool, Failure> {
         }
         Command::Export { ids, format } => {
             export::export(&mut out, socket, format, &ids)?;
+            Ok(true)
+        }
+        Command::Prune(args) => {
+            retention::prune(&mut out, socket, &args)?;
+            Ok(true)
+        }
+        Command::Erase { id } => {
+            retention::erase(&mut out, socket, id)?;
+            Ok(true)
+        }
+        Command::Hold(args) => {
+            retention::hold(&mut out, socket, args)?;
             Ok(true)
         }
         Command::Verify { db, checkpoints, key, json } => {

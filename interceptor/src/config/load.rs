@@ -269,7 +269,10 @@ impl Resolver<'_> {
             self.wrong(at.span(), "`backlog` is less than one `segment`", "at least the size of a segment");
         }
         let backlog_age = self.duration(raw.backlog_age.as_ref(), "5s", ms(200)..=ms(3_600_000));
-        RecordSettings { durability, segment_bytes, backlog_bytes, backlog_age }
+        let century = 36_500 * units::DAY;
+        let keep = raw.keep_payloads.as_ref();
+        let keep_payloads = keep.map(|at| self.duration(Some(at), "", ms(3_600_000)..=century));
+        RecordSettings { durability, segment_bytes, backlog_bytes, backlog_age, keep_payloads }
     }
 
     fn payload(&mut self, raw: &RawRecord) -> PayloadSettings {

@@ -92,6 +92,8 @@ pub(super) struct RawRecord {
     pub(super) payload: Option<At<String>>,
     /// The most bytes of one body that are kept; `1MiB` at most. Default `1MiB`.
     pub(super) payload_bytes: Option<At<String>>,
+    /// How long what operations sent and got is kept. Default: until it is pruned by hand.
+    pub(super) keep_payloads: Option<At<String>>,
 }
 
 /// How upstreams are reached and verified.

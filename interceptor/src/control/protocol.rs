@@ -54,6 +54,23 @@ pub enum Request {
         /// What they have to fit.
         search: Box<Search>,
     },
+    /// Delete the payloads of operations before a time.
+    SessionsPrune {
+        /// The time.
+        before: Timestamp,
+    },
+    /// Destroy the key of a session.
+    SessionsErase {
+        /// `ses_…`, or the beginning of one that only one session has.
+        id: String,
+    },
+    /// Keep a session from pruning and erasing, or no longer.
+    SessionsHold {
+        /// `ses_…`, or the beginning of one that only one session has.
+        id: String,
+        /// Whether it is held from now on.
+        held: bool,
+    },
     /// Check the chain and rebuild the projections to compare them.
     SessionsVerify,
     /// Launch a workload. Three descriptors come along: its standard input, output and error.
@@ -107,6 +124,9 @@ impl Request {
             Request::SessionsOperations { .. } => "sessions-operations",
             Request::PayloadRead { .. } => "payload-read",
             Request::SessionsSearch { .. } => "sessions-search",
+            Request::SessionsPrune { .. } => "sessions-prune",
+            Request::SessionsErase { .. } => "sessions-erase",
+            Request::SessionsHold { .. } => "sessions-hold",
             Request::SessionsVerify => "sessions-verify",
             Request::Run(_) => "run",
         }

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::launches::{EngageError, Launches};
 use super::payloads;
 use super::reload::Loader;
+use super::retention::Retention;
 use crate::config::{Control, Named};
 use crate::control::peer::Peer;
 use crate::control::protocol::{Cause, Explained, Request, Run, Serving, Status};
@@ -162,6 +163,9 @@ impl Shared {
                     Ok(json!(hits))
                 })
             }
+            Request::SessionsPrune { before } => self.retention(&caller.peer).prune(before),
+            Request::SessionsErase { id } => self.retention(&caller.peer).erase(&id),
+            Request::SessionsHold { id, held } => self.retention(&caller.peer).hold(&id, held),
             Request::SessionsVerify => match self.flush().and_then(|()| record::verify(self.record.database())) {
                 Ok(report) => value(&report),
                 Err(error) => {
@@ -187,6 +191,10 @@ impl Shared {
         let ids: Vec<String> = ids.collect();
         let names = world.snapshot.settings.identities.names_for(ids.iter().map(String::as_str));
         Ok(Explained { explanation, token, names })
+    }
+
+    fn retention<'a>(&'a self, peer: &'a Peer) -> Retention<'a> {
+        Retention { record: &self.record, journal: self.launches.journal(), peer }
     }
 
     /// The search with the principal's id, where the configuration has a name for it.

@@ -88,6 +88,9 @@ struct State {
     damaged: u64,
     /// Since when events wait for a checkpoint, and when it is due.
     uncovered: Option<(Instant, Instant)>,
+    /// Whether the writer has more to do, and when it is to look for more.
+    again: bool,
+    look_at: Option<Instant>,
     writer_failed: Option<String>,
     journal_failed: Option<String>,
 }
@@ -192,8 +195,9 @@ impl Backlog {
     /// Blocks until there is something to move or a checkpoint is due, and then a little longer, so that entries gather.
     pub(super) fn wait(&self) -> Work {
         let mut state = self.state();
-        while !(state.waiting > 0 || state.tidy || state.stop || state.wanted > state.served) {
-            let left = state.uncovered.map(|(_, due)| due.saturating_duration_since(Instant::now()));
+        while !(state.waiting > 0 || state.tidy || state.again || state.stop || state.wanted > state.served) {
+            let due = state.uncovered.map(|(_, due)| due).into_iter().chain(state.look_at).min();
+            let left = due.map(|due| due.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {
                 break;
             }
@@ -233,6 +237,12 @@ impl Backlog {
     /// Since when events wait for a checkpoint, and when it is due; none if all have one.
     pub(super) fn uncovered(&self, uncovered: Option<(Instant, Instant)>) {
         self.state().uncovered = uncovered;
+    }
+
+    /// Whether the writer has more to do, and when it is to look for more.
+    pub(super) fn again(&self, again: bool, look_at: Option<Instant>) {
+        let mut state = self.state();
+        (state.again, state.look_at) = (again, look_at);
     }
 
     /// A pass moved all that it found.

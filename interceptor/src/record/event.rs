@@ -188,6 +188,38 @@ pub enum What {
         /// The reader's pid.
         pid: u32,
     },
+    /// Payloads of operations before a time are to be deleted. In the record before it is done.
+    #[serde(rename = "record.pruned")]
+    RecordPruned {
+        /// The time; what sessions under a hold sent and got stays.
+        before: Timestamp,
+        /// The uid of who asked for it; none for `record.keep_payloads`.
+        uid: Option<u32>,
+        /// His pid.
+        pid: Option<u32>,
+    },
+    /// The key of a session is to be destroyed, and with it what it sent and got. In the record before it is done.
+    #[serde(rename = "session.erased")]
+    SessionErased {
+        /// The session.
+        session: SessionId,
+        /// The uid of who asked for it.
+        uid: u32,
+        /// His pid.
+        pid: u32,
+    },
+    /// A session was put under a hold, which keeps it from pruning and erasing, or the hold was lifted.
+    #[serde(rename = "session.held")]
+    SessionHeld {
+        /// The session.
+        session: SessionId,
+        /// Whether it is held from now on.
+        held: bool,
+        /// The uid of who asked for it.
+        uid: u32,
+        /// His pid.
+        pid: u32,
+    },
     /// A connection ended.
     #[serde(rename = "session.closed")]
     SessionClosed {

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::str::FromStr;
 
 use aws_lc_rs::aead::{AES_256_GCM, RandomizedNonceKey};
@@ -254,8 +255,9 @@ pub(super) fn read(db: &Connection, operation: OperationId, keys: &Keys) -> Resu
     key.open(operation, &sealed).map(Some).ok_or_else(forged)
 }
 
-/// Compares every payload that is there with the digest in the chain, and notes what isn't there any more.
-pub(super) fn check(db: &Connection, notes: &mut Vec<String>) -> Result<Option<Fault>, RecordError> {
+/// Compares every payload that is there with the digest in the chain, and notes what isn't there any more. `path` is the
+/// database: where `payload.key` is beside it, it is looked whether the sessions' keys are those that it wrapped.
+pub(super) fn check(db: &Connection, path: &Path, notes: &mut Vec<String>) -> Result<Option<Fault>, RecordError> {
     let mut known: HashMap<String, (i64, String)> = HashMap::new();
     let mut statement = db.prepare("SELECT operation, seq, digest FROM contents")?;
     let mut rows = statement.query([])?;
@@ -277,11 +279,43 @@ pub(super) fn check(db: &Connection, notes: &mut Vec<String>) -> Result<Option<F
             return Ok(Some(Fault { seq: Some(seq.cast_unsigned()), what }));
         }
     }
+    if let Some(fault) = keys_of(db, &path.with_file_name("payload.key"), notes)? {
+        return Ok(Some(fault));
+    }
     if !known.is_empty() {
         notes.push(format!("{} payloads aren't there any more; the chain knows their digests", known.len()));
     }
     if unnamed > 0 {
         notes.push(format!("{unnamed} payloads have no event: the daemon was killed while it recorded them"));
+    }
+    Ok(None)
+}
+
+/// Looks whether every payload has its session's key, and that is one that the key in this file wrapped.
+fn keys_of(db: &Connection, file: &Path, notes: &mut Vec<String>) -> Result<Option<Fault>, RecordError> {
+    let fault = |what: String| Ok(Some(Fault { seq: None, what }));
+    let sql = "SELECT operation FROM payloads p WHERE NOT EXISTS
+               (SELECT 1 FROM session_keys k WHERE k.session = p.session) LIMIT 1";
+    if let Some(operation) = db.query_row(sql, [], |row| row.get::<_, String>(0)).optional()? {
+        return fault(format!("the key that the payload of `{operation}` is sealed under is missing"));
+    }
+    let there: i64 = db.query_row("SELECT count(*) FROM session_keys", [], |row| row.get(0))?;
+    if there == 0 {
+        return Ok(None);
+    }
+    // Opening would make it.
+    let keys = if file.exists() { Keys::open(file).ok() } else { None };
+    let Some(keys) = keys else {
+        notes.push("`payload.key` isn't beside the database: the keys of sessions were not checked".into());
+        return Ok(None);
+    };
+    let mut statement = db.prepare("SELECT session, wrapped FROM session_keys WHERE wrapped IS NOT NULL")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (session, wrapped): (String, Vec<u8>) = (row.get(0)?, row.get(1)?);
+        if SessionId::from_str(&session).ok().and_then(|id| keys.unwrap(id, &wrapped)).is_none() {
+            return fault(format!("the key of `{session}` isn't one that `payload.key` wrapped"));
+        }
     }
     Ok(None)
 }

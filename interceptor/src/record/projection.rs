@@ -4,10 +4,10 @@
 use rusqlite::{Connection, params};
 
 use super::event::{Event, Verdict, What};
-use super::search;
+use super::{retention, search};
 
 /// The tables, with the column that names a row. Each has `seq`: the event that made the row.
-pub(super) const TABLES: [(&str, &str); 7] = [
+pub(super) const TABLES: [(&str, &str); 9] = [
     ("workloads", "launch"),
     ("sessions", "session"),
     ("operations", "operation"),
@@ -15,10 +15,12 @@ pub(super) const TABLES: [(&str, &str); 7] = [
     ("contents", "operation"),
     ("session_principals", "session || ' ' || principal"),
     ("minutes", "minute"),
+    ("retention", "session"),
+    ("prunes", "printf('%020d', seq)"),
 ];
 
 /// The tables' definitions.
-pub(super) const SCHEMA: [&str; 5] = [FIRST, IDENTITIES, CONTENTS, MASKED, search::SCHEMA];
+pub(super) const SCHEMA: [&str; 6] = [FIRST, IDENTITIES, CONTENTS, MASKED, search::SCHEMA, retention::SCHEMA];
 
 /// As of schema 1.
 pub(super) const FIRST: &str = "
@@ -205,6 +207,9 @@ pub(super) fn apply(db: &Connection, seq: u64, event: &Event) -> rusqlite::Resul
                  ON CONFLICT DO NOTHING",
             )?
             .execute(params![operation.to_string(), seq, session.to_string(), digest, integer(*bytes)])?,
+        what @ (What::RecordPruned { .. } | What::SessionErased { .. } | What::SessionHeld { .. }) => {
+            retention::apply(db, seq, what)?
+        }
         What::PayloadRead { .. }
         | What::DaemonStarted { .. }
         | What::DaemonStopped { .. }

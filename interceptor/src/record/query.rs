@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension, Row};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -246,7 +246,7 @@ impl Reader {
     /// # Errors
     /// When it isn't there, or is of a newer version.
     pub fn open(path: &Path) -> Result<Self, QueryError> {
-        let db = open_read_only(path)?;
+        let db = store::open_read_only(path)?;
         store::schema_of(&db, path, store::known_schema())?;
         Ok(Self { db })
     }
@@ -390,7 +390,13 @@ impl Reader {
         Ok(Unfinished { sessions: ids(&self.db, sessions)?, operations: ids(&self.db, operations)? })
     }
 
-    fn whole_id(&self, table: &str, column: &str, prefix: &'static str, id: &str) -> Result<String, QueryError> {
+    pub(super) fn whole_id(
+        &self,
+        table: &str,
+        column: &str,
+        prefix: &'static str,
+        id: &str,
+    ) -> Result<String, QueryError> {
         let id = id.to_ascii_lowercase();
         let rest = id.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('_'));
         if !rest.is_some_and(|rest| rest.len() <= 26 && rest.bytes().all(|c| c.is_ascii_alphanumeric())) {
@@ -405,25 +411,6 @@ impl Reader {
             (Some(_), Some(_)) => Err(QueryError::Ambiguous(id)),
             (None, _) => Err(QueryError::Unknown(id)),
         }
-    }
-}
-
-/// Opens a database without ever writing to it; also one in a folder that can't be written, if it is a clean copy.
-pub(super) fn open_read_only(path: &Path) -> Result<Connection, RecordError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let missing = |source| RecordError::File { doing: "open", path: path.to_owned(), source };
-    std::fs::metadata(path).map_err(missing)?;
-    let db = Connection::open_with_flags(path, flags)?;
-    db.busy_timeout(std::time::Duration::from_secs(2))?;
-    db.pragma_update(None, "trusted_schema", false)?;
-    let wal = Path::new(&format!("{}-wal", path.display())).exists();
-    match db.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(())) {
-        Err(rusqlite::Error::SqliteFailure(error, _)) if error.code == rusqlite::ErrorCode::CannotOpen && !wal => {
-            let text = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
-            let uri = format!("file:{text}?immutable=1");
-            Ok(Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)?)
-        }
-        other => Ok(other.map(|()| db)?),
     }
 }
 

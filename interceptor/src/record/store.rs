@@ -16,7 +16,7 @@ use super::chain::Head;
 use super::event::Event;
 use super::payload::{self, Parcel};
 use super::projection::{self, integer};
-use super::search;
+use super::{retention, search};
 use crate::config::Durability;
 
 /// Each brings the schema from the version of its index to the next. Never changed once released; only added to.
@@ -24,7 +24,7 @@ const MIGRATIONS: &[&[&str]] = &[
     &[EVENTS, projection::FIRST],
     &[projection::IDENTITIES, projection::CONTENTS, payload::SCHEMA],
     &[projection::MASKED],
-    &[search::SCHEMA],
+    &[search::SCHEMA, retention::SCHEMA],
 ];
 
 const EVENTS: &str = "
@@ -74,6 +74,11 @@ impl Entry {
         Self::new(body).ok_or_else(|| RecordError::Failed(io::ErrorKind::InvalidData.into()))
     }
 
+    /// Whether it asks for something to be destroyed.
+    pub(super) fn destroys(&self) -> bool {
+        self.event.as_ref().is_some_and(retention::destroys)
+    }
+
     /// When it happened.
     pub(super) fn at(&self) -> Timestamp {
         self.at
@@ -85,6 +90,7 @@ impl Entry {
 pub(super) struct Store {
     db: Connection,
     head: Head,
+    destroys: bool,
 }
 
 impl Store {
@@ -105,6 +111,7 @@ impl Store {
         migrate(&mut db, path, MIGRATIONS)?;
         db.pragma_update(None, "journal_mode", "wal")?;
         db.pragma_update(None, "journal_size_limit", 16 << 20)?;
+        db.pragma_update(None, "secure_delete", false)?;
         let synchronous = match durability {
             Durability::Process => "normal",
             Durability::PowerLoss => "full",
@@ -116,7 +123,7 @@ impl Store {
             })
             .optional()?;
         let head = last.map_or_else(Head::default, |(seq, hash)| Head { seq: seq.cast_unsigned(), hash });
-        Ok(Self { db, head })
+        Ok(Self { db, head, destroys: false })
     }
 
     /// The end of the chain.
@@ -149,6 +156,37 @@ impl Store {
         Ok(transaction.commit()?)
     }
 
+    /// Whether what is deleted from now on is overwritten. Not always, because the full-text index deletes much.
+    fn destroy(&mut self, destroys: bool) -> Result<(), RecordError> {
+        if self.destroys != destroys {
+            self.db.pragma_update(None, "secure_delete", destroys)?;
+            self.destroys = destroys;
+        }
+        Ok(())
+    }
+
+    /// Deletes a portion of what is to be pruned. Gives whether there was any.
+    pub(super) fn prune(&mut self) -> Result<bool, RecordError> {
+        if !retention::is_pruning(&self.db)? {
+            return Ok(false);
+        }
+        self.destroy(true)?;
+        let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let gone = retention::prune(&transaction)?;
+        transaction.commit()?;
+        Ok(gone)
+    }
+
+    /// How many payloads of operations before `at` are there and not held.
+    pub(super) fn prunable(&self, at: Timestamp) -> Result<u64, RecordError> {
+        Ok(retention::prunable(&self.db, at)?)
+    }
+
+    /// Brings all that was written ahead into the database's file and empties the rest. Gives whether nobody was in the way.
+    pub(super) fn truncate(&self) -> Result<bool, RecordError> {
+        Ok(self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))? == 0)
+    }
+
     /// Appends events, keeps payloads, and says how far their segments are in now: all of it, or nothing.
     pub(super) fn append(
         &mut self,
@@ -156,6 +194,7 @@ impl Store {
         payloads: &[Parcel],
         moved: &[(String, u64)],
     ) -> Result<(), RecordError> {
+        self.destroy(entries.iter().any(Entry::destroys))?;
         let mut head = self.head;
         let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         {
@@ -166,6 +205,7 @@ impl Store {
                 insert.execute(params![integer(head.seq), entry.at.to_string(), entry.kind, head.hash, entry.body])?;
                 if let Some(event) = &entry.event {
                     projection::apply(&transaction, head.seq, event)?;
+                    retention::enact(&transaction, integer(head.seq), event)?;
                 }
             }
             payload::keep(&transaction, payloads)?;
@@ -188,6 +228,13 @@ pub(super) fn known_schema() -> i64 {
     integer(MIGRATIONS.len() as u64)
 }
 
+/// An empty database of the newest schema, in memory.
+pub(super) fn empty() -> Result<Connection, RecordError> {
+    let mut db = Connection::open_in_memory()?;
+    migrate(&mut db, Path::new(":memory:"), MIGRATIONS)?;
+    Ok(db)
+}
+
 /// Refuses a schema that is newer than `known`; gives the version otherwise.
 pub(super) fn schema_of(db: &Connection, path: &Path, known: i64) -> Result<i64, RecordError> {
     let found = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
@@ -195,6 +242,25 @@ pub(super) fn schema_of(db: &Connection, path: &Path, known: i64) -> Result<i64,
         return Err(RecordError::Newer { path: path.into(), found, known });
     }
     Ok(found)
+}
+
+/// Opens a database without ever writing to it; also one in a folder that can't be written, if it is a clean copy.
+pub(super) fn open_read_only(path: &Path) -> Result<Connection, RecordError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let missing = |source| RecordError::File { doing: "open", path: path.to_owned(), source };
+    std::fs::metadata(path).map_err(missing)?;
+    let db = Connection::open_with_flags(path, flags)?;
+    db.busy_timeout(Duration::from_secs(2))?;
+    db.pragma_update(None, "trusted_schema", false)?;
+    let wal = Path::new(&format!("{}-wal", path.display())).exists();
+    match db.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(())) {
+        Err(rusqlite::Error::SqliteFailure(error, _)) if error.code == rusqlite::ErrorCode::CannotOpen && !wal => {
+            let text = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+            let uri = format!("file:{text}?immutable=1");
+            Ok(Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)?)
+        }
+        other => Ok(other.map(|()| db)?),
+    }
 }
 
 /// Applies what is missing of `migrations`, all of it or nothing.

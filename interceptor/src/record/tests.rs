@@ -27,6 +27,7 @@ fn settings() -> RecordSettings {
         segment_bytes: 64 << 10,
         backlog_bytes: 64 << 20,
         backlog_age: Duration::from_secs(30),
+        keep_payloads: None,
     }
 }
 
@@ -212,7 +213,7 @@ fn four_journals_at_once_keep_their_own_order_and_lose_nothing() {
         }
     });
     record.flush(SOON).unwrap();
-    let db = query::open_read_only(record.database()).unwrap();
+    let db = store::open_read_only(record.database()).unwrap();
     let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
     assert_eq!(count("SELECT count(*) FROM events"), 8 * EACH);
     // A `finished` that came before its `decided` would have changed no row.

@@ -14,9 +14,8 @@ use super::checkpoint::{self, Checkpoint, Checkpoints, PublicKey};
 use super::event::{Event, What};
 use super::payload;
 use super::projection::{self, SCHEMA, TABLES};
-use super::query::open_read_only;
-use super::search;
 use super::store::{self, Stamp};
+use super::{retention, search};
 
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,7 +98,7 @@ pub fn verify_with(path: &Path, evidence: &Evidence) -> Result<Report, RecordErr
     // Read before the database: a daemon at work may only make the database longer than this says.
     let head = Head::load(&path.with_file_name("record.head"));
     let (checkpoints, unreadable) = signed(path, evidence)?;
-    let db = open_read_only(path)?;
+    let db = store::open_read_only(path)?;
     store::schema_of(&db, path, store::known_schema())?;
     let again = Connection::open("")?;
     SCHEMA.iter().try_for_each(|step| again.execute_batch(step))?;
@@ -120,7 +119,13 @@ pub fn verify_with(path: &Path, evidence: &Evidence) -> Result<Report, RecordErr
             Some(fault) => Some(fault),
             None => match search::check(&reading, &again)? {
                 Some(fault) => Some(fault),
-                None => payload::check(&reading, &mut report.notes)?,
+                None => match payload::check(&reading, path, &mut report.notes)? {
+                    Some(fault) => Some(fault),
+                    None => match retention::check(&reading, &mut report.notes)? {
+                        Some(fault) => Some(fault),
+                        None => structure(&reading)?,
+                    },
+                },
             },
         },
     };
@@ -274,6 +279,32 @@ fn tables(db: &Connection, again: &Connection) -> Result<Option<Fault>, RecordEr
         }
     }
     Ok(None)
+}
+
+/// Looks whether the database's pages and indexes are sound, and whether its tables, indexes and triggers are those that
+/// this version makes: what is recorded could be whole, and a query still be answered wrongly.
+fn structure(db: &Connection) -> Result<Option<Fault>, RecordError> {
+    let fault = |what: String| Ok(Some(Fault { seq: None, what }));
+    let found: String = db.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+    if found != "ok" {
+        return fault(format!("the database's file is damaged: {found}"));
+    }
+    if store::schema_of(db, Path::new(""), store::known_schema())? < store::known_schema() {
+        return Ok(None);
+    }
+    let new = store::empty()?;
+    let sql = "SELECT type || ' ' || name, coalesce(sql, '') FROM sqlite_master ORDER BY 1";
+    let all = |db: &Connection| -> rusqlite::Result<Vec<(String, String)>> {
+        db.prepare(sql)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    };
+    let (there, made) = (all(db)?, all(&new)?);
+    let differs = |one: &[(String, String)], other: &[(String, String)]| {
+        one.iter().find(|item| !other.contains(item)).map(|(name, _)| name.clone())
+    };
+    match differs(&made, &there).or_else(|| differs(&there, &made)) {
+        Some(name) => fault(format!("the schema isn't what this version makes: {name}")),
+        None => Ok(None),
+    }
 }
 
 fn columns(db: &Connection, table: &str) -> Result<String, RecordError> {

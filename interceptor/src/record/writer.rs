@@ -17,17 +17,24 @@ use super::chain::Head;
 use super::checkpoint::{self, Signer};
 use super::event::{Event, What};
 use super::payload::Parcel;
+use super::retention;
 use super::segment::{self, HEADER};
 use super::source::{Piece, Source};
 use super::store::{Entry, Store};
 use crate::clock::Clock;
-use crate::config::Durability;
+use crate::config::{Durability, RecordSettings};
 
 /// How long the writer waits before it tries a failing database again.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// How long it waits before it tries again to sign a checkpoint.
 const SIGN_AGAIN: Duration = Duration::from_secs(5);
+
+/// How long it waits before it tries again to remove the traces of what was destroyed.
+const SCRUB_AGAIN: Duration = Duration::from_secs(1);
+
+/// How often it is looked for payloads that are too old.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The writer's side of the record.
 pub(super) struct Writer {
@@ -40,6 +47,11 @@ pub(super) struct Writer {
     signer: Signer,
     /// When signing failed last, and is to be tried again.
     sign_at: Option<Instant>,
+    /// How long payloads are kept, and when it is looked for older ones.
+    keep: Option<Duration>,
+    keep_at: Instant,
+    /// When to remove the traces of what was destroyed from the write-ahead log and the journals; none if there are none.
+    scrub: Option<Instant>,
     saved: Option<Head>,
     positions: HashMap<String, u64>,
     sources: Vec<Source>,
@@ -66,12 +78,13 @@ impl Writer {
     pub(super) fn recover(
         dir: &Path,
         folder: &Path,
-        durability: Durability,
+        settings: &RecordSettings,
         backlog: Arc<Backlog>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, RecordError> {
         let database = backlog.database().to_owned();
         let head_file = dir.join("record.head");
+        let (durability, keep) = (settings.durability, settings.keep_payloads);
         let store = Store::open(&database, durability)?;
         let positions = store.positions()?;
         let (signer, signed) = Signer::open(&database)?;
@@ -85,6 +98,10 @@ impl Writer {
             store: Some(store),
             signer,
             sign_at: None,
+            keep,
+            keep_at: Instant::now(),
+            // A daemon that was killed may not have come to it.
+            scrub: Some(Instant::now()),
             saved: None,
             positions,
             sources: Vec::new(),
@@ -142,6 +159,7 @@ impl Writer {
             self.commit(batch)?;
             self.checkpoint(false);
         }
+        self.retain()?;
         self.save_head()?;
         self.clear(&extents)
     }
@@ -222,6 +240,9 @@ impl Writer {
             .map(|&(index, offset, _)| (self.sources[index].segment.id.to_string(), offset))
             .collect();
         store.append(&entries, &batch.payloads, &positions)?;
+        if entries.iter().any(Entry::destroys) {
+            self.scrub = Some(Instant::now());
+        }
         let mut bytes = 0;
         for (index, offset, damaged) in batch.moved {
             let source = &mut self.sources[index];
@@ -232,6 +253,42 @@ impl Writer {
             source.damaged |= damaged;
         }
         self.backlog.moved(bytes, store.head().seq, batch.damaged);
+        Ok(())
+    }
+
+    /// Prunes a portion of what is to be pruned, and once a day finds what is; then sees that nothing of it is left.
+    fn retain(&mut self) -> Result<(), RecordError> {
+        let Some(store) = self.store.as_mut() else { return Ok(()) };
+        if let Some(keep) = self.keep
+            && self.keep_at <= Instant::now()
+        {
+            let keep = jiff::SignedDuration::try_from(keep).unwrap_or(jiff::SignedDuration::MAX);
+            let before = self.clock.now().checked_sub(keep).unwrap_or(Timestamp::MIN);
+            if store.prunable(before)? > 0 {
+                let what = What::RecordPruned { before, uid: None, pid: None };
+                store.append(&[Entry::of(&Event { at: self.clock.now(), what })?], &[], &[])?;
+                self.backlog.moved(0, store.head().seq, 0);
+            }
+            self.keep_at = Instant::now() + DAY;
+        }
+        let more = store.prune()?;
+        let now = Instant::now();
+        if more {
+            self.scrub = Some(now);
+        } else if self.scrub.is_some_and(|at| at <= now) {
+            if store.truncate()? {
+                for source in &self.sources {
+                    retention::scrub(&source.segment, source.offset).map_err(reading(&source.segment.path))?;
+                }
+                self.scrub = None;
+            } else {
+                // Somebody reads what was there before.
+                self.scrub = Some(now + SCRUB_AGAIN);
+            }
+        }
+        // Between two portions, what came meanwhile is moved.
+        let look_at = self.keep.map(|_| self.keep_at).into_iter().chain(self.scrub).min();
+        self.backlog.again(more, look_at);
         Ok(())
     }
 

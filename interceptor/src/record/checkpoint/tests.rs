@@ -15,6 +15,7 @@ fn open(dir: &Path) -> Record {
         segment_bytes: 1 << 20,
         backlog_bytes: 64 << 20,
         backlog_age: Duration::from_secs(30),
+        keep_payloads: None,
     };
     Record::open(dir, &settings, Arc::new(SystemClock)).expect("the record opens")
 }

@@ -20,6 +20,7 @@ fn open(dir: &Path) -> Record {
         segment_bytes: 1 << 20,
         backlog_bytes: 64 << 20,
         backlog_age: Duration::from_secs(30),
+        keep_payloads: None,
     };
     Record::open(dir, &settings, Arc::new(SystemClock)).expect("the record opens")
 }
@@ -174,7 +175,8 @@ fn what_an_older_version_recorded_is_entered_when_it_is_opened() {
     drop(record);
     let db = Connection::open(&path).unwrap();
     db.execute_batch(
-        "DROP TABLE search; DROP TABLE minutes; DROP TABLE session_principals; DROP INDEX operations_by_seq;
+        "DROP TABLE search; DROP TABLE minutes; DROP TABLE session_principals; DROP TABLE retention;
+         DROP TABLE prunes; DROP TABLE pruning; DROP INDEX operations_by_seq;
          ALTER TABLE sessions DROP COLUMN operations; ALTER TABLE sessions DROP COLUMN denied; PRAGMA user_version = 3",
     )
     .unwrap();

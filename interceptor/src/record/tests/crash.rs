@@ -52,7 +52,7 @@ fn kill_9_loses_nothing_that_was_acknowledged_and_doubles_nothing() {
         for id in ids {
             assert_eq!(reader.operation(&id).expect("an acknowledged operation").operation, id);
         }
-        let db = query::open_read_only(record.database()).unwrap();
+        let db = store::open_read_only(record.database()).unwrap();
         let doubled: i64 =
             db.query_row("SELECT count(*) - count(DISTINCT body) FROM events", [], |row| row.get(0)).unwrap();
         assert_eq!(doubled, 0, "round {round}");

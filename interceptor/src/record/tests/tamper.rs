@@ -58,6 +58,11 @@ fn whatever_is_changed_is_found_and_named() {
 fn what_is_derived_is_compared_with_the_events() {
     let cases = [
         (
+            "DROP INDEX operations_by_session",
+            None,
+            "the schema isn't what this version makes: index operations_by_session",
+        ),
+        (
             "UPDATE operations SET verdict = 'allow' WHERE seq = 5",
             Some(5),
             "the events say something else than the row",
@@ -135,4 +140,97 @@ fn an_auditor_can_compute_the_chain() {
         assert_eq!(blake3::derive_key("interceptor record v1 event chain", &input).to_vec(), hash);
         previous = hash;
     }
+}
+
+/// All that is recorded, as text: every row of every table. The full-text index stands for itself by its words. What
+/// `journal` says of segments that are in the database and gone means nothing any more.
+fn dump(path: &Path) -> Option<String> {
+    let uri = format!("file:{}?immutable=1", path.display());
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_URI;
+    let db = Connection::open_with_flags(uri, flags).ok()?;
+    db.execute_batch("CREATE VIRTUAL TABLE temp.words USING fts5vocab(main, search, instance)").ok()?;
+    let mut text = String::new();
+    for table in [
+        "events",
+        "workloads",
+        "sessions",
+        "operations",
+        "tokens",
+        "contents",
+        "session_principals",
+        "minutes",
+        "retention",
+        "prunes",
+        "pruning",
+        "payloads",
+        "session_keys",
+        "temp.words",
+    ] {
+        let mut statement = db.prepare(&format!("SELECT * FROM {table}")).ok()?;
+        let width = statement.column_count();
+        let mut rows = statement.query([]).ok()?;
+        while let Some(row) = rows.next().ok()? {
+            for column in 0..width {
+                text += &format!("{:?} ", row.get_ref(column).ok()?);
+            }
+            text += "\n";
+        }
+    }
+    Some(text)
+}
+
+/// One byte after the other is changed in a copy: `verify` finds it, or can't read it, or what is recorded is the same.
+#[test]
+fn every_byte_that_is_flipped_is_found_or_changes_nothing() {
+    use super::super::payload::{Content, Message};
+    let (dir, path) = written();
+    let record = open(dir.path());
+    let journal = record.journal("worker-0").unwrap();
+    let (session, operation) = (SessionId::new(), OperationId::new());
+    let key = record.keys().new_session(session).unwrap();
+    let content = Content { request: Message { start: "GET / HTTP/1.1".into(), ..Message::default() }, response: None };
+    let sealed = journal.append_payload(&key, operation, &content).unwrap();
+    let what = What::PayloadRecorded { operation, session, digest: sealed.digest.clone(), bytes: sealed.len() };
+    let _recorded = journal.append(&event(what)).unwrap();
+    drop(journal);
+    drop(record);
+    assert!(verify(&path).unwrap().ok);
+    let (whole, dumped) = (std::fs::read(&path).unwrap(), dump(&path).unwrap());
+    let long = std::env::var_os("INTERCEPTOR_LONG").is_some();
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let (found, same) = (std::sync::atomic::AtomicUsize::new(0), std::sync::atomic::AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+                for name in ["record.head", "checkpoints", "checkpoint.key", "payload.key"] {
+                    std::fs::copy(dir.path().join(name), folder.path().join(name)).unwrap();
+                }
+                let copy = folder.path().join("record.db");
+                std::fs::write(&copy, &whole).unwrap();
+                let file = std::fs::OpenOptions::new().write(true).open(&copy).unwrap();
+                loop {
+                    use std::os::unix::fs::FileExt;
+                    use std::sync::atomic::Ordering::Relaxed;
+                    // All of them take minutes; else a part, at another place of each page.
+                    let at = next.fetch_add(if long { 1 } else { 61 }, Relaxed);
+                    let Some(&byte) = whole.get(at) else { break };
+                    let flips = [1_u8 << (at % 8), 0xff];
+                    for flip in flips.into_iter().take(if long { 1 } else { 2 }) {
+                        file.write_all_at(&[byte ^ flip], at as u64).unwrap();
+                        if verify(&copy).is_ok_and(|report| report.ok) {
+                            assert_eq!(dump(&copy).as_deref(), Some(dumped.as_str()), "byte {at} ^ {flip:#x}");
+                            same.fetch_add(1, Relaxed);
+                        } else {
+                            found.fetch_add(1, Relaxed);
+                        }
+                    }
+                    file.write_all_at(&[byte], at as u64).unwrap();
+                }
+            });
+        }
+    });
+    let (found, same) = (found.into_inner(), same.into_inner());
+    println!("{} bytes; of the flips {found} were found, {same} changed nothing recorded", whole.len());
+    assert!(found > 100, "{found} of {same}: most bytes are of empty pages, but not all");
 }

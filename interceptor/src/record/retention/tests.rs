@@ -1,0 +1,205 @@
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Durability, RecordSettings};
+use crate::ids::{OperationId, SessionId};
+use crate::record::payload::{Content, Message, unhex};
+use crate::record::{Journal, Record, verify};
+
+const SOON: Duration = Duration::from_secs(10);
+
+fn open(dir: &Path, keep_payloads: Option<Duration>) -> Record {
+    let settings = RecordSettings {
+        durability: Durability::Process,
+        segment_bytes: 1 << 20,
+        backlog_bytes: 64 << 20,
+        backlog_age: Duration::from_secs(30),
+        keep_payloads,
+    };
+    Record::open(dir, &settings, Arc::new(SystemClock)).expect("the record opens")
+}
+
+fn tell(record: &Record, journal: &Journal, what: What) {
+    let _recorded = journal.append(&Event { at: SystemClock.now(), what }).expect("it is recorded");
+    record.flush(SOON).expect("it is moved");
+}
+
+/// A payload of a session, with the event that names it.
+fn keep(record: &Record, journal: &Journal, session: SessionId) -> OperationId {
+    let key = record.keys().new_session(session).expect("a key");
+    let operation = OperationId::new();
+    let content = Content { request: Message { start: "GET / HTTP/1.1".into(), ..Message::default() }, response: None };
+    let sealed = journal.append_payload(&key, operation, &content).expect("it is kept");
+    let what = What::PayloadRecorded { operation, session, digest: sealed.digest.clone(), bytes: sealed.len() };
+    tell(record, journal, what);
+    operation
+}
+
+fn later() -> Timestamp {
+    SystemClock.now() + Duration::from_secs(1)
+}
+
+fn prune(before: Timestamp) -> What {
+    What::RecordPruned { before, uid: Some(0), pid: Some(1) }
+}
+
+fn count(record: &Record, sql: &str) -> i64 {
+    Connection::open(record.database()).expect("it opens").query_row(sql, [], |row| row.get(0)).expect("a count")
+}
+
+/// Waits until the writer has pruned all that it was asked to.
+fn pruned(record: &Record) {
+    let begin = std::time::Instant::now();
+    while count(record, "SELECT count(*) FROM pruning") > 0 {
+        assert!(begin.elapsed() < SOON);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn notes(record: &Record) -> String {
+    let report = verify(record.database()).expect("a report");
+    assert_eq!(report.fault, None);
+    report.notes.join("; ")
+}
+
+#[test]
+fn old_payloads_go_in_portions_and_those_of_held_sessions_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = open(dir.path(), None);
+    let journal = record.journal("worker-0").unwrap();
+    let (one, held) = (SessionId::new(), SessionId::new());
+    let many = 2 * i64::from(PORTION) + 1;
+    for _ in 0..many {
+        let _operation = keep(&record, &journal, one);
+    }
+    let kept = keep(&record, &journal, held);
+    tell(&record, &journal, What::SessionHeld { session: held, held: true, uid: 0, pid: 1 });
+    let reader = record.reader().unwrap();
+    assert_eq!(reader.prunable(later()).unwrap(), many.unsigned_abs());
+    tell(&record, &journal, prune("2020-01-01T00:00:00Z".parse().unwrap()));
+    pruned(&record);
+    assert_eq!(count(&record, "SELECT count(*) FROM payloads"), many + 1, "none is as old as that");
+
+    tell(&record, &journal, prune(later()));
+    pruned(&record);
+    assert_eq!(count(&record, "SELECT count(*) FROM payloads"), 1);
+    assert!(record.content(kept).unwrap().is_some());
+    let said = notes(&record);
+    assert!(said.contains(&format!("{many} payloads aren't there any more")), "{said}");
+    assert!(!said.contains("without an event"), "{said}");
+
+    tell(&record, &journal, What::SessionHeld { session: held, held: false, uid: 0, pid: 1 });
+    tell(&record, &journal, prune(later()));
+    pruned(&record);
+    assert_eq!(record.content(kept).unwrap(), None);
+}
+
+#[test]
+fn what_goes_without_an_event_is_noted() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = open(dir.path(), None);
+    let _operation = keep(&record, &record.journal("worker-0").unwrap(), SessionId::new());
+    Connection::open(record.database()).unwrap().execute_batch("DELETE FROM payloads").unwrap();
+    let said = notes(&record);
+    assert!(said.contains("1 payloads are gone without an event"), "{said}");
+    Connection::open(record.database()).unwrap().execute_batch("UPDATE session_keys SET wrapped = NULL").unwrap();
+    let said = notes(&record);
+    assert!(said.contains("of these, 1 without an event"), "{said}");
+}
+
+/// The files of the state folder that hold these bytes.
+fn files_with(dir: &Path, bytes: &[u8]) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files_with(&path, bytes));
+        } else if std::fs::read(&path).unwrap().windows(bytes.len()).any(|window| window == bytes) {
+            found.push(path.display().to_string());
+        }
+    }
+    found
+}
+
+#[test]
+fn an_erased_key_is_in_no_file_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = open(dir.path(), None);
+    let journal = record.journal("worker-0").unwrap();
+    let session = SessionId::new();
+    let operation = keep(&record, &journal, session);
+    let hex: String = Connection::open(record.database())
+        .unwrap()
+        .query_row("SELECT lower(hex(wrapped)) FROM session_keys", [], |row| row.get(0))
+        .unwrap();
+    let key = unhex(&hex).unwrap();
+    assert_eq!(files_with(dir.path(), hex.as_bytes()).len(), 1, "in the journal");
+    assert!(!files_with(dir.path(), &key).is_empty(), "in the database");
+
+    tell(&record, &journal, What::SessionErased { session, uid: 0, pid: 1 });
+    assert!(matches!(record.content(operation), Err(QueryError::Erased(_))));
+    // A reader that was in the way is gone by now, or the next try comes in a second.
+    let begin = std::time::Instant::now();
+    loop {
+        let found = [files_with(dir.path(), &key), files_with(dir.path(), hex.as_bytes())].concat();
+        if found.is_empty() {
+            break;
+        }
+        assert!(begin.elapsed() < SOON, "{found:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // What comes later of the session can't be read either, and the journal still works.
+    let late = keep(&record, &journal, session);
+    assert!(matches!(record.content(late), Err(QueryError::Erased(_))));
+    assert!(notes(&record).contains("the keys of 1 sessions were erased"));
+    drop(journal);
+    drop(record);
+    assert_eq!(verify(&dir.path().join("record.db")).unwrap().fault, None);
+}
+
+#[test]
+fn a_held_session_is_not_erased_and_an_erased_key_does_not_come_back_unseen() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = open(dir.path(), None);
+    let journal = record.journal("worker-0").unwrap();
+    let session = SessionId::new();
+    let operation = keep(&record, &journal, session);
+    tell(&record, &journal, What::SessionHeld { session, held: true, uid: 0, pid: 1 });
+    tell(&record, &journal, What::SessionErased { session, uid: 0, pid: 1 });
+    assert!(record.content(operation).unwrap().is_some());
+    let db = Connection::open(record.database()).unwrap();
+    let wrapped: Vec<u8> = db.query_row("SELECT wrapped FROM session_keys", [], |row| row.get(0)).unwrap();
+    tell(&record, &journal, What::SessionHeld { session, held: false, uid: 0, pid: 1 });
+    tell(&record, &journal, What::SessionErased { session, uid: 0, pid: 1 });
+    assert_eq!(verify(record.database()).unwrap().fault, None);
+    db.execute("UPDATE session_keys SET wrapped = ?1", [wrapped]).unwrap();
+    let fault = verify(record.database()).unwrap().fault.unwrap();
+    assert!(fault.what.contains("was erased, and is there all the same"), "{fault:?}");
+}
+
+#[test]
+fn payloads_that_are_older_than_the_configuration_keeps_them_go_by_themselves() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = open(dir.path(), None);
+    let operation = keep(&record, &record.journal("worker-0").unwrap(), SessionId::new());
+    drop(record);
+    let record = open(dir.path(), Some(Duration::from_secs(3600)));
+    record.flush(SOON).unwrap();
+    assert!(record.content(operation).unwrap().is_some());
+    assert_eq!(
+        count(&record, "SELECT count(*) FROM events WHERE kind = 'record.pruned'"),
+        0,
+        "nothing, nothing to tell"
+    );
+    drop(record);
+    std::thread::sleep(Duration::from_millis(20));
+    let record = open(dir.path(), Some(Duration::from_millis(1)));
+    record.flush(SOON).unwrap();
+    pruned(&record);
+    assert_eq!(record.content(operation).unwrap(), None);
+    assert_eq!(count(&record, "SELECT count(*) FROM events WHERE kind = 'record.pruned'"), 1);
+    assert!(!notes(&record).contains("without an event"));
+}
