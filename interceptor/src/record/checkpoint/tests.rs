@@ -78,6 +78,18 @@ fn a_thousand_events_or_a_minute_make_one_due_and_none_without_events() {
     assert_eq!(signer.due(at(1_001), later), Some((later, later + PATIENCE)));
 }
 
+/// If it didn't, this would wait for ever.
+#[test]
+fn the_writer_wakes_up_when_a_checkpoint_is_due() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = open(dir.path());
+    let backlog = crate::record::backlog::Backlog::new(&record.settings, dir.path().join("other.db"));
+    let (now, soon) = (Instant::now(), Duration::from_millis(50));
+    backlog.uncovered(Some((now, now + soon)));
+    let _work = backlog.wait();
+    assert!(now.elapsed() >= soon);
+}
+
 #[test]
 fn a_running_daemon_signs_every_thousand_events() {
     let dir = tempfile::tempdir().unwrap();
