@@ -18,12 +18,13 @@ const SOURCES: [&str; 9] = [
 ];
 
 /// Words with a hyphen in those files that are no codes.
-const OTHERS: [&str; 8] = [
+const OTHERS: [&str; 9] = [
     "headers-only",
     "no-store",
     "reload-refused",
     "record-lagging",
     "record-damaged",
+    "checkpoint-late",
     "restrict-access-to-tenants",
     "restrict-access-context",
     "sec-restrict-tenant-access-policy",
