@@ -11,3 +11,5 @@ mod limits;
 mod planted;
 #[path = "secrets/replay.rs"]
 mod replay;
+#[path = "secrets/retention.rs"]
+mod retention;

@@ -3,8 +3,8 @@
 //! They are no events: one would make another one due, and say nothing that its line doesn't.
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -26,6 +26,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The first line of what is signed: what a signature can't be confused with.
 const CONTEXT: &str = "interceptor record v1 checkpoint";
+
+/// What is read of the file's end at a start: some lines, whatever the file's size.
+const TAIL: u64 = 4096;
 
 /// The public key that checkpoints are verified with; 64 hex digits as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +83,15 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// Reads a line, and checks its signature.
+    fn read(line: &str) -> Result<Self, String> {
+        let checkpoint: Self = serde_json::from_str(line).map_err(|error| format!("isn't one: {error}"))?;
+        if !checkpoint.is_signed() {
+            return Err("isn't signed by the key that it names: it was changed".into());
+        }
+        Ok(checkpoint)
+    }
+
     /// What is signed: a line each of the context and the fields.
     fn signed(&self) -> String {
         format!("{CONTEXT}\n{}\n{}\n{}\n{}\n{}\n", self.seq, self.hash, self.at, self.previous, self.key)
@@ -115,11 +127,7 @@ impl Checkpoints {
         let mut found = Self { all: Vec::new(), torn, last: Head::default().hex() };
         for (number, line) in (1..).zip(whole.lines()) {
             let wrong = |what: &str| format!("the checkpoint in line {number} {what}");
-            let checkpoint: Checkpoint =
-                serde_json::from_str(line).map_err(|error| wrong(&format!("isn't one: {error}")))?;
-            if !checkpoint.is_signed() {
-                return Err(wrong("isn't signed by the key that it names: it was changed"));
-            }
+            let checkpoint = Checkpoint::read(line).map_err(|what| wrong(&what))?;
             if checkpoint.previous != found.last {
                 return Err(wrong("doesn't follow the line before: one is missing, or was put in"));
             }
@@ -175,32 +183,31 @@ pub(super) fn public_key(database: &Path) -> Option<PublicKey> {
 }
 
 impl Signer {
-    /// Opens the key and the file beside `database`, and cuts off what a killed daemon left of a line. Also gives what is
-    /// wrong with the file, and its last checkpoint.
+    /// Opens the key and the file beside `database`, and cuts off what a killed daemon left of a line. Also gives its last
+    /// checkpoint, or what is wrong with that. The rest of the file is for `verify` to look at: it grows for ever.
     pub(super) fn open(database: &Path) -> Result<(Self, Result<Option<Head>, String>), RecordError> {
         let path = file(database);
         let using = |source| RecordError::File { doing: "use", path: path.clone(), source };
         let pair = pair(&key_file(database))?;
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(using(error)),
+        let (tail, length) = tail(&path).map_err(using)?;
+        let end = tail.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        let line = tail[..end].trim_ascii_end().rsplit(|&byte| byte == b'\n').next().unwrap_or_default();
+        let line = String::from_utf8_lossy(line);
+        let read = match line.is_empty() {
+            // A file that has no line in this much is none of checkpoints.
+            true if length >= TAIL => Err("isn't one: it is too long".to_owned()),
+            true => Ok(None),
+            false => Checkpoint::read(&line).map(Some),
         };
-        let read = Checkpoints::read(&text, None);
-        // What is wrong with the file is reported, not mended: the next line follows whatever stands there.
-        let last_line = text.split(|&byte| byte == b'\n').rev().find(|line| !line.is_empty());
-        let last = match (&read, last_line) {
-            (Ok(found), _) => found.last.clone(),
-            (Err(_), line) => digest(&String::from_utf8_lossy(line.unwrap_or_default())),
-        };
-        if let Ok(found) = &read
-            && found.torn > 0
-        {
+        let torn = tail.len() - end;
+        if read.is_ok() && torn > 0 {
             let file = OpenOptions::new().write(true).open(&path).map_err(using)?;
-            file.set_len((text.len() - found.torn) as u64).map_err(using)?;
+            file.set_len(length - torn as u64).map_err(using)?;
         }
-        let end = read.map(|found| {
-            let checkpoint = found.all.last()?;
+        // What is wrong with the file is reported, not mended: the next line follows whatever stands there.
+        let last = if line.is_empty() { Head::default().hex() } else { digest(&line) };
+        let end = read.map_err(|what| format!("the last checkpoint {what}")).map(|checkpoint| {
+            let checkpoint = checkpoint?;
             Some(Head { seq: checkpoint.seq, hash: *blake3::Hash::from_hex(&checkpoint.hash).ok()?.as_bytes() })
         });
         let seq = end.as_ref().ok().copied().flatten().map_or(0, |head| head.seq);
@@ -241,6 +248,20 @@ impl Signer {
         (self.last, self.seq, self.since) = (digest(&line), head.seq, None);
         Ok(())
     }
+}
+
+/// The end of a file, at most [`TAIL`] bytes of it, and the size of all of it; nothing where there is no file.
+fn tail(path: &Path) -> io::Result<(Vec<u8>, u64)> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
+        Err(error) => return Err(error),
+    };
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
+    let mut tail = Vec::new();
+    file.take(TAIL).read_to_end(&mut tail)?;
+    Ok((tail, length))
 }
 
 /// Writes what SQLite wrote ahead to the disk, so that a checkpoint never knows more than the disk does.

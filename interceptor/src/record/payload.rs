@@ -216,11 +216,15 @@ fn split(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(u32::from_le_bytes(*length) as usize)
 }
 
-/// Puts payloads into their table. What comes twice counts once; a key that was erased stays so.
-pub(super) fn keep(db: &Connection, parcels: &[Parcel]) -> rusqlite::Result<()> {
+/// Puts payloads into their table. What comes twice counts once; a key that was erased stays so. Gives whether one of those
+/// came again: its session lives on, and the journal has it.
+pub(super) fn keep(db: &Connection, parcels: &[Parcel]) -> rusqlite::Result<bool> {
     if parcels.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
+    let mut erased =
+        db.prepare_cached("SELECT EXISTS (SELECT 1 FROM session_keys WHERE session = ?1 AND wrapped IS NULL)")?;
+    let mut again = false;
     let mut key =
         db.prepare_cached("INSERT INTO session_keys (session, wrapped) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?;
     let mut payload = db.prepare_cached(
@@ -230,8 +234,9 @@ pub(super) fn keep(db: &Connection, parcels: &[Parcel]) -> rusqlite::Result<()> 
         let session = label.session.to_string();
         key.execute(params![session, unhex(&label.key)])?;
         payload.execute(params![label.operation.to_string(), session, sealed])?;
+        again |= erased.query_row([&session], |row| row.get::<_, bool>(0))?;
     }
-    Ok(())
+    Ok(again)
 }
 
 pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {

@@ -42,7 +42,7 @@ pub enum QueryError {
     #[error("there is nothing to look for: give a word with a letter or digit in it, or a filter")]
     Nothing,
     /// Nothing has this id.
-    #[error("nothing recorded has an id that begins with `{0}`; `interceptor sessions list` shows what there is")]
+    #[error("nothing recorded has an id that begins with `{0}`")]
     Unknown(String),
     /// More than one has an id that begins like this.
     #[error("more than one id begins with `{0}`; give more of it")]

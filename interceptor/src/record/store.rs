@@ -187,14 +187,16 @@ impl Store {
         Ok(self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))? == 0)
     }
 
-    /// Appends events, keeps payloads, and says how far their segments are in now: all of it, or nothing.
+    /// Appends events, keeps payloads, and says how far their segments are in now: all of it, or nothing. Gives whether
+    /// something was destroyed of which the write-ahead log or the journals still have traces.
     pub(super) fn append(
         &mut self,
         entries: &[Entry],
         payloads: &[Parcel],
         moved: &[(String, u64)],
-    ) -> Result<(), RecordError> {
-        self.destroy(entries.iter().any(Entry::destroys))?;
+    ) -> Result<bool, RecordError> {
+        let mut leaves_traces = entries.iter().any(Entry::destroys);
+        self.destroy(leaves_traces)?;
         let mut head = self.head;
         let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         {
@@ -208,7 +210,7 @@ impl Store {
                     retention::enact(&transaction, integer(head.seq), event)?;
                 }
             }
-            payload::keep(&transaction, payloads)?;
+            leaves_traces |= payload::keep(&transaction, payloads)?;
             let mut position = transaction.prepare_cached(
                 "INSERT INTO journal (segment, moved) VALUES (?1, ?2)
                  ON CONFLICT (segment) DO UPDATE SET moved = excluded.moved",
@@ -219,7 +221,7 @@ impl Store {
         }
         transaction.commit()?;
         self.head = head;
-        Ok(())
+        Ok(leaves_traces)
     }
 }
 

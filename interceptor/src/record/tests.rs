@@ -21,7 +21,7 @@ const OBJECT: &str = "11111111-2222-4333-8444-555555555555";
 
 const SOON: Duration = Duration::from_secs(10);
 
-fn settings() -> RecordSettings {
+pub(super) fn settings() -> RecordSettings {
     RecordSettings {
         durability: Durability::Process,
         segment_bytes: 64 << 10,
@@ -31,7 +31,7 @@ fn settings() -> RecordSettings {
     }
 }
 
-fn open(dir: &Path) -> Record {
+pub(super) fn open(dir: &Path) -> Record {
     Record::open(dir, &settings(), Arc::new(SystemClock)).expect("the record opens")
 }
 

@@ -239,8 +239,7 @@ impl Writer {
             .iter()
             .map(|&(index, offset, _)| (self.sources[index].segment.id.to_string(), offset))
             .collect();
-        store.append(&entries, &batch.payloads, &positions)?;
-        if entries.iter().any(Entry::destroys) {
+        if store.append(&entries, &batch.payloads, &positions)? {
             self.scrub = Some(Instant::now());
         }
         let mut bytes = 0;

@@ -3,12 +3,11 @@
 use std::io::Write;
 use std::path::Path;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::Value;
 
+use super::search::ago;
 use super::{Failure, escape};
-use crate::clock::{Clock, SystemClock};
-use crate::config::duration;
 use crate::control::client;
 use crate::control::protocol::Request;
 
@@ -36,9 +35,7 @@ pub struct Hold {
 
 /// The moment that lies so long ago.
 fn before(age: &str) -> Result<Timestamp, String> {
-    let age = duration(age).and_then(|age| SignedDuration::try_from(age).ok());
-    age.and_then(|age| SystemClock.now().checked_sub(age).ok())
-        .ok_or_else(|| "a whole number and ms, s, m, h or d, as in 30d".into())
+    ago(age).ok_or_else(|| "a whole number and ms, s, m, h or d, as in 30d".into())
 }
 
 pub(super) fn prune(out: &mut dyn Write, socket: &Path, args: &Prune) -> Result<(), Failure> {

@@ -3,8 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use jiff::Timestamp;
-use serde_json::Value;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Failure, brief, escape, short, status, table, whole, write_table};
 use crate::clock::{Clock, SystemClock};
@@ -65,10 +64,14 @@ impl Args {
     }
 }
 
+/// The moment that lies so long ago.
+pub(super) fn ago(age: &str) -> Option<Timestamp> {
+    SystemClock.now().checked_sub(SignedDuration::try_from(duration(age)?).ok()?).ok()
+}
+
 /// A time, or a duration before now.
-pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
-    let ago = || SystemClock.now().checked_sub(jiff::SignedDuration::try_from(duration(text)?).ok()?).ok();
-    text.parse().ok().or_else(ago).ok_or_else(|| {
+fn moment(text: &str) -> Result<Timestamp, String> {
+    text.parse().ok().or_else(|| ago(text)).ok_or_else(|| {
         "a time in RFC 3339 (2026-11-25T09:00:00Z), or a whole number and ms, s, m, h or d for so long ago".into()
     })
 }
@@ -76,19 +79,25 @@ pub(super) fn moment(text: &str) -> Result<Timestamp, String> {
 /// Asks for them, piece by piece, and prints them.
 pub(super) fn search(out: &mut impl Write, socket: &Path, args: Args) -> Result<(), Failure> {
     let json = args.json;
-    let mut search = args.search();
-    let mut found: Vec<Value> = Vec::new();
+    let found = gather(args.search(), |search| {
+        let value = client::call(socket, &Request::SessionsSearch { search: Box::new(search.clone()) })?;
+        Ok(serde_json::from_value(value)?)
+    })?;
+    super::print::<Vec<Hit>>(out, json, serde_json::to_value(found)?, |out, hits| print(out, &hits))
+}
+
+/// All that is found, of as many answers as it takes.
+fn gather(mut search: Search, mut ask: impl FnMut(&Search) -> Result<Hits, Failure>) -> Result<Vec<Hit>, Failure> {
+    let mut found = Vec::new();
     loop {
-        let mut value = client::call(socket, &Request::SessionsSearch { search: Box::new(search.clone()) })?;
-        let Some(Value::Array(hits)) = value.get_mut("hits").map(Value::take) else { break };
+        let Hits { hits, next } = ask(&search)?;
         search.limit = search.limit.saturating_sub(u32::try_from(hits.len()).unwrap_or(u32::MAX));
-        search.before = serde_json::from_value::<Hits>(value).map_or(None, |rest| rest.next);
+        search.before = next;
         found.extend(hits);
-        if search.before.is_none() || search.limit == 0 {
-            break;
+        if next.is_none() || search.limit == 0 {
+            return Ok(found);
         }
     }
-    super::print::<Vec<Hit>>(out, json, Value::Array(found), |out, hits| print(out, &hits))
 }
 
 fn print(out: &mut dyn Write, hits: &[Hit]) -> io::Result<()> {

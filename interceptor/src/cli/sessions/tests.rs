@@ -5,6 +5,11 @@ use crate::record::event::Identity;
 use crate::record::query::Body;
 use crate::who::Process;
 
+/// An operation that was denied.
+pub(super) fn operation() -> Operation {
+    story().operations.remove(0)
+}
+
 const PRINCIPAL: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47/11111111-2222-4333-8444-555555555555";
 
 fn story() -> Story {

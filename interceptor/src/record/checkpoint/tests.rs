@@ -1,24 +1,12 @@
 use std::fs;
-use std::sync::Arc;
 
 use rusqlite::Connection;
 
 use super::*;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Durability, RecordSettings};
 use crate::record::event::{Event, What};
+use crate::record::tests::open;
 use crate::record::{Evidence, Record, verify, verify_with};
-
-fn open(dir: &Path) -> Record {
-    let settings = RecordSettings {
-        durability: Durability::Process,
-        segment_bytes: 1 << 20,
-        backlog_bytes: 64 << 20,
-        backlog_age: Duration::from_secs(30),
-        keep_payloads: None,
-    };
-    Record::open(dir, &settings, Arc::new(SystemClock)).expect("the record opens")
-}
 
 fn note(record: &Record, count: u64) {
     let journal = record.journal("control").expect("a journal");
@@ -159,6 +147,31 @@ fn a_record_that_was_rolled_back_is_found_and_reported_at_the_next_start() {
     assert_eq!(record.health().damaged, 1);
     drop(record);
     assert!(!verify(&path).unwrap().ok, "what is recorded afterwards doesn't heal it");
+}
+
+/// The file grows for ever; what a start takes doesn't.
+#[test]
+fn a_start_reads_the_end_of_the_checkpoints_only() {
+    let (dir, path) = written(1);
+    let file = dir.path().join("checkpoints");
+    let (mut signer, _) = Signer::open(&path).unwrap();
+    for seq in 4..40 {
+        signer.sign(Head { seq, hash: [7; 32] }, SystemClock.now()).unwrap();
+    }
+    let mut text = fs::read(&file).unwrap();
+    text[0] = b'x';
+    fs::write(&file, text).unwrap();
+    let (mut signer, end) = Signer::open(&path).unwrap();
+    assert_eq!(end, Ok(Some(Head { seq: 39, hash: [7; 32] })));
+    signer.sign(Head { seq: 40, hash: [7; 32] }, SystemClock.now()).unwrap();
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(Checkpoints::read(text.as_bytes(), None).unwrap_err().contains("in line 1 isn't one"));
+
+    // A last line that was changed is told, and so is a file without lines.
+    fs::write(&file, text.replace("\"seq\":40", "\"seq\":41")).unwrap();
+    assert!(Signer::open(&path).unwrap().1.unwrap_err().contains("the last checkpoint isn't signed"));
+    fs::write(&file, vec![b'x'; 10_000]).unwrap();
+    assert!(Signer::open(&path).unwrap().1.unwrap_err().contains("too long"));
 }
 
 #[test]

@@ -4,21 +4,16 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Durability, RecordSettings};
+use crate::config::RecordSettings;
 use crate::ids::{OperationId, SessionId};
 use crate::record::payload::{Content, Message, unhex};
+use crate::record::tests::settings;
 use crate::record::{Journal, Record, verify};
 
 const SOON: Duration = Duration::from_secs(10);
 
 fn open(dir: &Path, keep_payloads: Option<Duration>) -> Record {
-    let settings = RecordSettings {
-        durability: Durability::Process,
-        segment_bytes: 1 << 20,
-        backlog_bytes: 64 << 20,
-        backlog_age: Duration::from_secs(30),
-        keep_payloads,
-    };
+    let settings = RecordSettings { keep_payloads, ..settings() };
     Record::open(dir, &settings, Arc::new(SystemClock)).expect("the record opens")
 }
 

@@ -1,29 +1,17 @@
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Durability, RecordSettings};
 use crate::ids::LaunchId;
 use crate::policy::Basis;
 use crate::record::event::{Event, Verdict, What};
+use crate::record::tests::open;
 use crate::record::{Record, verify};
 
 const SOON: Duration = Duration::from_secs(10);
-
-fn open(dir: &Path) -> Record {
-    let settings = RecordSettings {
-        durability: Durability::Process,
-        segment_bytes: 1 << 20,
-        backlog_bytes: 64 << 20,
-        backlog_age: Duration::from_secs(30),
-        keep_payloads: None,
-    };
-    Record::open(dir, &settings, Arc::new(SystemClock)).expect("the record opens")
-}
 
 fn decided(at: Timestamp, workload: &str, action: &str, summary: &str, verdict: Verdict) -> Event {
     let what = What::OperationDecided {
