@@ -7,11 +7,13 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+pub mod approvals;
 pub mod ca;
 pub mod completions;
 pub mod config;
 pub mod daemon;
 pub mod doctor;
+pub mod grants;
 pub mod mask;
 pub mod policy;
 pub mod run;
@@ -61,6 +63,12 @@ enum Verb {
     /// What was recorded.
     #[command(subcommand)]
     Sessions(sessions::Command),
+    /// What people are asked before it goes on, and their answers.
+    #[command(subcommand)]
+    Approvals(approvals::Command),
+    /// What is let through for a time.
+    #[command(subcommand)]
+    Grants(grants::Command),
     /// The certificate authority that workloads trust.
     #[command(subcommand)]
     Ca(ca::Command),
@@ -92,6 +100,8 @@ pub fn main() -> ExitCode {
         Verb::Mask(command) => mask::execute(&command, &config),
         Verb::Workloads(command) => workloads::execute(&command, &socket),
         Verb::Sessions(command) => sessions::execute(command, &socket),
+        Verb::Approvals(command) => approvals::execute(command, &socket),
+        Verb::Grants(command) => grants::execute(command, &socket),
         Verb::Ca(command) => ca::execute(&command, &config),
         Verb::Config(command) => config::execute(&command, &config),
         Verb::Completions(args) => completions::execute(&args, &mut Arguments::command()),

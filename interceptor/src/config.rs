@@ -185,12 +185,27 @@ pub struct Limits {
     pub response_body: u64,
     /// What a coded answer that is masked may decode to.
     pub expansion: Expansion,
+    /// Held operations.
+    pub hold: HoldLimits,
     /// Operations of one workload that may be under way at once.
     pub operations: usize,
     /// Names that one workload may have looked up in its life.
     pub names: usize,
     /// How long a stopping daemon lets operations finish.
     pub drain: Duration,
+}
+
+/// The bounds of held operations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HoldLimits {
+    /// How long one waits for its answer before its client is told to come again.
+    pub patience: Duration,
+    /// How many of one workload may wait at once.
+    pub each: usize,
+    /// How many of all workloads.
+    pub all: usize,
+    /// Bytes of a body that people can be asked about.
+    pub body: usize,
 }
 
 /// What a coded body may decode to: `free` bytes whatever its size, and `ratio` times its size beyond that.

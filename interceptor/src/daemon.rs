@@ -6,10 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use crate::approve::Desk;
 use crate::bpf::{BpfError, Kernel};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{ConfigError, Settings};
@@ -18,9 +21,9 @@ use crate::identity::Judge;
 use crate::identity::provenance::DigestKey;
 use crate::keyfile::{self, KeyFileError};
 use crate::mask::BadRule;
-use crate::pipeline::{Directory, Order, Pipeline, RecordingGate, Registry, World, start_workers};
+use crate::pipeline::{ApprovalKey, Directory, Order, Pipeline, RecordingGate, Registry, World, start_workers};
 use crate::record::event::{Payload, What};
-use crate::record::{QueryError, Record, RecordError, Unfinished};
+use crate::record::{QueryError, Reader, Record, RecordError, Unfinished};
 use crate::transport::accept::{self, Acceptor};
 use crate::transport::authority::{Authority, AuthorityError};
 use crate::transport::fetch::{Fetcher, Memberships};
@@ -30,6 +33,7 @@ mod cgroup;
 mod host;
 mod launches;
 mod payloads;
+mod people;
 mod reaper;
 mod reload;
 mod retention;
@@ -47,6 +51,10 @@ const WORKER_QUEUE: usize = 256;
 
 /// The file in the state folder that has the key of pseudonyms.
 const MASK_KEY: &str = "mask.key";
+/// The file in the state folder that has the key of what held operations are known by.
+const APPROVAL_KEY: &str = "approval.key";
+/// How often it is looked whether a grant or a question is over.
+const EXPIRY: Duration = Duration::from_secs(1);
 
 /// How long what was cut may take to be gone.
 const CUT_PATIENCE: Duration = Duration::from_millis(500);
@@ -154,13 +162,17 @@ async fn serve(config: &Path) -> Result<(), DaemonError> {
         let judge = Arc::clone(&judge);
         async move { judge.keep_fresh().await }
     });
-    let gate = RecordingGate::new(Arc::clone(&clock), watching.clone(), record.journal("resolver")?);
+    let desk = desk(&reader, &journal, clock.now())?;
+    tokio::spawn(expire(Arc::clone(&desk), Arc::clone(&clock)));
+    let gate = RecordingGate::new(Arc::clone(&clock), watching.clone(), Arc::clone(&desk), record.journal("resolver")?);
     let pipeline = Arc::new(Pipeline {
         clock: Arc::clone(&clock),
         worlds: watching.clone(),
         authority,
         judge,
         keys: record.keys(),
+        approval_key: ApprovalKey::new(&keyfile::open(&paths.state.join(APPROVAL_KEY))?),
+        desk,
         mask_key: *keyfile::open(&paths.state.join(MASK_KEY))?,
         registry: Arc::clone(&registry),
         directory: Directory::default(),
@@ -224,6 +236,25 @@ fn judge(
     let settings = move || Arc::clone(&settings.borrow().snapshot.settings);
     let memberships = Memberships::new(fetcher.clone(), settings, Arc::clone(clock));
     Ok(Judge::new(DigestKey::open(state)?, recorded, Arc::new(fetcher), Arc::new(memberships), Arc::clone(clock)))
+}
+
+/// The desk, with the grants of the daemon before. Nobody waits any more for what that one asked.
+fn desk(reader: &Reader, journal: &OwnJournal, now: Timestamp) -> Result<Arc<Desk>, DaemonError> {
+    let since = reader.latest()?.map_or(now, |latest| latest.max(now));
+    for approval in reader.open_approvals()? {
+        journal.record(What::ApprovalClosed { approval, outcome: "daemon-restarted".into() })?;
+    }
+    let journal = journal.clone();
+    Ok(Desk::new(Box::new(move |what| journal.record(what)), reader.live_grants()?, since))
+}
+
+/// Ends what is over, as time goes on.
+async fn expire(desk: Arc<Desk>, clock: Arc<dyn Clock>) {
+    let mut ticks = tokio::time::interval(EXPIRY);
+    loop {
+        ticks.tick().await;
+        desk.expire(clock.now());
+    }
 }
 
 /// Waits for SIGTERM or SIGINT; SIGHUP loads settings and policies again.

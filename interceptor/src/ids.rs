@@ -6,8 +6,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+mod digest;
 mod guid;
 
+pub use digest::{Digest, DigestError};
 pub use guid::{ClientId, ObjectId, TenantId};
 
 /// What was wrong with the text of an id or a name.
@@ -94,6 +96,15 @@ id!(
 id!(
     /// One launched workload: one namespace, from its first process to its last.
     LaunchId, "wl"
+);
+
+id!(
+    /// One held operation, to be answered by people.
+    ApprovalId, "apr"
+);
+id!(
+    /// What an answer, or an operator, lets through.
+    GrantId, "grt"
 );
 
 /// What text newtypes have in common: the text, and serde by way of it.

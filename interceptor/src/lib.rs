@@ -13,6 +13,7 @@ pub mod pipeline;
 
 pub mod launch;
 
+pub mod approve;
 pub mod enforce;
 pub mod record;
 pub mod transport;

@@ -7,7 +7,9 @@ mod answer;
 mod authenticate;
 mod connection;
 mod credential;
+mod digest;
 mod gate;
+mod hold;
 mod live;
 mod masking;
 mod onward;
@@ -32,11 +34,13 @@ use hyper::body::Incoming;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+pub use digest::ApprovalKey;
 pub use gate::{CurrentLookup, RecordingGate};
 pub use masking::Masking;
 pub use registry::{Order, Registry};
 pub use worker::{Worker, start_workers};
 
+use crate::approve::Desk;
 use crate::clock::Clock;
 use crate::identity::Judge;
 use crate::ids::LaunchId;
@@ -79,6 +83,10 @@ pub struct Pipeline {
     pub keys: Arc<Keys>,
     /// What pseudonyms are made under, and the tokens for entity tags.
     pub mask_key: mask::Key,
+    /// What held operations are known by.
+    pub approval_key: ApprovalKey,
+    /// What people are asked, and what they let through.
+    pub desk: Arc<Desk>,
     /// The live connections.
     pub registry: Arc<Registry>,
     /// What each live launch has looked up.
@@ -137,7 +145,7 @@ pub async fn connection(worker: Rc<Worker>, stream: TcpStream, attribution: Attr
 async fn operation(live: Rc<Live>, request: Request<Incoming>) -> Response<ReplyBody> {
     let decided = match request::decode(&live, request) {
         Ok(decoded) => match decoded.authenticate(&live).await {
-            Ok(authenticated) => authenticated.decide(&live),
+            Ok(authenticated) => authenticated.decide(&live).await,
             Err(refused) => *refused,
         },
         Err(refused) => *refused,

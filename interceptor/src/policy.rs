@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Host, Hostname, PayloadLevel, Settings, Target};
-use crate::ids::{ClientId, MaskName, PrincipalId, TargetName, WorkloadName};
+use crate::ids::{ClientId, Digest, GrantId, MaskName, PrincipalId, TargetName, WorkloadName};
 
 mod annotation;
 mod ask;
@@ -20,6 +20,7 @@ mod explain;
 mod fault;
 #[cfg(test)]
 mod fixture;
+mod grant;
 mod lex;
 mod load;
 mod path;
@@ -29,6 +30,7 @@ pub use credential::foreign;
 pub use decide::decide;
 pub use explain::{Asked, Cited, Explanation, explain, recall};
 pub use fault::{PolicyErrors, PolicyFault, Wrong};
+pub use grant::{Grant, Grants, Origin, Scope, Shape, Terms, Whose, Width};
 pub use load::SCHEMA;
 pub use path::{Ambiguity, AmbiguousPath, METHOD_OVERRIDE_HEADERS, check_query};
 
@@ -87,6 +89,10 @@ pub struct Question<'a> {
     pub target: &'a Arc<Target>,
     /// What is wanted of it.
     pub operation: Operation<'a>,
+    /// What a grant knows this very operation by; none where it isn't known.
+    pub digest: Option<Digest>,
+    /// The grant that this operation is a use of already.
+    pub using: Option<GrantId>,
 }
 
 /// Who asks: the part of a question that stays the same for a connection.
@@ -243,6 +249,8 @@ pub enum Decision {
     Allow(Permit),
     /// It may not.
     Deny(Denial),
+    /// It may, once people have said yes.
+    Hold(Hold),
 }
 
 /// The right to do one thing, once. Only [`decide`] makes one.
@@ -264,10 +272,19 @@ pub struct Permit {
     basis: Basis,
 }
 
+/// An allow that waits for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// What determined it; its obligations have the terms.
+    pub basis: Basis,
+    /// Who has to answer, and what their yes is good for.
+    pub terms: Terms,
+}
+
 /// A refusal by policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denial {
-    /// The stable code: `denied-by-default`, `denied-by-policy`, `policy-error`, `policy-sealed`, `obligation-not-built`,
+    /// The stable code: `denied-by-default`, `denied-by-policy`, `policy-error`, `policy-sealed`,
     /// `groups-unknown`.
     pub code: &'static str,
     /// What determined it.
@@ -285,6 +302,9 @@ pub struct Basis {
     pub reasons: Vec<String>,
     /// What an allow obliges to.
     pub obligations: Obligations,
+    /// The grant that it is allowed by, of which this is a use; none where policy alone allows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<GrantId>,
 }
 
 /// What an allow obliges to.
@@ -298,6 +318,9 @@ pub struct Obligations {
     /// `@mask`: what the answer is masked for, with the target's own masks; all of them together, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub masks: Vec<MaskName>,
+    /// `@approval`: who has to say yes first; of all that are named, all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Box<Terms>>,
 }
 
 impl Snapshot {
@@ -444,9 +467,6 @@ impl Denial {
             "denied-by-policy" => self.basis.reasons.join("; "),
             "denied-by-default" => "no policy permits it".into(),
             "groups-unknown" => "a policy asks for the groups of who asks, and they can't be known".into(),
-            "obligation-not-built" => {
-                "a policy permits it on a condition that this version of Interceptor can't fulfil".into()
-            }
             "policy-sealed" => "there is no valid policy, so everything is denied".into(),
             _ => "policy could not be evaluated, so it is denied".into(),
         }

@@ -5,6 +5,7 @@
 //! of the chain, kept apart), `checkpoints` and `checkpoint.key` (the chain, signed), `payload.key` (wraps the keys of
 //! sessions) and `record.lock` (one daemon at a time). The formats are described in `docs/record.md`.
 
+pub mod approval;
 mod backlog;
 mod chain;
 pub mod checkpoint;

@@ -224,7 +224,8 @@ fn what_if(explain: &Explain, config: &Path) -> Result<Explanation, Failure> {
     let principal = explain.principal();
     let asker =
         Asker { workload: workload.name.clone(), classes: workload.classes.clone(), initiator: explain.initiator };
-    let question = Question { asker: &asker, principal: principal.as_ref(), target, operation };
+    let principal = principal.as_ref();
+    let question = Question { asker: &asker, principal, target, operation, digest: None, using: None };
     Ok(policy::explain(&snapshot, &question, explain.at.unwrap_or_else(|| SystemClock.now())))
 }
 

@@ -76,6 +76,12 @@ pub enum Command {
     },
     /// Keep a session from pruning and erasing, or no longer; recorded first
     Hold(retention::Hold),
+    /// End a live session: its connection is cut, whatever is under way
+    Kill {
+        /// The session's id, or the beginning of it
+        #[arg(value_name = "ID")]
+        id: String,
+    },
     /// Check that nothing recorded was changed: compute the chain again, and all that is derived from it
     Verify {
         /// Check this database without the daemon, as in /var/lib/interceptor/record.db
@@ -144,6 +150,11 @@ fn answer(command: Command, socket: &Path) -> Result<bool, Failure> {
         }
         Command::Export { ids, format } => {
             export::export(&mut out, socket, format, &ids)?;
+            Ok(true)
+        }
+        Command::Kill { id } => {
+            let value = client::call(socket, &Request::SessionsKill { id })?;
+            writeln!(out, "{}: cut", value["session"].as_str().unwrap_or_default())?;
             Ok(true)
         }
         Command::Prune(args) => {
@@ -407,7 +418,7 @@ fn time_of_day(time: &str) -> String {
     }
 }
 
-fn table(header: &[&str]) -> Table {
+pub(super) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(header);
     match terminal::width() {
@@ -415,6 +426,11 @@ fn table(header: &[&str]) -> Table {
         None => table.set_content_arrangement(ContentArrangement::Disabled),
     };
     table
+}
+
+/// A body for people: JSON over several lines, anything else as it is.
+pub(super) fn pretty(text: &str) -> String {
+    replay::pretty(text).unwrap_or_else(|| text.to_owned())
 }
 
 /// Columns that are never broken into lines.

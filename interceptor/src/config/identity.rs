@@ -1,7 +1,7 @@
 //! Whose tokens are accepted: tenants and issuers, a closed list; what ids are called; what audiences belong to which
 //! hosts. Not here: reading or judging a token (`identity`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::{Host, HostPattern, Hostname};
@@ -18,6 +18,8 @@ pub struct Identities {
     pub names: BTreeMap<String, Named>,
     /// Who local users are, by uid.
     pub people: BTreeMap<u32, PrincipalId>,
+    /// Who answers held operations: uids of people, by the name that `@approval` has.
+    pub approvers: BTreeMap<String, BTreeSet<u32>>,
 }
 
 /// An Entra tenant.

@@ -14,8 +14,8 @@ use toml::de::{DeTable, DeValue};
 use super::mistake::Collector;
 use super::raw::{At, Raw, RawControl, RawLimits, RawRecord, RawUpstream};
 use super::{
-    ConfigError, Control, Durability, Expansion, Host, Limits, Paths, PayloadLevel, PayloadSettings, RecordSettings,
-    Settings, Targets, Trust, Upstream, trust, units,
+    ConfigError, Control, Durability, Expansion, HoldLimits, Host, Limits, Paths, PayloadLevel, PayloadSettings,
+    RecordSettings, Settings, Targets, Trust, Upstream, trust, units,
 };
 
 mod credential;
@@ -236,9 +236,12 @@ impl Resolver<'_> {
     }
 
     fn uid(&mut self, name: &str, span: Range<usize>) -> Option<u32> {
-        let found = User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
+        let known = User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
+        // A directory of users may be out of reach when this is read; numbers always say who is meant.
+        let found = known.or_else(|| name.parse().ok());
         if found.is_none() {
-            self.wrong(span, format!("there is no user `{name}` on this host"), "a name that `getent passwd` knows");
+            let expected = "a name that `getent passwd` knows, or a uid";
+            self.wrong(span, format!("there is no user `{name}` on this host"), expected);
         }
         found
     }
@@ -336,6 +339,12 @@ impl Resolver<'_> {
             expansion: Expansion {
                 free: self.size(raw.decoded_body.as_ref(), "16MiB", 0..=GIB),
                 ratio: self.count(raw.decoded_ratio.as_ref(), 200, 1..=1000) as u64,
+            },
+            hold: HoldLimits {
+                patience: self.duration(raw.hold.as_ref(), "25s", ms(0)..=ms(10 * 60_000)),
+                each: self.count(raw.holds.as_ref(), 16, 1..=1024),
+                all: self.count(raw.holds_in_all.as_ref(), 256, 1..=16_384),
+                body: self.size(raw.approvable_body.as_ref(), "1MiB", 0..=16 << 20) as usize,
             },
             operations: self.count(raw.operations.as_ref(), 1024, 1..=65536),
             names: self.count(raw.names.as_ref(), 4096, 1..=65536),

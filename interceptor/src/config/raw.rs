@@ -56,6 +56,9 @@ pub(super) struct Raw {
     /// Who a local user is: `"name" = "<tenant>/<object>"`.
     #[serde(default)]
     pub(super) people: BTreeMap<At<String>, At<String>>,
+    /// Who answers held operations: local users by the name of a group that `@approval` names. Each is in `people`.
+    #[serde(default)]
+    pub(super) approvers: BTreeMap<At<String>, Vec<At<String>>>,
     /// The workloads that may be launched.
     #[serde(default)]
     pub(super) workload: Vec<RawWorkload>,
@@ -136,6 +139,14 @@ pub(super) struct RawLimits {
     pub(super) decoded_body: Option<At<String>>,
     /// How many times its size it may decode to beyond that. Default 200.
     pub(super) decoded_ratio: Option<At<i64>>,
+    /// How long a held operation waits for its answer before its client is told to come again. Default `25s`.
+    pub(super) hold: Option<At<String>>,
+    /// Operations of one workload that may be held at once. Default 16.
+    pub(super) holds: Option<At<i64>>,
+    /// Operations of all workloads that may be held at once. Default 256.
+    pub(super) holds_in_all: Option<At<i64>>,
+    /// The size of a request's body that people can be asked about. Default `1MiB`.
+    pub(super) approvable_body: Option<At<String>>,
     /// Operations of one workload that may be under way at once. Default 1024.
     pub(super) operations: Option<At<i64>>,
     /// Names that one workload may look up in its life. Default 4096.

@@ -45,6 +45,14 @@ pub enum ClientError {
     Broken(#[from] WireError),
 }
 
+/// An answer in the shape that the request has.
+///
+/// # Errors
+/// It has another.
+pub fn decoded<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, ClientError> {
+    serde_json::from_value(value).map_err(|error| ClientError::Garbled(error.to_string()))
+}
+
 /// Asks the daemon at `socket`; the value's shape is the request's.
 ///
 /// # Errors

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{LaunchId, WorkloadName};
-use crate::policy::{Explanation, InForce};
+use crate::ids::{LaunchId, TargetName, WorkloadName};
+use crate::policy::{Explanation, InForce, Width};
+use crate::record::approval::Approval;
 use crate::record::event::TokenIssued;
 use crate::record::search::Search;
 
@@ -73,6 +74,48 @@ pub enum Request {
     },
     /// Check the chain and rebuild the projections to compare them.
     SessionsVerify,
+    /// What people are asked. Who isn't an operator sees what he is asked.
+    ApprovalsList {
+        /// The recorded ones as well, for operators.
+        all: bool,
+        /// How many of those at most.
+        limit: u32,
+    },
+    /// One approval.
+    ApprovalsShow {
+        /// `apr_…`, or the beginning of one that only one approval has.
+        id: String,
+    },
+    /// Answer an approval. Who answers is read from the kernel.
+    ApprovalsAnswer {
+        /// `apr_…`, or the beginning of it.
+        id: String,
+        /// Yes or no.
+        yes: bool,
+        /// How wide the yes is; none: this operation.
+        width: Option<Width>,
+        /// What is said to it.
+        note: Option<String>,
+    },
+    /// The grants.
+    GrantsList {
+        /// Those that have ended as well.
+        all: bool,
+        /// How many at most.
+        limit: u32,
+    },
+    /// Let something through for a time.
+    GrantsIssue(Issue),
+    /// End a grant before its time.
+    GrantsRevoke {
+        /// `grt_…`, or the beginning of it.
+        id: String,
+    },
+    /// End a live connection.
+    SessionsKill {
+        /// `ses_…`, or the beginning of one that only one live session has.
+        id: String,
+    },
     /// Launch a workload. Three descriptors come along: its standard input, output and error.
     Run(Run),
 }
@@ -91,6 +134,64 @@ pub struct Run {
     pub argv: Vec<Vec<u8>>,
     /// The environment, `NAME=value`.
     pub env: Vec<Vec<u8>>,
+}
+
+/// What an operator lets through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Issue {
+    /// For this workload.
+    pub workload: WorkloadName,
+    /// On this target.
+    pub target: TargetName,
+    /// This action, or group of actions; none: everything.
+    pub action: Option<String>,
+    /// Only below this path.
+    pub path: Option<String>,
+    /// For how long, in seconds.
+    pub seconds: u64,
+    /// How often; none: without end.
+    pub uses: Option<u64>,
+}
+
+/// What [`Request::ApprovalsShow`] is answered with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShownApproval {
+    /// What is asked, and the answers so far.
+    #[serde(flatten)]
+    pub approval: Approval,
+    /// How many operations wait for the answer now.
+    pub waiting: usize,
+    /// The request, decoded, without secrets; none once it is closed.
+    pub exhibit: Option<Exhibit>,
+    /// What a yes lets through, by how wide it is.
+    pub allows: Vec<Allowed>,
+    /// What the configuration calls ids that are in here, by id.
+    pub names: BTreeMap<String, String>,
+}
+
+/// A request, as people are shown it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exhibit {
+    /// Its first line.
+    pub start: String,
+    /// Its header fields.
+    pub headers: Vec<(String, String)>,
+    /// Its body; what isn't UTF-8 is replaced.
+    pub body: String,
+    /// The size of the body as it was sent.
+    pub bytes: u64,
+    /// Why the body isn't all there, if it isn't.
+    pub partial: Option<String>,
+}
+
+/// What a yes lets through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allowed {
+    /// How wide it is.
+    pub width: Width,
+    /// In plain words.
+    pub told: String,
 }
 
 /// What the daemon answers.
@@ -128,14 +229,28 @@ impl Request {
             Request::SessionsErase { .. } => "sessions-erase",
             Request::SessionsHold { .. } => "sessions-hold",
             Request::SessionsVerify => "sessions-verify",
+            Request::ApprovalsList { .. } => "approvals-list",
+            Request::ApprovalsShow { .. } => "approvals-show",
+            Request::ApprovalsAnswer { .. } => "approvals-answer",
+            Request::GrantsList { .. } => "grants-list",
+            Request::GrantsIssue(_) => "grants-issue",
+            Request::GrantsRevoke { .. } => "grants-revoke",
+            Request::SessionsKill { .. } => "sessions-kill",
             Request::Run(_) => "run",
         }
     }
 
     /// Whether anyone on the host may ask for it; the rest is for root and operators. Who may launch which workload is
-    /// decided by its `match`.
+    /// decided by its `match`, who may see and answer an approval by `[approvers]`.
     pub fn is_for_anyone(&self) -> bool {
-        matches!(self, Request::Status | Request::Run(_))
+        matches!(
+            self,
+            Request::Status
+                | Request::Run(_)
+                | Request::ApprovalsList { all: false, .. }
+                | Request::ApprovalsShow { .. }
+                | Request::ApprovalsAnswer { .. }
+        )
     }
 }
 

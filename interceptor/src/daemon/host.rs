@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::launches::{EngageError, Launches};
 use super::payloads;
+use super::people::{People, Said};
 use super::reload::Loader;
 use super::retention::Retention;
 use crate::config::{Control, Named};
@@ -172,6 +173,23 @@ impl Shared {
                     Answer::refused("record-unreadable", error.to_string(), "check the state folder and its disk")
                 }
             },
+            Request::ApprovalsList { all: false, .. } => self.people().open(&caller),
+            Request::ApprovalsList { all: true, limit } => {
+                self.with_reader(|reader| Ok(json!(reader.approvals(limit)?)))
+            }
+            Request::ApprovalsShow { id } => self.reading(|reader| self.people().show(&caller, &id, reader)),
+            Request::ApprovalsAnswer { id, yes, width, note } => {
+                self.people().answer(&caller, &id, Said { yes, width, note })
+            }
+            Request::GrantsList { all, limit } => self.with_reader(|reader| {
+                let mut grants = reader.grants(limit)?;
+                let now = self.pipeline.clock.now();
+                grants.retain(|one| all || (one.ended_at.is_none() && now < one.grant.until));
+                Ok(json!(grants))
+            }),
+            Request::GrantsIssue(issue) => self.people().issue(&caller, issue),
+            Request::GrantsRevoke { id } => self.reading(|reader| self.people().revoke(&caller, &id, reader)),
+            Request::SessionsKill { id } => self.people().kill(&caller, &id),
             Request::Run(run) => self.run(caller, run, descriptors),
         }
     }
@@ -349,6 +367,22 @@ impl Shared {
             policies: sealed.is_none().then(|| world.snapshot.digest().to_owned()),
             workloads: count(self.launches.list().len()),
             connections: count(self.pipeline.registry.len()),
+        }
+    }
+
+    fn people(&self) -> People<'_> {
+        let Shared { launches, loader, pipeline, .. } = self;
+        People { desk: &pipeline.desk, launches, loader, pipeline }
+    }
+
+    /// Answers with the database at hand, and what was just recorded in it.
+    fn reading(&self, answer: impl FnOnce(&Reader) -> Answer) -> Answer {
+        if let Err(error) = self.flush() {
+            tracing::warn!(%error, "a question is answered without the latest events");
+        }
+        match self.record.reader() {
+            Ok(reader) => answer(&reader),
+            Err(error) => Answer::refused(error.code(), error.to_string(), "check the state folder and its disk"),
         }
     }
 

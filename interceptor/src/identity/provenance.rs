@@ -13,7 +13,8 @@ use crate::policy::{Authentic, Bound, PrincipalKind};
 
 mod digest;
 
-pub use digest::{Digest, DigestKey};
+pub use crate::ids::Digest;
+pub use digest::DigestKey;
 
 /// The most tokens of one workload that are remembered.
 pub const TOKENS_PER_WORKLOAD: usize = 4096;

@@ -151,14 +151,6 @@ impl Decoded {
     }
 }
 
-impl Authenticated {
-    /// Decides it in the world of the moment.
-    pub(super) fn decide(self, live: &Live) -> Decided {
-        let ruling = live.rule(self.who.as_ref(), self.wanted.operation(live));
-        Decided::new(ruling, self)
-    }
-}
-
 /// Whom a bearer token names; none if it is one that this host knows nothing of.
 async fn identify(live: &Live, target: &Arc<Target>, token: &str, action: &str) -> Result<Option<Identified>, Refusal> {
     let session = live.session();

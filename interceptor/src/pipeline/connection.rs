@@ -10,10 +10,11 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::authenticate::Identified;
 use super::gate::unrecorded;
 use super::registry::Order;
 use super::reply::Refusal;
-use super::ruling::{Ruling, Subject};
+use super::ruling::{Known, Moment, Ruling, Subject};
 use super::{Worker, World};
 use crate::config::{Host, Limits, is_loopback};
 use crate::detect::{self, Detected as Told, Kind};
@@ -24,7 +25,7 @@ use crate::record::event::{Payload, What};
 use crate::record::{RecordError, Recorded, SessionKey};
 use crate::transport::hello::{self, HandshakeError, Hello};
 use crate::transport::names::Names;
-use crate::who::Attribution;
+use crate::who::{Attribution, Process};
 
 /// Why a connection ended, as the record says it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +78,7 @@ impl Located {
             port,
             host,
             subject: Subject::of(&attribution.workload),
+            process: attribution.process.clone(),
             is_recorded: recorded.is_ok(),
             opened: Instant::now(),
             order,
@@ -112,6 +114,8 @@ pub(super) struct Session {
     pub(super) host: Option<Host>,
     pub(super) port: u16,
     pub(super) subject: Subject,
+    /// The process that connected, if known.
+    pub(super) process: Option<Process>,
     /// Whether its opening is in the record; else nothing of it may go on.
     pub(super) is_recorded: bool,
     /// When it was accepted.
@@ -135,12 +139,18 @@ impl Session {
         self.worker.limits()
     }
 
+    /// Decides an operation, whose token names `who`, in the world of the moment.
+    pub(super) fn rule(&self, who: Option<&Identified>, operation: Operation<'_>, known: Known) -> Ruling {
+        let (world, grants) = (self.world(), self.worker.pipeline.desk.grants());
+        let moment = Moment { world: &world, grants: &grants, at: self.worker.now() };
+        Ruling::make(&moment, &self.subject, who, operation, known)
+    }
+
     /// Decides whether the connection itself may be, in the world of the moment: policy, then whether its target is
     /// served in clear, if it is in clear.
     pub(super) fn rule_connect(&self, host: &Host, tls: bool) -> Ruling {
         let world = self.world();
-        let operation = Operation::Connect { host, port: self.port };
-        let ruling = Ruling::make(&world, &self.subject, None, operation, self.worker.now());
+        let ruling = self.rule(None, Operation::Connect { host, port: self.port }, Known::default());
         let cleartext = || world.snapshot.settings.targets.find(host, self.port).is_some_and(|target| target.cleartext);
         if ruling.verdict.is_err() || tls || cleartext() {
             return ruling;

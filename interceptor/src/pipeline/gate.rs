@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::ruling::{Ruling, Subject};
+use super::ruling::{Known, Moment, Ruling, Subject};
 use super::{Worker, World};
+use crate::approve::Desk;
 use crate::clock::Clock;
 use crate::config::Hostname;
 use crate::error::{Blame, Fault};
@@ -22,13 +23,14 @@ use crate::who::{Attribution, Workload};
 pub struct RecordingGate {
     clock: Arc<dyn Clock>,
     worlds: watch::Receiver<Arc<World>>,
+    desk: Arc<Desk>,
     journal: Mutex<Journal>,
 }
 
 impl RecordingGate {
     /// A gate that decides on `worlds`.
-    pub fn new(clock: Arc<dyn Clock>, worlds: watch::Receiver<Arc<World>>, journal: Journal) -> Self {
-        Self { clock, worlds, journal: Mutex::new(journal) }
+    pub fn new(clock: Arc<dyn Clock>, worlds: watch::Receiver<Arc<World>>, desk: Arc<Desk>, journal: Journal) -> Self {
+        Self { clock, worlds, desk, journal: Mutex::new(journal) }
     }
 }
 
@@ -37,7 +39,9 @@ impl Gate for RecordingGate {
         let world = Arc::clone(&self.worlds.borrow());
         let subject = Subject::of(workload);
         let at = self.clock.now();
-        let mut ruling = Ruling::make(&world, &subject, None, Operation::Resolve { name }, at);
+        let grants = self.desk.grants();
+        let moment = Moment { world: &world, grants: &grants, at };
+        let mut ruling = Ruling::make(&moment, &subject, None, Operation::Resolve { name }, Known::default());
         ruling.summary = format!("look up {name} {qtype}");
         ruling.count();
         let what = ruling.event(OperationId::new(), None, &subject);

@@ -1,12 +1,14 @@
 //! An admitted connection that lives: what its operations share, how long it may go on, and why it ends.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::uri;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
@@ -15,11 +17,14 @@ use super::connection::Session;
 use super::registry::Seat;
 use super::reply::Refusal;
 use super::request::names;
-use super::ruling::Ruling;
+use super::ruling::{Known, Ruling};
 use crate::config::{Host, Target};
 use crate::ids::TargetName;
 use crate::policy::Operation;
 use crate::transport::http::{Allowance, Hop, Version};
+
+/// How often a client that waits is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// An admitted connection that serves operations.
 pub(super) struct Live {
@@ -42,6 +47,8 @@ pub(super) struct Live {
     joined: Cell<bool>,
     /// How many operations are under way.
     busy: watch::Sender<usize>,
+    /// The client's TCP connection, where only it tells that the client is gone.
+    client: OnceCell<OwnedFd>,
 }
 
 impl Live {
@@ -63,6 +70,7 @@ impl Live {
             until,
             joined: Cell::default(),
             busy,
+            client: OnceCell::new(),
         })
     }
 
@@ -120,8 +128,8 @@ impl Live {
     }
 
     /// Decides an operation, whose token names `who`, in the world of the moment.
-    pub(super) fn rule(&self, who: Option<&Identified>, operation: Operation<'_>) -> Ruling {
-        Ruling::make(&self.session.world(), &self.session.subject, who, operation, self.session.worker.now())
+    pub(super) fn rule(&self, who: Option<&Identified>, operation: Operation<'_>, known: Known) -> Ruling {
+        self.session.rule(who, operation, known)
     }
 
     /// Decides the connection again.
@@ -216,6 +224,31 @@ impl Live {
     /// Whether it has become a WebSocket.
     pub(super) fn is_joined(&self) -> bool {
         self.joined.get()
+    }
+
+    /// Watches the client's TCP connection: in HTTP/1.1 hyper doesn't, while a request is being answered.
+    pub(super) fn watch_client(&self, tcp: &impl AsFd) {
+        match tcp.as_fd().try_clone_to_owned() {
+            Ok(client) => drop(self.client.set(client)),
+            Err(error) => tracing::warn!(%error, "a client can't be watched"),
+        }
+    }
+
+    /// Whether the client is gone, as far as its connection tells. Who closes TLS is; in clear a closed end may be a half
+    /// close (RFC 9112 section 9.6).
+    pub(super) fn is_client_gone(&self) -> bool {
+        let Some(client) = self.client.get() else { return false };
+        let closed = if self.tls { PollFlags::from_bits_retain(libc::POLLRDHUP) } else { PollFlags::empty() };
+        let mut polled = [PollFd::new(client.as_fd(), closed)];
+        // Errors and hang-ups are told unasked.
+        poll(&mut polled, PollTimeout::ZERO).is_ok_and(|count| count > 0)
+    }
+
+    /// Waits until the client is gone.
+    pub(super) async fn client_gone(&self) {
+        while !self.is_client_gone() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// Waits until no operation is under way, and none has been for this long.

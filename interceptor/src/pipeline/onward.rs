@@ -6,6 +6,7 @@ use hyper::body::Incoming;
 use tokio::sync::MutexGuard;
 
 use super::credential::inject;
+use super::digest::JUSTIFICATION;
 use super::live::Live;
 use super::operation::{Permitted, client_gone, nothing_decoded};
 use super::reply::Refusal;
@@ -187,6 +188,7 @@ fn rewrite(decoded: Decoded, live: &Live, sent: &Meter) -> Result<Request<Metere
     };
     strip_hop_by_hop(&mut parts.headers, live.version());
     parts.headers.remove(header::EXPECT);
+    parts.headers.remove(JUSTIFICATION);
     let authority = authority(live);
     match live.version() {
         Version::Http1 => {

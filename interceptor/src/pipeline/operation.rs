@@ -2,6 +2,7 @@
 //! again whenever the world changes, and ends when it no longer may go on.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -21,14 +22,15 @@ use super::onward::Way;
 use super::payload::Taking;
 use super::reply::{Refusal, ReplyBody, problem, status};
 use super::request::Decoded;
-use super::ruling::Ruling;
+use super::ruling::{Known, Ruling};
 use super::screen::{Masked, Screen};
 use super::token::Observing;
 use super::websocket;
+use crate::approve::Use;
 use crate::error::{Blame, Fault};
 use crate::identity::challenge::{self, Challenge};
 use crate::identity::provenance::Death;
-use crate::ids::OperationId;
+use crate::ids::{Digest, OperationId};
 use crate::mask::Plan;
 use crate::policy::Permit;
 use crate::record::Recorded;
@@ -39,6 +41,8 @@ use crate::transport::http::{Meter, Version, strip_hop_by_hop};
 pub(super) struct Decided {
     ruling: Ruling,
     authenticated: Option<Box<Authenticated>>,
+    digest: Option<Digest>,
+    usage: Option<Use>,
 }
 
 /// An operation that may go on: decided and recorded.
@@ -58,12 +62,17 @@ pub(super) struct RefusedOperation {
 }
 
 impl Decided {
-    pub(super) fn new(ruling: Ruling, authenticated: Authenticated) -> Self {
-        Self { ruling, authenticated: Some(Box::new(authenticated)) }
+    /// `digest`: what it is known by, if it was read in full; `usage`: what it uses of a grant.
+    pub(super) fn new(
+        ruling: Ruling,
+        authenticated: Authenticated,
+        (digest, usage): (Option<Digest>, Option<Use>),
+    ) -> Self {
+        Self { ruling, authenticated: Some(Box::new(authenticated)), digest, usage }
     }
 
     pub(super) fn refused(ruling: Ruling) -> Self {
-        Self { ruling, authenticated: None }
+        Self { ruling, authenticated: None, digest: None, usage: None }
     }
 
     /// Records the verdict, before anything of the operation goes on.
@@ -74,11 +83,15 @@ impl Decided {
         let stored = live.session().record(&self.ruling);
         let refused = |operation, refusal| RefusedOperation { operation, refusal: Box::new(refusal) };
         let (operation, recorded) = stored.map_err(|refusal| refused(None, refusal))?;
+        if let Some(usage) = self.usage {
+            usage.keep();
+        }
         match (self.ruling.verdict, self.authenticated) {
             (Ok(permit), Some(authenticated)) => {
                 live.allow_for(permit.basis().obligations.max_session);
                 let Authenticated { decoded, wanted, who, observing } = *authenticated;
-                let asked = Asked { wanted, who, plan: self.ruling.plan };
+                let known = Known { digest: self.digest, using: permit.basis().grant };
+                let asked = Asked { wanted, who, plan: self.ruling.plan, known };
                 Ok(Permitted { operation, permit, recorded, decoded: Box::new(decoded), asked, observing })
             }
             (Err(refusal), _) => Err(refused(Some(operation), refusal)),
@@ -116,6 +129,7 @@ pub(super) struct Asked {
     who: Option<Identified>,
     /// What its answer is masked for.
     plan: Option<Arc<Plan>>,
+    known: Known,
 }
 
 impl Asked {
@@ -143,31 +157,45 @@ impl Asked {
         }
     }
 
-    /// Ends when the operation no longer may go on: its connection is ending, or the world has changed and neither the
-    /// connection nor the operation would be permitted now.
+    /// Ends when the operation no longer may go on: its connection is ending, or the world or the grants have changed and
+    /// neither the connection nor the operation would be permitted now.
     pub(super) async fn interrupted(&self, live: &Live) -> Refusal {
+        match self.until_interrupted(live).await {
+            Err(refusal) => *refusal,
+        }
+    }
+
+    async fn until_interrupted(&self, live: &Live) -> Result<Infallible, Box<Refusal>> {
         let mut ended = live.endings();
         let mut worlds = live.session().worlds.clone();
+        let mut grants = live.session().worker.pipeline.desk.watch();
         loop {
             if let Some(code) = *ended.borrow_and_update() {
-                return cut_off(code).into();
+                return Err(Box::new(cut_off(code).into()));
             }
             tokio::select! {
                 Ok(()) = ended.changed() => {}
-                Ok(()) = worlds.changed() => {
-                    let again = || {
-                        let ruling = live.rule(self.who.as_ref(), self.wanted.operation(live));
-                        let is_masked_enough = self.is_masked_enough(&ruling);
-                        ruling.verdict.map(|permit| (permit, is_masked_enough))
-                    };
-                    match live.may_go_on().and_then(|()| again()) {
-                        Ok((permit, true)) => live.allow_for(permit.basis().obligations.max_session),
-                        Ok((_permit, false)) => return cut_off("policy-changed").into(),
-                        Err(refusal) => return Refusal { fault: cut_off("policy-changed"), ..refusal },
-                    }
-                }
-                else => return cut_off("stopped").into(),
+                Ok(()) = worlds.changed() => self.may_go_on(live, "policy-changed")?,
+                Ok(()) = grants.changed(), if self.known.using.is_some() => self.may_go_on(live, "grant-ended")?,
+                else => return Err(Box::new(cut_off("stopped").into())),
             }
+        }
+    }
+
+    /// Decides the connection and the operation again.
+    fn may_go_on(&self, live: &Live, code: &'static str) -> Result<(), Box<Refusal>> {
+        let again = || {
+            let ruling = live.rule(self.who.as_ref(), self.wanted.operation(live), self.known);
+            let is_masked_enough = self.is_masked_enough(&ruling);
+            ruling.verdict.map(|permit| (permit, is_masked_enough))
+        };
+        match live.may_go_on().and_then(|()| again()) {
+            Ok((permit, true)) => {
+                live.allow_for(permit.basis().obligations.max_session);
+                Ok(())
+            }
+            Ok((_permit, false)) => Err(Box::new(cut_off(code).into())),
+            Err(refusal) => Err(Box::new(Refusal { fault: cut_off(code), ..refusal })),
         }
     }
 }
@@ -385,6 +413,7 @@ async fn join(
 fn cut_off(code: &'static str) -> Fault {
     let told = match code {
         "policy-changed" => "policy changed, and no longer permits this",
+        "grant-ended" => "what let this through has ended, or was revoked",
         "max-session" => "the connection reached the longest time that policy allows it",
         _ => "the connection was ended by the operator of this host",
     };

@@ -28,6 +28,9 @@ pub(super) use budget::Budget;
 /// Bodies up to this size are prepared at once; larger ones beside the worker, which has others to serve.
 const AT_ONCE: usize = 32 << 10;
 
+/// What a body that people are asked about may decode to.
+const MOST_SHOWN: usize = 16 << 20;
+
 /// What is taken down of one operation.
 pub(super) struct Taking {
     live: Rc<Live>,
@@ -235,6 +238,13 @@ fn fields(headers: &HeaderMap) -> Vec<(String, String)> {
         (name.as_str().to_owned(), String::from_utf8_lossy(&kept).into_owned())
     };
     headers.iter().map(|(name, value)| field(name, value)).collect()
+}
+
+/// A request as people see it who are asked about it: decoded, without secrets.
+pub(super) fn exhibit(decoded: &Decoded, body: &[u8]) -> Message {
+    let (start, headers) = (request_line(&decoded.parts), decoded.parts.headers.clone());
+    let taken = Taken { start, headers, body: body.to_vec(), ..Taken::default() };
+    taken.message(body.len() as u64, MOST_SHOWN, true)
 }
 
 fn request_line(parts: &request::Parts) -> String {

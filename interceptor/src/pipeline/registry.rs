@@ -51,6 +51,18 @@ impl Registry {
         self.entries().remove(&session);
     }
 
+    /// The live connections whose ids begin like this.
+    pub fn find(&self, id: &str) -> Vec<SessionId> {
+        self.entries().keys().filter(|session| session.to_string().starts_with(id)).copied().collect()
+    }
+
+    /// Asks something of one connection.
+    pub fn tell(&self, session: SessionId, order: Order) {
+        if let Some(entry) = self.entries().get(&session) {
+            entry.order.send_replace(order);
+        }
+    }
+
     /// Asks something of every connection.
     pub fn tell_all(&self, order: Order) {
         for entry in self.entries().values() {

@@ -13,8 +13,9 @@ use http_body_util::{Either, Full};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
+use super::ruling::PENDING;
 use crate::error::{Blame, Fault};
-use crate::ids::{OperationId, SessionId};
+use crate::ids::{ApprovalId, OperationId, SessionId};
 use crate::policy::Basis;
 
 /// Why a body that was on its way ended: a fault of the upstream's, or a decision. The source is what a stream of
@@ -82,13 +83,18 @@ pub(super) struct Refusal {
     pub(super) basis: Box<Basis>,
     /// What `WWW-Authenticate` says, where signing in again helps.
     pub(super) challenge: Option<String>,
+    /// What people are asked, or were. Boxed: refusals are moved a lot, and hardly any has one.
+    pub(super) approval: Option<Box<ApprovalId>>,
 }
 
 impl From<Fault> for Refusal {
     fn from(fault: Fault) -> Self {
-        Self { fault, basis: Box::default(), challenge: None }
+        Self { fault, basis: Box::default(), challenge: None, approval: None }
     }
 }
+
+/// When to come again for what a person has to approve, in seconds.
+const RETRY_AFTER: header::HeaderValue = header::HeaderValue::from_static("30");
 
 /// The problem document.
 #[derive(Debug, Serialize)]
@@ -103,6 +109,8 @@ struct Problem<'a> {
     policies: &'a [String],
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     reasons: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    approval: Option<ApprovalId>,
     session: SessionId,
     #[serde(skip_serializing_if = "Option::is_none")]
     operation: Option<OperationId>,
@@ -146,6 +154,7 @@ pub(super) fn problem(
         next: refusal.fault.next,
         policies: &refusal.basis.policies,
         reasons: &refusal.basis.reasons,
+        approval: refusal.approval.as_deref().copied(),
         session,
         operation,
     };
@@ -157,6 +166,9 @@ pub(super) fn problem(
     headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
     if let Some(Ok(challenge)) = refusal.challenge.as_deref().map(header::HeaderValue::from_str) {
         headers.insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    if refusal.fault.code == PENDING {
+        headers.insert(header::RETRY_AFTER, RETRY_AFTER);
     }
     if close {
         headers.insert(header::CONNECTION, header::HeaderValue::from_static("close"));

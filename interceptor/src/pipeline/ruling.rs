@@ -12,11 +12,16 @@ use super::reply::Refusal;
 use crate::config::{Host, IdentitySource, Protocol, Target};
 use crate::detect::secrets;
 use crate::error::{Blame, Fault};
-use crate::ids::{LaunchId, OperationId, SessionId, TargetName, WorkloadName};
+use crate::ids::{ApprovalId, Digest, GrantId, LaunchId, OperationId, SessionId, TargetName, WorkloadName};
 use crate::mask::Plan;
-use crate::policy::{Asker, Credential, Decision, Denial, HttpRequest, Operation, Permit, Question, decide};
+use crate::policy::{
+    Asker, Basis, Credential, Decision, Denial, Grants, Hold, HttpRequest, Operation, Permit, Question, Terms, decide,
+};
 use crate::record::event::{Identity, Verdict, What};
 use crate::who::Workload;
+
+/// The code of an operation that nobody has answered yet.
+pub(super) const PENDING: &str = "approval-pending";
 
 /// A decision in the record's words.
 #[derive(Debug)]
@@ -31,6 +36,24 @@ pub(super) struct Ruling {
     pub(super) verdict: Result<Permit, Refusal>,
     /// What the answer is masked for, if it is permitted.
     pub(super) plan: Option<Arc<Plan>>,
+    /// Who has to say yes first, if it would be permitted then.
+    pub(super) hold: Option<Terms>,
+}
+
+/// What decisions are made on.
+pub(super) struct Moment<'a> {
+    pub(super) world: &'a World,
+    pub(super) grants: &'a Grants,
+    pub(super) at: Timestamp,
+}
+
+/// What grants know an operation by.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Known {
+    /// Its digest, once it is read in full.
+    pub(super) digest: Option<Digest>,
+    /// The grant that it is a use of.
+    pub(super) using: Option<GrantId>,
 }
 
 /// Whose operation it is.
@@ -57,14 +80,15 @@ impl Subject {
 }
 
 impl Ruling {
-    /// Decides `operation`, whose token names `who`, in the world of the moment.
+    /// Decides `operation`, whose token names `who`.
     pub(super) fn make(
-        world: &World,
+        moment: &Moment<'_>,
         subject: &Subject,
         who: Option<&Identified>,
         operation: Operation<'_>,
-        at: Timestamp,
+        known: Known,
     ) -> Ruling {
+        let Moment { world, grants, at } = moment;
         let targets = &world.snapshot.settings.targets;
         let (action, summary) = describe(&operation);
         let credential = match &operation {
@@ -80,9 +104,9 @@ impl Ruling {
         };
         let Some(target) = target else {
             let verdict = Err(not_a_target(&operation).into());
-            return Ruling { target: None, action, summary, credential, identity, verdict, plan: None };
+            return Ruling { target: None, action, summary, credential, identity, verdict, plan: None, hold: None };
         };
-        let mut plan = None;
+        let (mut plan, mut hold) = (None, None);
         let request = match &operation {
             Operation::Http(request) => Some(request.clone()),
             _ => None,
@@ -90,25 +114,40 @@ impl Ruling {
         let verdict = match (&operation, target.protocol) {
             (Operation::Resolve { .. } | Operation::Token(_), _) | (_, Protocol::Http) => {
                 let principal = who.map(|who| &who.principal);
-                match decide(&world.snapshot, &Question { asker: &subject.asker, principal, target, operation }, at) {
+                let Known { digest, using } = known;
+                let question = Question { asker: &subject.asker, principal, target, operation, digest, using };
+                match decide(&world.snapshot, &question, grants, *at) {
                     Decision::Allow(permit) => match masks(world, &permit, request.as_ref()) {
                         Ok(masks) => {
                             plan = masks;
                             Ok(permit)
                         }
-                        Err(fault) => Err(Refusal { fault, basis: Box::new(permit.basis().clone()), challenge: None }),
+                        Err(fault) => Err(Refusal { basis: Box::new(permit.basis().clone()), ..fault.into() }),
                     },
+                    Decision::Hold(Hold { basis, terms }) => {
+                        hold = Some(terms);
+                        Err(Refusal { basis: Box::new(basis), ..not_askable().into() })
+                    }
                     Decision::Deny(denial) => Err(refusal(denial, &action, target)),
                 }
             }
             (_, other) => Err(protocol_not_built(other, target).into()),
         };
-        Ruling { target: Some(target.name.clone()), action, summary, credential, identity, verdict, plan }
+        Ruling { target: Some(target.name.clone()), action, summary, credential, identity, verdict, plan, hold }
     }
 
     /// A refusal that needed no decision: the request itself can't be accepted.
     pub(super) fn refused(action: String, summary: String, target: Option<TargetName>, fault: Fault) -> Ruling {
-        Ruling { target, action, summary, credential: None, identity: None, verdict: Err(fault.into()), plan: None }
+        Ruling {
+            target,
+            action,
+            summary,
+            credential: None,
+            identity: None,
+            verdict: Err(fault.into()),
+            plan: None,
+            hold: None,
+        }
     }
 
     /// A refusal of who sends it, before policy was asked.
@@ -120,7 +159,27 @@ impl Ruling {
             _ => None,
         };
         let target = Some(target.name.clone());
-        Ruling { target, action, summary, credential, identity: None, verdict: Err(refusal), plan: None }
+        Ruling { target, action, summary, credential, identity: None, verdict: Err(refusal), plan: None, hold: None }
+    }
+
+    /// The same operation, refused after all: because of what people were asked.
+    pub(super) fn refused_for(self, refusal: Refusal, approval: Option<ApprovalId>) -> Ruling {
+        let basis = Box::new(self.basis().clone());
+        let verdict = Err(Refusal { basis, approval: approval.map(Box::new), ..refusal });
+        Ruling { verdict, plan: None, hold: None, ..self }
+    }
+
+    /// What determined it.
+    pub(super) fn basis(&self) -> &Basis {
+        match &self.verdict {
+            Ok(permit) => permit.basis(),
+            Err(refusal) => &refusal.basis,
+        }
+    }
+
+    /// The code of its refusal; empty where there is none.
+    pub(super) fn code(&self) -> &'static str {
+        self.verdict.as_ref().err().map_or("", |refusal| refusal.fault.code)
     }
 
     /// Counts it. No label holds what a workload wrote.
@@ -135,6 +194,7 @@ impl Ruling {
         };
         let (verdict, code) = match &self.verdict {
             Ok(_) => ("allow", ""),
+            Err(refusal) if refusal.fault.code == PENDING => ("hold", PENDING),
             Err(refusal) => ("deny", refusal.fault.code),
         };
         metrics::counter!("interceptor_operations_total", "class" => class, "verdict" => verdict, "code" => code)
@@ -143,10 +203,14 @@ impl Ruling {
 
     /// The event that records it.
     pub(super) fn event(&self, operation: OperationId, session: Option<SessionId>, subject: &Subject) -> What {
-        let (verdict, code, basis) = match &self.verdict {
-            Ok(permit) => (Verdict::Allow, None, Box::new(permit.basis().clone())),
-            Err(refusal) => (Verdict::Deny, Some(refusal.fault.code.to_owned()), refusal.basis.clone()),
+        let (verdict, code, approval) = match &self.verdict {
+            Ok(_) => (Verdict::Allow, None, None),
+            Err(refusal) => {
+                let verdict = if refusal.fault.code == PENDING { Verdict::Hold } else { Verdict::Deny };
+                (verdict, Some(refusal.fault.code.to_owned()), refusal.approval.as_deref().copied())
+            }
         };
+        let basis = Box::new(self.basis().clone());
         What::OperationDecided {
             operation,
             session,
@@ -161,6 +225,7 @@ impl Ruling {
             initiator: Some(subject.asker.initiator),
             credential: self.credential,
             identity: self.identity.clone().map(Box::new),
+            approval,
         }
     }
 }
@@ -213,9 +278,19 @@ fn protocol_not_built(protocol: Protocol, target: &Target) -> Fault {
     }
 }
 
+/// What has to be approved and isn't an HTTP request.
+pub(super) fn not_askable() -> Fault {
+    Fault {
+        code: "approval-not-askable",
+        blame: Blame::Policy,
+        told: "policy wants people to approve it, and they can be asked about HTTP requests only".into(),
+        next: "don't retry: ask the operator of this host for a grant, or to mend the policy",
+    }
+}
+
 fn refusal(denial: Denial, action: &str, target: &Target) -> Refusal {
     let told = format!("`{action}` on `{}` is denied: {}", target.name, denial.told());
     let next = denial.next();
     let fault = Fault { code: denial.code, blame: Blame::Policy, told, next };
-    Refusal { fault, basis: Box::new(denial.basis), challenge: None }
+    Refusal { basis: Box::new(denial.basis), ..fault.into() }
 }

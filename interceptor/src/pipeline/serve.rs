@@ -36,6 +36,9 @@ where
     S: AsyncRead + AsyncWrite + Severable + Send + Unpin + 'static,
 {
     let limits = live.session().limits();
+    if live.version() == Version::Http1 {
+        live.watch_client(stream.tcp());
+    }
     let stream = Severed::new(stream, Arc::clone(live.severed()));
     let service = service_fn({
         let live = Rc::clone(&live);

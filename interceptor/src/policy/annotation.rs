@@ -3,6 +3,7 @@
 
 use cedar_policy::{Effect, Policy};
 
+use super::Width;
 use super::fault::Wrong;
 use crate::config::PayloadLevel;
 use crate::ids::MaskName;
@@ -16,8 +17,24 @@ pub(super) struct Annotations {
     pub(super) max_session: Option<u64>,
     pub(super) record: Option<PayloadLevel>,
     pub(super) masks: Vec<MaskName>,
-    /// The obligations that aren't built.
-    pub(super) unbuilt: Vec<&'static str>,
+    pub(super) approval: Option<Approval>,
+}
+
+/// What `@approval`, `@confirm` and the annotations that go with them say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Approval {
+    /// Whose members answer.
+    pub(super) group: Option<String>,
+    /// What the initiator is asked.
+    pub(super) confirm: Option<String>,
+    /// How many of them.
+    pub(super) approvals: Option<u64>,
+    /// How long they have, in seconds.
+    pub(super) within: Option<u64>,
+    /// How long their yes lasts, in seconds.
+    pub(super) grant_for: Option<u64>,
+    pub(super) grant_uses: Option<u64>,
+    pub(super) grant_scope: Option<Width>,
 }
 
 /// What an annotation's value has to be.
@@ -42,9 +59,11 @@ enum Kind {
     /// Describes a policy of either effect.
     Describes,
     /// Obliges; on permits only.
-    Built,
-    /// Would oblige; on permits only.
-    NotBuilt,
+    Obliges,
+    /// Says more of an `@approval`, which has to be there.
+    Approves,
+    /// Says more of an `@approval` or a `@confirm`, one of which has to be there.
+    Holds,
 }
 
 const fn known(name: &'static str, shape: Shape, kind: Kind) -> Known {
@@ -54,20 +73,20 @@ const fn known(name: &'static str, shape: Shape, kind: Kind) -> Known {
 const KNOWN: [Known; 12] = [
     known("id", Shape::Id, Kind::Describes),
     known("reason", Shape::Sentence, Kind::Describes),
-    known("max_session", Shape::Duration, Kind::Built),
-    known("approval", Shape::Sentence, Kind::NotBuilt),
-    known("approvals", Shape::Count(100), Kind::NotBuilt),
-    known("approval_within", Shape::Duration, Kind::NotBuilt),
-    known("confirm", Shape::Sentence, Kind::NotBuilt),
-    known("grant_for", Shape::Duration, Kind::NotBuilt),
-    known("grant_uses", Shape::Count(1_000_000), Kind::NotBuilt),
+    known("max_session", Shape::Duration, Kind::Obliges),
+    known("approval", Shape::Sentence, Kind::Obliges),
+    known("approvals", Shape::Count(100), Kind::Approves),
+    known("approval_within", Shape::Duration, Kind::Holds),
+    known("confirm", Shape::Sentence, Kind::Obliges),
+    known("grant_for", Shape::Duration, Kind::Holds),
+    known("grant_uses", Shape::Count(1_000_000), Kind::Holds),
     known(
         "grant_scope",
-        Shape::OneOf(&["operation", "action", "target"], "`operation`, `action` or `target`"),
-        Kind::NotBuilt,
+        Shape::OneOf(&["operation", "shape", "action", "target"], "`operation`, `shape`, `action` or `target`"),
+        Kind::Holds,
     ),
-    known("mask", Shape::Names, Kind::Built),
-    known("record", Shape::OneOf(&["full", "headers", "none"], "`full`, `headers` or `none`"), Kind::Built),
+    known("mask", Shape::Names, Kind::Obliges),
+    known("record", Shape::OneOf(&["full", "headers", "none"], "`full`, `headers` or `none`"), Kind::Obliges),
 ];
 
 impl Annotations {
@@ -75,6 +94,7 @@ impl Annotations {
     pub(super) fn read(policy: &Policy) -> Result<Self, Vec<(String, Wrong, Option<String>)>> {
         let mut read = Self::default();
         let mut faults = Vec::new();
+        let mut approval = Approval::default();
         for (name, value) in policy.annotations() {
             let Some(known) = KNOWN.iter().find(|known| known.name == name) else {
                 let wrong = Wrong::Annotation(format!("`@{name}` isn't an annotation"));
@@ -87,6 +107,16 @@ impl Annotations {
                 faults.push((name.to_owned(), wrong, Some("move it to the permit, or remove it".into())));
                 continue;
             }
+            let is_alone = match known.kind {
+                Kind::Approves => policy.annotation("approval").is_none(),
+                Kind::Holds => policy.annotation("approval").or(policy.annotation("confirm")).is_none(),
+                Kind::Describes | Kind::Obliges => false,
+            };
+            if is_alone {
+                let wrong = Wrong::Annotation(format!("`@{name}` says more of an `@approval`, and there is none"));
+                faults.push((name.to_owned(), wrong, Some("add `@approval(\"GROUP\")`, or remove it".into())));
+                continue;
+            }
             if let Err(expected) = known.shape.judge(value) {
                 let wrong = Wrong::Value { name: known.name, value: value.escape_debug().to_string(), expected };
                 faults.push((name.to_owned(), wrong, None));
@@ -97,11 +127,17 @@ impl Annotations {
                 "reason" => read.reason = Some(value.to_owned()),
                 "max_session" => read.max_session = duration(value),
                 "record" => read.record = value.parse().ok(),
-                "mask" => read.masks = names(value).filter_map(Result::ok).collect(),
-                name => read.unbuilt.push(name),
+                "approval" => approval.group = Some(value.to_owned()),
+                "confirm" => approval.confirm = Some(value.to_owned()),
+                "approvals" => approval.approvals = value.parse().ok(),
+                "approval_within" => approval.within = duration(value),
+                "grant_for" => approval.grant_for = duration(value),
+                "grant_uses" => approval.grant_uses = value.parse().ok(),
+                "grant_scope" => approval.grant_scope = Width::of(value),
+                _ => read.masks = names(value).filter_map(Result::ok).collect(),
             }
         }
-        read.unbuilt.sort_unstable();
+        read.approval = Some(approval).filter(|approval| approval.group.is_some() || approval.confirm.is_some());
         if faults.is_empty() { Ok(read) } else { Err(faults) }
     }
 }

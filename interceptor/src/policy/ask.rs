@@ -44,6 +44,7 @@ impl<'a> Ask<'a> {
         snapshot: &Snapshot,
         rules: &'a Rules,
         question: &Question<'_>,
+        granted: bool,
         at: Timestamp,
     ) -> Result<Self, Unasked> {
         let masks = check_target(snapshot, question)?;
@@ -51,7 +52,7 @@ impl<'a> Ask<'a> {
         let ready = rules
             .ready(name, question.operation.action())
             .ok_or_else(|| Unasked::Unknown(format!("`{name}` isn't a target in these settings")))?;
-        let base = base(snapshot, rules, question, at)?;
+        let base = base(snapshot, rules, question, granted, at)?;
         let mut special_entities = Vec::new();
         let principal = match question.principal {
             Some(principal) => {
@@ -129,7 +130,13 @@ fn check_principal(snapshot: &Snapshot, principal: &Principal) -> Result<(), Una
     Err(Unasked::Unknown(format!("`{realm}` isn't a tenant or an issuer in these settings")))
 }
 
-fn base(snapshot: &Snapshot, rules: &Rules, question: &Question<'_>, at: Timestamp) -> Result<Value, Unasked> {
+fn base(
+    snapshot: &Snapshot,
+    rules: &Rules,
+    question: &Question<'_>,
+    granted: bool,
+    at: Timestamp,
+) -> Result<Value, Unasked> {
     let asker = question.asker;
     let workload = rules
         .workload(&asker.workload)
@@ -154,6 +161,7 @@ fn base(snapshot: &Snapshot, rules: &Rules, question: &Question<'_>, at: Timesta
         ("kind", string(principal.map_or("none", |principal| principal.kind.as_str()))),
         ("authentic", string(principal.map_or("none", |principal| principal.authentic.as_str()))),
         ("bound", string(principal.map_or("none", |principal| principal.bound.as_str()))),
+        ("granted", Value::new_bool(granted)),
         ("now", Value::new_datetime(datetime(at))),
         ("minute", Value::new_long(minute)),
         ("weekday", Value::new_long(local.weekday().to_monday_one_offset().into())),

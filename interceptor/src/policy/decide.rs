@@ -7,18 +7,43 @@ use jiff::Timestamp;
 
 use super::ask::{Ask, Unasked};
 use super::rules::{Rule, Rules};
-use super::{Basis, Decision, Denial, Obligations, Permit, Question, Snapshot, State};
+use super::{Basis, Decision, Denial, Grant, Grants, Hold, Obligations, Permit, Question, Snapshot, State, Terms};
 
-/// Decides: permitted by a policy that is satisfied, forbidden by none, and every evaluation without an error. Total: it
-/// answers every question, and depends on nothing but its arguments.
-pub fn decide(snapshot: &Snapshot, question: &Question<'_>, at: Timestamp) -> Decision {
-    match &snapshot.state {
-        State::Sealed(why) => deny(snapshot, "policy-sealed", Vec::new(), vec![why.clone()]),
-        State::Open(rules) => match Ask::new(snapshot, rules, question, at) {
-            Ok(ask) => answer(snapshot, rules, &ask, ask.slice),
-            Err(unasked) => refuse(snapshot, unasked),
-        },
+/// Decides: permitted by a policy that is satisfied, forbidden by none, every evaluation without an error, and what has to
+/// be approved let through by one of the `grants`. Total: it answers every question, and depends on nothing but its
+/// arguments.
+pub fn decide(snapshot: &Snapshot, question: &Question<'_>, grants: &Grants, at: Timestamp) -> Decision {
+    let rules = match &snapshot.state {
+        State::Sealed(why) => return deny(snapshot, "policy-sealed", Vec::new(), vec![why.clone()]),
+        State::Open(rules) => rules,
+    };
+    let ask = |granted| match Ask::new(snapshot, rules, question, granted, at) {
+        Ok(ask) => answer(snapshot, rules, &ask, ask.slice),
+        Err(unasked) => refuse(snapshot, unasked),
+    };
+    let plain = ask(false);
+    if let Decision::Allow(_) = plain {
+        return plain;
     }
+    let covering = grants.covering(question, at);
+    let plain = match plain {
+        Decision::Hold(hold) => match covering.iter().find(|grant| grant.discharges(&hold.terms)) {
+            Some(grant) => return allow(hold.basis, grant),
+            None => Decision::Hold(hold),
+        },
+        other => other,
+    };
+    // What an operator issued may be what a policy waits for.
+    let Some(issued) = covering.into_iter().find(|grant| grant.is_issued()) else { return plain };
+    match ask(true) {
+        Decision::Allow(permit) => allow(permit.basis, issued),
+        Decision::Hold(hold) => allow(hold.basis, issued),
+        Decision::Deny(_) => plain,
+    }
+}
+
+fn allow(basis: Basis, grant: &Grant) -> Decision {
+    Decision::Allow(Permit { basis: Basis { grant: Some(grant.id), ..basis } })
 }
 
 /// What is denied because it can't be asked.
@@ -55,24 +80,20 @@ pub(super) fn answer(snapshot: &Snapshot, rules: &Rules, ask: &Ask<'_>, policies
         }
         cedar_policy::Decision::Deny => deny(snapshot, "denied-by-policy", ids(), reasons()),
         cedar_policy::Decision::Allow => {
-            let unbuilt: Vec<_> = determining.iter().filter(|rule| !rule.annotations.unbuilt.is_empty()).collect();
-            if !unbuilt.is_empty() {
-                let ids = unbuilt.iter().map(|rule| rule.id.clone()).collect();
-                let why = |rule: &&&Rule| {
-                    let names: Vec<_> = rule.annotations.unbuilt.iter().map(|name| format!("`@{name}`")).collect();
-                    format!("`{}` obliges to {}, which this version can't do", rule.id, names.join(", "))
-                };
-                return deny(snapshot, "obligation-not-built", ids, unbuilt.iter().map(why).collect());
-            }
             let record = determining.iter().filter_map(|rule| rule.annotations.record).max();
             let max_session = determining.iter().filter_map(|rule| rule.annotations.max_session).min();
             // What any of them masks is masked, and what the target masks for everybody.
             let named = determining.iter().flat_map(|rule| &rule.annotations.masks);
             let masks: BTreeSet<_> = named.chain(&ask.masks).cloned().collect();
-            let obligations = Obligations { max_session, record, masks: masks.into_iter().collect() };
-            Decision::Allow(Permit {
-                basis: Basis { generation: snapshot.generation, policies: ids(), reasons: reasons(), obligations },
-            })
+            let approval = Terms::of(determining.iter().filter_map(|rule| rule.annotations.approval.as_ref()));
+            let masks = masks.into_iter().collect();
+            let obligations = Obligations { max_session, record, masks, approval: approval.clone().map(Box::new) };
+            let (policies, reasons) = (ids(), reasons());
+            let basis = Basis { generation: snapshot.generation, policies, reasons, obligations, grant: None };
+            match approval {
+                Some(terms) => Decision::Hold(Hold { basis, terms }),
+                None => Decision::Allow(Permit { basis }),
+            }
         }
     }
 }
@@ -92,8 +113,8 @@ fn determining<'a>(rules: &'a Rules, response: &Response) -> Vec<&'a Rule> {
 }
 
 fn deny(snapshot: &Snapshot, code: &'static str, policies: Vec<String>, reasons: Vec<String>) -> Decision {
-    let obligations = Obligations::default();
-    Decision::Deny(Denial { code, basis: Basis { generation: snapshot.generation, policies, reasons, obligations } })
+    let basis = Basis { generation: snapshot.generation, policies, reasons, ..Basis::default() };
+    Decision::Deny(Denial { code, basis })
 }
 
 #[cfg(test)]

@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 use super::ask::Ask;
 use super::decide::{answer, refuse};
 use super::rules::{Rule, Rules};
-use super::{Basis, Decision, Question, Snapshot, State};
+use super::{Basis, Decision, Grants, Question, Snapshot, State};
 
 /// A verdict and everything that led to it. Its JSON is stable.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {
-    /// `allow` or `deny`.
+    /// `allow`, `deny`, or `hold`: people have to say yes first.
     pub verdict: String,
-    /// The code of a denial.
+    /// The code of a denial, or of a hold.
     pub code: Option<String>,
     /// What determined it.
     pub basis: Basis,
@@ -62,10 +62,12 @@ pub struct Asked {
 /// Decides as [`super::decide`] does, and tells why.
 pub fn explain(snapshot: &Snapshot, question: &Question<'_>, at: Timestamp) -> Explanation {
     let rules = match &snapshot.state {
-        State::Sealed(_) => return verdict(None, super::decide(snapshot, question, at), Vec::new(), None),
+        State::Sealed(_) => {
+            return verdict(None, super::decide(snapshot, question, &Grants::default(), at), Vec::new(), None);
+        }
         State::Open(rules) => rules,
     };
-    let ask = match Ask::new(snapshot, rules, question, at) {
+    let ask = match Ask::new(snapshot, rules, question, false, at) {
         Ok(ask) => ask,
         Err(unasked) => return verdict(Some(rules), refuse(snapshot, unasked), Vec::new(), None),
     };
@@ -97,7 +99,12 @@ pub fn recall(snapshot: &Snapshot, code: Option<&str>, basis: &Basis) -> Explana
         State::Open(_) | State::Sealed(_) => None,
     };
     Explanation {
-        verdict: if code.is_some() { "deny" } else { "allow" }.into(),
+        verdict: match code {
+            None => "allow",
+            Some("approval-pending") => "hold",
+            Some(_) => "deny",
+        }
+        .into(),
         code: code.map(str::to_owned),
         determining: cited(rules, basis),
         basis: basis.clone(),
@@ -110,6 +117,7 @@ fn verdict(rules: Option<&Rules>, decision: Decision, near: Vec<Cited>, asked: O
     let (verdict, code, basis) = match decision {
         Decision::Allow(permit) => ("allow", None, permit.basis),
         Decision::Deny(denial) => ("deny", Some(denial.code.to_owned()), denial.basis),
+        Decision::Hold(hold) => ("hold", Some("approval-pending".to_owned()), hold.basis),
     };
     let determining = cited(rules, &basis);
     // A policy that erred is named as what determined the verdict.

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{
-    Control, Durability, Expansion, Home, HostPattern, Identities, IdentitySource, Issuer, Limits, Mask, Match, Named,
-    Paths, PayloadLevel, PayloadSettings, Pin, Protocol, RecordSettings, Strategy, Targets, Tenant, Upstream,
-    WorkloadSettings,
+    Control, Durability, Expansion, HoldLimits, Home, HostPattern, Identities, IdentitySource, Issuer, Limits, Mask,
+    Match, Named, Paths, PayloadLevel, PayloadSettings, Pin, Protocol, RecordSettings, Strategy, Targets, Tenant,
+    Upstream, WorkloadSettings,
 };
 
 /// Targets `graph` (graph.microsoft.com:443), `api` (*.api.example, 443 and 8443), `box` (192.0.2.7:80, with the
@@ -58,6 +58,7 @@ pub(super) fn settings() -> Arc<Settings> {
             request_body: 1 << 30,
             response_body: 1 << 30,
             expansion: Expansion::default(),
+            hold: HoldLimits { patience: Duration::from_secs(1), each: 2, all: 4, body: 1 << 20 },
             operations: 16,
             names: 100,
             drain: Duration::from_secs(1),
@@ -103,6 +104,7 @@ fn identities() -> Identities {
             ("crm-bot".into(), Named::Identity(me.clone())),
         ]),
         people: BTreeMap::from([(1000, me)]),
+        approvers: BTreeMap::from([("ada".into(), [1001, 1002].into()), ("bob".into(), [1003, 1004].into())]),
     }
 }
 
@@ -215,7 +217,14 @@ impl Line {
                 websocket: method == "WEBSOCKET",
             }),
         };
-        Question { asker: &self.asker, principal: self.principal.as_ref(), target: &self.target, operation }
+        Question {
+            asker: &self.asker,
+            principal: self.principal.as_ref(),
+            target: &self.target,
+            operation,
+            digest: None,
+            using: None,
+        }
     }
 }
 
@@ -224,6 +233,7 @@ pub(super) fn verdict(decision: &Decision) -> String {
     let (verdict, basis) = match decision {
         Decision::Allow(permit) => ("allow", permit.basis()),
         Decision::Deny(denial) => (denial.code, &denial.basis),
+        Decision::Hold(hold) => ("hold", &hold.basis),
     };
     std::iter::once(verdict).chain(basis.policies.iter().map(String::as_str)).collect::<Vec<_>>().join(" ")
 }

@@ -21,7 +21,7 @@ pub const SCHEMA: &str = include_str!("schema.cedarschema");
 
 mod names;
 
-use names::{check_masks, check_names};
+use names::{check_approvers, check_masks, check_names};
 
 /// A policy that Cedar could read.
 struct Draft {
@@ -52,6 +52,7 @@ impl Snapshot {
         for draft in &drafts {
             check_names(draft, &settings, &mut faults);
             check_masks(draft, &settings, &mut faults);
+            check_approvers(draft, &settings, &mut faults);
         }
         validate(&drafts, &schema, &mut faults)?;
         let rules = name(drafts, &mut faults);

@@ -8,9 +8,15 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::config::Host;
 use crate::identity::provenance::{Death, Digest, Issued};
-use crate::ids::{ClientId, LaunchId, OperationId, PrincipalId, SessionId, TargetName, WorkloadName};
-use crate::policy::{Authentic, Basis, Bound, Credential, PrincipalKind};
+use crate::ids::{
+    ApprovalId, ClientId, GrantId, LaunchId, OperationId, PrincipalId, SessionId, TargetName, WorkloadName,
+};
+use crate::policy::{Authentic, Basis, Bound, Credential, Grant, PrincipalKind, Width};
 use crate::who::Process;
+
+mod approval;
+
+pub use approval::ApprovalRequest;
 
 /// One thing that happened, with its time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,7 +128,7 @@ pub enum What {
         action: String,
         /// What was asked for, in one line, without secrets: `GET /v1.0/users`.
         summary: String,
-        /// `allow` or `deny`.
+        /// Whether it went on.
         verdict: Verdict,
         /// The stable code of a denial.
         code: Option<String>,
@@ -137,6 +143,9 @@ pub enum What {
         /// Whom its token names; none without a token that is accepted.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         identity: Option<Box<Identity>>,
+        /// What people are asked about it, or were.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        approval: Option<ApprovalId>,
     },
     /// A token was issued to a workload. In the record before the workload gets it.
     #[serde(rename = "token.issued")]
@@ -240,6 +249,56 @@ pub enum What {
         /// Why it was refused; none if it was done.
         refused: Option<String>,
     },
+    /// An operation is held, and people are asked.
+    #[serde(rename = "approval.requested")]
+    ApprovalRequested(Box<ApprovalRequest>),
+    /// Somebody answered.
+    #[serde(rename = "approval.answered")]
+    ApprovalAnswered {
+        /// What was answered.
+        approval: ApprovalId,
+        /// Whether it was a yes.
+        yes: bool,
+        /// Who answered; none if `[people]` doesn't say.
+        person: Option<PrincipalId>,
+        /// By this uid.
+        uid: u32,
+        /// The groups that the answer counts for.
+        groups: Vec<String>,
+        /// Whether it is the initiator's own word, and nothing more.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        confirms: bool,
+        /// How wide the yes is.
+        width: Option<Width>,
+        /// What they said to it.
+        note: Option<String>,
+    },
+    /// A held operation isn't asked about any more.
+    #[serde(rename = "approval.closed")]
+    ApprovalClosed {
+        /// Which.
+        approval: ApprovalId,
+        /// How: `granted`, `denied`, `expired`, `daemon-restarted`.
+        outcome: String,
+    },
+    /// From now on a grant lets something through.
+    #[serde(rename = "grant.issued")]
+    GrantIssued {
+        /// What, and for how long. Each use is an `operation.decided` that names it.
+        grant: Box<Grant>,
+        /// The uid of the operator who issued it; none where it comes of an approval.
+        by: Option<u32>,
+    },
+    /// A grant lets nothing through any more.
+    #[serde(rename = "grant.ended")]
+    GrantEnded {
+        /// Which.
+        grant: GrantId,
+        /// Why: `revoked`, `expired`.
+        reason: String,
+        /// The uid of who revoked it.
+        by: Option<u32>,
+    },
     /// A part of the record can't be read any more. What could be is there; the file is kept.
     #[serde(rename = "record.damaged")]
     RecordDamaged {
@@ -291,6 +350,8 @@ pub enum Verdict {
     Allow,
     /// It didn't.
     Deny,
+    /// It didn't, because nobody has answered yet.
+    Hold,
 }
 
 /// A body, by size and digest.
@@ -303,11 +364,12 @@ pub struct Payload {
 }
 
 impl Verdict {
-    /// `allow` or `deny`.
+    /// `allow`, `deny` or `hold`.
     pub fn as_str(self) -> &'static str {
         match self {
             Verdict::Allow => "allow",
             Verdict::Deny => "deny",
+            Verdict::Hold => "hold",
         }
     }
 }

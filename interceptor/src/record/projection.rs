@@ -4,10 +4,10 @@
 use rusqlite::{Connection, params};
 
 use super::event::{Event, Verdict, What};
-use super::{retention, search};
+use super::{approval, retention, search};
 
 /// The tables, with the column that names a row. Each has `seq`: the event that made the row.
-pub(super) const TABLES: [(&str, &str); 9] = [
+pub(super) const TABLES: [(&str, &str); 11] = [
     ("workloads", "launch"),
     ("sessions", "session"),
     ("operations", "operation"),
@@ -17,10 +17,13 @@ pub(super) const TABLES: [(&str, &str); 9] = [
     ("minutes", "minute"),
     ("retention", "session"),
     ("prunes", "printf('%020d', seq)"),
+    ("approvals", "approval"),
+    ("grants", "id"),
 ];
 
 /// The tables' definitions.
-pub(super) const SCHEMA: [&str; 6] = [FIRST, IDENTITIES, CONTENTS, MASKED, search::SCHEMA, retention::SCHEMA];
+pub(super) const SCHEMA: [&str; 7] =
+    [FIRST, IDENTITIES, CONTENTS, MASKED, search::SCHEMA, retention::SCHEMA, approval::SCHEMA];
 
 /// As of schema 1.
 pub(super) const FIRST: &str = "
@@ -129,12 +132,14 @@ pub(super) fn apply(db: &Connection, seq: u64, event: &Event) -> rusqlite::Resul
             initiator,
             credential,
             identity,
+            approval,
         } => {
             let made = db
             .prepare_cached(
                 "INSERT INTO operations (operation, seq, session, launch, workload, target, action, summary, verdict,
-                                         code, basis, decided_at, initiator, credential, principal, client, identity)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
+                                         code, basis, decided_at, initiator, credential, principal, client, identity,
+                                         approval)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
                  ON CONFLICT DO NOTHING",
             )?
             .execute(params![
@@ -154,10 +159,14 @@ pub(super) fn apply(db: &Connection, seq: u64, event: &Event) -> rusqlite::Resul
                 credential.map(|credential| credential.as_str()),
                 identity.as_ref().map(|identity| identity.principal.as_str()),
                 identity.as_ref().and_then(|identity| identity.client).map(|client| client.to_string()),
-                identity.as_ref().map(json).transpose()?
+                identity.as_ref().map(json).transpose()?,
+                approval.map(|approval| approval.to_string())
             ])?;
             if made > 0 {
                 search::enter(db, seq, *operation, *session, &at, *verdict == Verdict::Deny)?;
+                if let Some(grant) = basis.grant.filter(|_| *verdict == Verdict::Allow) {
+                    approval::used(db, grant)?;
+                }
             }
             made
         }
@@ -210,6 +219,11 @@ pub(super) fn apply(db: &Connection, seq: u64, event: &Event) -> rusqlite::Resul
         what @ (What::RecordPruned { .. } | What::SessionErased { .. } | What::SessionHeld { .. }) => {
             retention::apply(db, seq, what)?
         }
+        What::ApprovalRequested(_)
+        | What::ApprovalAnswered { .. }
+        | What::ApprovalClosed { .. }
+        | What::GrantIssued { .. }
+        | What::GrantEnded { .. } => return approval::apply(db, seq, event),
         What::PayloadRead { .. }
         | What::DaemonStarted { .. }
         | What::DaemonStopped { .. }

@@ -156,7 +156,7 @@ pub struct Operation {
     pub action: String,
     /// What was asked for.
     pub summary: String,
-    /// `allow` or `deny`.
+    /// `allow`, `deny` or `hold`.
     pub verdict: String,
     /// The code of a denial.
     pub code: Option<String>,
@@ -188,6 +188,9 @@ pub struct Operation {
     /// What was masked in the answer: the path or the detector's id, and how many values.
     #[serde(default)]
     pub masked: BTreeMap<String, u64>,
+    /// What people are asked about it, or were, `apr_…`; none where they weren't.
+    #[serde(default)]
+    pub approval: Option<String>,
 }
 
 /// A sealed payload.
@@ -236,7 +239,8 @@ pub(super) const OPERATION: &str =
     decided_at, finished_at, outcome, status, request_bytes, request_digest, response_bytes, response_digest,
     initiator, credential, identity,
     (SELECT digest FROM contents c WHERE c.operation = o.operation),
-    (SELECT bytes FROM contents c WHERE c.operation = o.operation), masked FROM operations o";
+    (SELECT bytes FROM contents c WHERE c.operation = o.operation), masked, approval
+    FROM operations o";
 const LAUNCH: &str = "SELECT launch, workload, initiator, uid, pid, command, containment, started_at, ended_at, status
     FROM workloads";
 
@@ -480,6 +484,7 @@ pub(super) fn operation(row: &Row<'_>) -> Result<Operation, QueryError> {
             _ => None,
         },
         masked: masked.as_deref().map(serde_json::from_str).transpose()?.unwrap_or_default(),
+        approval: row.get(24)?,
     })
 }
 

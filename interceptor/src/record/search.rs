@@ -65,7 +65,7 @@ pub struct Search {
     pub principal: Option<String>,
     /// The target's name.
     pub target: Option<String>,
-    /// `allow` or `deny`.
+    /// `allow`, `deny` or `hold`.
     pub verdict: Option<String>,
     /// The action (`http:GET`), or all of one protocol (`http`).
     pub action: Option<String>,

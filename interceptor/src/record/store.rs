@@ -16,7 +16,7 @@ use super::chain::Head;
 use super::event::Event;
 use super::payload::{self, Parcel};
 use super::projection::{self, integer};
-use super::{retention, search};
+use super::{approval, retention, search};
 use crate::config::Durability;
 
 /// Each brings the schema from the version of its index to the next. Never changed once released; only added to.
@@ -25,6 +25,7 @@ const MIGRATIONS: &[&[&str]] = &[
     &[projection::IDENTITIES, projection::CONTENTS, payload::SCHEMA],
     &[projection::MASKED],
     &[search::SCHEMA, retention::SCHEMA],
+    &[approval::SCHEMA],
 ];
 
 const EVENTS: &str = "

@@ -79,6 +79,7 @@ fn decided(operation: OperationId, session: Option<SessionId>, launch: LaunchId,
             token: "ab".repeat(32).parse().unwrap(),
             uti: Some("uti-1".into()),
         })),
+        approval: None,
     })
 }
 

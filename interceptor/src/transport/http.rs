@@ -76,6 +76,11 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     header::UPGRADE,
 ];
 
+/// Whether a field means something between two neighbours only.
+pub fn is_hop_by_hop(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(name) || *name == header::TE
+}
+
 /// Takes out what belongs to the hop it came over: the listed fields and those that `Connection` names. `TE: trailers`
 /// stays, with the `Connection: te` that goes with it in HTTP/1.1, because this proxy passes trailers on. A length beside a transfer
 /// coding is no length (RFC 9112 section 6.3) and doesn't survive it.

@@ -11,7 +11,7 @@ const LAYERS: &[&[&str]] = &[
     &["cli", "control", "daemon"],
     &["pipeline"],
     &["launch"],
-    &["enforce", "record", "transport"],
+    &["approve", "enforce", "record", "transport"],
     &["who", "identity", "vault", "bpf"],
     &["policy", "detect", "wire", "mask"],
     &["config", "ids", "clock", "error", "keyfile"],

@@ -16,6 +16,8 @@ use crate::record::query::{Operation, Story};
 
 mod json;
 
+pub(super) use json::pretty;
+
 /// The longest that is waited between two operations, whatever the recording says.
 const LONGEST: Duration = Duration::from_secs(60);
 

@@ -42,7 +42,7 @@ struct Filter {
     #[arg(long, value_name = "NAME")]
     target: Option<String>,
     /// Decided so
-    #[arg(long, value_name = "VERDICT", value_parser = ["allow", "deny"])]
+    #[arg(long, value_name = "VERDICT", value_parser = ["allow", "deny", "hold"])]
     verdict: Option<String>,
     /// Of this action, as in `http:GET`; `http` for all of HTTP
     #[arg(long, value_name = "ACTION")]

@@ -64,6 +64,7 @@ fn story() -> Story {
             uti: None,
         }),
         names: session.names.clone(),
+        approval: None,
         masked: BTreeMap::from([("$..mail".into(), 3), ("email".into(), 1)]),
     };
     Story { session, launch: None, operations: vec![operation], omitted: 0 }

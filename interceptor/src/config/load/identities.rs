@@ -19,7 +19,7 @@ impl Resolver<'_> {
         let (mut ids, mut domains, mut names) = (HashSet::new(), HashSet::new(), HashSet::new());
         let tenants = raw.tenant.iter().filter_map(|raw| self.tenant(raw, &mut ids, &mut domains)).collect();
         let issuers = raw.issuer.iter().filter_map(|raw| self.issuer(raw, &mut names)).collect();
-        let mut identities = Identities { tenants, issuers, names: BTreeMap::new(), people: BTreeMap::new() };
+        let mut identities = Identities { tenants, issuers, ..Identities::default() };
         for (name, at) in in_order(&raw.names) {
             if let Some(named) = self.named(at, &identities) {
                 self.parsed::<crate::ids::WorkloadName>(name, "a name such as `crm-readers`");
@@ -35,7 +35,23 @@ impl Resolver<'_> {
                 identities.people.insert(uid, principal);
             }
         }
+        for (name, users) in in_order(&raw.approvers) {
+            self.parsed::<crate::ids::WorkloadName>(name, "a name such as `crm-approvers`");
+            let members = users.iter().filter_map(|at| self.approver(at, &identities)).collect();
+            identities.approvers.insert(name.value().clone(), members);
+        }
         identities
+    }
+
+    /// Somebody who answers has to be known by more than a uid.
+    fn approver(&mut self, at: &At<String>, identities: &Identities) -> Option<u32> {
+        let uid = self.uid(at.value(), at.span())?;
+        if !identities.people.contains_key(&uid) {
+            let message = format!("`{}` isn't in `[people]`", at.value());
+            self.wrong(at.span(), message, "a local user of whom `[people]` says who that is");
+            return None;
+        }
+        Some(uid)
     }
 
     fn tenant(
@@ -274,7 +290,7 @@ fn tenant_of(id: &str) -> Option<(TenantId, &str)> {
 }
 
 /// A table in the order of the file, so that the first mistake is told first.
-fn in_order(table: &BTreeMap<At<String>, At<String>>) -> Vec<(&At<String>, &At<String>)> {
+fn in_order<T>(table: &BTreeMap<At<String>, T>) -> Vec<(&At<String>, &T)> {
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(name, _)| name.span().start);
     entries

@@ -86,7 +86,7 @@ fn every_key_is_taken() {
         control.operators = ["user:root", "group:root"]
         record = { payload = "headers", payload_bytes = "64KiB", durability = "power-loss", segment = "1MiB", backlog = "2MiB", backlog_age = "1s" }
         upstream = { extra_ca = ["/ca.pem"], resolve = { "A.example" = "[::1]:1", "b.example" = "10.0.0.1", "c.example" = "::1" } }
-        limits = { detect_timeout = "1s", dial_timeout = "2s", response_timeout = "3s", idle_timeout = "4s", connections = 5, streams = 9, header_bytes = "8KiB", header_fields = 16, request_body = "1MiB", response_body = "2MiB", decoded_body = "3MiB", decoded_ratio = 11, operations = 9, names = 7, drain = "8s" }
+        limits = { detect_timeout = "1s", dial_timeout = "2s", response_timeout = "3s", idle_timeout = "4s", connections = 5, streams = 9, header_bytes = "8KiB", header_fields = 16, request_body = "1MiB", response_body = "2MiB", decoded_body = "3MiB", decoded_ratio = 11, hold = "5s", holds = 3, holds_in_all = 4, approvable_body = "6KiB", operations = 9, names = 7, drain = "8s" }
 
         [[workload]]
         name = "one"
@@ -189,6 +189,8 @@ fn every_key_is_taken() {
     assert_eq!(settings.payload, PayloadSettings { level: PayloadLevel::Headers, bytes: 64 << 10 });
     assert_eq!((settings.limits.request_body, settings.limits.operations), (1 << 20, 9));
     assert_eq!(settings.limits.expansion, Expansion { free: 3 << 20, ratio: 11 });
+    let hold = HoldLimits { patience: Duration::from_secs(5), each: 3, all: 4, body: 6 << 10 };
+    assert_eq!(settings.limits.hold, hold);
     let credential = |name: &str| {
         let target = settings.targets.iter().find(|target| target.name.as_str() == name).unwrap();
         target.credential.clone().unwrap()

@@ -1,8 +1,8 @@
 use jiff::SignedDuration;
 
-use super::digest::DigestError;
 use super::*;
 use crate::identity::fixture::{CLIENT, OBJECT, TENANT, now};
+use crate::ids::DigestError;
 
 fn key() -> DigestKey {
     DigestKey::open(tempfile::tempdir().unwrap().path()).unwrap()

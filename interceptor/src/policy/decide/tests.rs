@@ -3,7 +3,7 @@ use proptest::sample::select;
 
 use super::super::ask::Ask;
 use super::super::fixture::{Line, MONDAY, settings, snapshot, verdict};
-use super::super::{Credential, Decision, Snapshot, State, decide, explain};
+use super::super::{Credential, Decision, Grants, Snapshot, State, decide, explain};
 use super::answer;
 
 mod identity;
@@ -33,7 +33,7 @@ forbid(principal, action == Action::"http:DELETE", resource);
 @id("not-many") @reason("too much at once") forbid(principal, action in Action::"http", resource)
   when { context.http.query.hasTag("$top") && context.http.query.getTag("$top").contains("999") };
 @id("foreign") forbid(principal, action, resource == Target::"graph") when { context.base.credential == "foreign" };
-@id("held") @approval("approvers") permit(principal, action == Action::"http:POST", resource == Target::"api")
+@id("held") @confirm("send it?") permit(principal, action == Action::"http:POST", resource == Target::"api")
   when { context.http.s0 == "held" };
 @id("sum") permit(principal, action == Action::"http:OPTIONS", resource == Target::"api")
   when { context.base.initiator + 9223372036854775000 > 0 };
@@ -122,8 +122,8 @@ const TABLE: &[(&str, &str)] = &[
     ("crm graph GET graph.microsoft.com/x?$top=5&$top=999", "denied-by-policy not-many"),
     ("crm graph GET graph.microsoft.com/x?a=%ZZ", "policy-error"),
     ("crm graph GET graph.microsoft.com/x?a=%00", "policy-error"),
-    // Obligations that aren't built, and evaluations that err.
-    ("crm api POST a.api.example/held", "obligation-not-built held"),
+    // What is held, and evaluations that err.
+    ("crm api POST a.api.example/held", "hold held"),
     ("crm api OPTIONS a.api.example/", "policy-error sum"),
     // Segments.
     ("crm api PUT a.api.example/0/1/2/3/4/5/6/7/8/9/10/11/12/13/14/15/last", "allow deep"),
@@ -140,7 +140,7 @@ fn the_table_of_verdicts() {
     let snapshot = snapshot(POLICIES);
     for (question, expected) in TABLE {
         let line = Line::new(question);
-        let decision = decide(&snapshot, &line.question(), at(MONDAY));
+        let decision = decide(&snapshot, &line.question(), &Grants::default(), at(MONDAY));
         assert_eq!(verdict(&decision), *expected, "{question}");
     }
 }
@@ -163,7 +163,11 @@ fn time_is_local_to_the_zone() {
         (10, "2026-11-22T23:30:00Z", "allow office"),
     ] {
         let zoned = snapshot(office).in_zone(jiff::tz::TimeZone::fixed(jiff::tz::offset(zone)));
-        assert_eq!(verdict(&decide(&zoned, &line.question(), at(time))), expected, "{time} at UTC+{zone}");
+        assert_eq!(
+            verdict(&decide(&zoned, &line.question(), &Grants::default(), at(time))),
+            expected,
+            "{time} at UTC+{zone}"
+        );
     }
 }
 
@@ -171,7 +175,9 @@ fn time_is_local_to_the_zone() {
 fn permits_add_up_their_obligations() {
     let snapshot = snapshot(POLICIES);
     let line = Line::new("crm graph GET graph.microsoft.com/v1.0/users");
-    let Decision::Allow(permit) = decide(&snapshot, &line.question(), at(MONDAY)) else { panic!("it is allowed") };
+    let Decision::Allow(permit) = decide(&snapshot, &line.question(), &Grants::default(), at(MONDAY)) else {
+        panic!("it is allowed")
+    };
     assert_eq!(permit.basis().obligations.max_session, Some(900));
     assert_eq!(permit.basis().reasons, ["people are looked up here"]);
     assert_eq!(permit.basis().generation, 7);
@@ -184,9 +190,10 @@ fn one_permit_without_the_obligation_does_not_lift_it() {
            @id("b") @confirm("are you sure?") permit(principal, action, resource);"#,
     );
     let line = Line::new("crm graph connect graph.microsoft.com:443");
-    let Decision::Deny(denial) = decide(&snapshot, &line.question(), at(MONDAY)) else { panic!("it is denied") };
-    assert_eq!((denial.code, &*denial.basis.policies.join(" ")), ("obligation-not-built", "b"));
-    assert!(denial.basis.reasons[0].contains("`@confirm`"), "{:?}", denial.basis.reasons);
+    let Decision::Hold(hold) = decide(&snapshot, &line.question(), &Grants::default(), at(MONDAY)) else {
+        panic!("it is held")
+    };
+    assert_eq!((hold.terms.confirm, &*hold.basis.policies.join(" ")), (vec!["are you sure?".into()], "a b"));
 }
 
 #[test]
@@ -200,7 +207,9 @@ fn masks_of_all_permits_and_of_the_target_add_up() {
     {
         let (name, host) = target.split_once(' ').unwrap();
         let line = Line::new(&format!("crm {name} connect {host}"));
-        let Decision::Allow(permit) = decide(&snapshot, &line.question(), at(MONDAY)) else { panic!("it is allowed") };
+        let Decision::Allow(permit) = decide(&snapshot, &line.question(), &Grants::default(), at(MONDAY)) else {
+            panic!("it is allowed")
+        };
         let named: Vec<_> = permit.basis().obligations.masks.iter().map(|mask| mask.as_str()).collect();
         assert_eq!(named.join(" "), masks, "{name}");
     }
@@ -211,7 +220,9 @@ fn an_erring_forbid_denies_what_is_permitted() {
     let text = r#"@id("yes") permit(principal, action, resource);
                   @id("errs") forbid(principal, action, resource) when { context.base.initiator * 9223372036854775807 == 1 };"#;
     let line = Line::new("crm graph connect graph.microsoft.com:443");
-    let Decision::Deny(denial) = decide(&snapshot(text), &line.question(), at(MONDAY)) else { panic!("it is denied") };
+    let Decision::Deny(denial) = decide(&snapshot(text), &line.question(), &Grants::default(), at(MONDAY)) else {
+        panic!("it is denied")
+    };
     assert_eq!((denial.code, &*denial.basis.policies.join(" ")), ("policy-error", "errs"));
     assert!(denial.basis.reasons[0].contains("overflow"), "{:?}", denial.basis.reasons);
     assert!(!denial.told().contains("overflow"), "the client isn't told what operators wrote");
@@ -221,7 +232,9 @@ fn an_erring_forbid_denies_what_is_permitted() {
 fn clients_are_told_the_reasons_of_forbids() {
     let snapshot = snapshot(POLICIES);
     let line = Line::new("crm graph DELETE graph.microsoft.com/v1.0/users/7");
-    let Decision::Deny(denial) = decide(&snapshot, &line.question(), at(MONDAY)) else { panic!("it is denied") };
+    let Decision::Deny(denial) = decide(&snapshot, &line.question(), &Grants::default(), at(MONDAY)) else {
+        panic!("it is denied")
+    };
     assert_eq!(denial.told(), "nothing is deleted here");
     assert!(denial.next().contains("don't retry"));
 }
@@ -231,15 +244,20 @@ fn a_foreign_credential_is_seen() {
     let snapshot = snapshot(POLICIES);
     let mut line = Line::new("crm graph GET graph.microsoft.com/");
     line.credential = Credential::Foreign;
-    assert_eq!(verdict(&decide(&snapshot, &line.question(), at(MONDAY))), "denied-by-policy foreign");
+    assert_eq!(
+        verdict(&decide(&snapshot, &line.question(), &Grants::default(), at(MONDAY))),
+        "denied-by-policy foreign"
+    );
 }
 
 #[test]
 fn nothing_loaded_and_nothing_loadable_allow_nothing() {
     let line = Line::new("crm graph connect graph.microsoft.com:443");
-    assert_eq!(verdict(&decide(&snapshot(""), &line.question(), at(MONDAY))), "denied-by-default");
+    assert_eq!(verdict(&decide(&snapshot(""), &line.question(), &Grants::default(), at(MONDAY))), "denied-by-default");
     let sealed = Snapshot::sealed(settings(), "policy.d/a.cedar:1:1: unexpected token", 1);
-    let Decision::Deny(denial) = decide(&sealed, &line.question(), at(MONDAY)) else { panic!("it is denied") };
+    let Decision::Deny(denial) = decide(&sealed, &line.question(), &Grants::default(), at(MONDAY)) else {
+        panic!("it is denied")
+    };
     assert_eq!(denial.code, "policy-sealed");
     assert_eq!(denial.basis.reasons, ["policy.d/a.cedar:1:1: unexpected token"]);
 }
@@ -249,7 +267,7 @@ fn no_time_breaks_a_decision() {
     let snapshot = snapshot("permit(principal, action, resource);");
     let line = Line::new("crm graph connect graph.microsoft.com:443");
     for time in [jiff::Timestamp::MIN, jiff::Timestamp::UNIX_EPOCH, jiff::Timestamp::MAX] {
-        let verdict = verdict(&decide(&snapshot, &line.question(), time));
+        let verdict = verdict(&decide(&snapshot, &line.question(), &Grants::default(), time));
         assert!(["allow test.cedar:1", "policy-error"].contains(&verdict.as_str()), "{verdict} at {time}");
     }
 }
@@ -262,7 +280,7 @@ fn every_context_has_the_type_that_the_schema_says() {
     let mut asked = 0;
     for (question, _) in TABLE {
         let line = Line::new(question);
-        let Ok(ask) = Ask::new(&snapshot, rules, &line.question(), at(MONDAY)) else { continue };
+        let Ok(ask) = Ask::new(&snapshot, rules, &line.question(), false, at(MONDAY)) else { continue };
         let action = ask.request.action().unwrap().clone();
         ask.context.validate(&schema, &action).unwrap_or_else(|error| panic!("{question}: {error}"));
         let request = cedar_policy::Request::new(
@@ -307,9 +325,10 @@ fn explanations_and_decisions_agree() {
     for (question, _) in TABLE {
         let line = Line::new(question);
         let told = explain(&snapshot, &line.question(), at(MONDAY));
-        let (code, basis) = match decide(&snapshot, &line.question(), at(MONDAY)) {
+        let (code, basis) = match decide(&snapshot, &line.question(), &Grants::default(), at(MONDAY)) {
             Decision::Allow(permit) => (None, permit.basis().clone()),
             Decision::Deny(denial) => (Some(denial.code), denial.basis),
+            Decision::Hold(hold) => (Some("approval-pending"), hold.basis),
         };
         assert_eq!((told.code.as_deref(), &told.basis), (code, &basis), "{question}");
         let cited: Vec<_> = told.determining.iter().map(|cited| &cited.id).collect();
@@ -351,7 +370,7 @@ fn policy() -> impl Strategy<Value = String> {
         "when { context.base.initiator * 9223372036854775807 > 3 }",
         "when { context.base.minute > 600 || context.base.weekday == 1 }",
     ]);
-    let note = select(vec!["", "@max_session(\"5m\")", "@approval(\"a\")"]);
+    let note = select(vec!["", "@max_session(\"5m\")", "@approval(\"ada\")"]);
     (effect, action, resource, when, note).prop_map(|(effect, action, resource, when, note)| {
         let note = if effect == "permit" { note } else { "" };
         format!("{note}\n{effect}(principal, {action}, {resource}) {when};\n")
@@ -372,7 +391,7 @@ proptest! {
         let whole = rules.whole();
         for (question, _) in TABLE {
             let line = Line::new(question);
-            let Ok(ask) = Ask::new(&snapshot, rules, &line.question(), at(MONDAY)) else { continue };
+            let Ok(ask) = Ask::new(&snapshot, rules, &line.question(), false, at(MONDAY)) else { continue };
             let sliced = format!("{:?}", answer(&snapshot, rules, &ask, ask.slice));
             prop_assert_eq!(sliced, format!("{:?}", answer(&snapshot, rules, &ask, &whole)), "{}", question);
         }

@@ -100,6 +100,23 @@ pub(super) fn check_masks(draft: &Draft, settings: &Settings, faults: &mut Vec<P
     }
 }
 
+/// Approvers that a policy names have to exist: an operation that waits for nobody waits without end.
+pub(super) fn check_approvers(draft: &Draft, settings: &Settings, faults: &mut Vec<PolicyFault>) {
+    let Some(approval) = &draft.annotations.approval else { return };
+    let Some(group) = &approval.group else { return };
+    let approvers = &settings.identities.approvers;
+    let wrong = match approvers.get(group) {
+        None => format!("no `[approvers]` are named `{group}`"),
+        Some(members) if (members.len() as u64) < approval.approvals.unwrap_or(1) => {
+            format!("the `[approvers]` named `{group}` are fewer than have to say yes")
+        }
+        Some(_) => return,
+    };
+    let span = super::annotation(&draft.file.inner()[draft.span.clone()], "approval", &draft.span);
+    let help = list("approvers", approvers.keys().map(String::as_str));
+    faults.push(PolicyFault::new(Wrong::Name(wrong), &draft.file, span).help(help));
+}
+
 fn list<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> String {
     let mut names: Vec<_> = names.map(|name| format!("`{name}`")).collect();
     names.truncate(12);

@@ -28,6 +28,7 @@ fn decided(at: Timestamp, workload: &str, action: &str, summary: &str, verdict: 
         initiator: None,
         credential: None,
         identity: None,
+        approval: None,
     };
     Event { at, what }
 }
@@ -164,7 +165,8 @@ fn what_an_older_version_recorded_is_entered_when_it_is_opened() {
     let db = Connection::open(&path).unwrap();
     db.execute_batch(
         "DROP TABLE search; DROP TABLE minutes; DROP TABLE session_principals; DROP TABLE retention;
-         DROP TABLE prunes; DROP TABLE pruning; DROP INDEX operations_by_seq;
+         DROP TABLE prunes; DROP TABLE pruning; DROP INDEX operations_by_seq; DROP TABLE approvals; DROP TABLE grants;
+         ALTER TABLE operations DROP COLUMN approval;
          ALTER TABLE sessions DROP COLUMN operations; ALTER TABLE sessions DROP COLUMN denied; PRAGMA user_version = 3",
     )
     .unwrap();

@@ -4,7 +4,7 @@
 use serde::de::IgnoredAny;
 
 /// `text` with a member a line; none if it isn't JSON.
-pub(super) fn pretty(text: &str) -> Option<String> {
+pub(in crate::cli::sessions) fn pretty(text: &str) -> Option<String> {
     if !text.trim_start().starts_with(['{', '[']) || serde_json::from_str::<IgnoredAny>(text).is_err() {
         return None;
     }

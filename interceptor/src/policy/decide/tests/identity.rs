@@ -1,7 +1,7 @@
 //! What policy makes of who asks.
 
 use super::super::super::fixture::{CLIENT, Line, MONDAY, OTHER_TENANT, TENANT, principal, snapshot, verdict};
-use super::super::super::{Credential, Operation, Principal, PrincipalKind, Question, TokenRequest, decide};
+use super::super::super::{Credential, Grants, Operation, Principal, PrincipalKind, Question, TokenRequest, decide};
 
 const POLICIES: &str = r#"
 @id("readers") permit(principal in Group::"crm-readers", action == Action::"http:GET", resource == Target::"graph");
@@ -29,7 +29,7 @@ fn asked(line: &str, who: Option<Principal>) -> String {
     let mut line = Line::new(line);
     line.credential = if who.is_some() { Credential::Entra } else { Credential::None };
     line.principal = who;
-    verdict(&decide(&snapshot(POLICIES), &line.question(), MONDAY.parse().unwrap()))
+    verdict(&decide(&snapshot(POLICIES), &line.question(), &Grants::default(), MONDAY.parse().unwrap()))
 }
 
 #[test]
@@ -90,9 +90,15 @@ fn a_principal_of_a_realm_that_is_not_listed_is_denied() {
     let all = r#"permit(principal, action, resource);"#;
     let mut line = Line::new("crm graph GET graph.microsoft.com/");
     line.principal = Some(stranger);
-    assert_eq!(verdict(&decide(&snapshot(all), &line.question(), MONDAY.parse().unwrap())), "denied-by-default");
+    assert_eq!(
+        verdict(&decide(&snapshot(all), &line.question(), &Grants::default(), MONDAY.parse().unwrap())),
+        "denied-by-default"
+    );
     line.principal = Some(principal());
-    assert_eq!(verdict(&decide(&snapshot(all), &line.question(), MONDAY.parse().unwrap())), "allow test.cedar:1");
+    assert_eq!(
+        verdict(&decide(&snapshot(all), &line.question(), &Grants::default(), MONDAY.parse().unwrap())),
+        "allow test.cedar:1"
+    );
 }
 
 #[test]
@@ -103,7 +109,7 @@ fn a_token_request_is_decided_for_the_target_of_its_audience() {
     let asked = |tenant: &str, client: &str, grant: &str, scopes: &[String], audience: &str| {
         let request = TokenRequest { tenant, client, grant, scopes, audience };
         let question = Question { operation: Operation::Token(request), ..line.question() };
-        verdict(&decide(&snapshot, &question, MONDAY.parse().unwrap()))
+        verdict(&decide(&snapshot, &question, &Grants::default(), MONDAY.parse().unwrap()))
     };
     let graph = "https://graph.microsoft.com/";
     assert_eq!(asked(TENANT, CLIENT, "client_credentials", &scopes, graph), "allow tokens");

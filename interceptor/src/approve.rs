@@ -1,0 +1,466 @@
+//! The desk: held operations that people are asked about, their answers, and the grants that come of them. Every change
+//! is in the record before it takes effect. What a grant lets through is `policy`'s to say; who waits, and for how long,
+//! is `pipeline`'s. What ends by the clock ends by the time that passes as well: setting the clock back prolongs nothing.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::ids::{ApprovalId, Digest, GrantId, PrincipalId, WorkloadName};
+use crate::policy::{Grant, Grants, Width};
+use crate::record::RecordError;
+use crate::record::approval::{Answer, Approval, Granted};
+use crate::record::event::{ApprovalRequest, What};
+use crate::record::payload::Message;
+
+mod rules;
+
+pub use rules::{asked, scope, seconds};
+use rules::{granted, is_enough, may_answer};
+
+/// How a held operation was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// People said yes: there is a grant.
+    Granted,
+    /// Somebody said no.
+    Denied,
+    /// Nobody answered in time.
+    Expired,
+}
+
+/// Why an answer doesn't count.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoAnswer {
+    /// There is no such approval, or it is closed.
+    #[error("`{0}` isn't open any more, or never was")]
+    Closed(String),
+    /// It is somebody's own operation.
+    #[error("who launched the workload, or is whom its token names, doesn't answer for it")]
+    Own,
+    /// They aren't one of those who are asked.
+    #[error("only {} are asked", .0.join(" and "))]
+    NotAsked(Vec<String>),
+    /// They have answered.
+    #[error("you have answered already")]
+    Twice,
+    /// The yes would be wider than policy lets it be.
+    #[error("policy lets the yes be no wider than `{0}`")]
+    TooWide(Width),
+    /// It can't be recorded.
+    #[error("it can't be recorded: {0}")]
+    Record(String),
+}
+
+/// Why nobody is asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Unasked {
+    /// As many wait as may.
+    #[error("as many operations wait for an answer as may (`limits.holds`, `limits.holds_in_all`)")]
+    Full,
+    /// It can't be recorded.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+/// Who answers.
+#[derive(Debug, Clone)]
+pub struct Answerer {
+    /// Their uid.
+    pub uid: u32,
+    /// Who that is, if `[people]` says so; who is in a group always is known.
+    pub person: Option<PrincipalId>,
+    /// The groups of approvers that they are in.
+    pub groups: BTreeSet<String>,
+}
+
+/// Takes down what happens, before it takes effect.
+pub type Recorder = Box<dyn Fn(What) -> Result<(), RecordError> + Send + Sync>;
+
+/// The desk.
+pub struct Desk {
+    record: Recorder,
+    state: Mutex<State>,
+    grants: watch::Sender<Arc<Grants>>,
+}
+
+#[derive(Default)]
+struct State {
+    open: HashMap<ApprovalId, Open>,
+    /// The approval of an operation, also once it was denied.
+    of: HashMap<(WorkloadName, Digest), ApprovalId>,
+    /// What was denied, and until when that lasts.
+    denied: HashMap<ApprovalId, Instant>,
+    grants: HashMap<GrantId, Live>,
+    waiting: HashMap<WorkloadName, usize>,
+}
+
+struct Open {
+    approval: Approval,
+    ends: Instant,
+    shown: Arc<Message>,
+    /// Each operation that waits has a receiver of it.
+    outcome: watch::Sender<Option<Outcome>>,
+}
+
+struct Live {
+    grant: Arc<Grant>,
+    used: u64,
+    ends: Instant,
+}
+
+impl fmt::Debug for Desk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Desk")
+    }
+}
+
+impl Desk {
+    /// A desk with the grants of an earlier one. `since` is now, or when the last thing was recorded, if that is later:
+    /// then the clock was set back, and what was issued after it is over.
+    pub fn new(record: Recorder, granted: Vec<Granted>, since: Timestamp) -> Arc<Self> {
+        let live = |one: Granted| {
+            let left = one.grant.until.duration_since(since).as_secs();
+            let left = if one.issued_at > since { 0 } else { u64::try_from(left).unwrap_or(0) };
+            (one.grant.id, Live { grant: Arc::new(one.grant), used: one.used, ends: in_seconds(left) })
+        };
+        let state = State { grants: granted.into_iter().map(live).collect(), ..State::default() };
+        let grants = watch::Sender::new(Arc::new(state.grants()));
+        Arc::new(Self { record, state: Mutex::new(state), grants })
+    }
+
+    /// The grants of the moment.
+    pub fn grants(&self) -> Arc<Grants> {
+        Arc::clone(&self.grants.borrow())
+    }
+
+    /// The grants, to be watched.
+    pub fn watch(&self) -> watch::Receiver<Arc<Grants>> {
+        self.grants.subscribe()
+    }
+
+    /// Takes one use of a grant; none if it has none left. Of any number of takers at once, as many get one as there are.
+    pub fn take(self: &Arc<Self>, grant: GrantId) -> Option<Use> {
+        let mut state = self.state();
+        let live = state.grants.get_mut(&grant).filter(|live| Instant::now() < live.ends)?;
+        if live.grant.uses.is_some_and(|uses| live.used >= uses) {
+            return None;
+        }
+        live.used += 1;
+        self.publish(&state);
+        Some(Use { desk: Arc::clone(self), grant, kept: false })
+    }
+
+    /// Asks about an operation, or joins those who wait for the answer to the same.
+    ///
+    /// # Errors
+    /// So many of `most` (of the workload, of all) wait already, or it can't be recorded.
+    pub fn ask(
+        self: &Arc<Self>,
+        request: ApprovalRequest,
+        shown: Message,
+        at: Timestamp,
+        most: (usize, usize),
+    ) -> Result<Waiting, Unasked> {
+        let mut state = self.state();
+        let key = (request.workload.clone(), request.digest);
+        if let Some(id) = state.of.get(&key).copied() {
+            if state.denied.get(&id).is_some_and(|until| Instant::now() < *until) {
+                let outcome = watch::Sender::new(Some(Outcome::Denied)).subscribe();
+                return self.seat(&mut state, &key.0, (id, outcome), most).ok_or(Unasked::Full);
+            }
+            if let Some(open) = state.open.get(&id).filter(|open| open.approval.request.terms == request.terms) {
+                let outcome = open.outcome.subscribe();
+                return self.seat(&mut state, &key.0, (id, outcome), most).ok_or(Unasked::Full);
+            }
+        }
+        let id = request.approval;
+        let outcome = watch::Sender::new(None);
+        let waiting = self.seat(&mut state, &key.0, (id, outcome.subscribe()), most).ok_or(Unasked::Full)?;
+        let event = What::ApprovalRequested(Box::new(request.clone()));
+        let ends = in_seconds(request.terms.within);
+        let approval = Approval { request, asked_at: at, answers: Vec::new(), closed_at: None, outcome: None };
+        state.open.insert(id, Open { approval, ends, shown: Arc::new(shown), outcome });
+        state.of.insert(key.clone(), id);
+        // Under the lock: nobody may answer what isn't recorded.
+        if let Err(error) = (self.record)(event) {
+            state.open.remove(&id);
+            state.of.remove(&key);
+            // It takes the lock to leave.
+            drop(state);
+            drop(waiting);
+            return Err(Unasked::Record(error));
+        }
+        Ok(waiting)
+    }
+
+    fn seat(
+        self: &Arc<Self>,
+        state: &mut State,
+        workload: &WorkloadName,
+        (approval, outcome): (ApprovalId, watch::Receiver<Option<Outcome>>),
+        (each, all): (usize, usize),
+    ) -> Option<Waiting> {
+        let in_all: usize = state.waiting.values().sum();
+        let own = state.waiting.entry(workload.clone()).or_default();
+        if *own >= each || in_all >= all {
+            return None;
+        }
+        *own += 1;
+        Some(Waiting { desk: Arc::clone(self), workload: workload.clone(), approval, outcome })
+    }
+
+    /// What people are asked, the oldest first.
+    pub fn open(&self) -> Vec<Approval> {
+        let mut open: Vec<_> = self.state().open.values().map(|open| open.approval.clone()).collect();
+        open.sort_by_key(|approval| approval.request.approval);
+        open
+    }
+
+    /// One open approval, with the request as it is shown, and how many wait for it; by its id or the beginning of it.
+    pub fn find(&self, id: &str) -> Option<(Approval, Arc<Message>, usize)> {
+        let state = self.state();
+        let mut fits = state.open.values().filter(|open| open.approval.request.approval.to_string().starts_with(id));
+        let found = fits.next()?;
+        let waiting = found.outcome.receiver_count();
+        fits.next().is_none().then(|| (found.approval.clone(), Arc::clone(&found.shown), waiting))
+    }
+
+    /// Takes somebody's answer.
+    ///
+    /// # Errors
+    /// Why it doesn't count.
+    pub fn answer(
+        &self,
+        id: ApprovalId,
+        by: &Answerer,
+        (yes, width, note): (bool, Option<Width>, Option<String>),
+        at: Timestamp,
+    ) -> Result<Approval, NoAnswer> {
+        let mut state = self.state();
+        let open = state.open.get(&id).filter(|open| !open.is_over(at));
+        let open = open.ok_or_else(|| NoAnswer::Closed(id.to_string()))?;
+        let request = open.approval.request.clone();
+        let standing = may_answer(&open.approval, by)?;
+        let width = width.unwrap_or(Width::Operation);
+        if yes && width > request.terms.grant_scope {
+            return Err(NoAnswer::TooWide(request.terms.grant_scope));
+        }
+        let width = yes.then_some(width);
+        let record = |what| (self.record)(what).map_err(|error| NoAnswer::Record(error.to_string()));
+        record(What::ApprovalAnswered {
+            approval: id,
+            yes,
+            person: by.person.clone(),
+            uid: by.uid,
+            groups: standing.groups.clone(),
+            confirms: standing.confirms,
+            width,
+            note: note.clone(),
+        })?;
+        let answer = Answer {
+            at,
+            person: by.person.as_ref().map(ToString::to_string),
+            uid: by.uid,
+            yes,
+            groups: standing.groups,
+            confirms: standing.confirms,
+            width: width.map(|width| width.to_string()),
+            note,
+        };
+        let Some(open) = state.open.get_mut(&id) else { return Err(NoAnswer::Closed(id.to_string())) };
+        open.approval.answers.push(answer);
+        let approval = open.approval.clone();
+        if !yes {
+            record(What::ApprovalClosed { approval: id, outcome: "denied".into() })?;
+            state.denied.insert(id, in_seconds(request.terms.grant_for));
+            return Ok(state.close(id, Outcome::Denied, at).unwrap_or(approval));
+        }
+        if !is_enough(&approval) {
+            return Ok(approval);
+        }
+        let grant = granted(&approval, at);
+        record(What::GrantIssued { grant: Box::new(grant.clone()), by: None })?;
+        record(What::ApprovalClosed { approval: id, outcome: "granted".into() })?;
+        state.of.remove(&(request.workload, request.digest));
+        let ends = in_seconds(request.terms.grant_for);
+        state.grants.insert(grant.id, Live { grant: Arc::new(grant), used: 0, ends });
+        self.publish(&state);
+        Ok(state.close(id, Outcome::Granted, at).unwrap_or(approval))
+    }
+
+    /// Issues a grant as an operator, for so many seconds.
+    ///
+    /// # Errors
+    /// It can't be recorded.
+    pub fn issue(&self, grant: Grant, time: u64, by: u32) -> Result<(), RecordError> {
+        let mut state = self.state();
+        (self.record)(What::GrantIssued { grant: Box::new(grant.clone()), by: Some(by) })?;
+        state.grants.insert(grant.id, Live { grant: Arc::new(grant), used: 0, ends: in_seconds(time) });
+        self.publish(&state);
+        Ok(())
+    }
+
+    /// Ends a grant before its time; false if it isn't live.
+    ///
+    /// # Errors
+    /// It can't be recorded.
+    pub fn revoke(&self, grant: GrantId, by: u32) -> Result<bool, RecordError> {
+        let mut state = self.state();
+        if !state.grants.contains_key(&grant) {
+            return Ok(false);
+        }
+        (self.record)(What::GrantEnded { grant, reason: "revoked".into(), by: Some(by) })?;
+        state.grants.remove(&grant);
+        self.publish(&state);
+        Ok(true)
+    }
+
+    /// Ends what is over at `at`. What can't be recorded as ended is tried again; it lets nothing through any more.
+    pub fn expire(&self, at: Timestamp) {
+        let mut state = self.state();
+        let over = state.open.values().filter(|open| open.is_over(at));
+        let over: Vec<ApprovalId> = over.map(|open| open.approval.request.approval).collect();
+        for id in over {
+            if (self.record)(What::ApprovalClosed { approval: id, outcome: "expired".into() }).is_ok() {
+                state.close(id, Outcome::Expired, at);
+            }
+        }
+        let now = Instant::now();
+        let over = state.grants.values().filter(|live| live.ends <= now || live.grant.until <= at);
+        let over: Vec<GrantId> = over.map(|live| live.grant.id).collect();
+        let ended = !over.is_empty();
+        for grant in over {
+            if (self.record)(What::GrantEnded { grant, reason: "expired".into(), by: None }).is_ok() {
+                state.grants.remove(&grant);
+            }
+        }
+        state.denied.retain(|_, until| now < *until);
+        let State { of, open, denied, .. } = &mut *state;
+        of.retain(|_, id| open.contains_key(id) || denied.contains_key(id));
+        if ended {
+            self.publish(&state);
+        }
+    }
+
+    fn publish(&self, state: &State) {
+        self.grants.send_replace(Arc::new(state.grants()));
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The grants, with the uses that are left.
+    fn grants(&self) -> Grants {
+        let left = |live: &Live| match live.grant.uses {
+            None => Arc::clone(&live.grant),
+            Some(uses) => Arc::new(Grant { uses: Some(uses.saturating_sub(live.used)), ..(*live.grant).clone() }),
+        };
+        let now = Instant::now();
+        Grants::new(self.grants.values().filter(|live| now < live.ends).map(left).collect())
+    }
+
+    fn close(&mut self, id: ApprovalId, outcome: Outcome, at: Timestamp) -> Option<Approval> {
+        let mut open = self.open.remove(&id)?;
+        open.approval.closed_at = Some(at);
+        open.approval.outcome = Some(outcome.to_string());
+        open.outcome.send_replace(Some(outcome));
+        Some(open.approval)
+    }
+}
+
+impl Open {
+    fn is_over(&self, at: Timestamp) -> bool {
+        self.ends <= Instant::now() || self.approval.request.until <= at
+    }
+}
+
+fn in_seconds(count: u64) -> Instant {
+    // A century is as good as for ever, and can be added to any instant.
+    Instant::now() + std::time::Duration::from_secs(count.min(100 * 365 * 86_400))
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Outcome::Granted => "granted",
+            Outcome::Denied => "denied",
+            Outcome::Expired => "expired",
+        })
+    }
+}
+
+/// One use of a grant, taken. It is given back if what it was taken for isn't done.
+#[derive(Debug)]
+pub struct Use {
+    desk: Arc<Desk>,
+    grant: GrantId,
+    kept: bool,
+}
+
+impl Use {
+    /// It was used, and that is in the record.
+    pub fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Use {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        let mut state = self.desk.state();
+        if let Some(live) = state.grants.get_mut(&self.grant) {
+            live.used = live.used.saturating_sub(1);
+            self.desk.publish(&state);
+        }
+    }
+}
+
+/// An operation that waits for an answer. It waits no longer once this is dropped; what is asked stays.
+#[derive(Debug)]
+pub struct Waiting {
+    desk: Arc<Desk>,
+    workload: WorkloadName,
+    approval: ApprovalId,
+    outcome: watch::Receiver<Option<Outcome>>,
+}
+
+impl Waiting {
+    /// What people are asked.
+    pub fn approval(&self) -> ApprovalId {
+        self.approval
+    }
+
+    /// Waits for the answer.
+    pub async fn outcome(&mut self) -> Outcome {
+        match self.outcome.wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.unwrap_or(Outcome::Expired),
+            // Nobody can answer any more.
+            Err(_gone) => Outcome::Expired,
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut state = self.desk.state();
+        if let Some(count) = state.waiting.get_mut(&self.workload) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                state.waiting.remove(&self.workload);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

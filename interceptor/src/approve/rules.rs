@@ -1,0 +1,98 @@
+//! Whose answer counts, when there are enough, and what the grant is that comes of them.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Answerer, NoAnswer};
+use crate::ids::GrantId;
+use crate::policy::{Grant, Origin, Scope, Terms, Whose, Width};
+use crate::record::approval::Approval;
+use crate::record::event::ApprovalRequest;
+
+/// What somebody's answer counts for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// The groups that they answer for.
+    pub(super) groups: Vec<String>,
+    /// Whether it is the initiator's own word.
+    pub(super) confirms: bool,
+}
+
+/// What somebody answers for. An initiator's yes is never more than that.
+pub(super) fn may_answer(approval: &Approval, by: &Answerer) -> Result<Standing, NoAnswer> {
+    let request = &approval.request;
+    let terms = &request.terms;
+    let is_initiator = by.uid == request.initiator;
+    if approval.answers.iter().any(|answer| answer.uid == by.uid) {
+        return Err(NoAnswer::Twice);
+    }
+    if is_initiator && !terms.confirm.is_empty() {
+        return Ok(Standing { groups: Vec::new(), confirms: true });
+    }
+    let named = request.identity.as_ref().map(|identity| &identity.principal);
+    if is_initiator || (named.is_some() && named == by.person.as_ref()) {
+        return Err(NoAnswer::Own);
+    }
+    let groups: Vec<String> = terms.groups.iter().filter(|group| by.groups.contains(*group)).cloned().collect();
+    let Some(person) = by.person.as_ref().filter(|_| !groups.is_empty()).map(ToString::to_string) else {
+        return Err(NoAnswer::NotAsked(asked(terms)));
+    };
+    // One person may have two uids.
+    if approval.answers.iter().any(|answer| answer.person.as_ref() == Some(&person)) {
+        return Err(NoAnswer::Twice);
+    }
+    Ok(Standing { groups, confirms: false })
+}
+
+/// Who is asked, in words.
+pub fn asked(terms: &Terms) -> Vec<String> {
+    let initiator = (!terms.confirm.is_empty()).then(|| "its initiator".to_owned());
+    terms.groups.iter().cloned().chain(initiator).collect()
+}
+
+/// Whether as many people of each group have said yes as have to, and the initiator if he has to.
+pub(super) fn is_enough(approval: &Approval) -> bool {
+    let Terms { groups, approvals, confirm, .. } = &approval.request.terms;
+    let said_yes = || approval.answers.iter().filter(|answer| answer.yes);
+    // Nobody answers twice.
+    let yes = |group: &String| said_yes().filter(|answer| answer.groups.contains(group)).count() as u64;
+    groups.iter().all(|group| yes(group) >= *approvals) && (confirm.is_empty() || said_yes().any(|one| one.confirms))
+}
+
+/// What people let through when they have said yes: the narrowest of what they chose.
+pub(super) fn granted(approval: &Approval, at: Timestamp) -> Grant {
+    let request = &approval.request;
+    let chosen = approval.answers.iter().filter_map(|answer| Width::of(answer.width.as_deref()?)).min();
+    let scope = scope(request, chosen.unwrap_or(Width::Operation));
+    let whose = request.identity.as_ref().map_or(Whose::Nobody, |who| Whose::Principal(who.principal.clone()));
+    let terms = &request.terms;
+    Grant {
+        id: GrantId::new(),
+        workload: request.workload.clone(),
+        whose,
+        target: request.target.clone(),
+        scope,
+        origin: Origin::Approval {
+            approval: request.approval,
+            groups: terms.groups.clone(),
+            approvals: terms.approvals,
+            confirmed: !terms.confirm.is_empty(),
+        },
+        until: at.saturating_add(seconds(terms.grant_for)).unwrap_or(Timestamp::MAX),
+        uses: Some(terms.grant_uses),
+    }
+}
+
+/// What a yes of this width lets through.
+pub fn scope(request: &ApprovalRequest, width: Width) -> Scope {
+    match width {
+        Width::Operation => Scope::Operation { digest: request.digest },
+        Width::Shape => Scope::Shape { shape: request.shape.clone() },
+        Width::Action => Scope::Action { action: request.action.clone(), path: None },
+        Width::Target => Scope::Target,
+    }
+}
+
+/// A span of so many seconds.
+pub fn seconds(count: u64) -> SignedDuration {
+    SignedDuration::from_secs(i64::try_from(count).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,295 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::*;
+use crate::ids::{LaunchId, SessionId};
+use crate::policy::{Shape, Terms};
+
+/// What was recorded, and whether anything can be.
+#[derive(Default)]
+struct Book {
+    events: Mutex<Vec<What>>,
+    broken: AtomicBool,
+}
+
+impl Book {
+    fn desk(self: &Arc<Self>) -> Arc<Desk> {
+        self.desk_after(Vec::new())
+    }
+
+    /// A desk with the grants of an earlier one, begun at second 0.
+    fn desk_after(self: &Arc<Self>, granted: Vec<Granted>) -> Arc<Desk> {
+        let book = Arc::clone(self);
+        Desk::new(
+            Box::new(move |what| {
+                if book.broken.load(Ordering::Relaxed) {
+                    return Err(RecordError::Unsealed);
+                }
+                book.events.lock().unwrap().push(what);
+                Ok(())
+            }),
+            granted,
+            at(0),
+        )
+    }
+
+    fn kinds(&self) -> Vec<&'static str> {
+        let kind = |what: &What| match what {
+            What::ApprovalRequested(_) => "requested",
+            What::ApprovalAnswered { yes: true, .. } => "yes",
+            What::ApprovalAnswered { yes: false, .. } => "no",
+            What::ApprovalClosed { .. } => "closed",
+            What::GrantIssued { .. } => "issued",
+            What::GrantEnded { .. } => "ended",
+            _ => "other",
+        };
+        self.events.lock().unwrap().iter().map(kind).collect()
+    }
+}
+
+const MOST: (usize, usize) = (3, 4);
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + second).unwrap()
+}
+
+fn request(digest: u8) -> ApprovalRequest {
+    ApprovalRequest {
+        approval: ApprovalId::new(),
+        until: at(3600),
+        session: SessionId::new(),
+        launch: LaunchId::new(),
+        workload: "crm".parse().unwrap(),
+        process: None,
+        initiator: 1000,
+        identity: None,
+        credential: None,
+        target: "graph".parse().unwrap(),
+        action: "http:POST".into(),
+        summary: "POST /x".into(),
+        digest: Digest::from([digest; 32]),
+        shape: Shape { method: "POST".into(), path: "/x".into(), keys: Vec::new() },
+        policies: vec!["held".into()],
+        reasons: Vec::new(),
+        terms: Terms {
+            groups: vec!["a".into()],
+            confirm: vec![],
+            approvals: 1,
+            within: 3600,
+            grant_for: 300,
+            grant_uses: 2,
+            grant_scope: Width::Shape,
+        },
+        justification: None,
+    }
+}
+
+fn person(uid: u32, groups: &[&str]) -> Answerer {
+    let groups = groups.iter().map(|group| (*group).to_owned()).collect();
+    Answerer { uid, person: Some(format!("issuer/{uid}").parse().unwrap()), groups }
+}
+
+const YES: (bool, Option<Width>, Option<String>) = (true, None, None);
+const NO: (bool, Option<Width>, Option<String>) = (false, None, None);
+
+#[tokio::test]
+async fn a_yes_makes_a_grant_that_is_used_as_often_as_it_says() {
+    let book = Arc::<Book>::default();
+    let desk = book.desk();
+    let mut one = desk.ask(request(1), Message::default(), at(0), MOST).unwrap();
+    let mut same = desk.ask(request(1), Message::default(), at(1), MOST).unwrap();
+    assert_eq!((one.approval(), desk.open().len()), (same.approval(), 1), "the same is asked once");
+    let approval = desk.answer(one.approval(), &person(1, &["a"]), YES, at(2)).unwrap();
+    assert_eq!(approval.outcome.as_deref(), Some("granted"));
+    assert_eq!((one.outcome().await, same.outcome().await), (Outcome::Granted, Outcome::Granted));
+    assert_eq!(book.kinds(), ["requested", "yes", "issued", "closed"]);
+    let grant = *desk.state().grants.keys().next().unwrap();
+    let first = desk.take(grant).unwrap();
+    first.keep();
+    let second = desk.take(grant).unwrap();
+    assert!(desk.take(grant).is_none(), "two uses, and no third");
+    drop(second);
+    assert!(desk.take(grant).is_some(), "what wasn't used is given back");
+    desk.expire(at(2 + 300));
+    assert!(desk.take(grant).is_none());
+    assert_eq!(book.kinds().last(), Some(&"ended"));
+}
+
+#[test]
+fn a_thousand_takers_of_one_use_get_it_once() {
+    let book = Arc::<Book>::default();
+    let desk = book.desk();
+    let grant = Grant { uses: Some(1), ..granted(&approval(request(1)), at(0)) };
+    desk.issue(grant.clone(), 300, 0).unwrap();
+    let taken: usize = std::thread::scope(|scope| {
+        let takers: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| (0..125).filter(|_| desk.take(grant.id).map(Use::keep).is_some()).count()))
+            .collect();
+        takers.into_iter().map(|taker| taker.join().unwrap()).sum()
+    });
+    assert_eq!(taken, 1);
+}
+
+fn approval(request: ApprovalRequest) -> Approval {
+    Approval { request, asked_at: at(0), answers: Vec::new(), closed_at: None, outcome: None }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_no_lasts_as_long_as_a_yes_would() {
+    let book = Arc::<Book>::default();
+    let desk = book.desk();
+    let mut one = desk.ask(request(1), Message::default(), at(0), MOST).unwrap();
+    desk.answer(one.approval(), &person(1, &["a"]), NO, at(1)).unwrap();
+    assert_eq!(one.outcome().await, Outcome::Denied);
+    tokio::time::advance(std::time::Duration::from_secs(299)).await;
+    let mut again = desk.ask(request(1), Message::default(), at(300), MOST).unwrap();
+    assert_eq!((again.approval(), again.outcome().await), (one.approval(), Outcome::Denied));
+    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    let later = desk.ask(request(1), Message::default(), at(301), MOST).unwrap();
+    assert_ne!(later.approval(), one.approval(), "it may be asked again");
+    assert_eq!(desk.open().len(), 1);
+}
+
+#[test]
+fn only_who_is_asked_answers_once_and_not_for_himself() {
+    let book = Arc::<Book>::default();
+    let desk = book.desk();
+    let mut asked = request(1);
+    asked.terms.groups = vec!["a".into(), "b".into()];
+    asked.terms.approvals = 2;
+    let waiting = desk.ask(asked, Message::default(), at(0), MOST).unwrap();
+    let id = waiting.approval();
+    let answer = |by: &Answerer, said: (bool, Option<Width>, Option<String>)| {
+        desk.answer(id, by, said, at(1)).map(|approval| approval.outcome)
+    };
+    assert_eq!(answer(&person(1000, &["a", "b"]), YES), Err(NoAnswer::Own));
+    assert_eq!(answer(&person(1, &["c"]), YES), Err(NoAnswer::NotAsked(vec!["a".into(), "b".into()])));
+    assert_eq!(answer(&person(1, &["a"]), (true, Some(Width::Target), None)), Err(NoAnswer::TooWide(Width::Shape)));
+    assert_eq!(answer(&person(1, &["a", "b"]), (true, Some(Width::Shape), None)), Ok(None));
+    assert_eq!(answer(&person(1, &["a"]), YES), Err(NoAnswer::Twice));
+    assert_eq!(answer(&person(2, &["a"]), YES), Ok(None));
+    assert_eq!(answer(&person(3, &["b"]), (true, Some(Width::Shape), None)), Ok(Some("granted".into())));
+    assert_eq!(answer(&person(4, &["b"]), YES), Err(NoAnswer::Closed(id.to_string())));
+    // The narrowest of what they chose.
+    let state = desk.state();
+    assert_eq!(state.grants.values().next().unwrap().grant.scope.width(), Width::Operation);
+}
+
+#[tokio::test]
+async fn what_nobody_answers_in_time_expires_and_is_answered_no_more() {
+    let book = Arc::<Book>::default();
+    let desk = book.desk();
+    let mut waiting = desk.ask(request(1), Message::default(), at(0), MOST).unwrap();
+    desk.expire(at(3599));
+    assert_eq!(desk.open().len(), 1);
+    // Also before the clock of the desk has ticked.
+    let late = desk.answer(waiting.approval(), &person(1, &["a"]), YES, at(3600));
+    assert!(matches!(late, Err(NoAnswer::Closed(_))), "{late:?}");
+    desk.expire(at(3600));
+    assert_eq!((waiting.outcome().await, desk.open().len()), (Outcome::Expired, 0));
+    // A clock that is set back reopens nothing.
+    let back = desk.answer(waiting.approval(), &person(1, &["a"]), YES, at(-90_000));
+    assert!(matches!(back, Err(NoAnswer::Closed(_))), "{back:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_prolongs_nothing() {
+    let book = Arc::<Book>::default();
+    let desk = book.desk();
+    let back = |second: i64| at(second - 25 * 3600);
+    let grant = granted(&approval(request(1)), at(0));
+    desk.issue(grant.clone(), 300, 0).unwrap();
+    let asked = desk.ask(request(2), Message::default(), at(0), MOST).unwrap();
+    tokio::time::advance(std::time::Duration::from_secs(299)).await;
+    desk.expire(back(299));
+    assert!(desk.take(grant.id).is_some(), "it lasts as long as it says");
+    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    assert!(desk.take(grant.id).is_none(), "its time has passed, whatever the clock says");
+    desk.expire(back(300));
+    assert_eq!(book.kinds().last(), Some(&"ended"));
+    tokio::time::advance(std::time::Duration::from_secs(3300)).await;
+    let late = desk.answer(asked.approval(), &person(1, &["a"]), YES, back(3600));
+    assert_eq!(late, Err(NoAnswer::Closed(asked.approval().to_string())));
+
+    // A daemon that begins after the clock was set back knows no more than the record: what was issued later is over.
+    let issued = |second: i64| Granted {
+        grant: Grant { id: GrantId::new(), until: at(second + 300), ..grant.clone() },
+        issued_at: at(second),
+        issuer: Some(0),
+        used: 0,
+        ended_at: None,
+        reason: None,
+    };
+    let [earlier, later] = [issued(-1), issued(25 * 3600)];
+    let ids = (earlier.grant.id, later.grant.id);
+    let desk = book.desk_after(vec![earlier, later]);
+    assert!(desk.take(ids.0).is_some() && desk.take(ids.1).is_none());
+    tokio::time::advance(std::time::Duration::from_secs(299)).await;
+    assert!(desk.take(ids.0).is_none(), "it goes on for what is left of it");
+}
+
+#[test]
+fn the_initiators_yes_is_that_and_nothing_more() {
+    let book = Arc::<Book>::default();
+    let desk = book.desk();
+    let mut asked = request(1);
+    asked.terms.confirm = vec!["send it?".into()];
+    let waiting = desk.ask(asked, Message::default(), at(0), MOST).unwrap();
+    // He is in the group as well: it doesn't count for it.
+    let own = desk.answer(waiting.approval(), &person(1000, &["a"]), YES, at(1)).unwrap();
+    assert_eq!((own.outcome, own.answers[0].confirms, own.answers[0].groups.len()), (None, true, 0));
+    assert_eq!(desk.answer(waiting.approval(), &person(1000, &["a"]), YES, at(1)), Err(NoAnswer::Twice));
+    let both = desk.answer(waiting.approval(), &person(1, &["a"]), YES, at(2)).unwrap();
+    assert_eq!(both.outcome.as_deref(), Some("granted"));
+
+    // Where only he is asked, nobody else answers, and he needs no other name than his uid.
+    let mut asked = request(2);
+    asked.terms = Terms { groups: vec![], confirm: vec!["send it?".into()], ..asked.terms };
+    let waiting = desk.ask(asked, Message::default(), at(0), MOST).unwrap();
+    let others = desk.answer(waiting.approval(), &person(1, &["a"]), YES, at(1));
+    assert_eq!(others, Err(NoAnswer::NotAsked(vec!["its initiator".into()])));
+    let initiator = Answerer { person: None, ..person(1000, &[]) };
+    let done = desk.answer(waiting.approval(), &initiator, YES, at(1)).unwrap();
+    assert_eq!(done.outcome.as_deref(), Some("granted"));
+}
+
+#[test]
+fn as_many_wait_as_may_of_one_workload_and_in_all() {
+    let book = Arc::<Book>::default();
+    let desk = book.desk();
+    let ask = |digest, workload: &str| {
+        let asked = ApprovalRequest { workload: workload.parse().unwrap(), ..request(digest) };
+        desk.ask(asked, Message::default(), at(0), MOST)
+    };
+    let own: Vec<_> = (0..3).map(|digest| ask(digest, "crm").unwrap()).collect();
+    assert!(matches!(ask(9, "crm"), Err(Unasked::Full)));
+    let _other = ask(1, "batch").unwrap();
+    assert!(matches!(ask(2, "batch"), Err(Unasked::Full)), "four in all");
+    drop(own);
+    assert!(ask(2, "batch").is_ok());
+    assert_eq!(desk.open().len(), 5, "what is asked stays, also when nobody waits");
+}
+
+#[test]
+fn what_cant_be_recorded_isnt_done() {
+    let book = Arc::<Book>::default();
+    let desk = book.desk();
+    let waiting = desk.ask(request(1), Message::default(), at(0), MOST).unwrap();
+    book.broken.store(true, Ordering::Relaxed);
+    assert!(matches!(desk.ask(request(2), Message::default(), at(0), MOST), Err(Unasked::Record(_))));
+    assert!(matches!(desk.answer(waiting.approval(), &person(1, &["a"]), YES, at(1)), Err(NoAnswer::Record(_))));
+    assert!(desk.issue(granted(&approval(request(3)), at(0)), 300, 0).is_err());
+    assert!(desk.state().grants.is_empty() && desk.open().len() == 1);
+    assert_eq!(desk.state().waiting.values().sum::<usize>(), 1, "who isn't asked about doesn't wait");
+}
+
+#[test]
+fn a_revoked_grant_is_gone_at_once() {
+    let book = Arc::<Book>::default();
+    let desk = book.desk();
+    let grant = granted(&approval(request(1)), at(0));
+    desk.issue(grant.clone(), 300, 0).unwrap();
+    let mut watch = desk.watch();
+    watch.mark_unchanged();
+    assert!(desk.revoke(grant.id, 0).unwrap() && watch.has_changed().unwrap());
+    assert!(desk.take(grant.id).is_none() && !desk.revoke(grant.id, 0).unwrap());
+}

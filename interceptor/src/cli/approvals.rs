@@ -1,0 +1,317 @@
+//! `interceptor approvals`: what people are asked, and their answers. What governed processes wrote is escaped before it
+//! is printed.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::sessions::table;
+use super::terminal::escape;
+use crate::control::client::{self, ClientError};
+use crate::control::protocol::{Request, ShownApproval};
+use crate::policy::{Credential, Width};
+use crate::record::approval::Approval;
+
+/// What to do with approvals.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum Command {
+    /// List what waits for an answer, the oldest first
+    List {
+        /// The closed ones as well, newest first; for operators
+        #[arg(long)]
+        all: bool,
+        /// How many of those at most
+        #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one: who asks, for what exactly, why, and what a yes would let through
+    Show {
+        /// The approval's id, or the beginning of it
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Print a JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say yes
+    Approve {
+        /// The approval's id, or the beginning of it
+        #[arg(value_name = "ID")]
+        id: String,
+        /// How much the yes lets through: `show` says it in plain words
+        #[arg(long, value_enum, default_value_t = Wide::Operation)]
+        scope: Wide,
+        /// What you say to it, for the record
+        #[arg(long, value_name = "TEXT")]
+        note: Option<String>,
+    },
+    /// Say no
+    Deny {
+        /// The approval's id, or the beginning of it
+        #[arg(value_name = "ID")]
+        id: String,
+        /// What you say to it, for the record
+        #[arg(long, value_name = "TEXT")]
+        note: Option<String>,
+    },
+    /// Wait for questions, show each and ask for y or n; until Ctrl-C
+    Watch,
+}
+
+/// How much a yes lets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Wide {
+    /// This very operation
+    Operation,
+    /// Operations of its shape: other ids, values and bodies
+    Shape,
+    /// Every operation of its action on the target
+    Action,
+    /// Everything on the target
+    Target,
+}
+
+/// How often `watch` looks for new questions.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// How many lines of a body are shown.
+const LINES: usize = 60;
+
+/// Does it, through the daemon at `socket`.
+pub fn execute(command: Command, socket: &Path) -> ExitCode {
+    let done = match command {
+        Command::List { all, limit, json } => list(socket, all, limit, json),
+        Command::Show { id, json } => show(socket, &id, json),
+        Command::Approve { id, scope, note } => answer(socket, &id, true, Some(scope.into()), note),
+        Command::Deny { id, note } => answer(socket, &id, false, None, note),
+        Command::Watch => watch(socket),
+    };
+    match done {
+        Ok(text) => super::print(text),
+        Err(error) => super::fail(escape(&error.to_string())),
+    }
+}
+
+impl From<Wide> for Width {
+    fn from(wide: Wide) -> Self {
+        match wide {
+            Wide::Operation => Width::Operation,
+            Wide::Shape => Width::Shape,
+            Wide::Action => Width::Action,
+            Wide::Target => Width::Target,
+        }
+    }
+}
+
+fn list(socket: &Path, all: bool, limit: u32, json: bool) -> Result<String, ClientError> {
+    let value = client::call(socket, &Request::ApprovalsList { all, limit })?;
+    if json {
+        return Ok(format!("{value:#}\n"));
+    }
+    let approvals: Vec<Approval> = client::decoded(value)?;
+    if approvals.is_empty() {
+        return Ok("nothing waits for an answer\n".into());
+    }
+    let mut table = table(&["APPROVAL", "ASKED", "WORKLOAD", "TARGET", "OPERATION", "ASKED OF", "ANSWERS", "STATE"]);
+    for approval in &approvals {
+        let request = &approval.request;
+        let state = approval.outcome.clone().unwrap_or_else(|| format!("open until {}", time_of_day(request.until)));
+        table.add_row([
+            request.approval.to_string(),
+            approval.asked_at.strftime("%FT%TZ").to_string(),
+            request.workload.to_string(),
+            request.target.to_string(),
+            escape(&request.summary).into_owned(),
+            asked_of(approval),
+            approval.answers.len().to_string(),
+            state,
+        ]);
+    }
+    Ok(format!("{table}\n"))
+}
+
+fn show(socket: &Path, id: &str, json: bool) -> Result<String, ClientError> {
+    let value = client::call(socket, &Request::ApprovalsShow { id: id.to_owned() })?;
+    if json { Ok(format!("{value:#}\n")) } else { Ok(shown(&client::decoded(value)?)) }
+}
+
+fn answer(
+    socket: &Path,
+    id: &str,
+    yes: bool,
+    width: Option<Width>,
+    note: Option<String>,
+) -> Result<String, ClientError> {
+    let request = Request::ApprovalsAnswer { id: id.to_owned(), yes, width, note };
+    Ok(answered(&client::decoded(client::call(socket, &request)?)?))
+}
+
+fn answered(approval: &Approval) -> String {
+    let id = approval.request.approval;
+    match approval.outcome.as_deref() {
+        Some("granted") => {
+            let terms = &approval.request.terms;
+            format!("{id}: approved; it can be used {} within {} s\n", times(terms.grant_uses), terms.grant_for)
+        }
+        Some(outcome) => format!("{id}: {outcome}\n"),
+        None => format!("{id}: your yes is noted; {} have to answer\n", asked_of(approval)),
+    }
+}
+
+/// Shows each new question and takes the answer from the terminal.
+fn watch(socket: &Path) -> Result<String, ClientError> {
+    let mut out = io::stdout();
+    let mut input = io::stdin().lock();
+    let interactive = io::stdin().is_terminal();
+    let mut seen = Vec::new();
+    let told = |error: io::Error| ClientError::Garbled(format!("can't print: {error}"));
+    writeln!(out, "waiting for questions; Ctrl-C ends").map_err(told)?;
+    loop {
+        let open = client::call(socket, &Request::ApprovalsList { all: false, limit: 1000 })?;
+        let open: Vec<Approval> = client::decoded(open)?;
+        for approval in open {
+            let id = approval.request.approval;
+            if seen.contains(&id) {
+                continue;
+            }
+            seen.push(id);
+            let question = match client::call(socket, &Request::ApprovalsShow { id: id.to_string() }) {
+                Ok(value) => shown(&client::decoded(value)?),
+                // It was closed meanwhile.
+                Err(ClientError::Refused { .. }) => continue,
+                Err(error) => return Err(error),
+            };
+            write!(out, "\n{question}approve exactly this? y, n, or enter to decide later: ").map_err(told)?;
+            out.flush().map_err(told)?;
+            let mut line = String::new();
+            if input.read_line(&mut line).map_err(told)? == 0 {
+                return Ok("\n".into());
+            }
+            if !interactive {
+                writeln!(out).map_err(told)?;
+            }
+            let yes = match line.trim() {
+                "y" | "yes" => true,
+                "n" | "no" => false,
+                _ => continue,
+            };
+            match answer(socket, &id.to_string(), yes, yes.then_some(Width::Operation), None) {
+                Ok(text) => write!(out, "{text}").map_err(told)?,
+                Err(error @ ClientError::Refused { .. }) => {
+                    writeln!(out, "{}", escape(&error.to_string())).map_err(told)?
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// A question in full, for people.
+fn shown(shown: &ShownApproval) -> String {
+    let ShownApproval { approval, waiting, exhibit, allows, names } = shown;
+    let request = &approval.request;
+    let mut text = String::new();
+    let mut line = |label: &str, what: String| {
+        let _ = writeln!(text, "{label:<10} {what}");
+    };
+    line("approval", format!("{}, asked {}", request.approval, approval.asked_at.strftime("%FT%TZ")));
+    match (&approval.outcome, approval.closed_at) {
+        (Some(outcome), Some(at)) => line("state", format!("{outcome} at {}", at.strftime("%FT%TZ"))),
+        _ => line("state", format!("open until {}; {waiting} waiting", request.until.strftime("%FT%TZ"))),
+    }
+    let process = request.process.as_ref();
+    let process = process.map_or_else(String::new, |one| format!(", process {} ({})", escape(&one.comm), one.pid));
+    line("who", format!("workload {}{process}, launched by uid {}", request.workload, request.initiator));
+    line("as", identity(request.identity.as_deref(), request.credential, names));
+    line("what", format!("{} on {}", escape(&request.summary), request.target));
+    let reasons = if request.reasons.is_empty() { String::new() } else { format!(": {}", request.reasons.join("; ")) };
+    line("because", format!("policy {} wants it approved{}", request.policies.join(", "), escape(&reasons)));
+    if let Some(why) = &request.justification {
+        line("they say", escape(why).into_owned());
+    }
+    for text in &request.terms.confirm {
+        line("confirm", escape(text).into_owned());
+    }
+    line("asked of", asked_of(approval));
+    for answer in &approval.answers {
+        let yes = if answer.yes { "yes" } else { "no" };
+        let note = answer.note.as_deref().map_or_else(String::new, |note| format!(": {note}"));
+        let who = answer.person.as_deref().map_or_else(String::new, |person| format!(" ({person})"));
+        let own = if answer.confirms { ", the initiator" } else { "" };
+        line("answer", format!("{yes} by uid {}{who}{own}{}", answer.uid, escape(&note)));
+    }
+    for (index, allowed) in allows.iter().enumerate() {
+        let uses = format!("{} within {} s", times(request.terms.grant_uses), request.terms.grant_for);
+        let label = if index == 0 { "a yes" } else { "" };
+        line(label, format!("--scope {} lets through {}, {uses}", allowed.width, allowed.told));
+    }
+    if let Some(exhibit) = exhibit {
+        let _ = writeln!(text, "\n  > {}", escape(&exhibit.start));
+        for (name, value) in &exhibit.headers {
+            let _ = writeln!(text, "  > {}", escape(&format!("{name}: {value}")));
+        }
+        let body = super::sessions::pretty(&exhibit.body);
+        if !body.is_empty() {
+            let _ = writeln!(text, "  >");
+        }
+        for line in body.lines().take(LINES) {
+            let _ = writeln!(text, "  > {}", escape(line));
+        }
+        if body.lines().count() > LINES {
+            let _ = writeln!(text, "  > … {} bytes in all; `--json` shows them", exhibit.bytes);
+        }
+        if let Some(partial) = &exhibit.partial {
+            let _ = writeln!(text, "  > … the body isn't shown as it is: {partial}");
+        }
+    }
+    text
+}
+
+fn identity(
+    who: Option<&crate::record::event::Identity>,
+    credential: Option<Credential>,
+    names: &BTreeMap<String, String>,
+) -> String {
+    let name = |id: &str| names.get(id).map_or_else(String::new, |name| format!(" ({})", escape(name)));
+    match who {
+        Some(who) => {
+            let id = who.principal.as_str();
+            let client = who.client.map(|client| client.to_string());
+            let client = client.map_or_else(String::new, |id| format!(", by application {id}{}", name(&id)));
+            format!("{} {}{}{client}", who.kind.as_str(), escape(id), name(id))
+        }
+        None => match credential {
+            Some(Credential::Injected) => "nobody: the target's own credential is put in".into(),
+            Some(Credential::Foreign) => "nobody that is known: it brings a credential of its own".into(),
+            _ => "nobody".into(),
+        },
+    }
+}
+
+fn asked_of(approval: &Approval) -> String {
+    let terms = &approval.request.terms;
+    let count = if terms.approvals == 1 { String::new() } else { format!("{} of ", terms.approvals) };
+    let initiator = (!terms.confirm.is_empty()).then(|| "its initiator".to_owned());
+    terms.groups.iter().map(|group| format!("{count}{group}")).chain(initiator).collect::<Vec<_>>().join(" and ")
+}
+
+/// `once`, `7 times`.
+pub(super) fn times(count: u64) -> String {
+    if count == 1 { "once".into() } else { format!("{count} times") }
+}
+
+fn time_of_day(at: Timestamp) -> String {
+    at.strftime("%TZ").to_string()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+use jiff::ToSpan;
+
+use super::*;
+use crate::control::protocol::{Allowed, Exhibit};
+use crate::ids::{ApprovalId, LaunchId, SessionId};
+use crate::policy::{Shape, Terms};
+use crate::record::approval::Answer;
+use crate::record::event::ApprovalRequest;
+use crate::who::Process;
+
+fn asked() -> ShownApproval {
+    let at: Timestamp = "2026-11-25T09:00:00Z".parse().unwrap();
+    let request = ApprovalRequest {
+        approval: ApprovalId::new(),
+        until: at + 1.hour(),
+        session: SessionId::new(),
+        launch: LaunchId::new(),
+        workload: "crm".parse().unwrap(),
+        process: Some(Process { pid: 7, tid: 7, comm: "crm\x1b[2J".into(), exe: None }),
+        initiator: 1000,
+        identity: None,
+        credential: Some(Credential::Injected),
+        target: "graph".parse().unwrap(),
+        action: "http:POST".into(),
+        summary: "POST /notes/\u{202e}7".into(),
+        digest: [7; 32].into(),
+        shape: Shape { method: "POST".into(), path: "/notes/{id}".into(), keys: vec![] },
+        policies: vec!["writes".into()],
+        reasons: vec!["writing is looked at first".into()],
+        terms: Terms {
+            groups: vec!["crm".into(), "security".into()],
+            confirm: vec![],
+            approvals: 2,
+            within: 3600,
+            grant_for: 300,
+            grant_uses: 1,
+            grant_scope: Width::Shape,
+        },
+        justification: Some("urgent\x07\nyes: y".into()),
+    };
+    let answer = Answer {
+        at,
+        person: Some("t/o".into()),
+        uid: 5,
+        yes: true,
+        groups: vec!["crm".into()],
+        confirms: false,
+        width: Some("operation".into()),
+        note: Some("fine\r".into()),
+    };
+    let lines = (0..LINES + 5).map(|line| format!("line {line}\n")).collect();
+    ShownApproval {
+        approval: Approval { request, asked_at: at, answers: vec![answer], closed_at: None, outcome: None },
+        waiting: 3,
+        exhibit: Some(Exhibit {
+            start: "POST /notes/7 HTTP/1.1".into(),
+            headers: vec![("x-note".into(), "\x1b]0;owned\x07".into())],
+            body: lines,
+            bytes: 999,
+            partial: None,
+        }),
+        allows: vec![Allowed { width: Width::Operation, told: "this operation".into() }],
+        names: BTreeMap::new(),
+    }
+}
+
+#[test]
+fn a_question_tells_who_what_and_why_and_what_a_yes_lets_through() {
+    let text = shown(&asked());
+    for part in [
+        "open until 2026-11-25T10:00:00Z; 3 waiting",
+        "workload crm, process crm",
+        "launched by uid 1000",
+        "nobody: the target's own credential is put in",
+        "policy writes wants it approved: writing is looked at first",
+        "2 of crm and 2 of security",
+        "yes by uid 5 (t/o): fine",
+        "--scope operation lets through this operation, once within 300 s",
+        "> POST /notes/7 HTTP/1.1",
+        "line 59\n",
+        "… 999 bytes in all",
+    ] {
+        assert!(text.contains(part), "no `{part}` in:\n{text}");
+    }
+    assert!(!text.contains("line 60\n"), "{text}");
+}
+
+#[test]
+fn what_a_process_wrote_moves_nothing_on_the_terminal_and_forges_no_line() {
+    let text = shown(&asked());
+    assert!(!text.contains(['\x1b', '\x07', '\r', '\u{202e}']), "{text:?}");
+    assert!(!text.lines().any(|line| line.starts_with("yes: y")), "{text}");
+}
+
+#[test]
+fn an_answer_says_what_is_still_to_come() {
+    let mut approval = asked().approval;
+    assert!(answered(&approval).contains("noted; 2 of crm and 2 of security have to answer"));
+    approval.outcome = Some("denied".into());
+    assert!(answered(&approval).ends_with(": denied\n"));
+    approval.outcome = Some("granted".into());
+    approval.request.terms.grant_uses = 3;
+    assert!(answered(&approval).ends_with(": approved; it can be used 3 times within 300 s\n"));
+}
+
+#[test]
+fn who_is_known_is_named() {
+    let names = BTreeMap::new();
+    assert_eq!(identity(None, None, &names), "nobody");
+    let foreign = identity(None, Some(Credential::Foreign), &names);
+    assert!(foreign.starts_with("nobody that is known"), "{foreign}");
+}

@@ -1,0 +1,127 @@
+//! `interceptor grants`: what is let through for a time, although policy holds it or waits for a grant.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::approvals::times;
+use super::sessions::table;
+use super::terminal::escape;
+use crate::config::duration;
+use crate::control::client::{self, ClientError};
+use crate::control::protocol::{Issue, Request};
+use crate::ids::{TargetName, WorkloadName};
+use crate::policy::{Grant, Origin};
+use crate::record::approval::Granted;
+
+/// What to do with grants.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub enum Command {
+    /// List the grants that live, newest first
+    List {
+        /// Those that have ended as well
+        #[arg(long)]
+        all: bool,
+        /// How many at most
+        #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        limit: u32,
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let something through for a time: what policy holds, and what it permits when { context.base.granted }
+    Issue {
+        /// For this workload
+        #[arg(long)]
+        workload: WorkloadName,
+        /// On this target
+        #[arg(long)]
+        target: TargetName,
+        /// This action, as in http:POST, or group of actions, as in http:write; without it everything
+        #[arg(long)]
+        action: Option<String>,
+        /// Only this path and what is below it
+        #[arg(long, requires = "action")]
+        path: Option<String>,
+        /// For how long, as in 30m
+        #[arg(long = "for", value_name = "TIME", value_parser = time)]
+        time: u64,
+        /// How many requests; without it any number
+        #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+        uses: Option<u64>,
+    },
+    /// End a grant before its time; what goes on under it is cut
+    Revoke {
+        /// The grant's id, or the beginning of it
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+}
+
+/// Does it, through the daemon at `socket`.
+pub fn execute(command: Command, socket: &Path) -> ExitCode {
+    let done = match command {
+        Command::List { all, limit, json } => list(socket, all, limit, json),
+        Command::Issue { workload, target, action, path, time, uses } => {
+            let issue = Issue { workload, target, action, path, seconds: time, uses };
+            issued(socket, issue)
+        }
+        Command::Revoke { id } => client::call(socket, &Request::GrantsRevoke { id }).map(|value| {
+            let id = value["grant"].as_str().unwrap_or_default().to_owned();
+            format!("{id}: revoked\n")
+        }),
+    };
+    match done {
+        Ok(text) => super::print(text),
+        Err(error) => super::fail(escape(&error.to_string())),
+    }
+}
+
+/// `90s`, `30m`, `8h`, `2d`, in whole seconds.
+fn time(text: &str) -> Result<u64, String> {
+    let seconds = duration(text).map(|time| time.as_secs());
+    let most = 30 * 86_400;
+    seconds
+        .filter(|seconds| (1..=most).contains(seconds))
+        .ok_or_else(|| "a time such as 90s, 30m, 8h or 2d, at least a second and at most 30 days".to_owned())
+}
+
+fn issued(socket: &Path, issue: Issue) -> Result<String, ClientError> {
+    let grant: Grant = client::decoded(client::call(socket, &Request::GrantsIssue(issue))?)?;
+    let uses = grant.uses.map_or_else(|| "any number of times".into(), times);
+    let told = grant.scope.told(&grant.target);
+    Ok(format!("{}: {} may do {}, {uses}, until {}\n", grant.id, grant.workload, escape(&told), grant.until))
+}
+
+fn list(socket: &Path, all: bool, limit: u32, json: bool) -> Result<String, ClientError> {
+    let value = client::call(socket, &Request::GrantsList { all, limit })?;
+    if json {
+        return Ok(format!("{value:#}\n"));
+    }
+    let grants: Vec<Granted> = client::decoded(value)?;
+    if grants.is_empty() {
+        return Ok("no grants\n".into());
+    }
+    let mut table = table(&["GRANT", "WORKLOAD", "LETS THROUGH", "UNTIL", "USED", "FROM", "ENDED"]);
+    for one in &grants {
+        let grant = &one.grant;
+        let of = grant.uses.map_or_else(String::new, |uses| format!(" of {uses}"));
+        let from = match (&grant.origin, one.issuer) {
+            (Origin::Approval { approval, .. }, _) => approval.to_string(),
+            (Origin::Operator, Some(uid)) => format!("uid {uid}"),
+            (Origin::Operator, None) => "an operator".into(),
+        };
+        table.add_row([
+            grant.id.to_string(),
+            grant.workload.to_string(),
+            escape(&grant.scope.told(&grant.target)).into_owned(),
+            grant.until.strftime("%FT%TZ").to_string(),
+            format!("{}{of}", one.used),
+            from,
+            one.reason.clone().unwrap_or_else(|| "-".into()),
+        ]);
+    }
+    Ok(format!("{table}\n"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,251 @@
+//! What people and operators say on the control socket of held operations: who may answer, what they are shown, the
+//! grants that operators issue and revoke.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::launches::Launches;
+use super::reload::Loader;
+use crate::approve::{Answerer, Desk, NoAnswer, scope, seconds};
+use crate::control::peer::Peer;
+use crate::control::protocol::{Allowed, Exhibit, Issue, ShownApproval};
+use crate::control::server::{Answer, Caller};
+use crate::ids::{ApprovalId, GrantId};
+use crate::pipeline::Pipeline;
+use crate::policy::{Grant, Origin, Scope, Terms, Whose, Width};
+use crate::record::approval::Approval;
+use crate::record::event::What;
+use crate::record::payload::Message;
+use crate::record::{QueryError, Reader};
+
+/// The longest grant that an operator may issue, in seconds: 30 days.
+const LONGEST: u64 = 30 * 86_400;
+
+/// The desk, as people see it.
+pub(super) struct People<'a> {
+    pub(super) desk: &'a Arc<Desk>,
+    pub(super) launches: &'a Arc<Launches>,
+    pub(super) loader: &'a Arc<Loader>,
+    pub(super) pipeline: &'a Arc<Pipeline>,
+}
+
+/// What an approver says.
+pub(super) struct Said {
+    pub(super) yes: bool,
+    pub(super) width: Option<Width>,
+    pub(super) note: Option<String>,
+}
+
+impl People<'_> {
+    /// Who a peer is, among those who may be asked, at this moment.
+    fn answerer(&self, peer: &Peer) -> Answerer {
+        let world = self.loader.world();
+        let identities = &world.snapshot.settings.identities;
+        let groups = identities.approvers.iter().filter(|(_, members)| members.contains(&peer.uid));
+        let groups = groups.map(|(name, _)| name.clone()).collect();
+        Answerer { uid: peer.uid, person: identities.people.get(&peer.uid).cloned(), groups }
+    }
+
+    /// Refuses who is neither asked nor an operator; the attempt is recorded.
+    fn stranger(&self, peer: &Peer, request: &str) -> Answer {
+        self.note(peer, request, Some("not-an-approver".into()));
+        Answer::refused(
+            "not-an-approver",
+            format!("uid {} is none of the `[approvers]` of the configuration", peer.uid),
+            "ask the operator of this host to list you in `[people]` and `[approvers]`",
+        )
+    }
+
+    fn note(&self, peer: &Peer, request: &str, refused: Option<String>) {
+        let (uid, pid, request) = (peer.uid, peer.pid, request.to_owned());
+        self.launches.journal().note(What::ControlRequest { uid, pid, request, refused });
+    }
+
+    /// The open approvals that a caller may see: all for operators, else those that they are asked about.
+    pub(super) fn open(&self, caller: &Caller) -> Answer {
+        let by = self.answerer(&caller.peer);
+        let mut open = self.desk.open();
+        open.retain(|approval| caller.operator || is_asked(&by, approval));
+        if open.is_empty() && by.groups.is_empty() && !caller.operator && !self.runs_one(&caller.peer) {
+            return self.stranger(&caller.peer, "approvals-list");
+        }
+        Answer::done(json!(open))
+    }
+
+    /// One approval: as it is shown while it is open, else as it is recorded.
+    pub(super) fn show(&self, caller: &Caller, id: &str, reader: &Reader) -> Answer {
+        let by = self.answerer(&caller.peer);
+        let (approval, message, waiting) = match self.desk.find(&id.to_ascii_lowercase()) {
+            Some((approval, message, waiting)) => (approval, Some(message), waiting),
+            None => match reader.approval(id) {
+                Ok(approval) => (approval, None, 0),
+                Err(error) => return unknown(&error),
+            },
+        };
+        if !caller.operator && !is_asked(&by, &approval) {
+            return self.stranger(&caller.peer, "approvals-show");
+        }
+        let request = &approval.request;
+        let widths = [Width::Operation, Width::Shape, Width::Action, Width::Target];
+        let allows = widths.into_iter().filter(|width| *width <= request.terms.grant_scope);
+        let allows = allows.map(|width| Allowed { width, told: scope(request, width).told(&request.target) });
+        let world = self.loader.world();
+        let identity = request.identity.as_ref();
+        let client = identity.and_then(|who| who.client).map(|client| client.to_string());
+        let ids = [identity.map(|who| who.principal.as_str()), client.as_deref()];
+        let names = world.snapshot.settings.identities.names_for(ids.into_iter().flatten());
+        let shown = ShownApproval {
+            allows: allows.collect(),
+            exhibit: message.as_deref().map(exhibit),
+            approval,
+            waiting,
+            names,
+        };
+        Answer::done(json!(shown))
+    }
+
+    /// Takes an answer. Who it comes from is the kernel's word; what doesn't count is recorded as refused.
+    pub(super) fn answer(&self, caller: &Caller, id: &str, said: Said) -> Answer {
+        let peer = &caller.peer;
+        let verb = if said.yes { "approvals-approve" } else { "approvals-deny" };
+        let by = self.answerer(peer);
+        let Some((approval, _, _)) = self.desk.find(&id.to_ascii_lowercase()) else {
+            if by.groups.is_empty() {
+                return self.stranger(peer, verb);
+            }
+            return self.refused(peer, verb, "approval-closed", &NoAnswer::Closed(id.to_owned()));
+        };
+        let confirms = by.uid == approval.request.initiator && !approval.request.terms.confirm.is_empty();
+        if by.groups.is_empty() && !confirms {
+            return self.stranger(peer, verb);
+        }
+        // Who runs a workload could be it: what answers must be out of its reach.
+        if !confirms && self.runs_one(peer) {
+            self.note(peer, verb, Some("runs-a-workload".into()));
+            return Answer::refused(
+                "runs-a-workload",
+                format!("a workload runs as uid {}, or was launched by it", peer.uid),
+                "answer as a user who runs none",
+            );
+        }
+        let id: ApprovalId = approval.request.approval;
+        match self.desk.answer(id, &by, (said.yes, said.width, said.note), self.pipeline.clock.now()) {
+            Ok(approval) => Answer::done(json!(approval)),
+            Err(error) => {
+                let code = match &error {
+                    NoAnswer::Closed(_) => "approval-closed",
+                    NoAnswer::Own => "own-operation",
+                    NoAnswer::NotAsked(_) => "not-asked",
+                    NoAnswer::Twice => "answered-already",
+                    NoAnswer::TooWide(_) => "too-wide",
+                    NoAnswer::Record(_) => "record-unavailable",
+                };
+                self.refused(peer, verb, code, &error)
+            }
+        }
+    }
+
+    /// Whether a workload runs as this uid, or was launched by it.
+    fn runs_one(&self, peer: &Peer) -> bool {
+        self.launches.list().iter().any(|one| one.uid == peer.uid || one.initiator == peer.uid)
+    }
+
+    fn refused(&self, peer: &Peer, verb: &str, code: &str, error: &NoAnswer) -> Answer {
+        self.note(peer, verb, Some(code.to_owned()));
+        Answer::refused(code, error.to_string(), "`interceptor approvals list` shows what is open to you")
+    }
+
+    /// Issues a grant as an operator.
+    pub(super) fn issue(&self, caller: &Caller, issue: Issue) -> Answer {
+        let world = self.loader.world();
+        let settings = &world.snapshot.settings;
+        let wrong =
+            |message: String| Answer::refused("grant-malformed", message, "see `interceptor grants issue --help`");
+        if !settings.workloads.iter().any(|workload| workload.name == issue.workload) {
+            return wrong(format!("no `[[workload]]` is named `{}`", issue.workload));
+        }
+        if !settings.targets.iter().any(|target| target.name == issue.target) {
+            return wrong(format!("no `[[target]]` is named `{}`", issue.target));
+        }
+        if !(1..=LONGEST).contains(&issue.seconds) {
+            return wrong("a grant lasts from a second to 30 days".into());
+        }
+        let scope = match (issue.action, issue.path) {
+            (Some(action), path) => Scope::Action { action, path },
+            (None, None) => Scope::Target,
+            (None, Some(_)) => return wrong("`--path` narrows an `--action`".into()),
+        };
+        let at = self.pipeline.clock.now();
+        let grant = Grant {
+            id: GrantId::new(),
+            workload: issue.workload,
+            whose: Whose::Anyone,
+            target: issue.target,
+            scope,
+            origin: Origin::Operator,
+            until: at.saturating_add(seconds(issue.seconds)).unwrap_or(at),
+            uses: issue.uses,
+        };
+        match self.desk.issue(grant.clone(), issue.seconds, caller.peer.uid) {
+            Ok(()) => Answer::done(json!(grant)),
+            Err(error) => unrecorded(&error),
+        }
+    }
+
+    /// Ends a grant.
+    pub(super) fn revoke(&self, caller: &Caller, id: &str, reader: &Reader) -> Answer {
+        let id = match reader.grant(id) {
+            Ok(id) => id,
+            Err(error) => return unknown(&error),
+        };
+        match self.desk.revoke(id, caller.peer.uid) {
+            Ok(true) => Answer::done(json!({ "grant": id })),
+            Ok(false) => Answer::refused(
+                "not-live",
+                format!("`{id}` has ended already"),
+                "`interceptor grants list` shows those that live",
+            ),
+            Err(error) => unrecorded(&error),
+        }
+    }
+
+    /// Ends a live connection.
+    pub(super) fn kill(&self, caller: &Caller, id: &str) -> Answer {
+        let id = id.to_ascii_lowercase();
+        let found = self.pipeline.registry.find(&id);
+        let [session] = found.as_slice() else {
+            let message = if found.is_empty() { "is open" } else { "begins like that: more than one" };
+            let next = "`interceptor sessions list` shows those that are open";
+            return Answer::refused("not-found", format!("no one session `{id}` {message}"), next);
+        };
+        self.note(&caller.peer, &format!("sessions-kill {session}"), None);
+        self.pipeline.registry.tell(*session, crate::pipeline::Order::Cut("killed"));
+        Answer::done(json!({ "session": session }))
+    }
+}
+
+/// Whether somebody is among those who are asked.
+fn is_asked(by: &Answerer, approval: &Approval) -> bool {
+    let Terms { groups, confirm, .. } = &approval.request.terms;
+    let confirms = !confirm.is_empty() && by.uid == approval.request.initiator;
+    confirms || groups.iter().any(|group| by.groups.contains(group))
+}
+
+fn exhibit(message: &Message) -> Exhibit {
+    Exhibit {
+        start: message.start.clone(),
+        headers: message.headers.clone(),
+        body: String::from_utf8_lossy(&message.body).into_owned(),
+        bytes: message.bytes,
+        partial: message.partial.clone(),
+    }
+}
+
+fn unknown(error: &QueryError) -> Answer {
+    Answer::refused(error.code(), error.to_string(), "see `interceptor approvals list` and `interceptor grants list`")
+}
+
+fn unrecorded(error: &crate::record::RecordError) -> Answer {
+    Answer::refused("record-unavailable", error.to_string(), "what can't be recorded isn't done")
+}

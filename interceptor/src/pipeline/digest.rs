@@ -1,0 +1,125 @@
+//! What an operation is known by, so that a yes to it is a yes to nothing else: a keyed digest (HMAC-SHA-256) of who asks,
+//! the method, the URL, the header fields and the body, decoded. The key keeps those who can read the record from telling
+//! a short body by trying.
+
+use aws_lc_rs::hmac::{Context, HMAC_SHA256, Key};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, header};
+
+use super::authenticate::Identified;
+use super::live::Live;
+use crate::config::Expansion;
+use crate::ids::Digest;
+use crate::keyfile;
+use crate::mask::coding::{Decoder, codings};
+use crate::policy::Credential;
+use crate::transport::http::is_hop_by_hop;
+
+/// Why its sender says an operation is wanted. It is shown to people, and goes no further.
+pub(super) const JUSTIFICATION: HeaderName = HeaderName::from_static("interceptor-justification");
+
+/// Header fields that say nothing of what is asked, and differ from one try to the next; besides those of one hop, and
+/// every `…-request-id`.
+const NOISE: [HeaderName; 7] = [
+    header::DATE,
+    header::USER_AGENT,
+    header::CONTENT_LENGTH,
+    header::HOST,
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+    JUSTIFICATION,
+];
+
+/// The key of digests.
+pub struct ApprovalKey(Key);
+
+impl ApprovalKey {
+    /// From a key file's key.
+    pub fn new(key: &keyfile::Key) -> Self {
+        Self(Key::new(HMAC_SHA256, key.as_ref()))
+    }
+
+    /// The digest of a request of a workload.
+    pub(super) fn digest(
+        &self,
+        live: &Live,
+        (who, credential): (Option<&Identified>, Credential),
+        parts: &Parts,
+        body: &[u8],
+    ) -> Digest {
+        let mut digest = Fields(Context::with_key(&self.0));
+        digest.field(live.session().subject.workload.as_str());
+        digest.field(who.map_or("", |who| who.principal.id.as_str()));
+        digest.field(parts.method.as_str());
+        digest.field(if live.tls() { "https" } else { "http" });
+        digest.field(live.host().to_string());
+        digest.field(live.port().to_be_bytes());
+        digest.field(parts.uri.path());
+        digest.field(parts.uri.query().map_or_else(String::new, |query| format!("?{query}")));
+        let (body, decoded) = match decoded(&parts.headers, body) {
+            Some(decoded) => (decoded, true),
+            None => (body.to_vec(), false),
+        };
+        let mut names: Vec<&HeaderName> = parts.headers.keys().collect();
+        names.sort_unstable_by_key(|name| name.as_str());
+        for name in names {
+            // The token may be a new one, as long as it names the same.
+            let is_known = *name == header::AUTHORIZATION && credential == Credential::Entra;
+            if is_known || is_noise(name) || (decoded && *name == header::CONTENT_ENCODING) {
+                continue;
+            }
+            for value in parts.headers.get_all(name) {
+                digest.field(name.as_str());
+                digest.field(value.as_bytes());
+            }
+        }
+        digest.field("body");
+        digest.field(&body);
+        digest.end()
+    }
+}
+
+struct Fields(Context);
+
+impl Fields {
+    /// With its length, so that no two lists of fields are alike.
+    fn field(&mut self, field: impl AsRef<[u8]>) {
+        let field = field.as_ref();
+        self.0.update(&(field.len() as u64).to_be_bytes());
+        self.0.update(field);
+    }
+
+    fn end(self) -> Digest {
+        let tag = self.0.sign();
+        let mut digest = [0; 32];
+        digest.copy_from_slice(&tag.as_ref()[..32]);
+        digest.into()
+    }
+}
+
+fn is_noise(name: &HeaderName) -> bool {
+    NOISE.contains(name) || name.as_str().ends_with("-request-id") || name == "request-id" || is_hop_by_hop(name)
+}
+
+/// The body without its codings; none if it has none, or they can't be undone.
+fn decoded(headers: &HeaderMap, body: &[u8]) -> Option<Vec<u8>> {
+    let mut applied = Vec::new();
+    for value in headers.get_all(header::CONTENT_ENCODING) {
+        applied.extend(codings(value.to_str().ok()?).ok()?);
+    }
+    if applied.is_empty() {
+        return None;
+    }
+    let mut out = Vec::new();
+    let mut give = |bytes: &[u8]| {
+        out.extend_from_slice(bytes);
+        Ok(())
+    };
+    let mut decoder = Decoder::new(&applied, Expansion::default()).ok()?;
+    decoder.push(body, &mut give).ok()?;
+    decoder.finish(&mut give).ok()?;
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,349 @@
+//! Grants: what people, or an operator, let through although policy holds it. Inputs of `decide`. Who keeps them, counts
+//! their uses and ends them is `approve`.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::annotation::Approval;
+use super::{HttpRequest, Operation, Question};
+use crate::ids::{ApprovalId, Digest, GrantId, PrincipalId, TargetName, WorkloadName};
+
+/// How long people have to answer, how long their yes lasts, and how often it can be used, where no policy says it.
+const WITHIN: u64 = 3600;
+const GRANT_FOR: u64 = 300;
+const GRANT_USES: u64 = 1;
+
+/// Who has to answer a held operation, and what their yes is good for at most.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terms {
+    /// The groups of which people have to say yes: each of them. Sorted.
+    pub groups: Vec<String>,
+    /// What the initiator has to say yes to as well: a line for each policy that wants it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub confirm: Vec<String>,
+    /// How many people of each group.
+    pub approvals: u64,
+    /// How long they have, in seconds.
+    pub within: u64,
+    /// How long their yes lasts, in seconds.
+    pub grant_for: u64,
+    /// How often it can be used.
+    pub grant_uses: u64,
+    /// The widest that it may be for.
+    pub grant_scope: Width,
+}
+
+/// How wide a grant is, the narrowest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Width {
+    /// This very operation: method, URL, headers and body.
+    Operation,
+    /// Operations of its shape: the same method, path but for ids, and query keys.
+    Shape,
+    /// Every operation of its action on the target.
+    Action,
+    /// Everything on the target.
+    Target,
+}
+
+/// What a grant lets through. Only what policy permits as well, once people have said yes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// Its id.
+    pub id: GrantId,
+    /// The workload that it is for.
+    pub workload: WorkloadName,
+    /// Whose operations it is for.
+    pub whose: Whose,
+    /// The target.
+    pub target: TargetName,
+    /// What of it.
+    pub scope: Scope,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Until when it lasts.
+    pub until: Timestamp,
+    /// How often it can be used; none: without end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses: Option<u64>,
+}
+
+/// Whose operations a grant is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Whose {
+    /// Whoever the workload acts as, also nobody.
+    Anyone,
+    /// Operations without a token.
+    Nobody,
+    /// Operations whose token names this principal.
+    Principal(PrincipalId),
+}
+
+/// What a grant is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "width", rename_all = "lowercase")]
+pub enum Scope {
+    /// One operation, known by its digest.
+    Operation {
+        /// The digest.
+        digest: Digest,
+    },
+    /// HTTP requests of one shape.
+    Shape {
+        /// The shape.
+        #[serde(flatten)]
+        shape: Shape,
+    },
+    /// An action, or a group of actions.
+    Action {
+        /// `http:POST`, `http:write`.
+        action: String,
+        /// Only below this path, decoded.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        path: Option<String>,
+    },
+    /// Everything.
+    Target,
+}
+
+/// What requests have in common that differ in ids and values only.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Shape {
+    /// The method.
+    pub method: String,
+    /// The path, with `{id}` for what looks like an id.
+    pub path: String,
+    /// The keys of the query, sorted.
+    pub keys: Vec<String>,
+}
+
+/// Where a grant comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "from", rename_all = "lowercase")]
+pub enum Origin {
+    /// People said yes.
+    Approval {
+        /// To this.
+        approval: ApprovalId,
+        /// As members of these groups.
+        groups: Vec<String>,
+        /// So many of each.
+        approvals: u64,
+        /// And the initiator.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        confirmed: bool,
+    },
+    /// An operator issued it: it stands for everybody's yes, and policy sees it as `context.base.granted`.
+    Operator,
+}
+
+/// The grants that live at a moment.
+#[derive(Debug, Clone, Default)]
+pub struct Grants(Vec<Arc<Grant>>);
+
+impl Terms {
+    /// What several `@approval`s and `@confirm`s demand together; none where there is none. Of numbers the stricter counts.
+    pub(super) fn of<'a>(approvals: impl Iterator<Item = &'a Approval>) -> Option<Self> {
+        let all: Vec<&Approval> = approvals.collect();
+        let sorted = |text: fn(&Approval) -> Option<&String>| {
+            let texts: BTreeSet<&String> = all.iter().filter_map(|one| text(one)).collect();
+            texts.into_iter().cloned().collect::<Vec<_>>()
+        };
+        let (groups, confirm) = (sorted(|one| one.group.as_ref()), sorted(|one| one.confirm.as_ref()));
+        let least = |number: fn(&Approval) -> Option<u64>, otherwise| {
+            all.iter().map(|one| number(one).unwrap_or(otherwise)).min().unwrap_or(otherwise)
+        };
+        (!all.is_empty()).then(|| Self {
+            approvals: all.iter().filter_map(|one| one.approvals).max().unwrap_or(1),
+            within: least(|one| one.within, WITHIN),
+            grant_for: least(|one| one.grant_for, GRANT_FOR),
+            grant_uses: least(|one| one.grant_uses, GRANT_USES),
+            grant_scope: all
+                .iter()
+                .map(|one| one.grant_scope.unwrap_or(Width::Operation))
+                .min()
+                .unwrap_or(Width::Operation),
+            groups,
+            confirm,
+        })
+    }
+}
+
+impl Width {
+    /// Reads `operation`, `shape`, `action` or `target`.
+    pub fn of(text: &str) -> Option<Self> {
+        Some(match text {
+            "operation" => Width::Operation,
+            "shape" => Width::Shape,
+            "action" => Width::Action,
+            "target" => Width::Target,
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Width {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Width::Operation => "operation",
+            Width::Shape => "shape",
+            Width::Action => "action",
+            Width::Target => "target",
+        })
+    }
+}
+
+impl Shape {
+    /// The shape of a request.
+    pub fn of(request: &HttpRequest<'_>) -> Self {
+        let segments = request.path.segments().iter().map(|segment| if is_id(segment) { "{id}" } else { segment });
+        let path = segments.fold(String::new(), |path, segment| path + "/" + segment);
+        let mut keys: Vec<String> = request
+            .query
+            .map(|query| form_urlencoded::parse(query.as_bytes()).map(|(key, _)| key.into_owned()).collect())
+            .unwrap_or_default();
+        keys.sort_unstable();
+        keys.dedup();
+        Self { method: request.method.to_owned(), path, keys }
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.method, if self.path.is_empty() { "/" } else { &self.path })?;
+        if self.keys.is_empty() { Ok(()) } else { write!(f, "?{}", self.keys.join("&")) }
+    }
+}
+
+/// Whether a segment of a path names one thing of many: a number, hexadecimal digits, a GUID, an address, or what is long
+/// and has digits in it.
+fn is_id(segment: &str) -> bool {
+    let digits = segment.bytes().filter(u8::is_ascii_digit).count();
+    let hexadecimal = segment.len() >= 8 && segment.bytes().all(|c| c.is_ascii_hexdigit() || c == b'-');
+    digits == segment.len() || (digits > 0 && (hexadecimal || segment.len() >= 20)) || segment.contains('@')
+}
+
+impl Scope {
+    /// How wide it is.
+    pub fn width(&self) -> Width {
+        match self {
+            Scope::Operation { .. } => Width::Operation,
+            Scope::Shape { .. } => Width::Shape,
+            Scope::Action { .. } => Width::Action,
+            Scope::Target => Width::Target,
+        }
+    }
+
+    /// What it lets through, in plain words.
+    pub fn told(&self, target: &TargetName) -> String {
+        match self {
+            Scope::Operation { .. } => "this operation, exactly: the same method, URL, headers and body".into(),
+            Scope::Shape { shape } => {
+                let what = if shape.path.contains("{id}") { " with any ids," } else { "" };
+                format!("every `{shape}` on `{target}`,{what} with any values in its query and any body")
+            }
+            Scope::Action { action, path: None } => {
+                format!("every `{action}` on `{target}`: any path, query and body")
+            }
+            Scope::Action { action, path: Some(path) } => {
+                format!("every `{action}` below `{path}` on `{target}`: any query and body")
+            }
+            Scope::Target => format!("everything on `{target}`"),
+        }
+    }
+
+    fn covers(&self, question: &Question<'_>) -> bool {
+        match self {
+            Scope::Operation { digest } => question.digest.as_ref() == Some(digest),
+            Scope::Shape { shape } => match &question.operation {
+                Operation::Http(request) => !request.websocket && Shape::of(request) == *shape,
+                _ => false,
+            },
+            Scope::Action { action, path } => {
+                let asked = question.operation.action();
+                let below = |path: &String| match &question.operation {
+                    Operation::Http(request) => is_below(&request.path.decoded(), path),
+                    _ => false,
+                };
+                is_action(asked, action) && path.as_ref().is_none_or(below)
+            }
+            Scope::Target => true,
+        }
+    }
+}
+
+/// Whether an action is this one, or in this group. The groups are those of the schema.
+fn is_action(asked: &str, named: &str) -> bool {
+    let read = matches!(asked, "http:GET" | "http:HEAD" | "http:OPTIONS");
+    match named {
+        "http" => asked.starts_with("http:") && asked != "http:websocket",
+        "http:read" => read,
+        "http:write" => asked.starts_with("http:") && asked != "http:websocket" && !read,
+        "reach" => matches!(asked, "connect" | "dns:resolve"),
+        named => asked == named,
+    }
+}
+
+/// Whether a path is this one or below it.
+fn is_below(path: &str, prefix: &str) -> bool {
+    let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+impl Grant {
+    /// Whether it lets through what is asked at `at`, as far as its uses go.
+    fn covers(&self, question: &Question<'_>, at: Timestamp) -> bool {
+        let whose = match (&self.whose, question.principal) {
+            (Whose::Anyone, _) | (Whose::Nobody, None) => true,
+            (Whose::Principal(id), Some(principal)) => *id == principal.id,
+            (Whose::Nobody, Some(_)) | (Whose::Principal(_), None) => false,
+        };
+        let lives = at < self.until && (self.uses != Some(0) || question.using == Some(self.id));
+        lives
+            && self.workload == question.asker.workload
+            && self.target == question.target.name
+            && whose
+            && self.scope.covers(question)
+    }
+
+    /// Whether it stands for the yes that these terms demand.
+    pub(super) fn discharges(&self, terms: &Terms) -> bool {
+        match &self.origin {
+            Origin::Operator => true,
+            Origin::Approval { groups, approvals, confirmed, .. } => {
+                let is_confirmed = *confirmed || terms.confirm.is_empty();
+                let has_enough = terms.groups.is_empty() || *approvals >= terms.approvals;
+                is_confirmed && has_enough && terms.groups.iter().all(|group| groups.contains(group))
+            }
+        }
+    }
+
+    /// Whether an operator issued it.
+    pub fn is_issued(&self) -> bool {
+        self.origin == Origin::Operator
+    }
+}
+
+impl Grants {
+    /// These.
+    pub fn new(grants: Vec<Arc<Grant>>) -> Self {
+        Self(grants)
+    }
+
+    /// Those that let through what is asked, the one that is in use already first, then the narrowest.
+    pub(super) fn covering(&self, question: &Question<'_>, at: Timestamp) -> Vec<&Grant> {
+        let mut found: Vec<&Grant> =
+            self.0.iter().map(AsRef::as_ref).filter(|grant| grant.covers(question, at)).collect();
+        found.sort_by_key(|grant| (question.using != Some(grant.id), grant.scope.width(), grant.id));
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests;

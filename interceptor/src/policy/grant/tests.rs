@@ -1,0 +1,170 @@
+use std::slice::from_ref;
+
+use super::super::annotation::Approval;
+use super::super::fixture::{Line, MONDAY, snapshot};
+use super::super::{Decision, decide};
+use super::*;
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+const HELD: &str = r#"
+@id("reach") permit(principal, action in Action::"reach", resource);
+@id("held") @approval("ada") permit(principal, action in Action::"http:write", resource == Target::"graph");
+@id("also") @approval("bob") @approvals("2") @grant_scope("target")
+permit(principal, action == Action::"http:PUT", resource == Target::"graph");
+@id("jit") permit(principal, action == Action::"http:GET", resource == Target::"graph") when { context.base.granted };
+@id("never") forbid(principal, action == Action::"http:DELETE", resource);
+"#;
+
+fn grant(scope: Scope) -> Grant {
+    Grant {
+        id: GrantId::new(),
+        workload: "crm".parse().unwrap(),
+        whose: Whose::Anyone,
+        target: "graph".parse().unwrap(),
+        scope,
+        origin: Origin::Operator,
+        until: at("2026-11-23T10:00:00Z"),
+        uses: None,
+    }
+}
+
+fn approved(groups: &[&str], approvals: u64, scope: Scope) -> Grant {
+    let groups = groups.iter().map(|group| (*group).to_owned()).collect();
+    Grant {
+        origin: Origin::Approval { approval: ApprovalId::new(), groups, approvals, confirmed: false },
+        ..grant(scope)
+    }
+}
+
+/// What is decided on a line, with these grants: a verdict in a word, and the grant.
+fn decided(line: &str, grants: &[Grant], digest: Option<Digest>, using: Option<GrantId>) -> String {
+    let line = Line::new(line);
+    let grants = Grants::new(grants.iter().cloned().map(Arc::new).collect());
+    let question = Question { digest, using, ..line.question() };
+    match decide(&snapshot(HELD), &question, &grants, at(MONDAY)) {
+        Decision::Allow(permit) => permit.basis().grant.map_or("allow".into(), |_| "granted".into()),
+        Decision::Deny(denial) => denial.code.into(),
+        Decision::Hold(hold) => format!("hold {} {}", hold.terms.groups.join("+"), hold.terms.approvals),
+    }
+}
+
+#[test]
+fn what_is_held_is_let_through_by_who_was_asked_and_nothing_else_is() {
+    let digest = Digest::from([7; 32]);
+    let own = Scope::Operation { digest };
+    let post = "crm graph POST graph.microsoft.com/v1.0/users";
+    let ada = approved(&["ada"], 1, own.clone());
+    assert_eq!(decided(post, &[], None, None), "hold ada 1");
+    assert_eq!(decided(post, from_ref(&ada), Some(digest), None), "granted");
+    assert_eq!(decided(post, from_ref(&ada), Some(Digest::from([8; 32])), None), "hold ada 1", "another operation");
+    assert_eq!(decided(post, from_ref(&ada), None, None), "hold ada 1", "it isn't known yet");
+    assert_eq!(decided(post, &[approved(&["bob"], 9, own.clone())], Some(digest), None), "hold ada 1", "not asked");
+    // A forbid holds whatever is granted; what nothing permits isn't permitted by a yes.
+    let everything = grant(Scope::Target);
+    assert_eq!(
+        decided("crm graph DELETE graph.microsoft.com/x", from_ref(&everything), None, None),
+        "denied-by-policy"
+    );
+    let get = "crm graph GET graph.microsoft.com/x";
+    assert_eq!(decided(get, &[approved(&["ada", "bob"], 9, Scope::Target)], None, None), "denied-by-default");
+    // What an operator issued is what a policy waits for, and stands for everybody's yes.
+    assert_eq!(decided(get, from_ref(&everything), None, None), "granted");
+    assert_eq!(decided(post, &[everything], None, None), "granted");
+}
+
+#[test]
+fn of_several_approvals_all_count_and_the_stricter_numbers() {
+    let put = "crm graph PUT graph.microsoft.com/x";
+    assert_eq!(decided(put, &[], None, None), "hold ada+bob 2");
+    for (groups, approvals, expected) in
+        [(&["ada", "bob"][..], 2, "granted"), (&["ada", "bob"], 1, "hold ada+bob 2"), (&["bob"], 2, "hold ada+bob 2")]
+    {
+        assert_eq!(decided(put, &[approved(groups, approvals, Scope::Target)], None, None), expected, "{groups:?}");
+    }
+    let one = |group: &str, scope, uses| Approval {
+        group: Some(group.into()),
+        grant_scope: scope,
+        grant_uses: uses,
+        ..Approval::default()
+    };
+    let all = [one("b", Some(Width::Target), Some(9)), one("a", Some(Width::Shape), None), one("b", None, Some(4))];
+    let terms = Terms::of(all.iter()).unwrap();
+    assert_eq!((terms.groups.join("+"), terms.grant_scope, terms.grant_uses), ("a+b".into(), Width::Operation, 1));
+    assert_eq!((terms.approvals, terms.within, terms.grant_for), (1, WITHIN, GRANT_FOR));
+    assert_eq!(Terms::of([].iter()), None);
+}
+
+#[test]
+fn a_grant_ends_with_its_time_its_uses_and_its_workload() {
+    let get = "crm graph GET graph.microsoft.com/x";
+    let used = Grant { uses: Some(0), ..grant(Scope::Target) };
+    assert_eq!(decided(get, from_ref(&used), None, None), "denied-by-default");
+    assert_eq!(decided(get, from_ref(&used), None, Some(used.id)), "granted", "it is this very use");
+    let over = Grant { until: at(MONDAY), ..grant(Scope::Target) };
+    assert_eq!(decided(get, from_ref(&over), None, Some(over.id)), "denied-by-default", "its time is over");
+    for other in [
+        Grant { workload: "batch".parse().unwrap(), ..grant(Scope::Target) },
+        Grant { target: "api".parse().unwrap(), ..grant(Scope::Target) },
+        Grant { whose: Whose::Principal("a-issuer/ada".parse().unwrap()), ..grant(Scope::Target) },
+    ] {
+        assert_eq!(decided(get, &[other], None, None), "denied-by-default");
+    }
+    assert_eq!(decided(get, &[Grant { whose: Whose::Nobody, ..grant(Scope::Target) }], None, None), "granted");
+}
+
+#[test]
+fn an_action_and_a_path_narrow_a_grant() {
+    let scope = |action: &str, path: Option<&str>| {
+        grant(Scope::Action { action: action.into(), path: path.map(str::to_owned) })
+    };
+    let get = "crm graph GET graph.microsoft.com/v1.0/users/7";
+    for (action, path, expected) in [
+        ("http:GET", None, "granted"),
+        ("http:read", Some("/v1.0/users"), "granted"),
+        ("http", Some("/v1.0/users/"), "granted"),
+        ("http:read", Some("/v1.0/user"), "denied-by-default"),
+        ("http:write", None, "denied-by-default"),
+        ("http:websocket", None, "denied-by-default"),
+    ] {
+        assert_eq!(decided(get, &[scope(action, path)], None, None), expected, "{action} {path:?}");
+    }
+}
+
+#[test]
+fn a_shape_is_a_method_a_path_without_ids_and_the_keys_of_a_query() {
+    let shape = |line: &str| {
+        let line = Line::new(line);
+        match line.question().operation {
+            Operation::Http(request) => Shape::of(&request).to_string(),
+            _ => panic!("it is HTTP"),
+        }
+    };
+    for (request, expected) in [
+        ("POST graph.microsoft.com/v1.0/users", "POST /v1.0/users"),
+        ("POST graph.microsoft.com/v1.0/users/42/sendMail?b=1&a=2&b=3", "POST /v1.0/users/{id}/sendMail?a&b"),
+        ("GET graph.microsoft.com/v1.0/users/ada%40contoso.example", "GET /v1.0/users/{id}"),
+        ("GET graph.microsoft.com/x/00000003-0000-0000-c000-000000000000/y", "GET /x/{id}/y"),
+        ("GET graph.microsoft.com/repos/deadbeefcafe1/v2", "GET /repos/{id}/v2"),
+        ("GET graph.microsoft.com/", "GET /"),
+    ] {
+        assert_eq!(shape(&format!("crm graph {request}")), expected);
+    }
+}
+
+#[test]
+fn a_grant_reads_back_as_it_is_written() {
+    let shape = Shape { method: "GET".into(), path: "/{id}".into(), keys: vec!["a".into()] };
+    for scope in [
+        Scope::Operation { digest: Digest::from([1; 32]) },
+        Scope::Shape { shape },
+        Scope::Action { action: "http:GET".into(), path: Some("/v1.0".into()) },
+        Scope::Target,
+    ] {
+        let grant = Grant { uses: Some(3), ..approved(&["ada"], 2, scope) };
+        let text = serde_json::to_string(&grant).unwrap();
+        assert_eq!(serde_json::from_str::<Grant>(&text).unwrap(), grant, "{text}");
+    }
+}

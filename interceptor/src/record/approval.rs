@@ -1,0 +1,248 @@
+//! Approvals and grants in the record: their tables, and the queries about them.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+use serde::{Deserialize, Serialize};
+
+use super::event::{ApprovalRequest, Event, What};
+use super::query::{QueryError, Reader};
+use crate::ids::{ApprovalId, GrantId};
+use crate::policy::Grant;
+
+/// The tables.
+pub(super) const SCHEMA: &str = "
+CREATE TABLE approvals (
+    approval TEXT PRIMARY KEY, seq INTEGER NOT NULL, asked TEXT NOT NULL, asked_at TEXT NOT NULL, answers TEXT NOT NULL,
+    closed_at TEXT, outcome TEXT
+) STRICT, WITHOUT ROWID;
+CREATE INDEX approvals_by_seq ON approvals (seq);
+CREATE TABLE grants (
+    id TEXT PRIMARY KEY, seq INTEGER NOT NULL, issued TEXT NOT NULL, issued_at TEXT NOT NULL, issuer INTEGER,
+    used INTEGER NOT NULL, ended_at TEXT, reason TEXT
+) STRICT, WITHOUT ROWID;
+CREATE INDEX grants_by_seq ON grants (seq);
+ALTER TABLE operations ADD COLUMN approval TEXT;
+";
+
+/// An approval, as lists and `approvals show` have it. Its JSON is stable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    /// What is asked.
+    #[serde(flatten)]
+    pub request: ApprovalRequest,
+    /// When it was asked.
+    pub asked_at: Timestamp,
+    /// What was answered, in order.
+    pub answers: Vec<Answer>,
+    /// When it was closed; none while it can be answered.
+    pub closed_at: Option<Timestamp>,
+    /// How: `granted`, `denied`, `expired`, `daemon-restarted`.
+    pub outcome: Option<String>,
+}
+
+/// Somebody's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// When.
+    pub at: Timestamp,
+    /// Who; none if `[people]` didn't say.
+    pub person: Option<String>,
+    /// By this uid.
+    pub uid: u32,
+    /// Whether it was a yes.
+    pub yes: bool,
+    /// The groups that it counts for.
+    pub groups: Vec<String>,
+    /// Whether it is the initiator's own word, and nothing more.
+    #[serde(default)]
+    pub confirms: bool,
+    /// How wide the yes is.
+    pub width: Option<String>,
+    /// What they said to it.
+    pub note: Option<String>,
+}
+
+/// A grant, as lists have it. Its JSON is stable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Granted {
+    /// What it lets through. `uses` is how often in all.
+    #[serde(flatten)]
+    pub grant: Grant,
+    /// When it was issued.
+    pub issued_at: Timestamp,
+    /// The uid of the operator who issued it; none where it comes of an approval.
+    pub issuer: Option<u32>,
+    /// How often it was used.
+    pub used: u64,
+    /// When it ended before its time, or was found to be over.
+    pub ended_at: Option<Timestamp>,
+    /// Why: `revoked`, `expired`.
+    pub reason: Option<String>,
+}
+
+/// Carries what an event says of approvals and grants over into the tables.
+pub(super) fn apply(db: &Connection, seq: i64, event: &Event) -> rusqlite::Result<()> {
+    let at = event.at.to_string();
+    let json = |value: serde_json::Result<String>| {
+        value.map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
+    };
+    match &event.what {
+        What::ApprovalRequested(request) => db
+            .prepare_cached(
+                "INSERT INTO approvals (approval, seq, asked, asked_at, answers) VALUES (?1, ?2, ?3, ?4, '[]')
+                 ON CONFLICT DO NOTHING",
+            )?
+            .execute(params![request.approval.to_string(), seq, json(serde_json::to_string(request))?, at])?,
+        What::ApprovalAnswered { approval, yes, person, uid, groups, confirms, width, note } => {
+            let answer = Answer {
+                at: event.at,
+                person: person.as_ref().map(ToString::to_string),
+                uid: *uid,
+                yes: *yes,
+                groups: groups.clone(),
+                confirms: *confirms,
+                width: width.map(|width| width.to_string()),
+                note: note.clone(),
+            };
+            db.prepare_cached(
+                "UPDATE approvals SET answers = json_insert(answers, '$[#]', json(?2)) WHERE approval = ?1",
+            )?
+            .execute(params![approval.to_string(), json(serde_json::to_string(&answer))?])?
+        }
+        What::ApprovalClosed { approval, outcome } => db
+            .prepare_cached(
+                "UPDATE approvals SET closed_at = ?2, outcome = ?3 WHERE approval = ?1 AND closed_at IS NULL",
+            )?
+            .execute(params![approval.to_string(), at, outcome])?,
+        What::GrantIssued { grant, by } => db
+            .prepare_cached(
+                "INSERT INTO grants (id, seq, issued, issued_at, issuer, used) VALUES (?1, ?2, ?3, ?4, ?5, 0)
+                 ON CONFLICT DO NOTHING",
+            )?
+            .execute(params![grant.id.to_string(), seq, json(serde_json::to_string(grant))?, at, by])?,
+        What::GrantEnded { grant, reason, .. } => db
+            .prepare_cached("UPDATE grants SET ended_at = ?2, reason = ?3 WHERE id = ?1 AND ended_at IS NULL")?
+            .execute(params![grant.to_string(), at, reason])?,
+        _ => 0,
+    };
+    Ok(())
+}
+
+/// Counts a use of a grant.
+pub(super) fn used(db: &Connection, grant: GrantId) -> rusqlite::Result<()> {
+    db.prepare_cached("UPDATE grants SET used = used + 1 WHERE id = ?1")?.execute([grant.to_string()]).map(drop)
+}
+
+impl Reader {
+    /// The approval whose id is `id` or begins with it.
+    ///
+    /// # Errors
+    /// When there is none, or more than one.
+    pub fn approval(&self, id: &str) -> Result<Approval, QueryError> {
+        let id = self.whole_id("approvals", "approval", "apr", id)?;
+        let sql = format!("{APPROVAL} WHERE approval = ?1");
+        let mut statement = self.db.prepare_cached(&sql)?;
+        let mut rows = statement.query([&id])?;
+        match rows.next()? {
+            Some(row) => approval(row),
+            None => Err(QueryError::Unknown(id)),
+        }
+    }
+
+    /// The latest approvals, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn approvals(&self, limit: u32) -> Result<Vec<Approval>, QueryError> {
+        let mut statement = self.db.prepare_cached(&format!("{APPROVAL} ORDER BY seq DESC LIMIT ?1"))?;
+        let mut rows = statement.query([limit.min(10_000)])?;
+        let mut approvals = Vec::new();
+        while let Some(row) = rows.next()? {
+            approvals.push(approval(row)?);
+        }
+        Ok(approvals)
+    }
+
+    /// The approvals that nobody closed. Asked at the start of a daemon, nobody waits for them any more.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn open_approvals(&self) -> Result<Vec<ApprovalId>, QueryError> {
+        let mut statement = self.db.prepare("SELECT approval FROM approvals WHERE closed_at IS NULL ORDER BY seq")?;
+        let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
+        rows.map(|id| Ok(serde_json::from_value(id?.into())?)).collect()
+    }
+
+    /// The latest grants, newest first, at most `limit`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn grants(&self, limit: u32) -> Result<Vec<Granted>, QueryError> {
+        self.granted("ORDER BY seq DESC LIMIT ?1", limit.min(10_000))
+    }
+
+    /// When the latest event happened; none if there is none.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn latest(&self) -> Result<Option<Timestamp>, QueryError> {
+        let sql = "SELECT at FROM events ORDER BY seq DESC LIMIT 1";
+        let latest: Option<String> = self.db.query_row(sql, [], |row| row.get(0)).optional()?;
+        latest.as_deref().map(time).transpose()
+    }
+
+    /// The grants that didn't end, oldest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn live_grants(&self) -> Result<Vec<Granted>, QueryError> {
+        self.granted("WHERE ended_at IS NULL ORDER BY seq LIMIT ?1", u32::MAX)
+    }
+
+    /// The grant whose id is `id` or begins with it.
+    ///
+    /// # Errors
+    /// When there is none, or more than one.
+    pub fn grant(&self, id: &str) -> Result<GrantId, QueryError> {
+        let id = self.whole_id("grants", "id", "grt", id)?;
+        id.parse().map_err(|_malformed| QueryError::Unknown(id))
+    }
+
+    fn granted(&self, clause: &str, limit: u32) -> Result<Vec<Granted>, QueryError> {
+        let sql = format!("SELECT issued, issued_at, issuer, used, ended_at, reason FROM grants {clause}");
+        let mut statement = self.db.prepare_cached(&sql)?;
+        let mut rows = statement.query([limit])?;
+        let mut grants = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (issued, issued_at, ended_at): (String, String, Option<String>) =
+                (row.get(0)?, row.get(1)?, row.get(4)?);
+            grants.push(Granted {
+                grant: serde_json::from_str(&issued)?,
+                issued_at: time(&issued_at)?,
+                issuer: row.get(2)?,
+                used: row.get::<_, i64>(3)?.cast_unsigned(),
+                ended_at: ended_at.as_deref().map(time).transpose()?,
+                reason: row.get(5)?,
+            });
+        }
+        Ok(grants)
+    }
+}
+
+const APPROVAL: &str = "SELECT asked, asked_at, answers, closed_at, outcome FROM approvals";
+
+fn approval(row: &rusqlite::Row<'_>) -> Result<Approval, QueryError> {
+    let (asked, asked_at, answers): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+    let closed_at: Option<String> = row.get(3)?;
+    Ok(Approval {
+        request: serde_json::from_str(&asked)?,
+        asked_at: time(&asked_at)?,
+        answers: serde_json::from_str(&answers)?,
+        closed_at: closed_at.as_deref().map(time).transpose()?,
+        outcome: row.get(4)?,
+    })
+}
+
+fn time(text: &str) -> Result<Timestamp, QueryError> {
+    Ok(serde_json::from_value(text.into())?)
+}

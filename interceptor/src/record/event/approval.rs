@@ -1,0 +1,51 @@
+//! What is recorded of a held operation.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Identity, readable};
+use crate::ids::{ApprovalId, Digest, LaunchId, SessionId, TargetName, WorkloadName};
+use crate::policy::{Credential, Shape, Terms};
+use crate::who::Process;
+
+/// A held operation, as people are asked about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovalRequest {
+    /// Its id.
+    pub approval: ApprovalId,
+    /// Until when it can be answered.
+    pub until: Timestamp,
+    /// The session that asked first.
+    pub session: SessionId,
+    /// The launch.
+    pub launch: LaunchId,
+    /// The workload.
+    pub workload: WorkloadName,
+    /// The process, if known.
+    #[serde(serialize_with = "readable")]
+    pub process: Option<Process>,
+    /// The uid of the person who launched the workload.
+    pub initiator: u32,
+    /// Whom its token names.
+    pub identity: Option<Box<Identity>>,
+    /// What it authenticates with.
+    pub credential: Option<Credential>,
+    /// The target.
+    pub target: TargetName,
+    /// The action.
+    pub action: String,
+    /// What is asked for, in one line, without its query.
+    pub summary: String,
+    /// The keyed digest of all of it.
+    pub digest: Digest,
+    /// Its shape.
+    pub shape: Shape,
+    /// The policies that permit it once people have said yes.
+    pub policies: Vec<String>,
+    /// Their reasons.
+    pub reasons: Vec<String>,
+    /// Who has to answer, and what their yes is good for.
+    pub terms: Terms,
+    /// Why its sender says it is wanted: the header `Interceptor-Justification`.
+    pub justification: Option<String>,
+}

@@ -1,0 +1,8 @@
+//! Held operations: asked, approved, denied, left alone; grants and their ends; who may answer and who may not.
+
+#[path = "approvals/answers.rs"]
+mod answers;
+#[path = "approvals/fixture.rs"]
+mod fixture;
+#[path = "approvals/grants.rs"]
+mod grants;

@@ -1,0 +1,291 @@
+//! What is asked, of whom, and what each answer does.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use interceptor::record::event::Verdict;
+use interceptor_tests::daemon::{Daemon, UID};
+use interceptor_tests::wire::Wire;
+use interceptor_tests::{recorded, require_root};
+
+use super::fixture::{ADA, BOB, EVE, HELD, begin, open, refuses, says, shown};
+
+const POST: &str = "POST /echo?to=ada HTTP/1.1\r\nHost: graph.microsoft.com\r\nContent-Type: application/json\r\n\
+                    Authorization: Basic c2VjcmV0\r\nInterceptor-Justification: ticket 7\r\nContent-Length: 18\r\n\r\n\
+                    {\"note\":\"welcome\"}";
+
+/// A request that authenticates with nothing.
+fn post(body: &str) -> String {
+    format!(
+        "POST /echo?to=ada HTTP/1.1\r\nHost: graph.microsoft.com\r\nContent-Type: application/json\r\n\
+         Interceptor-Justification: ticket 7\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+fn asking(daemon: &Daemon, request: &str) -> Result<Wire> {
+    let mut wire = Wire::tls(daemon)?;
+    wire.send(request)?;
+    Ok(wire)
+}
+
+#[test]
+fn a_yes_lets_exactly_this_request_through_once() -> Result<()> {
+    require_root!(Ok(()));
+    let (graph, daemon) = begin(HELD, "20s")?;
+    let mut wire = asking(&daemon, &post("{\"note\":\"welcome\"}"))?;
+    let id = open(&daemon, 1)?.remove(0);
+    ensure!(graph.received().is_empty(), "something was sent before anybody answered");
+
+    let asked = shown(&daemon, ADA, &id)?;
+    for (member, expected) in [
+        ("workload", "crm"),
+        ("target", "graph"),
+        ("summary", "POST /echo"),
+        ("justification", "ticket 7"),
+        ("action", "http:POST"),
+    ] {
+        ensure!(asked[member] == expected, "{member}: {asked}");
+    }
+    ensure!(asked["exhibit"]["start"] == "POST /echo?to=ada HTTP/1.1", "{asked}");
+    ensure!(asked["exhibit"]["body"] == "{\"note\":\"welcome\"}", "{asked}");
+    ensure!(asked["policies"][0] == "writes" && asked["reasons"][0] == "writing is looked at first", "{asked}");
+    let text = says(&daemon, ADA, &["approvals", "show", &id])?;
+    for part in ["POST /echo on graph", "ticket 7", "\"note\": \"welcome\"", "exactly", "writing is looked at first"] {
+        ensure!(text.contains(part), "no `{part}` in:\n{text}");
+    }
+
+    let said = says(&daemon, ADA, &["approvals", "approve", &id, "--note", "fine"])?;
+    ensure!(said.contains("approved"), "{said}");
+    let answer = wire.answer()?;
+    ensure!(answer.status == 200, "{answer:?}");
+    let echoed = answer.json()?;
+    ensure!(echoed["body"] == "{\"note\":\"welcome\"}", "{echoed}");
+    ensure!(!echoed["headers"].to_string().contains("justification"), "the justification was sent on: {echoed}");
+
+    // Once: the next one is asked about again, and so is anything else.
+    let mut again = asking(&daemon, &post("{\"note\":\"welcome\"}"))?;
+    let second = open(&daemon, 1)?.remove(0);
+    ensure!(second != id && graph.received().len() == 1, "the yes was used twice");
+    let mut other = asking(&daemon, &post("{\"note\":\"other\"}"))?;
+    open(&daemon, 2)?;
+    says(&daemon, BOB, &["approvals", "deny", &second, "--note", "enough"])?;
+    let denied = again.answer()?;
+    ensure!(denied.status == 403 && denied.code() == "approval-denied", "{denied:?}");
+    ensure!(denied.json()?["approval"] == second, "{denied:?}");
+    // A no lasts as well.
+    let mut more = asking(&daemon, &post("{\"note\":\"welcome\"}"))?;
+    ensure!(more.answer()?.code() == "approval-denied", "a no was asked about again");
+    let third = open(&daemon, 1)?.remove(0);
+    says(&daemon, ADA, &["approvals", "approve", &third])?;
+    ensure!(other.answer()?.status == 200 && graph.received().len() == 2, "{:?}", graph.received());
+
+    let operation = recorded::wait_for(&daemon.database(), 0, |one| {
+        one.summary == "POST /echo" && one.verdict == Verdict::Allow && one.outcome.is_some()
+    })?;
+    let session = operation.session.context("a session")?.to_string();
+    let story = daemon.json(&["sessions", "show", &session])?;
+    let granted = daemon.json(&["grants", "list", "--all"])?;
+    let used = granted.as_array().context("grants")?.iter().all(|grant| grant["used"] == 1);
+    ensure!(used && granted.as_array().is_some_and(|all| all.len() == 2), "{granted}");
+    ensure!(story.to_string().contains("\"grant\":\"grt_"), "{story}");
+    let history = daemon.ask(&["approvals", "list", "--all"])?;
+    for part in ["granted", "denied"] {
+        ensure!(history.contains(part), "no `{part}` in:\n{history}");
+    }
+    ensure!(daemon.json(&["sessions", "verify"])?["ok"] == true, "the chain doesn't verify");
+    drop((wire, again, other, more));
+    daemon.finish()
+}
+
+#[test]
+fn who_isnt_answered_in_time_is_told_so_and_finds_the_grant_when_he_comes_again() -> Result<()> {
+    require_root!(Ok(()));
+    let (graph, daemon) = begin(HELD, "300ms")?;
+    let mut wire = asking(&daemon, &post("{}"))?;
+    let began = Instant::now();
+    let answer = wire.answer()?;
+    ensure!(answer.status == 403 && answer.code() == "approval-pending", "{answer:?}");
+    ensure!(answer.header("retry-after") == Some("30"), "{}", answer.head);
+    let id = answer.json()?["approval"].as_str().context("an approval")?.to_owned();
+    ensure!(open(&daemon, 1)? == [id.clone()], "another question is open");
+    ensure!(began.elapsed() < Duration::from_secs(5), "it took {:?}", began.elapsed());
+    // The same again joins the same question, on another connection and with another user agent.
+    let again = post("{}").replace("\r\n\r\n", "\r\nUser-Agent: other\r\nX-Request-Id: 2\r\n\r\n");
+    let mut other = asking(&daemon, &again)?;
+    ensure!(other.answer()?.json()?["approval"] == id, "another question was asked");
+    let held = recorded::wait_for(&daemon.database(), 0, |one| one.verdict == Verdict::Hold)?;
+    ensure!(held.code.as_deref() == Some("approval-pending"), "{held:?}");
+    says(&daemon, ADA, &["approvals", "approve", &id])?;
+    wire.send(post("{}"))?;
+    ensure!(wire.answer()?.status == 200, "the grant wasn't found");
+    other.send(post("{}"))?;
+    ensure!(other.answer()?.code() == "approval-pending" && graph.received().len() == 1, "it was used twice");
+    drop((wire, other));
+    daemon.finish()
+}
+
+#[test]
+fn a_client_that_hangs_up_gets_nothing_done_later() -> Result<()> {
+    require_root!(Ok(()));
+    let (graph, daemon) = begin(HELD, "20s")?;
+    let mut wire = asking(&daemon, &post("{}"))?;
+    let id = open(&daemon, 1)?.remove(0);
+    ensure!(shown(&daemon, ADA, &id)?["waiting"] == 1, "nobody waits");
+    // With its close_notify: nothing in HTTP/1.1 over TLS is half-closed.
+    wire.half_close();
+    let gone = |one: &recorded::Operation| one.code.as_deref() == Some("client-gone");
+    recorded::wait_for(&daemon.database(), 0, gone)?;
+    ensure!(shown(&daemon, ADA, &id)?["waiting"] == 0, "somebody waits");
+    says(&daemon, ADA, &["approvals", "approve", &id])?;
+    std::thread::sleep(Duration::from_millis(500));
+    ensure!(graph.received().is_empty(), "it was done later: {:?}", graph.received());
+    // What was let through is there for the next try.
+    let mut again = asking(&daemon, &post("{}"))?;
+    ensure!(again.answer()?.status == 200, "the grant is gone");
+    drop(again);
+    daemon.finish()
+}
+
+#[test]
+fn only_those_who_are_asked_answer_and_nobody_for_himself() -> Result<()> {
+    require_root!(Ok(()));
+    let (graph, daemon) = begin(HELD, "20s")?;
+    let mut wire = asking(&daemon, &post("{}"))?;
+    let id = open(&daemon, 1)?.remove(0);
+    for (uid, code) in [
+        (EVE, "not-asked"),
+        (61_399, "not-an-approver"),
+        // It is listed, but a workload runs as it.
+        (UID, "runs-a-workload"),
+        // Root is mapped to nobody.
+        (0, "not-an-approver"),
+    ] {
+        let refused = refuses(&daemon, uid, &["approvals", "approve", &id])?;
+        ensure!(refused.contains(code), "{uid}: {refused}");
+    }
+    ensure!(!says(&daemon, EVE, &["approvals", "list"])?.contains(&id), "Eve sees what she isn't asked");
+    let wide = refuses(&daemon, ADA, &["approvals", "approve", &id, "--scope", "target"])?;
+    ensure!(wide.contains("too-wide"), "{wide}");
+    let inside = daemon.run(&[&daemon.binary("interceptor").to_string_lossy(), "approvals", "approve", &id]);
+    let inside = { inside }.env("INTERCEPTOR_SOCKET", daemon.socket()).output()?;
+    ensure!(!inside.status.success(), "a workload answered for itself");
+    ensure!(graph.received().is_empty(), "it went on");
+    // What a list shows has all events behind it.
+    daemon.json(&["sessions", "list"])?;
+    let events = recorded::events(&daemon.database(), 0)?;
+    let refused = |code: &str| events.iter().any(|(_, event)| format!("{event:?}").contains(code));
+    for code in ["not-asked", "not-an-approver", "runs-a-workload", "too-wide"] {
+        ensure!(refused(code), "the attempt `{code}` isn't recorded");
+    }
+    says(&daemon, ADA, &["approvals", "approve", &id])?;
+    ensure!(wire.answer()?.status == 200, "it wasn't let through");
+    let late = refuses(&daemon, BOB, &["approvals", "approve", &id])?;
+    ensure!(late.contains("approval-closed"), "{late}");
+    drop(wire);
+    daemon.finish()
+}
+
+#[test]
+fn every_group_and_as_many_people_as_policy_says_have_to_answer() -> Result<()> {
+    require_root!(Ok(()));
+    let policy = format!(
+        "{HELD}\n@id(\"two\")\n@approval(\"security\")\n@approvals(\"2\")\n\
+         permit (principal, action == Action::\"http:POST\", resource == Target::\"graph\");"
+    );
+    let (graph, daemon) = begin(&policy, "20s")?;
+    let mut wire = asking(&daemon, &post("{}"))?;
+    let id = open(&daemon, 1)?.remove(0);
+    // Two of each group: Bob is in both, Ada and Eve in one each.
+    for (uid, expected) in [(BOB, "noted"), (EVE, "noted"), (ADA, "approved")] {
+        ensure!(graph.received().is_empty(), "it went on early");
+        let said = says(&daemon, uid, &["approvals", "approve", &id])?;
+        ensure!(said.contains(expected), "{uid}: {said}");
+        if uid == BOB {
+            let twice = refuses(&daemon, uid, &["approvals", "approve", &id])?;
+            ensure!(twice.contains("answered-already"), "{twice}");
+        }
+    }
+    ensure!(wire.answer()?.status == 200, "it wasn't let through");
+    drop(wire);
+    daemon.finish()
+}
+
+#[test]
+fn what_cant_be_asked_about_is_denied() -> Result<()> {
+    require_root!(Ok(()));
+    let policy = "@id(\"reach\") permit (principal, action in Action::\"reach\", resource);\n\
+                  @approval(\"crm-approvers\") permit (principal, action in Action::\"http\", resource);";
+    let (graph, daemon) = begin(policy, "20s")?;
+    let mut wire = Wire::tls(&daemon)?;
+    let length = (1 << 20) + 1;
+    wire.send(format!("POST /echo HTTP/1.1\r\nHost: graph.microsoft.com\r\nContent-Length: {length}\r\n\r\n"))?;
+    wire.send(vec![b'x'; length])?;
+    let answer = wire.answer()?;
+    ensure!(answer.status == 403 && answer.code() == "too-large-to-approve", "{answer:?}");
+    ensure!(open(&daemon, 0)?.is_empty() && graph.received().is_empty(), "somebody was asked");
+    drop(wire);
+    // Nobody can be asked about a connection.
+    let wider = policy.replace("action in Action::\"http\"", "action in [Action::\"connect\", Action::\"http\"]");
+    ensure!(daemon.reload(&wider)?.status.success(), "the policy isn't taken");
+    let mut wire = Wire::tls(&daemon)?;
+    ensure!(wire.ask("GET", "/v1.0/users")?.code() == "approval-not-askable", "a connection was asked about");
+    drop(wire);
+    daemon.finish()
+}
+
+#[test]
+fn as_many_wait_as_may_and_the_next_is_told() -> Result<()> {
+    require_root!(Ok(()));
+    let graph = interceptor_tests::graph::Graph::start(&[])?;
+    let mut order = super::fixture::order(&graph, HELD, "20s");
+    order.more = order.more.replace("[limits]\n", "[limits]\nholds = 2\n");
+    let daemon = Daemon::start(&order)?;
+    let one = asking(&daemon, &post("{\"n\":1}"))?;
+    let two = asking(&daemon, &post("{\"n\":2}"))?;
+    open(&daemon, 2)?;
+    let mut three = asking(&daemon, &post("{\"n\":3}"))?;
+    let answer = three.answer()?;
+    ensure!(answer.status == 503 && answer.code() == "too-many-holds", "{answer:?}");
+    ensure!(String::from_utf8_lossy(&answer.body).contains("limits.holds"), "{answer:?}");
+    // Reading goes on meanwhile.
+    ensure!(three.ask("GET", "/v1.0/users")?.status == 200, "another request waits, too");
+    drop((one, two, three));
+    daemon.finish()
+}
+
+#[test]
+fn a_reload_decides_what_is_held_again() -> Result<()> {
+    require_root!(Ok(()));
+    let (graph, daemon) = begin(HELD, "20s")?;
+    let mut wire = asking(&daemon, &post("{}"))?;
+    open(&daemon, 1)?;
+    let forbidden = format!("{HELD}\n@id(\"stop\") forbid (principal, action == Action::\"http:POST\", resource);");
+    let output = daemon.reload(&forbidden)?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let answer = wire.answer()?;
+    ensure!(answer.status == 403 && answer.code() == "denied-by-policy", "{answer:?}");
+    ensure!(graph.received().is_empty(), "it went on");
+    // A yes doesn't beat a forbid.
+    let id = open(&daemon, 1)?.remove(0);
+    says(&daemon, ADA, &["approvals", "approve", &id])?;
+    wire.send(post("{}"))?;
+    ensure!(wire.answer()?.code() == "denied-by-policy" && graph.received().is_empty(), "a yes beat a forbid");
+    drop(wire);
+    daemon.finish()
+}
+
+#[test]
+fn a_secret_isnt_shown_to_who_is_asked() -> Result<()> {
+    require_root!(Ok(()));
+    let graph = interceptor_tests::graph::Graph::start(&[])?;
+    let mut order = super::fixture::order(&graph, HELD, "20s");
+    order.targets = order.targets.trim_end().to_owned() + "\naccept_foreign = [\"basic\"]\n";
+    let daemon = Daemon::start(&order)?;
+    let wire = asking(&daemon, POST)?;
+    let id = open(&daemon, 1)?.remove(0);
+    let text = says(&daemon, ADA, &["approvals", "show", &id])?;
+    ensure!(text.contains("authorization: [secret]") && !text.contains("c2VjcmV0"), "{text}");
+    drop(wire);
+    daemon.finish()
+}

@@ -1,0 +1,155 @@
+//! Grants: what they let through, how often, until when, and what their end does.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use interceptor_tests::daemon::Daemon;
+use interceptor_tests::graph::Graph;
+use interceptor_tests::wire::Wire;
+use interceptor_tests::{recorded, require_root};
+
+use super::fixture::{ADA, HELD, begin, open, order, says};
+
+/// Nothing but what an operator lets through for a time.
+const JUST_IN_TIME: &str = r#"
+@id("jit")
+permit (principal, action in [Action::"reach", Action::"http"], resource == Target::"graph")
+when { context.base.granted };
+"#;
+
+fn grant(daemon: &Daemon, arguments: &[&str]) -> Result<String> {
+    let all = [&["grants", "issue", "--workload", "crm", "--target", "graph"], arguments].concat();
+    let said = daemon.ask(&all)?;
+    Ok(said.split(':').next().context("an id")?.to_owned())
+}
+
+#[test]
+fn an_operator_opens_a_target_for_a_time_and_closes_it() -> Result<()> {
+    require_root!(Ok(()));
+    let (graph, daemon) = begin(JUST_IN_TIME, "1s")?;
+    ensure!(Wire::tls(&daemon).is_err() || Wire::tls(&daemon)?.ask("GET", "/v1.0/users").is_err(), "it isn't closed");
+    let id = grant(&daemon, &["--for", "30m"])?;
+    let mut wire = Wire::tls(&daemon)?;
+    ensure!(wire.ask("GET", "/v1.0/users")?.status == 200, "it isn't open");
+    let listed = daemon.ask(&["grants", "list"])?;
+    ensure!(listed.contains(&id) && listed.contains("everything on `graph`"), "{listed}");
+    wire.send("GET /stream HTTP/1.1\r\nHost: graph.microsoft.com\r\n\r\n")?;
+    wire.until("tick")?;
+    let since = Instant::now();
+    ensure!(daemon.ask(&["grants", "revoke", &id])?.contains("revoked"), "it isn't revoked");
+    let (came, _) = wire.rest()?;
+    ensure!(since.elapsed() < Duration::from_secs(1), "it went on for {:?}", since.elapsed());
+    ensure!(!came.ends_with(b"0\r\n\r\n"), "it looks complete");
+    let cut = recorded::wait_for(&daemon.database(), 0, |one| {
+        one.outcome.as_ref().is_some_and(|(outcome, _)| outcome == "grant-ended")
+    })?;
+    ensure!(cut.summary == "GET /stream", "{cut:?}");
+    ensure!(daemon.ask(&["grants", "list"])?.contains("no grants"), "it is still listed");
+    ensure!(graph.received().len() == 2, "{:?}", graph.received());
+    daemon.finish()
+}
+
+#[test]
+fn a_grant_ends_by_itself_and_cuts_what_goes_on() -> Result<()> {
+    require_root!(Ok(()));
+    let (_graph, daemon) = begin(JUST_IN_TIME, "1s")?;
+    grant(&daemon, &["--for", "2s"])?;
+    let mut wire = Wire::tls(&daemon)?;
+    wire.send("GET /stream HTTP/1.1\r\nHost: graph.microsoft.com\r\n\r\n")?;
+    wire.until("tick")?;
+    let since = Instant::now();
+    wire.rest()?;
+    ensure!(since.elapsed() < Duration::from_secs(4), "it went on for {:?}", since.elapsed());
+    daemon.finish()
+}
+
+#[test]
+fn a_thousand_at_once_use_a_grant_for_one_once() -> Result<()> {
+    require_root!(Ok(()));
+    let policy = "@id(\"reach\") permit (principal, action in Action::\"reach\", resource);\n\
+                  @id(\"jit\") permit (principal, action, resource) when { context.base.granted };";
+    let (graph, daemon) = begin(policy, "1s")?;
+    grant(&daemon, &["--action", "http:read", "--for", "5m", "--uses", "1"])?;
+    let curl = ["curl", "-sZ", "--http1.1", "--parallel-immediate", "--parallel-max", "100", "-o", "/dev/null"];
+    let urls = ["-w", "%{http_code}\n", "https://graph.microsoft.com/v1.0/users?[1-1000]"];
+    let output = daemon.run(&[&curl[..], &urls[..]].concat()).output()?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let count = |code: &str| said.lines().filter(|line| *line == code).count();
+    ensure!(count("200") == 1 && count("403") == 999, "{} and {}: {said}", count("200"), count("403"));
+    ensure!(graph.received().len() == 1, "{} requests arrived", graph.received().len());
+    daemon.finish()
+}
+
+#[test]
+fn a_wider_yes_lets_through_what_it_says_and_no_more() -> Result<()> {
+    require_root!(Ok(()));
+    let policy = HELD.replace(
+        "@approval(\"crm-approvers\")",
+        "@approval(\"crm-approvers\")\n@grant_scope(\"shape\")\n@grant_uses(\"2\")\n@grant_for(\"1h\")",
+    );
+    let (graph, daemon) = begin(&policy, "300ms")?;
+    let mut wire = Wire::tls(&daemon)?;
+    let pending = wire.ask("DELETE", "/v1.0/users/00000001-1111-4222-8333-444455556666?a=1")?;
+    ensure!(pending.code() == "approval-pending", "{pending:?}");
+    let id = open(&daemon, 1)?.remove(0);
+    let text = says(&daemon, ADA, &["approvals", "show", &id])?;
+    ensure!(text.contains("every `DELETE /v1.0/users/{id}?a` on `graph`, with any ids"), "{text}");
+    says(&daemon, ADA, &["approvals", "approve", &id, "--scope", "shape"])?;
+    for (path, status) in [
+        ("/v1.0/users/00000002-1111-4222-8333-444455556666?a=2", 204),
+        ("/v1.0/groups/00000002-1111-4222-8333-444455556666?a=2", 403),
+        ("/v1.0/users/00000003-1111-4222-8333-444455556666?b=2", 403),
+        ("/v1.0/users/00000003-1111-4222-8333-444455556666?a=3", 204),
+        ("/v1.0/users/00000001-1111-4222-8333-444455556666?a=1", 403),
+    ] {
+        let answer = wire.ask("DELETE", path)?;
+        ensure!(answer.status == status, "{path}: {answer:?}");
+    }
+    ensure!(graph.received().len() == 2, "{:?}", graph.received());
+    drop(wire);
+    daemon.finish()
+}
+
+#[test]
+fn grants_and_their_uses_outlive_a_killed_daemon_and_questions_dont() -> Result<()> {
+    require_root!(Ok(()));
+    let graph = Graph::start(&[])?;
+    let mut daemon = Daemon::start(&order(&graph, HELD, "300ms"))?;
+    grant(&daemon, &["--action", "http:write", "--for", "5m", "--uses", "2"])?;
+    let delete = "/v1.0/users/00000001-1111-4222-8333-444455556666";
+    ensure!(Wire::tls(&daemon)?.ask("DELETE", delete)?.status == 204, "the grant isn't used");
+    daemon.kill9()?;
+    daemon.restart()?;
+    let mut wire = Wire::tls(&daemon)?;
+    ensure!(wire.ask("DELETE", delete)?.status == 404, "the grant is gone");
+    ensure!(wire.ask("DELETE", delete)?.code() == "approval-pending", "it was used three times");
+    let id = open(&daemon, 1)?.remove(0);
+    daemon.kill9()?;
+    daemon.restart()?;
+    ensure!(open(&daemon, 0)?.is_empty(), "a question outlived its daemon");
+    let closed = daemon.ask(&["approvals", "show", &id])?;
+    ensure!(closed.contains("daemon-restarted"), "{closed}");
+    ensure!(daemon.json(&["sessions", "verify"])?["ok"] == true, "the chain doesn't verify");
+    drop(wire);
+    daemon.finish()
+}
+
+#[test]
+fn an_operator_ends_a_session() -> Result<()> {
+    require_root!(Ok(()));
+    let (_graph, daemon) = begin(HELD, "1s")?;
+    let mut wire = Wire::tls(&daemon)?;
+    wire.send("GET /stream HTTP/1.1\r\nHost: graph.microsoft.com\r\n\r\n")?;
+    wire.until("tick")?;
+    let sessions = daemon.json(&["sessions", "list"])?;
+    let id = sessions[0]["session"].as_str().context("a session")?.to_owned();
+    let since = Instant::now();
+    ensure!(daemon.ask(&["sessions", "kill", &id])?.contains("cut"), "it isn't cut");
+    wire.rest()?;
+    ensure!(since.elapsed() < Duration::from_secs(1), "it went on for {:?}", since.elapsed());
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while daemon.json(&["sessions", "list"])?[0]["reason"] != "killed" {
+        ensure!(Instant::now() < deadline, "{}", daemon.json(&["sessions", "list"])?);
+    }
+    daemon.finish()
+}
