@@ -62,7 +62,7 @@ pub enum Command {
         /// The sessions' ids, or the beginnings of them; none: all that there are, at most 10,000
         #[arg(value_name = "ID")]
         ids: Vec<String>,
-        /// HTTP Archive (one JSON object), or one JSON object a line
+        /// HTTP Archive (one JSON object), one JSON object a line, or one OCSF event a line (without what was sent)
         #[arg(long, value_enum)]
         format: export::Format,
     },

@@ -45,6 +45,11 @@ pub enum Request {
         /// The last operation that is known, `op_…`.
         after: String,
     },
+    /// The event that an operation's verdict is in, with its place in the chain.
+    OperationLink {
+        /// `op_…`, whole.
+        operation: String,
+    },
     /// What an operation sent and got. That it was read is recorded first.
     PayloadRead {
         /// `op_…`, whole.
@@ -223,6 +228,7 @@ impl Request {
             Request::SessionsList { .. } => "sessions-list",
             Request::SessionsShow { .. } => "sessions-show",
             Request::SessionsOperations { .. } => "sessions-operations",
+            Request::OperationLink { .. } => "operation-link",
             Request::PayloadRead { .. } => "payload-read",
             Request::SessionsSearch { .. } => "sessions-search",
             Request::SessionsPrune { .. } => "sessions-prune",

@@ -150,6 +150,7 @@ impl Shared {
                 operations.iter_mut().for_each(|operation| self.name_operation(operation));
                 Ok(json!(operations))
             }),
+            Request::OperationLink { operation } => self.with_reader(|reader| Ok(json!(reader.link_of(&operation)?))),
             Request::PayloadRead { operation } => {
                 if let Err(error) = self.flush() {
                     tracing::warn!(%error, "a payload is looked for without the latest ones");

@@ -1,5 +1,5 @@
 //! `interceptor sessions export`: recorded sessions for other tools. HAR 1.2 holds HTTP operations; NDJSON holds every
-//! operation, a line each.
+//! operation, a line each; so does OCSF, without what was sent, in the shape that `ocsf` makes.
 
 use std::io::Write;
 use std::path::Path;
@@ -13,8 +13,11 @@ use super::Failure;
 use super::whole::{self, Kept};
 use crate::control::client;
 use crate::control::protocol::Request;
+use crate::record::Link;
 use crate::record::payload::Message;
 use crate::record::query::{Operation, Session, Story};
+
+mod ocsf;
 
 /// What is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -23,6 +26,8 @@ pub enum Format {
     Har,
     /// One JSON object a line.
     Ndjson,
+    /// One event of the Open Cybersecurity Schema Framework a line; reads no payload.
+    Ocsf,
 }
 
 /// Sessions that are exported where none is named: the latest.
@@ -46,6 +51,12 @@ pub(super) fn export(out: &mut dyn Write, socket: &Path, format: Format, ids: &[
     for id in ids {
         let story = whole::story(socket, &id)?;
         for operation in &story.operations {
+            if format == Format::Ocsf {
+                let asked = Request::OperationLink { operation: operation.operation.clone() };
+                let link: Link = serde_json::from_value(client::call(socket, &asked)?)?;
+                writeln!(out, "{}", ocsf::event(&story, operation, &link))?;
+                continue;
+            }
             let kept = whole::payload(socket, operation)?;
             match format {
                 Format::Ndjson => writeln!(out, "{}", line(&story, operation, &kept)?)?,
@@ -54,7 +65,7 @@ pub(super) fn export(out: &mut dyn Write, socket: &Path, format: Format, ids: &[
                     write!(out, "{comma}\n{}", entry(&story, operation, &kept))?;
                     first = false;
                 }
-                Format::Har => {}
+                Format::Har | Format::Ocsf => {}
             }
         }
     }

@@ -12,7 +12,7 @@ pub(super) fn operation() -> Operation {
 
 const PRINCIPAL: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47/11111111-2222-4333-8444-555555555555";
 
-fn story() -> Story {
+pub(super) fn story() -> Story {
     let session = Session {
         session: "ses_01kgz0000000000000000000aa".into(),
         launch: "wl_01kgz0000000000000000000bb".into(),

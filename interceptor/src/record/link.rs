@@ -1,0 +1,57 @@
+//! Events with their place in the chain, as they leave the host: body, number, hash, and the hash before, from which
+//! whoever has them can compute the chain. What the fields of a body mean is in [`super::event`].
+
+use rusqlite::{OptionalExtension, Row};
+use serde::{Deserialize, Serialize};
+
+use super::chain::Head;
+
+use super::query::{QueryError, Reader};
+
+/// One event of the chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Its number.
+    pub seq: u64,
+    /// The hash of the event before, in hex; zeros before the first.
+    pub previous: String,
+    /// Its hash, in hex.
+    pub hash: String,
+    /// Its body, byte for byte what the hash is of.
+    pub body: String,
+}
+
+impl Link {
+    /// Whether its hash follows from its body and the hash before.
+    pub fn holds(&self) -> bool {
+        let Ok(previous) = blake3::Hash::from_hex(&self.previous) else { return false };
+        let Some(before) = self.seq.checked_sub(1) else { return false };
+        Head { seq: before, hash: *previous.as_bytes() }.next(self.body.as_bytes()).hex() == self.hash
+    }
+}
+
+impl Reader {
+    /// The event that an operation's verdict is in; `operation` is a whole id.
+    ///
+    /// # Errors
+    /// When there is no such operation, or the database fails.
+    pub fn link_of(&self, operation: &str) -> Result<Link, QueryError> {
+        let sql = "SELECT e.seq, e.hash, e.body, (SELECT hash FROM events p WHERE p.seq = e.seq - 1)
+                   FROM operations o JOIN events e ON e.seq = o.seq WHERE o.operation = ?1";
+        let link = self.db.prepare_cached(sql)?.query_row([operation], link).optional()?;
+        link.ok_or_else(|| QueryError::Unknown(operation.to_owned()))
+    }
+}
+
+fn link(row: &Row<'_>) -> rusqlite::Result<Link> {
+    let hex = |hash: [u8; 32]| blake3::Hash::from_bytes(hash).to_hex().to_string();
+    Ok(Link {
+        seq: row.get::<_, i64>(0)?.cast_unsigned(),
+        hash: hex(row.get(1)?),
+        body: row.get(2)?,
+        previous: hex(row.get::<_, Option<[u8; 32]>>(3)?.unwrap_or_default()),
+    })
+}
+
+#[cfg(test)]
+mod tests;
