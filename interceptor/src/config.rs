@@ -15,6 +15,7 @@ use crate::ids::{MaskName, TargetName, WorkloadName};
 mod account;
 mod credential;
 mod detector;
+mod export;
 mod host;
 mod identity;
 mod json_path;
@@ -27,6 +28,7 @@ mod units;
 
 pub use credential::{CredentialKind, CredentialSettings, SecretSource};
 pub use detector::{Needs, Rule, Rules, Validator};
+pub use export::{BatchFormat, ExportSettings, SinkSettings};
 pub use host::{Host, HostError, HostPattern, Hostname};
 pub use identity::{Directory, Identities, IdentitySource, Issuer, Issues, Named, Tenant};
 pub use json_path::{Filter, JsonPath, JsonPathError, Literal, Segment, Selector};
@@ -50,6 +52,8 @@ pub struct Settings {
     pub record: RecordSettings,
     /// What is kept of bodies.
     pub payload: PayloadSettings,
+    /// Where the record is sent to, in the order of the file. Read at start only.
+    pub exports: Vec<ExportSettings>,
     /// How upstreams are reached and verified.
     pub upstream: Upstream,
     /// Bounds in time and memory.

@@ -17,6 +17,7 @@ use crate::bpf::{BpfError, Kernel};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{ConfigError, Settings};
 use crate::control::{self, SocketError, metrics, server};
+use crate::export::{Dialing, ExportError, Exporter};
 use crate::identity::Judge;
 use crate::identity::provenance::DigestKey;
 use crate::keyfile::{self, KeyFileError};
@@ -88,6 +89,9 @@ pub enum DaemonError {
     /// A key file can't be used.
     #[error(transparent)]
     Key(#[from] KeyFileError),
+    /// The record can't be sent where it is to be sent.
+    #[error(transparent)]
+    Export(#[from] ExportError),
     /// The kernel half can't be loaded.
     #[error("the kernel programs can't be loaded: {0}; `interceptor doctor` tells what is missing")]
     Kernel(#[from] BpfError),
@@ -156,6 +160,9 @@ async fn serve(config: &Path) -> Result<(), DaemonError> {
     let generation = reader.last_generation()? + 1;
     conclude(&journal, reader.unfinished()?);
     let (worlds, watching) = watch::channel(Arc::new(reload::first(&settings, generation, &journal)?));
+    let dialing = watching.clone();
+    let dialing: Dialing = Arc::new(move || Arc::clone(&dialing.borrow().dialer));
+    let exporter = Arc::new(Exporter::start(&settings.exports, &paths.state, &record, &dialing, &clock)?);
     let registry = Arc::new(Registry::default());
     let judge = Arc::new(judge(&paths.state, &record, &watching, &clock)?);
     tokio::spawn({
@@ -198,12 +205,12 @@ async fn serve(config: &Path) -> Result<(), DaemonError> {
 
     let metrics_handle = host::install_metrics().map_err(system("the metrics"))?;
     let metrics_listener = metrics::listen(&paths.metrics_socket, &settings.control)?;
-    let gauges = host::Gauges::new(&record, &pipeline);
+    let gauges = host::Gauges::new(&record, &pipeline, &exporter);
     tokio::spawn(metrics::serve(metrics_listener, metrics_handle, move || gauges.look()));
 
     let loader = Arc::new(Loader::new(settings, worlds, journal.clone(), Arc::clone(&launches)));
     journal.note(What::DaemonStarted { version: env!("CARGO_PKG_VERSION").into(), pid: std::process::id() });
-    let host = Host::new(Arc::clone(&record), Arc::clone(&launches), Arc::clone(&loader), pipeline);
+    let host = Host::new(Arc::clone(&record), exporter, Arc::clone(&launches), Arc::clone(&loader), pipeline);
     let (stop, stopped) = watch::channel(false);
     let answering = tokio::spawn(server::serve(listener, cgroups.below_root, Arc::new(host), until(stopped)));
     tracing::info!(socket = %paths.control_socket.display(), "serving");

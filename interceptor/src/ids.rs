@@ -168,6 +168,10 @@ text!(
     /// The name of an `[[issuer]]`.
     IssuerName, name
 );
+text!(
+    /// The name of an `[[export]]`.
+    ExportName, name
+);
 
 text!(
     /// Who a token names, in every tenant and issuer: `<tenant>/<object>`, or `<issuer>/<subject>`. Never a mail address or

@@ -11,6 +11,7 @@ pub mod daemon;
 
 pub mod pipeline;
 
+pub mod export;
 pub mod launch;
 
 pub mod approve;

@@ -53,6 +53,18 @@ fn describe(status: &Status) -> String {
     let _ = writeln!(text, "daemon {} pid {} since {}", status.version, status.pid, status.started);
     let _ = writeln!(text, "policy generation {} digest {policies}", status.generation);
     let _ = writeln!(text, "workloads {} connections {}", status.workloads, status.connections);
+    for sink in &status.exports {
+        let _ = write!(text, "export {} ({}) event {}, {} behind", sink.name, sink.kind, sink.seq, sink.behind);
+        match (&sink.error, sink.age_ms) {
+            (Some(error), _) => {
+                let _ = writeln!(text, ", failing: {}", super::terminal::escape(error));
+            }
+            (None, Some(age)) => {
+                let _ = writeln!(text, " for {}.{} s", age / 1_000, age % 1_000 / 100);
+            }
+            (None, None) => text.push('\n'),
+        }
+    }
     text
 }
 

@@ -20,6 +20,7 @@ use super::{
 
 mod credential;
 mod entries;
+mod exports;
 mod identities;
 mod masks;
 
@@ -42,7 +43,8 @@ impl Settings {
     /// As [`Settings::load`], and where somebody else could have written one of the files.
     pub fn load_trusted(path: &Path) -> Result<Settings, ConfigError> {
         let settings = parse(path, &trust::read(path, Trust::Daemon)?, Trust::Daemon)?;
-        for pem in &settings.upstream.extra_ca {
+        let own = settings.exports.iter().filter_map(|export| export.ca.as_ref());
+        for pem in settings.upstream.extra_ca.iter().chain(own) {
             trust::read(pem, Trust::Daemon)?;
         }
         Ok(settings)
@@ -146,13 +148,27 @@ fn resolve(path: &Path, raw: Raw, trust: Trust, collector: &mut Collector) -> Re
     let control = resolver.control(&raw.control);
     let record = resolver.record(&raw.record);
     let payload = resolver.payload(&raw.record);
+    let exports = resolver.exports(&raw.export);
     let upstream = resolver.upstream(&raw.upstream);
     let limits = resolver.limits(&raw.limits);
     let identities = resolver.identities(&raw);
     let workloads = resolver.workloads(&raw.workload);
     let masks = resolver.masks(&raw.mask, trust)?;
     let targets = Targets::new(resolver.targets(&raw.target, &identities, &masks));
-    Ok(Settings { paths, cgroup, control, record, payload, upstream, limits, identities, workloads, targets, masks })
+    Ok(Settings {
+        paths,
+        cgroup,
+        control,
+        record,
+        payload,
+        exports,
+        upstream,
+        limits,
+        identities,
+        workloads,
+        targets,
+        masks,
+    })
 }
 
 /// Judges what serde can't, and notes every mistake. What is wrong yields a default, which nobody gets to see.

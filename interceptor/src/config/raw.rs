@@ -37,6 +37,9 @@ pub(super) struct Raw {
     /// How the record is kept.
     #[serde(default)]
     pub(super) record: RawRecord,
+    /// Sinks outside the host that the record is sent to.
+    #[serde(default)]
+    pub(super) export: Vec<RawExport>,
     /// How upstreams are reached and verified.
     #[serde(default)]
     pub(super) upstream: RawUpstream,
@@ -97,6 +100,26 @@ pub(super) struct RawRecord {
     pub(super) payload_bytes: Option<At<String>>,
     /// How long what operations sent and got is kept. Default: until it is pruned by hand.
     pub(super) keep_payloads: Option<At<String>>,
+}
+
+/// A sink outside the host that the record is sent to.
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawExport {
+    /// Its name.
+    pub(super) name: At<String>,
+    /// What it speaks: `syslog` (over TLS), `http` (JSON) or `otlp` (OTLP/HTTP with JSON).
+    pub(super) kind: At<String>,
+    /// The receiver of `syslog`: `HOST:PORT`, or the host alone for port 6514.
+    pub(super) address: Option<At<String>>,
+    /// Where `http` and `otlp` post to: an https URL.
+    pub(super) url: Option<At<String>>,
+    /// How `http` writes a batch: `ndjson` (default) or `json`, an array.
+    pub(super) format: Option<At<String>>,
+    /// The file with the bearer token of `http` and `otlp`, readable by root only.
+    pub(super) bearer_file: Option<At<String>>,
+    /// A PEM file with the roots that it is verified against. Default: those of upstreams.
+    pub(super) ca: Option<At<String>>,
 }
 
 /// How upstreams are reached and verified.

@@ -280,7 +280,7 @@ pub struct Reloaded {
     /// What is in force now.
     #[serde(flatten)]
     pub now: InForce,
-    /// What changed in the configuration file but is read at start only: `paths`, `cgroup`, `record`.
+    /// What changed in the configuration file but is read at start only: `paths`, `cgroup`, `export`, `record`.
     pub restart_needed_for: Vec<String>,
 }
 
@@ -305,6 +305,26 @@ pub struct Status {
     pub workloads: u32,
     /// Connections that are open.
     pub connections: u32,
+    /// The sinks that the record is sent to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exports: Vec<Exported>,
+}
+
+/// How far the record is sent to one sink.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exported {
+    /// Its name.
+    pub name: String,
+    /// `syslog`, `http` or `otlp`.
+    pub kind: String,
+    /// The last event that it acknowledged.
+    pub seq: u64,
+    /// How many events it doesn't have yet.
+    pub behind: u64,
+    /// How old the oldest of them is, in milliseconds, as far as is known.
+    pub age_ms: Option<u64>,
+    /// Why sending fails; none while it doesn't.
+    pub error: Option<String>,
 }
 
 /// Whether workloads are served.

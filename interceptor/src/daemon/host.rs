@@ -16,8 +16,9 @@ use super::reload::Loader;
 use super::retention::Retention;
 use crate::config::{Control, Named};
 use crate::control::peer::Peer;
-use crate::control::protocol::{Cause, Explained, Request, Run, Serving, Status};
+use crate::control::protocol::{Cause, Explained, Exported, Request, Run, Serving, Status};
 use crate::control::server::{Answer, Answering, Caller};
+use crate::export::{Exporter, SinkState};
 use crate::identity::keys::Freshness;
 use crate::launch;
 use crate::pipeline::Pipeline;
@@ -33,6 +34,9 @@ const FLUSH: Duration = Duration::from_secs(2);
 /// How far behind the database may be before `status` says so.
 const LAG_MS: u64 = 1_000;
 
+/// How long events may wait for a sink before `status` says so.
+const EXPORT_MS: u64 = 5 * 60 * 1_000;
+
 /// How long events may wait for a checkpoint before `status` says so.
 const CHECKPOINT_MS: u64 = 10 * 60 * 1_000;
 
@@ -42,6 +46,7 @@ pub(super) struct Host(Arc<Shared>);
 
 struct Shared {
     record: Arc<Record>,
+    exporter: Arc<Exporter>,
     launches: Arc<Launches>,
     loader: Arc<Loader>,
     pipeline: Arc<Pipeline>,
@@ -58,11 +63,12 @@ pub(super) fn install_metrics() -> std::io::Result<PrometheusHandle> {
 pub(super) struct Gauges {
     record: Arc<Record>,
     pipeline: Arc<Pipeline>,
+    exporter: Arc<Exporter>,
 }
 
 impl Gauges {
-    pub(super) fn new(record: &Arc<Record>, pipeline: &Arc<Pipeline>) -> Self {
-        Self { record: Arc::clone(record), pipeline: Arc::clone(pipeline) }
+    pub(super) fn new(record: &Arc<Record>, pipeline: &Arc<Pipeline>, exporter: &Arc<Exporter>) -> Self {
+        Self { record: Arc::clone(record), pipeline: Arc::clone(pipeline), exporter: Arc::clone(exporter) }
     }
 
     /// Sets the gauges to what is.
@@ -76,18 +82,24 @@ impl Gauges {
         metrics::gauge!("interceptor_record_events").set(health.seq as f64);
         metrics::gauge!("interceptor_record_writable").set(if health.failed.is_none() { 1.0 } else { 0.0 });
         metrics::gauge!("interceptor_policy_generation").set(generation as f64);
+        for sink in self.exporter.states() {
+            let Exported { name, behind, age_ms, .. } = exported(sink, health.seq, self.pipeline.clock.now());
+            metrics::gauge!("interceptor_export_lag_events", "sink" => name.clone()).set(behind as f64);
+            metrics::gauge!("interceptor_export_lag_seconds", "sink" => name).set(age_ms.unwrap_or(0) as f64 / 1_000.0);
+        }
     }
 }
 
 impl Host {
     pub(super) fn new(
         record: Arc<Record>,
+        exporter: Arc<Exporter>,
         launches: Arc<Launches>,
         loader: Arc<Loader>,
         pipeline: Arc<Pipeline>,
     ) -> Self {
         let started = pipeline.clock.now();
-        Self(Arc::new(Shared { record, launches, loader, pipeline, started }))
+        Self(Arc::new(Shared { record, exporter, launches, loader, pipeline, started }))
     }
 }
 
@@ -349,6 +361,19 @@ impl Shared {
                 "check the state folder and its disk; the daemon's log says what fails",
             );
         }
+        let now = self.pipeline.clock.now();
+        let exports: Vec<Exported> =
+            self.exporter.states().into_iter().map(|sink| exported(sink, health.seq, now)).collect();
+        for Exported { name, behind, error, age_ms, .. } in &exports {
+            let told = match (error, age_ms) {
+                (Some(error), _) => format!("the record can't be sent to `{name}`: {error}"),
+                (None, Some(age)) if *age > EXPORT_MS => format!("`{name}` is {} s behind the record", age / 1_000),
+                _ => continue,
+            };
+            let next =
+                "see that this host reaches the sink, and the sink's log; what it doesn't have waits in the record";
+            cause("export-failing", format!("{told}; {behind} events wait"), next);
+        }
         for hole in self.launches.kernel_holes() {
             cause("containment", hole.to_owned(), "see `interceptor doctor`");
         }
@@ -368,6 +393,7 @@ impl Shared {
             policies: sealed.is_none().then(|| world.snapshot.digest().to_owned()),
             workloads: count(self.launches.list().len()),
             connections: count(self.pipeline.registry.len()),
+            exports,
         }
     }
 
@@ -402,6 +428,19 @@ impl Shared {
 
     fn flush(&self) -> Result<(), record::RecordError> {
         self.record.flush(FLUSH)
+    }
+}
+
+/// How far a sink is behind a record whose last event is `last`.
+fn exported(sink: SinkState, last: u64, now: Timestamp) -> Exported {
+    let age = sink.waiting_since.map(|since| now.as_millisecond() - since.as_millisecond());
+    Exported {
+        name: sink.name,
+        kind: sink.kind.into(),
+        seq: sink.seq,
+        behind: last.saturating_sub(sink.seq),
+        age_ms: age.map(|age| age.max(0).unsigned_abs()),
+        error: sink.failing,
     }
 }
 

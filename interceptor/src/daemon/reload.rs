@@ -212,6 +212,10 @@ impl Loader {
             changed.push("cgroup".into());
             settings.cgroup.clone_from(&self.started_with.cgroup);
         }
+        if settings.exports != self.started_with.exports {
+            changed.push("export".into());
+            settings.exports.clone_from(&self.started_with.exports);
+        }
         if settings.record != self.started_with.record {
             changed.push("record".into());
             settings.record = self.started_with.record.clone();

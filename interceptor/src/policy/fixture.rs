@@ -45,6 +45,7 @@ pub(super) fn settings() -> Arc<Settings> {
             keep_payloads: None,
         },
         payload: PayloadSettings { level: PayloadLevel::Full, bytes: 1 << 20 },
+        exports: Vec::new(),
         upstream: Upstream::default(),
         limits: Limits {
             detect_timeout: Duration::from_secs(5),

@@ -18,6 +18,10 @@ use super::RecordError;
 use super::chain::Head;
 use crate::keyfile;
 
+mod follow;
+
+pub use follow::{Signed, follow};
+
 /// How many events at most come between two checkpoints, but for a batch that brings more at once.
 pub(super) const EVENTS: u64 = 1_000;
 

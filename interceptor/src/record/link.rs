@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::chain::Head;
 
+use super::projection::integer;
 use super::query::{QueryError, Reader};
 
 /// One event of the chain.
@@ -40,6 +41,37 @@ impl Reader {
                    FROM operations o JOIN events e ON e.seq = o.seq WHERE o.operation = ?1";
         let link = self.db.prepare_cached(sql)?.query_row([operation], link).optional()?;
         link.ok_or_else(|| QueryError::Unknown(operation.to_owned()))
+    }
+
+    /// The events after number `after`, in order: as many as fit into `bytes`, at most `count`, but at least one if there
+    /// is one.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn links(&self, after: u64, count: u32, bytes: usize) -> Result<Vec<Link>, QueryError> {
+        let sql = "SELECT seq, hash, body, (SELECT hash FROM events p WHERE p.seq = e.seq - 1)
+                   FROM events e WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+        let mut statement = self.db.prepare(sql)?;
+        let mut rows = statement.query((integer(after), count))?;
+        let (mut links, mut taken) = (Vec::new(), 0);
+        while let Some(row) = rows.next()? {
+            let link = link(row)?;
+            taken += link.body.len();
+            if taken > bytes && !links.is_empty() {
+                break;
+            }
+            links.push(link);
+        }
+        Ok(links)
+    }
+
+    /// The number of the last event; 0 if there is none.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn last_seq(&self) -> Result<u64, QueryError> {
+        let last: Option<i64> = self.db.query_row("SELECT max(seq) FROM events", [], |row| row.get(0))?;
+        Ok(last.unwrap_or(0).unsigned_abs())
     }
 }
 

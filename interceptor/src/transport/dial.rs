@@ -84,6 +84,14 @@ impl Dialer {
         Self { vault, ..self }
     }
 
+    /// The same, but verifying against these roots, and without client certificates.
+    ///
+    /// # Errors
+    /// When rustls refuses them.
+    pub fn verifying(&self, roots: &Roots) -> Result<Dialer, TrustError> {
+        Ok(Self { tls: Arc::new(roots.client_config()?), vault: Arc::default(), ..self.clone() })
+    }
+
     /// Reaches `host` within the given time, from the look-up to the end of the TLS handshake. `tls` is none for a
     /// connection in clear, else the protocols to offer (the client's own, in its order; empty for no ALPN).
     pub async fn dial(

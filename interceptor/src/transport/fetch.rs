@@ -1,4 +1,4 @@
-//! Requests of the daemon's own: documents of issuers, groups of people. Over verified TLS only, without redirects, with
+//! Requests of the daemon's own: documents of issuers, groups of people, what is posted to sinks of the record. Over verified TLS only, without redirects, with
 //! a bounded answer in bounded time; each on a connection of its own, since they are rare.
 
 use std::future::Future;
@@ -38,12 +38,31 @@ impl Fetcher {
     /// # Errors
     /// No answer in time, one of another status, or one that is too large. The text repeats nothing that was sent.
     async fn request(&self, method: Method, url: &str, headers: HeaderMap, body: Bytes) -> Result<Bytes, FetchError> {
-        let exchange = self.exchange(method, url, headers, body);
-        let late = |_elapsed| FetchError::Unreachable(format!("no answer within {} s", PATIENCE.as_secs()));
-        tokio::time::timeout(PATIENCE, exchange).await.map_err(late)?
+        within(PATIENCE, self.exchange(method, url, headers, body, |status| status == StatusCode::OK)).await
     }
 
-    async fn exchange(&self, method: Method, url: &str, headers: HeaderMap, body: Bytes) -> Result<Bytes, FetchError> {
+    /// Posts `body`, and gives the body of an answer of success, whichever it is.
+    ///
+    /// # Errors
+    /// No answer within `patience`, one of another status, or one that is too large. The text repeats nothing that was sent.
+    pub async fn post(
+        &self,
+        url: &str,
+        headers: HeaderMap,
+        body: Bytes,
+        patience: Duration,
+    ) -> Result<Bytes, FetchError> {
+        within(patience, self.exchange(Method::POST, url, headers, body, |status| status.is_success())).await
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        url: &str,
+        headers: HeaderMap,
+        body: Bytes,
+        is_good: fn(StatusCode) -> bool,
+    ) -> Result<Bytes, FetchError> {
         let unreachable = |why: &dyn std::fmt::Display| FetchError::Unreachable(why.to_string());
         let uri: Uri = url.parse().map_err(|error| unreachable(&error))?;
         let authority = uri.authority().filter(|_| uri.scheme_str() == Some("https"));
@@ -65,7 +84,7 @@ impl Fetcher {
         request.headers_mut().insert(header::HOST, name);
         let answer = async {
             let response = sender.send_request(request).await.map_err(broken)?;
-            if response.status() != StatusCode::OK {
+            if !is_good(response.status()) {
                 return Err(FetchError::Status(response.status().as_u16()));
             }
             let body = Limited::new(response.into_body(), MAX_DOCUMENT).collect().await;
@@ -81,6 +100,14 @@ impl Fetcher {
             _ended = connection.as_mut() => answer.await,
         }
     }
+}
+
+async fn within(
+    patience: Duration,
+    exchange: impl Future<Output = Result<Bytes, FetchError>>,
+) -> Result<Bytes, FetchError> {
+    let late = |_elapsed| FetchError::Unreachable(format!("no answer within {} s", patience.as_secs()));
+    tokio::time::timeout(patience, exchange).await.map_err(late)?
 }
 
 impl Fetch for Fetcher {

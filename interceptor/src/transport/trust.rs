@@ -66,6 +66,15 @@ impl Roots {
         Roots::merge(rustls_native_certs::load_native_certs(), &upstream.extra_ca)
     }
 
+    /// The roots of one PEM file, and no others.
+    ///
+    /// # Errors
+    /// [`TrustError::ExtraCa`] when it is unusable.
+    pub fn only(path: &Path) -> Result<Roots, TrustError> {
+        let nothing = CertificateResult::default();
+        Roots::merge(nothing, &[path.to_owned()])
+    }
+
     fn merge(host: CertificateResult, extra: &[PathBuf]) -> Result<Roots, TrustError> {
         let mut store = RootCertStore::empty();
         let mut certificates = Vec::new();

@@ -4,7 +4,9 @@
 use std::net::SocketAddr;
 
 use super::*;
-use crate::config::{CredentialKind, CredentialSettings, Home, Issues, Named, SecretSource, Strategy};
+use crate::config::{
+    BatchFormat, CredentialKind, CredentialSettings, Home, Issues, Named, SecretSource, SinkSettings, Strategy,
+};
 
 fn parse(text: &str) -> Result<Settings, ConfigError> {
     Settings::parse("/etc/interceptor/config.toml", text)
@@ -87,6 +89,24 @@ fn every_key_is_taken() {
         record = { payload = "headers", payload_bytes = "64KiB", durability = "power-loss", segment = "1MiB", backlog = "2MiB", backlog_age = "1s" }
         upstream = { extra_ca = ["/ca.pem"], resolve = { "A.example" = "[::1]:1", "b.example" = "10.0.0.1", "c.example" = "::1" } }
         limits = { detect_timeout = "1s", dial_timeout = "2s", response_timeout = "3s", idle_timeout = "4s", connections = 5, streams = 9, header_bytes = "8KiB", header_fields = 16, request_body = "1MiB", response_body = "2MiB", decoded_body = "3MiB", decoded_ratio = 11, hold = "5s", holds = 3, holds_in_all = 4, approvable_body = "6KiB", operations = 9, names = 7, drain = "8s" }
+
+        [[export]]
+        name = "siem"
+        kind = "syslog"
+        address = "siem.example"
+        ca = "/siem.pem"
+
+        [[export]]
+        name = "web"
+        kind = "http"
+        url = "https://siem.example/in?index=a"
+        format = "json"
+        bearer_file = "/etc/interceptor/web"
+
+        [[export]]
+        name = "otel"
+        kind = "otlp"
+        url = "https://otel.example:4318/"
 
         [[workload]]
         name = "one"
@@ -213,6 +233,14 @@ fn every_key_is_taken() {
     assert_eq!(resolved("c.example"), "[::1]:0".parse::<SocketAddr>().unwrap());
     let limits = &settings.limits;
     assert_eq!((limits.connections, limits.streams, limits.header_bytes, limits.names), (5, 9, 8192, 7));
+    let sinks: Vec<_> = settings.exports.iter().map(|export| (export.to_string(), export.sink.clone())).collect();
+    let host = "siem.example".parse().unwrap();
+    assert_eq!(sinks[0], ("siem.syslog".into(), SinkSettings::Syslog { host, port: 6514 }));
+    assert_eq!(settings.exports[0].ca.as_deref(), Some(Path::new("/siem.pem")));
+    let (url, bearer) = ("https://siem.example/in?index=a".into(), Some("/etc/interceptor/web".into()));
+    assert_eq!(sinks[1], ("web.http".into(), SinkSettings::Http { url, format: BatchFormat::Array, bearer }));
+    let url = "https://otel.example:4318/v1/logs".into();
+    assert_eq!(sinks[2], ("otel.otlp".into(), SinkSettings::Otlp { url, bearer: None }));
     let one = &settings.workloads[0];
     assert_eq!((&one.matches.uids[..], &one.matches.gids[..]), (&[0, 1000][..], &[0][..]));
     assert_eq!(one.matches.command.as_deref(), Some("crm-mcp"));
