@@ -109,6 +109,31 @@ pub struct RecordSettings {
     pub backlog_age: Duration,
     /// How long payloads are kept; none: until somebody prunes them.
     pub keep_payloads: Option<Duration>,
+    /// Whether operations are denied while no sink outside the host has a fresh checkpoint.
+    pub anchor: Anchor,
+}
+
+impl Default for RecordSettings {
+    /// What holds where the configuration says nothing.
+    fn default() -> Self {
+        Self {
+            durability: Durability::Process,
+            segment_bytes: 16 << 20,
+            backlog_bytes: 256 << 20,
+            backlog_age: Duration::from_secs(5),
+            keep_payloads: None,
+            anchor: Anchor::None,
+        }
+    }
+}
+
+/// What has to be known outside the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Anchor {
+    /// Nothing.
+    None,
+    /// A checkpoint of every event within ten minutes; else operations are denied.
+    Required,
 }
 
 /// What is kept of requests and answers, where no policy says another thing.

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::config::ExportSettings;
-use crate::record::Record;
+use crate::record::{QueryError, Record};
 use crate::transport::dial::Dialer;
 use crate::transport::trust::TrustError;
 use cursor::Cursor;
@@ -48,6 +48,9 @@ pub enum ExportError {
         /// What the system said.
         source: io::Error,
     },
+    /// The record can't be read.
+    #[error(transparent)]
+    Read(#[from] QueryError),
     /// The thread can't be made.
     #[error("the thread of the exports can't be started: {0}")]
     Thread(io::Error),
@@ -96,6 +99,7 @@ impl Exporter {
             return Ok(exporter);
         }
         let mut followers = Vec::new();
+        let mut anchored = 0;
         for settings in sinks {
             let cursor = Cursor::open(&state.join("export"), settings)?;
             let state = Arc::new(Mutex::new(SinkState {
@@ -106,10 +110,12 @@ impl Exporter {
                 waiting_since: None,
                 failing: None,
             }));
+            anchored = anchored.max(cursor.at().anchored);
             let sink = Sink::new(settings, dialing)?;
             exporter.states.push(Arc::clone(&state));
             followers.push(Follower::new(Arc::clone(record), sink, cursor, state, Arc::clone(clock)));
         }
+        record.anchored(anchored)?;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ExportError::Thread)?;
         let (stop, stopped) = watch::channel(());

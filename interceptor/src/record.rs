@@ -100,6 +100,14 @@ pub enum RecordError {
         /// The bound.
         limit: Duration,
     },
+    /// No sink outside the host knows what was recorded, and one has to.
+    #[error(
+        "no sink outside the host has a checkpoint of what was recorded {minutes} minutes ago; see `interceptor status`"
+    )]
+    Unanchored {
+        /// How old the oldest such event is.
+        minutes: i64,
+    },
     /// An entry could not be written to the journal.
     #[error("the journal can't be written; check the disk")]
     Failed(#[source] io::Error),
@@ -115,6 +123,13 @@ pub enum RecordError {
         /// Its length.
         bytes: usize,
     },
+}
+
+impl RecordError {
+    /// Whether denials and ends can be recorded all the same: it is what is allowed that may not go on.
+    pub fn leaves_denials(&self) -> bool {
+        matches!(self, RecordError::Unanchored { .. })
+    }
 }
 
 /// The record of one daemon: its journals, its writer, its database.
@@ -176,6 +191,19 @@ impl Record {
     /// When the database can't be opened.
     pub fn reader(&self) -> Result<Reader, QueryError> {
         Reader::open(self.backlog.database())
+    }
+
+    /// Takes note that a sink outside the host has a signed checkpoint of event `seq`, and of all before it; 0 for none.
+    ///
+    /// # Errors
+    /// When the database can't be read.
+    pub fn anchored(&self, seq: u64) -> Result<(), QueryError> {
+        if self.backlog.is_anchor_required() {
+            let next = self.reader()?.links(seq, 1, 1)?;
+            let next = next.first().and_then(|link| serde_json::from_str(&link.body).ok());
+            self.backlog.anchored(seq, next.map(|event: store::Stamp| event.at));
+        }
+        Ok(())
     }
 
     /// The keys that payloads are sealed under.

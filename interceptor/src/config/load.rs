@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 use super::mistake::Collector;
 use super::raw::{At, Raw, RawControl, RawLimits, RawRecord, RawUpstream};
 use super::{
-    ConfigError, Control, Durability, Expansion, HoldLimits, Host, Limits, Paths, PayloadLevel, PayloadSettings,
+    Anchor, ConfigError, Control, Durability, Expansion, HoldLimits, Host, Limits, Paths, PayloadLevel, PayloadSettings,
     RecordSettings, Settings, Targets, Trust, Upstream, trust, units,
 };
 
@@ -108,7 +108,7 @@ fn lower(message: &str) -> String {
 const LATER: &[(&str, &[&str])] = &[
     ("", &["approval", "grant", "holidays"]),
     ("upstream", &["proxy"]),
-    ("record", &["anchor", "seal", "prune"]),
+    ("record", &["seal", "prune"]),
     ("workload", &["dns", "adopt"]),
     ("target", &["accept"]),
 ];
@@ -146,7 +146,7 @@ fn resolve(path: &Path, raw: Raw, trust: Trust, collector: &mut Collector) -> Re
     let paths = resolver.paths(path, &raw);
     let cgroup = resolver.cgroup(raw.cgroup.as_ref());
     let control = resolver.control(&raw.control);
-    let record = resolver.record(&raw.record);
+    let record = resolver.record(&raw.record, !raw.export.is_empty());
     let payload = resolver.payload(&raw.record);
     let exports = resolver.exports(&raw.export);
     let upstream = resolver.upstream(&raw.upstream);
@@ -270,7 +270,7 @@ impl Resolver<'_> {
         found
     }
 
-    fn record(&mut self, raw: &RawRecord) -> RecordSettings {
+    fn record(&mut self, raw: &RawRecord, has_sinks: bool) -> RecordSettings {
         let durability = match raw.durability.as_ref().map(|at| at.value().as_str()) {
             None | Some("process") => Durability::Process,
             Some("power-loss") => Durability::PowerLoss,
@@ -291,7 +291,20 @@ impl Resolver<'_> {
         let century = 36_500 * units::DAY;
         let keep = raw.keep_payloads.as_ref();
         let keep_payloads = keep.map(|at| self.duration(Some(at), "", ms(3_600_000)..=century));
-        RecordSettings { durability, segment_bytes, backlog_bytes, backlog_age, keep_payloads }
+        let anchor = match raw.anchor.as_ref().map(|at| (at.value().as_str(), at.span())) {
+            None | Some(("none", _)) => Anchor::None,
+            Some(("required", span)) => {
+                if !has_sinks {
+                    self.wrong(span, "no sink outside the host is configured", "an `[[export]]`, or `none`");
+                }
+                Anchor::Required
+            }
+            Some((other, span)) => {
+                self.wrong(span, format!("`{other}` isn't an anchor"), "`required` or `none`");
+                Anchor::None
+            }
+        };
+        RecordSettings { durability, segment_bytes, backlog_bytes, backlog_age, keep_payloads, anchor }
     }
 
     fn payload(&mut self, raw: &RawRecord) -> PayloadSettings {

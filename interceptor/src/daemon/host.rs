@@ -82,8 +82,13 @@ impl Gauges {
         metrics::gauge!("interceptor_record_events").set(health.seq as f64);
         metrics::gauge!("interceptor_record_writable").set(if health.failed.is_none() { 1.0 } else { 0.0 });
         metrics::gauge!("interceptor_policy_generation").set(generation as f64);
+        let now = self.pipeline.clock.now();
+        if let Some(since) = health.unanchored_since {
+            let age = now.as_millisecond() - since.as_millisecond();
+            metrics::gauge!("interceptor_record_unanchored_seconds").set(age.max(0) as f64 / 1_000.0);
+        }
         for sink in self.exporter.states() {
-            let Exported { name, behind, age_ms, .. } = exported(sink, health.seq, self.pipeline.clock.now());
+            let Exported { name, behind, age_ms, .. } = exported(sink, health.seq, now);
             metrics::gauge!("interceptor_export_lag_events", "sink" => name.clone()).set(behind as f64);
             metrics::gauge!("interceptor_export_lag_seconds", "sink" => name).set(age_ms.unwrap_or(0) as f64 / 1_000.0);
         }
@@ -347,6 +352,17 @@ impl Shared {
                 "check the disk's load",
             );
         }
+        let now = self.pipeline.clock.now();
+        let unanchored = health.is_unanchored(now);
+        if let Some(since) = health.unanchored_since.filter(|_| unanchored) {
+            cause(
+                "record-unanchored",
+                format!(
+                    "no sink outside the host has a checkpoint of what was recorded since {since:.0}, so everything is denied"
+                ),
+                "see that this host reaches a sink of `[[export]]`",
+            );
+        }
         if health.damaged > 0 {
             cause(
                 "record-damaged",
@@ -361,7 +377,6 @@ impl Shared {
                 "check the state folder and its disk; the daemon's log says what fails",
             );
         }
-        let now = self.pipeline.clock.now();
         let exports: Vec<Exported> =
             self.exporter.states().into_iter().map(|sink| exported(sink, health.seq, now)).collect();
         for Exported { name, behind, error, age_ms, .. } in &exports {
@@ -377,7 +392,8 @@ impl Shared {
         for hole in self.launches.kernel_holes() {
             cause("containment", hole.to_owned(), "see `interceptor doctor`");
         }
-        let serving = match (sealed.is_some() || health.failed.is_some() || is_denying, causes.is_empty()) {
+        let serving = match (sealed.is_some() || health.failed.is_some() || is_denying || unanchored, causes.is_empty())
+        {
             (true, _) => Serving::No,
             (false, false) => Serving::Degraded,
             (false, true) => Serving::Yes,

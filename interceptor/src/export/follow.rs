@@ -103,6 +103,7 @@ impl Follower {
         self.cursor.advance(next).map_err(StepError::Cursor)?;
         self.events = EVENTS;
         let at = self.cursor.at();
+        self.record.anchored(at.anchored)?;
         let mut state = self.state();
         (state.seq, state.anchored, state.failing, state.waiting_since) = (at.seq, at.anchored, None, None);
         let name = state.name.clone();

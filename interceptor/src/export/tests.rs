@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::fixture::{Answer, Receiver, dialing};
 use super::*;
 use crate::clock::SystemClock;
-use crate::config::{BatchFormat, Durability, RecordSettings};
+use crate::config::{Anchor, BatchFormat, Durability, RecordSettings};
 use crate::record::event::What;
 use crate::record::{Event, Journal, Link};
 
@@ -27,12 +27,17 @@ fn scene() -> Scene {
 }
 
 fn open(dir: &Path) -> (Arc<Record>, Journal) {
+    open_with(dir, Anchor::None)
+}
+
+fn open_with(dir: &Path, anchor: Anchor) -> (Arc<Record>, Journal) {
     let settings = RecordSettings {
         durability: Durability::Process,
         segment_bytes: 1 << 20,
         backlog_bytes: 64 << 20,
         backlog_age: Duration::from_secs(30),
-        keep_payloads: None,
+        anchor,
+        ..RecordSettings::default()
     };
     let record = Arc::new(Record::open(dir, &settings, Arc::new(SystemClock)).expect("the record opens"));
     let journal = record.journal("control").expect("a journal");
@@ -136,6 +141,33 @@ fn a_failing_sink_is_told_and_caught_up_with() {
     receiver.answer(Answer::Http(200, ""));
     until("it is caught up with", || exporter.states()[0].seq == 6);
     until("nothing is told any more", || exporter.states()[0].failing.is_none());
+}
+
+#[test]
+fn an_acknowledged_checkpoint_is_an_anchor_also_for_the_next_daemon() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (record, journal) = open_with(dir.path(), Anchor::Required);
+    let scene = Scene { dir, record, journal };
+    scene.note(1_100);
+    let since = || scene.record.health().unanchored_since;
+    let first = since().expect("nobody knows of them");
+    let receiver = Receiver::start(&[Answer::Http(200, "")]);
+    let exporter = scene.export(&receiver.http(BatchFormat::Lines));
+    until("a checkpoint is acknowledged", || exporter.states()[0].anchored >= 1_000);
+    until("it is an anchor", || since().is_none_or(|now| now > first));
+    let anchored = exporter.states()[0].anchored;
+    drop(exporter);
+    let Scene { dir, record, journal } = scene;
+    drop(journal);
+    drop(record);
+    let (record, journal) = open_with(dir.path(), Anchor::Required);
+    let scene = Scene { dir, record, journal };
+    receiver.answer(Answer::Http(503, ""));
+    let exporter = scene.export(&receiver.http(BatchFormat::Lines));
+    assert_eq!(exporter.states()[0].anchored, anchored);
+    let next = scene.record.reader().unwrap().links(anchored, 1, 1).unwrap();
+    let at = |link: &Link| serde_json::from_str::<Event>(&link.body).unwrap().at;
+    assert_eq!(scene.record.health().unanchored_since, next.first().map(at), "the age is that of the event");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, header};
 
-use super::gate::unrecorded;
+use super::gate::not_recorded;
 use super::live::Live;
 use super::operation::Decided;
 use super::reply::Refusal;
@@ -199,7 +199,7 @@ pub(super) fn admit_token(
         Ok(_recorded) => session.worker.pipeline.judge.accept(token, issued).map_err(|full| unbelieved(&full.into())),
         Err(error) => {
             tracing::error!(%error, "a token could not be recorded, so it is withheld");
-            Err(unrecorded())
+            Err(not_recorded(&error))
         }
     }
 }

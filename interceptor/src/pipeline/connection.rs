@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::authenticate::Identified;
-use super::gate::unrecorded;
+use super::gate::not_recorded;
 use super::registry::Order;
 use super::reply::Refusal;
 use super::ruling::{Known, Moment, Ruling, Subject};
@@ -167,8 +167,14 @@ impl Session {
         let operation = OperationId::new();
         let recorded = self.worker.record(ruling.event(operation, Some(self.id), &self.subject));
         recorded.map(|recorded| (operation, recorded)).map_err(|error| {
-            tracing::error!(%error, "an operation could not be recorded, so it is denied");
-            Refusal::from(unrecorded())
+            let refusal = Refusal::from(not_recorded(&error));
+            if error.leaves_denials() {
+                self.worker.record_end(ruling.denied(&refusal, operation, Some(self.id), &self.subject));
+                self.finish(operation, "denied", None);
+            } else {
+                tracing::error!(%error, "an operation could not be recorded, so it is denied");
+            }
+            refusal
         })
     }
 

@@ -14,7 +14,7 @@ use crate::config::Hostname;
 use crate::error::{Blame, Fault};
 use crate::ids::OperationId;
 use crate::policy::Operation;
-use crate::record::{Event, Journal};
+use crate::record::{Event, Journal, RecordError};
 use crate::transport::dial::{Looking, Lookup};
 use crate::transport::resolver::Gate;
 use crate::who::{Attribution, Workload};
@@ -44,14 +44,20 @@ impl Gate for RecordingGate {
         let mut ruling = Ruling::make(&moment, &subject, None, Operation::Resolve { name }, Known::default());
         ruling.summary = format!("look up {name} {qtype}");
         ruling.count();
-        let what = ruling.event(OperationId::new(), None, &subject);
-        let recorded = self.journal.lock().unwrap_or_else(PoisonError::into_inner).append(&Event { at, what });
+        let operation = OperationId::new();
+        let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recorded = journal.append(&Event { at, what: ruling.event(operation, None, &subject) });
+        if let Some(error) = recorded.as_ref().err().filter(|error| error.leaves_denials()) {
+            ruling.verdict = Err(not_recorded(error).into());
+            recorded = journal.append(&Event { at, what: ruling.event(operation, None, &subject) });
+        }
+        drop(journal);
         match (ruling.verdict, recorded) {
             (Ok(_permit), Ok(_recorded)) => Ok(()),
             (Err(refusal), Ok(_recorded)) => Err(refusal.fault),
             (_, Err(error)) => {
                 tracing::error!(%error, "a look-up could not be recorded, so it is denied");
-                Err(unrecorded())
+                Err(not_recorded(&error))
             }
         }
     }
@@ -89,5 +95,18 @@ pub(super) fn unrecorded() -> Fault {
         blame: Blame::Interceptor,
         told: "the record can't be written, so this is denied".into(),
         next: "try again later, or ask the operator of this host",
+    }
+}
+
+/// As [`unrecorded`], in the words of what stands in the way.
+pub(super) fn not_recorded(error: &RecordError) -> Fault {
+    match error {
+        RecordError::Unanchored { .. } => Fault {
+            code: "record-unanchored",
+            blame: Blame::Interceptor,
+            told: "no system outside this host knows what was recorded here, so this is denied".into(),
+            next: "try again later, or ask the operator of this host",
+        },
+        _ => unrecorded(),
     }
 }

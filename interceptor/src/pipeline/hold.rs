@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::authenticate::{Authenticated, Wanted};
 use super::digest::JUSTIFICATION;
-use super::gate::unrecorded;
+use super::gate::not_recorded;
 use super::live::Live;
 use super::operation::Decided;
 use super::payload::exhibit;
@@ -131,7 +131,7 @@ impl Authenticated {
             Unasked::Full => too_many(),
             Unasked::Record(error) => {
                 tracing::error!(%error, "an approval could not be recorded, so the operation is denied");
-                unrecorded()
+                not_recorded(&error)
             }
         })
     }

@@ -203,14 +203,37 @@ impl Ruling {
 
     /// The event that records it.
     pub(super) fn event(&self, operation: OperationId, session: Option<SessionId>, subject: &Subject) -> What {
-        let (verdict, code, approval) = match &self.verdict {
-            Ok(_) => (Verdict::Allow, None, None),
-            Err(refusal) => {
-                let verdict = if refusal.fault.code == PENDING { Verdict::Hold } else { Verdict::Deny };
-                (verdict, Some(refusal.fault.code.to_owned()), refusal.approval.as_deref().copied())
+        match &self.verdict {
+            Ok(permit) => {
+                let basis = Box::new(permit.basis().clone());
+                self.decided((Verdict::Allow, None, None), basis, operation, session, subject)
             }
-        };
-        let basis = Box::new(self.basis().clone());
+            Err(refusal) => self.denied(refusal, operation, session, subject),
+        }
+    }
+
+    /// The event that records that it is denied, whatever was decided.
+    pub(super) fn denied(
+        &self,
+        refusal: &Refusal,
+        operation: OperationId,
+        session: Option<SessionId>,
+        subject: &Subject,
+    ) -> What {
+        let verdict = if refusal.fault.code == PENDING { Verdict::Hold } else { Verdict::Deny };
+        let code = Some(refusal.fault.code.to_owned());
+        let approval = refusal.approval.as_deref().copied();
+        self.decided((verdict, code, approval), refusal.basis.clone(), operation, session, subject)
+    }
+
+    fn decided(
+        &self,
+        (verdict, code, approval): (Verdict, Option<String>, Option<ApprovalId>),
+        basis: Box<Basis>,
+        operation: OperationId,
+        session: Option<SessionId>,
+        subject: &Subject,
+    ) -> What {
         What::OperationDecided {
             operation,
             session,

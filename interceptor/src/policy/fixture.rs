@@ -42,7 +42,7 @@ pub(super) fn settings() -> Arc<Settings> {
             segment_bytes: 1 << 20,
             backlog_bytes: 1 << 20,
             backlog_age: Duration::from_secs(1),
-            keep_payloads: None,
+            ..RecordSettings::default()
         },
         payload: PayloadSettings { level: PayloadLevel::Full, bytes: 1 << 20 },
         exports: Vec::new(),

@@ -7,16 +7,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::RecordError;
 use super::segment::SegmentId;
-use crate::config::RecordSettings;
+use crate::config::{Anchor, RecordSettings};
 
 /// How long the writer lets entries gather before it moves them.
 const GATHER: Duration = Duration::from_millis(20);
 /// How many waiting bytes make it move them at once.
 const EAGER: u64 = 256 << 10;
+
+/// How old the oldest event that no sink outside the host has a checkpoint of may be, where that is required.
+pub(super) const ANCHOR: SignedDuration = SignedDuration::from_mins(10);
 
 /// How the record is doing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -35,6 +39,16 @@ pub struct Health {
     pub damaged: u64,
     /// How long the oldest event without a checkpoint waits for one, in milliseconds.
     pub checkpoint_age_ms: u64,
+    /// When the oldest event happened of which no sink outside the host has a checkpoint; none if there is none, or if none is
+    /// required.
+    pub unanchored_since: Option<Timestamp>,
+}
+
+impl Health {
+    /// Whether operations are denied at `now` because no sink outside the host knows what was recorded.
+    pub fn is_unanchored(&self, now: Timestamp) -> bool {
+        self.unanchored_since.is_some_and(|since| now.duration_since(since) > ANCHOR)
+    }
 }
 
 /// A segment that a journal writes, or that an earlier daemon left.
@@ -69,6 +83,7 @@ pub(super) struct Backlog {
     database: PathBuf,
     limit: u64,
     age_limit: Duration,
+    anchor: Anchor,
     state: Mutex<State>,
     work: Condvar,
     flushed: Condvar,
@@ -93,6 +108,9 @@ struct State {
     look_at: Option<Instant>,
     writer_failed: Option<String>,
     journal_failed: Option<String>,
+    /// The last event of which a sink outside the host has a checkpoint, and when the one behind it happened.
+    anchored: u64,
+    unanchored_since: Option<Timestamp>,
 }
 
 impl Backlog {
@@ -101,6 +119,7 @@ impl Backlog {
             database,
             limit: settings.backlog_bytes,
             age_limit: settings.backlog_age,
+            anchor: settings.anchor,
             state: Mutex::default(),
             work: Condvar::new(),
             flushed: Condvar::new(),
@@ -124,6 +143,41 @@ impl Backlog {
             Some(behind) if behind > self.age_limit => Err(RecordError::Lagging { behind, limit: self.age_limit }),
             _ => Ok(()),
         }
+    }
+
+    /// Whether something may go on at `now`, as far as a sink outside the host has to know what was recorded.
+    pub(super) fn anchor_holds(&self, now: Timestamp) -> Result<(), RecordError> {
+        if self.anchor == Anchor::None {
+            return Ok(());
+        }
+        match self.state().unanchored_since.map(|since| now.duration_since(since)) {
+            Some(age) if age > ANCHOR => Err(RecordError::Unanchored { minutes: age.as_mins() }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Events up to the last one that was moved came into the database at `now`.
+    pub(super) fn unanchored(&self, now: Timestamp) {
+        let mut state = self.state();
+        if self.anchor == Anchor::Required && state.seq > state.anchored {
+            state.unanchored_since.get_or_insert(now);
+        }
+    }
+
+    /// A sink outside the host has a checkpoint of event `seq`; the next one happened at `next`, if there is one.
+    pub(super) fn anchored(&self, seq: u64, next: Option<Timestamp>) {
+        let mut state = self.state();
+        if self.anchor == Anchor::None || seq < state.anchored {
+            return;
+        }
+        state.anchored = seq;
+        // One that came since the question is as old as what was oldest before, at most.
+        state.unanchored_since = if state.seq > seq { next.or(state.unanchored_since) } else { None };
+    }
+
+    /// Whether a sink outside the host has to know what is recorded.
+    pub(super) fn is_anchor_required(&self) -> bool {
+        self.anchor == Anchor::Required
     }
 
     /// An entry of `bytes` was appended.
@@ -184,6 +238,7 @@ impl Backlog {
             failed: state.writer_failed.clone().or_else(|| state.journal_failed.clone()),
             damaged: state.damaged,
             checkpoint_age_ms: state.uncovered.map_or(0, |(since, _)| millis(since.elapsed())),
+            unanchored_since: state.unanchored_since,
         }
     }
 

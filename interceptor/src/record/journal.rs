@@ -15,7 +15,7 @@ use ulid::Ulid;
 
 use super::RecordError;
 use super::backlog::{Backlog, Segment};
-use super::event::{Event, What};
+use super::event::{Event, Verdict, What};
 use super::payload::{Content, SealedPayload, SessionKey};
 use super::segment::{self, FRAME_HEADER, HEADER, MAX_BODY, SegmentId};
 use crate::config::{Durability, RecordSettings};
@@ -92,9 +92,14 @@ impl Journal {
     /// the database by itself. Takes microseconds (with power-loss durability, as long as the disk's flush).
     ///
     /// # Errors
-    /// When too much waits for the database, when the oldest entry has waited too long, and when the file system fails.
-    /// What the event stands for must then not happen.
+    /// When too much waits for the database, when the oldest entry has waited too long, when the file system fails; and for
+    /// what is allowed, when a sink outside the host has to know more of the record than it does. What the event stands
+    /// for must then not happen.
     pub fn append(&self, event: &Event) -> Result<Recorded, RecordError> {
+        // What is denied may still be recorded, and ends of what went on before.
+        if matches!(event.what, What::OperationDecided { verdict: Verdict::Allow, .. }) {
+            self.backlog.anchor_holds(event.at)?;
+        }
         let sync = is_intent(&event.what);
         self.frame(segment::seal, sync, |frame| {
             serde_json::to_writer(frame, event).map_err(|error| RecordError::Failed(error.into()))

@@ -13,6 +13,7 @@ use crate::ids::{LaunchId, OperationId, SessionId};
 use crate::policy::{Authentic, Basis, Bound, Credential, PrincipalKind};
 use crate::who::Process;
 
+mod anchor;
 mod crash;
 mod tamper;
 
@@ -27,7 +28,7 @@ pub(super) fn settings() -> RecordSettings {
         segment_bytes: 64 << 10,
         backlog_bytes: 64 << 20,
         backlog_age: Duration::from_secs(30),
-        keep_payloads: None,
+        ..RecordSettings::default()
     }
 }
 

@@ -111,7 +111,8 @@ impl Writer {
         writer.find(folder)?;
         let work = writer.backlog.begin();
         writer.pass()?;
-        writer.checkpoint(false);
+        // Where operations may wait for it, what a killed daemon didn't come to sign is signed at once.
+        writer.checkpoint(writer.backlog.is_anchor_required());
         writer.backlog.passed(&work);
         Ok(writer)
     }
@@ -252,6 +253,7 @@ impl Writer {
             source.damaged |= damaged;
         }
         self.backlog.moved(bytes, store.head().seq, batch.damaged);
+        self.backlog.unanchored(self.clock.now());
         Ok(())
     }
 
