@@ -16,6 +16,7 @@ pub mod doctor;
 pub mod grants;
 pub mod mask;
 pub mod policy;
+pub mod record;
 pub mod run;
 pub mod sessions;
 pub mod status;
@@ -69,6 +70,9 @@ enum Verb {
     /// What is let through for a time.
     #[command(subcommand)]
     Grants(grants::Command),
+    /// The record's database.
+    #[command(subcommand)]
+    Record(record::Command),
     /// The certificate authority that workloads trust.
     #[command(subcommand)]
     Ca(ca::Command),
@@ -102,6 +106,7 @@ pub fn main() -> ExitCode {
         Verb::Sessions(command) => sessions::execute(command, &socket),
         Verb::Approvals(command) => approvals::execute(command, &socket),
         Verb::Grants(command) => grants::execute(command, &socket),
+        Verb::Record(command) => record::execute(command, &socket),
         Verb::Ca(command) => ca::execute(&command, &config),
         Verb::Config(command) => config::execute(&command, &config),
         Verb::Completions(args) => completions::execute(&args, &mut Arguments::command()),

@@ -17,6 +17,7 @@ pub mod payload;
 mod projection;
 pub mod query;
 mod retention;
+mod rotate;
 pub mod search;
 mod segment;
 mod source;
@@ -28,7 +29,7 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ pub use keys::Keys;
 pub use link::Link;
 pub use payload::{Content, SessionKey};
 pub use query::{QueryError, Reader, Unfinished};
+pub use rotate::{Asker, Begun, Rotated, rotate};
 pub use verify::{Anchored, Damage, Evidence, Fault, Report, verify, verify_with};
 
 use crate::clock::Clock;
@@ -84,6 +86,9 @@ pub enum RecordError {
         /// The lock file.
         path: PathBuf,
     },
+    /// Somebody reads the database that is to be moved aside.
+    #[error("somebody reads the database, so it can't be moved aside; try again when nobody does")]
+    InTheWay,
     /// Too much waits for the writer.
     #[error("{waiting} bytes of journal wait for the database, {limit} may; see `interceptor status`")]
     Full {
@@ -140,6 +145,8 @@ pub struct Record {
     settings: RecordSettings,
     keys: Arc<Keys>,
     writer: Option<JoinHandle<()>>,
+    /// One at a time.
+    rotating: Mutex<()>,
     _lock: File,
 }
 
@@ -156,12 +163,21 @@ impl Record {
         let lock = lock(&dir.join("record.lock"))?;
         let keys = Arc::new(Keys::open(&dir.join("payload.key"))?);
         let backlog = Arc::new(Backlog::new(settings, dir.join("record.db")));
+        rotate::settle(backlog.database())?;
         let mut writer = Writer::recover(dir, &folder, settings, backlog.clone(), clock)?;
         let thread = std::thread::Builder::new()
             .name("record".into())
             .spawn(move || writer.run())
             .map_err(|source| RecordError::File { doing: "start a thread for", path: dir.into(), source })?;
-        Ok(Self { backlog, folder, settings: settings.clone(), keys, writer: Some(thread), _lock: lock })
+        Ok(Self {
+            backlog,
+            folder,
+            settings: settings.clone(),
+            keys,
+            writer: Some(thread),
+            rotating: Mutex::default(),
+            _lock: lock,
+        })
     }
 
     /// A journal of its own for one thread. `name` appears in the names of its files: 1 to 32 letters, digits and `-`.
@@ -178,6 +194,15 @@ impl Record {
     /// [`RecordError::Lagging`] when that takes longer than `within`.
     pub fn flush(&self, within: Duration) -> Result<(), RecordError> {
         self.backlog.flush(within)
+    }
+
+    /// Seals the database, moves it aside and begins a new one. Blocks for as long as it takes to read the whole file.
+    ///
+    /// # Errors
+    /// When that takes longer than `within`, when somebody reads the database for long, and when files can't be moved.
+    pub fn rotate(&self, by: Asker, within: Duration) -> Result<Rotated, RecordError> {
+        let _one = self.rotating.lock().unwrap_or_else(PoisonError::into_inner);
+        self.backlog.rotate(by, within)
     }
 
     /// How the record is doing, for `status`.

@@ -93,6 +93,9 @@ pub enum Command {
         /// Take signatures of this public key only (64 hex digits, as this command prints it)
         #[arg(long, value_name = "PUBLIC", requires = "db")]
         key: Option<PublicKey>,
+        /// Check that it follows this database, which was moved aside when it was begun
+        #[arg(long, value_name = "OLD", requires = "db")]
+        previous: Option<PathBuf>,
         /// Print a JSON object
         #[arg(long)]
         json: bool,
@@ -169,9 +172,11 @@ fn answer(command: Command, socket: &Path) -> Result<bool, Failure> {
             retention::hold(&mut out, socket, args)?;
             Ok(true)
         }
-        Command::Verify { db, checkpoints, key, json } => {
+        Command::Verify { db, checkpoints, key, previous, json } => {
             let value = match db {
-                Some(path) => serde_json::to_value(record::verify_with(&path, &Evidence { checkpoints, key })?)?,
+                Some(path) => {
+                    serde_json::to_value(record::verify_with(&path, &Evidence { checkpoints, key, previous })?)?
+                }
                 None => client::call(socket, &Request::SessionsVerify)?,
             };
             let ok = value["ok"] == Value::Bool(true);

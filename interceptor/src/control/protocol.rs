@@ -77,6 +77,8 @@ pub enum Request {
         /// Whether it is held from now on.
         held: bool,
     },
+    /// Seal the database and begin a new one.
+    RecordRotate,
     /// Check the chain and rebuild the projections to compare them.
     SessionsVerify,
     /// What people are asked. Who isn't an operator sees what he is asked.
@@ -234,6 +236,7 @@ impl Request {
             Request::SessionsPrune { .. } => "sessions-prune",
             Request::SessionsErase { .. } => "sessions-erase",
             Request::SessionsHold { .. } => "sessions-hold",
+            Request::RecordRotate => "record-rotate",
             Request::SessionsVerify => "sessions-verify",
             Request::ApprovalsList { .. } => "approvals-list",
             Request::ApprovalsShow { .. } => "approvals-show",

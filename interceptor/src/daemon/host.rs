@@ -185,6 +185,7 @@ impl Shared {
             Request::SessionsPrune { before } => self.retention(&caller.peer).prune(before),
             Request::SessionsErase { id } => self.retention(&caller.peer).erase(&id),
             Request::SessionsHold { id, held } => self.retention(&caller.peer).hold(&id, held),
+            Request::RecordRotate => self.retention(&caller.peer).rotate(&self.loader),
             Request::SessionsVerify => match self.flush().and_then(|()| record::verify(self.record.database())) {
                 Ok(report) => value(&report),
                 Err(error) => {

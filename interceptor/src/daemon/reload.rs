@@ -177,6 +177,14 @@ impl Loader {
         self.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Records once more what is in force.
+    ///
+    /// # Errors
+    /// When it can't be stored.
+    pub(super) fn tell(&self, by: Option<u32>) -> Result<(), RecordError> {
+        self.journal.record(loaded(&self.world().snapshot, by))
+    }
+
     /// The world in force.
     pub(super) fn world(&self) -> Arc<World> {
         Arc::clone(&self.worlds.borrow())

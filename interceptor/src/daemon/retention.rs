@@ -1,19 +1,22 @@
-//! Answering what is to be deleted, destroyed or kept. Each is in the record before the writer does it.
+//! Answering what is to be deleted, destroyed, kept or put aside. Each is in the record before the writer does it.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::reload::OwnJournal;
+use super::reload::{Loader, OwnJournal};
 use crate::control::peer::Peer;
 use crate::control::server::Answer;
 use crate::ids::SessionId;
 use crate::record::event::What;
-use crate::record::{QueryError, Record, RecordError};
+use crate::record::{Asker, QueryError, Record, RecordError};
 
 /// How long an answer waits for what it asked for to be in the database.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long an answer waits for a new database: the old one is read as a whole.
+const ROTATION: Duration = Duration::from_secs(300);
 
 /// Who asks, and what is needed to do it.
 pub(super) struct Retention<'a> {
@@ -79,6 +82,19 @@ impl Retention<'_> {
             self.record.flush(PATIENCE)?;
             Ok(json!({ "session": session, "held": held }))
         })();
+        answer(done)
+    }
+
+    /// Seals the database and begins a new one.
+    pub(super) fn rotate(&self, loader: &Loader) -> Answer {
+        let asker = Asker { uid: self.peer.uid, pid: self.peer.pid };
+        let done = self.record.rotate(asker, ROTATION).map_err(Refusal::from).and_then(|rotated| {
+            if !rotated.sealed {
+                // The new one knows nothing of what was in force; a sealed one tells it.
+                loader.tell(Some(self.peer.uid))?;
+            }
+            Ok(json!(rotated))
+        });
         answer(done)
     }
 

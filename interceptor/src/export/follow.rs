@@ -1,5 +1,6 @@
 //! Following the chain for one sink: from its cursor on, a batch at a time, again and again until it is acknowledged.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use super::batch::Item;
 use super::cursor::{Cursor, Position};
 use super::sink::{Sink, SinkError};
 use crate::clock::Clock;
-use crate::record::{QueryError, Record, checkpoint};
+use crate::record::{QueryError, Reader, Record, checkpoint};
 
 /// How often it is looked for something new.
 const LOOK: Duration = Duration::from_millis(250);
@@ -25,6 +26,9 @@ const BYTES: usize = 512 << 10;
 
 /// The most checkpoints of a batch.
 const CHECKPOINTS: usize = 100;
+
+/// How many databases are looked at, from the newest back, for the one in which a cursor goes on.
+const ASIDE: usize = 16;
 
 /// Why a step wasn't made.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +52,8 @@ pub(super) struct Follower {
     clock: Arc<dyn Clock>,
     /// The most events that the sink takes at once, as far as is known.
     events: u32,
+    /// As of which new database the cursor is known to be in the newest.
+    renewals: Option<u64>,
 }
 
 impl Follower {
@@ -58,7 +64,7 @@ impl Follower {
         state: Arc<Mutex<SinkState>>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { record, sink, cursor, state, clock, events: EVENTS }
+        Self { record, sink, cursor, state, clock, events: EVENTS, renewals: None }
     }
 
     /// Sends for as long as it is polled.
@@ -112,26 +118,17 @@ impl Follower {
     }
 
     /// What comes after the cursor, and where the cursor is after that.
-    fn gather(&self) -> Result<(Vec<Item>, Position), StepError> {
+    fn gather(&mut self) -> Result<(Vec<Item>, Position), StepError> {
         let mut next = self.cursor.at().clone();
         let mut links = Vec::new();
-        if self.record.health().seq != next.seq {
-            let reader = self.record.reader()?;
-            links = reader.links(next.seq, self.events, BYTES)?;
-            let continues = match links.first() {
-                Some(first) => first.previous == next.hash,
-                None => reader.last_seq()? == next.seq,
-            };
-            if !continues {
-                tracing::warn!(
-                    seq = next.seq,
-                    "the record is another one than was sent; it is sent from its beginning"
-                );
-                next = Position::default();
-                links = reader.links(0, self.events, BYTES)?;
-            }
+        let mut database = self.record.database().to_owned();
+        let health = self.record.health();
+        if self.renewals != Some(health.renewals) || health.seq != next.seq {
+            (database, next) = self.place(next)?;
+            self.renewals = (database == self.record.database()).then_some(health.renewals);
+            links = Reader::open(&database)?.links(next.seq, self.events, BYTES)?;
         }
-        let signed = checkpoint::follow(self.record.database(), next.checkpoints, CHECKPOINTS);
+        let signed = checkpoint::follow(&database, next.checkpoints, CHECKPOINTS);
         let mut signed = signed.map_err(StepError::Checkpoints)?.into_iter().peekable();
         let mut items = Vec::new();
         let mut take = |items: &mut Vec<Item>, next: &mut Position| {
@@ -148,6 +145,31 @@ impl Follower {
             take(&mut items, &mut next);
         }
         Ok((items, next))
+    }
+
+    /// The database in which the cursor goes on, and where. A database that was moved aside is sent to its end first.
+    fn place(&self, at: Position) -> Result<(PathBuf, Position), StepError> {
+        let newest = self.record.database();
+        let (mut database, mut after) = (newest.to_owned(), None);
+        for _ in 0..ASIDE {
+            let reader = Reader::open(&database)?;
+            if reader.has_link(at.seq, &at.hash)? {
+                let is_all = reader.last_seq()? == at.seq
+                    && checkpoint::follow(&database, at.checkpoints, 1).map_err(StepError::Checkpoints)?.is_empty();
+                return Ok(match after {
+                    Some(after) if is_all => (after, Position::default()),
+                    _ => (database, at),
+                });
+            }
+            let Some(begun) = reader.begun()? else { break };
+            let before = database.with_file_name(begun.previous);
+            if !before.exists() {
+                break;
+            }
+            after = Some(std::mem::replace(&mut database, before));
+        }
+        tracing::warn!(seq = at.seq, "the record is another one than was sent; it is sent from its beginning");
+        Ok((newest.to_owned(), Position::default()))
     }
 
     fn state(&self) -> MutexGuard<'_, SinkState> {

@@ -10,7 +10,7 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::config::{Anchor, BatchFormat, Durability, RecordSettings};
 use crate::record::event::What;
-use crate::record::{Event, Journal, Link};
+use crate::record::{Asker, Event, Journal, Link};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -226,6 +226,34 @@ fn a_record_that_is_another_one_is_sent_from_its_beginning() {
     let exporter = scene.export(&sink);
     until("the new one is sent", || exporter.states()[0].seq == 2);
     assert_eq!(seqs(&messages(&receiver)), [1, 2, 3, 4, 5, 1, 2]);
+}
+
+#[test]
+fn a_database_that_was_moved_aside_is_sent_to_its_end_first() {
+    let scene = scene();
+    scene.note(3);
+    let receiver = Receiver::start(&[Answer::Http(200, "")]);
+    let sink = receiver.http(BatchFormat::Lines);
+    let exporter = scene.export(&sink);
+    until("all is sent", || exporter.states()[0].seq == 3);
+    drop(exporter);
+    scene.note(2);
+    for _ in 0..2 {
+        scene.record.rotate(Asker { uid: 0, pid: 1 }, SOON).expect("a new database");
+    }
+    scene.note(1);
+    let exporter = scene.export(&sink);
+    until("the new one is sent", || {
+        messages(&receiver).last().is_some_and(|last| last["event"] == "daemon.stopped" && last["seq"] == 2)
+    });
+    let events: Vec<_> = messages(&receiver).iter().filter(|one| one.get("body").is_some()).cloned().collect();
+    let told: Vec<_> =
+        events.iter().map(|one| (one["seq"].as_u64().unwrap(), one["event"].as_str().unwrap())).collect();
+    let stopped = "daemon.stopped";
+    let first = [(1, stopped), (2, stopped), (3, stopped), (4, stopped), (5, stopped), (6, "record.rotated")];
+    let rest = [(1, "record.begun"), (2, "record.rotated"), (1, "record.begun"), (2, stopped)];
+    assert_eq!(told, [&first[..], &rest[..]].concat());
+    assert!(exporter.states()[0].failing.is_none());
 }
 
 #[test]

@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::RecordError;
+use super::rotate::{Asker, Rotated};
 use super::segment::SegmentId;
 use crate::config::{Anchor, RecordSettings};
 
@@ -42,6 +43,8 @@ pub struct Health {
     /// When the oldest event happened of which no sink outside the host has a checkpoint; none if there is none, or if none is
     /// required.
     pub unanchored_since: Option<Timestamp>,
+    /// How many new databases were begun since the start.
+    pub renewals: u64,
 }
 
 impl Health {
@@ -111,6 +114,10 @@ struct State {
     /// The last event of which a sink outside the host has a checkpoint, and when the one behind it happened.
     anchored: u64,
     unanchored_since: Option<Timestamp>,
+    /// Who asked for a new database, and what came of it.
+    rotate: Option<Asker>,
+    renewals: u64,
+    rotated: Option<Result<Rotated, RecordError>>,
 }
 
 impl Backlog {
@@ -228,6 +235,38 @@ impl Backlog {
         Err(RecordError::Lagging { behind: state.since.map_or(within, |since| since.elapsed()), limit: within })
     }
 
+    /// Has the writer begin a new database. Blocks until it has, at most for `within`. One call at a time.
+    pub(super) fn rotate(&self, by: Asker, within: Duration) -> Result<Rotated, RecordError> {
+        let mut state = self.state();
+        (state.rotate, state.rotated) = (Some(by), None);
+        self.work.notify_one();
+        let (mut state, _) = self
+            .flushed
+            .wait_timeout_while(state, within, |state| state.rotated.is_none())
+            .unwrap_or_else(PoisonError::into_inner);
+        state.rotate = None;
+        state.rotated.take().unwrap_or(Err(RecordError::Lagging { behind: within, limit: within }))
+    }
+
+    /// Who asks for a new database, if somebody does.
+    pub(super) fn asked_to_rotate(&self) -> Option<Asker> {
+        self.state().rotate.take()
+    }
+
+    /// What came of it.
+    pub(super) fn rotated(&self, result: Result<Rotated, RecordError>) {
+        self.state().rotated = Some(result);
+        self.flushed.notify_all();
+    }
+
+    /// The database is another one since `now`, and its last event `seq`: nobody outside knows anything of it.
+    pub(super) fn renewed(&self, seq: u64, now: Timestamp) {
+        let mut state = self.state();
+        (state.seq, state.anchored) = (seq, 0);
+        state.renewals += 1;
+        state.unanchored_since = (self.anchor == Anchor::Required).then_some(now);
+    }
+
     pub(super) fn health(&self) -> Health {
         let state = self.state();
         Health {
@@ -239,6 +278,7 @@ impl Backlog {
             damaged: state.damaged,
             checkpoint_age_ms: state.uncovered.map_or(0, |(since, _)| millis(since.elapsed())),
             unanchored_since: state.unanchored_since,
+            renewals: state.renewals,
         }
     }
 
@@ -250,7 +290,13 @@ impl Backlog {
     /// Blocks until there is something to move or a checkpoint is due, and then a little longer, so that entries gather.
     pub(super) fn wait(&self) -> Work {
         let mut state = self.state();
-        while !(state.waiting > 0 || state.tidy || state.again || state.stop || state.wanted > state.served) {
+        while !(state.waiting > 0
+            || state.rotate.is_some()
+            || state.tidy
+            || state.again
+            || state.stop
+            || state.wanted > state.served)
+        {
             let due = state.uncovered.map(|(_, due)| due).into_iter().chain(state.look_at).min();
             let left = due.map(|due| due.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) {

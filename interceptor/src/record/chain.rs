@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The key derivation context of the chain (BLAKE3's `derive_key` mode): what a link's hash can't be confused with.
 const CONTEXT: &str = "interceptor record v1 event chain";
@@ -14,6 +14,12 @@ const CONTEXT: &str = "interceptor record v1 event chain";
 pub(super) struct Head {
     pub(super) seq: u64,
     pub(super) hash: [u8; 32],
+}
+
+/// Where the end of the chain is kept: beside a database that was moved aside under its name, else in `record.head`.
+pub(super) fn head_file(database: &Path) -> PathBuf {
+    let own = database.with_extension("head");
+    if own.exists() { own } else { database.with_file_name("record.head") }
 }
 
 impl Head {

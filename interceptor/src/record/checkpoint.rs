@@ -164,9 +164,10 @@ pub(super) fn key_file(database: &Path) -> PathBuf {
     database.with_file_name("checkpoint.key")
 }
 
-/// Where the checkpoints are, beside the database.
+/// Where the checkpoints are, beside the database: under the name of one that was moved aside, else in `checkpoints`.
 pub(super) fn file(database: &Path) -> PathBuf {
-    database.with_file_name("checkpoints")
+    let own = database.with_extension("checkpoints");
+    if own.exists() { own } else { database.with_file_name("checkpoints") }
 }
 
 fn pair(path: &Path) -> Result<Ed25519KeyPair, RecordError> {

@@ -299,6 +299,32 @@ pub enum What {
         /// The uid of who revoked it.
         by: Option<u32>,
     },
+    /// The database ends here, and another one begins.
+    #[serde(rename = "record.rotated")]
+    RecordRotated {
+        /// The uid of who asked for it.
+        uid: u32,
+        /// His pid.
+        pid: u32,
+    },
+    /// The first event of a database that follows another one.
+    #[serde(rename = "record.begun")]
+    RecordBegun {
+        /// The file of the one before.
+        previous: String,
+        /// The last event of that, as far as is known.
+        seq: Option<u64>,
+        /// The hash of it, in hex.
+        hash: Option<String>,
+        /// BLAKE3 of the file, in hex.
+        digest: String,
+        /// Whether it ends with `record.rotated`; not where it is damaged.
+        sealed: bool,
+        /// The uid of who asked for it.
+        uid: u32,
+        /// His pid.
+        pid: u32,
+    },
     /// A part of the record can't be read any more. What could be is there; the file is kept.
     #[serde(rename = "record.damaged")]
     RecordDamaged {

@@ -65,6 +65,16 @@ impl Reader {
         Ok(links)
     }
 
+    /// Whether the chain has this link; before the first event is one in every chain.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn has_link(&self, seq: u64, hash: &str) -> Result<bool, QueryError> {
+        let there: Option<[u8; 32]> =
+            self.db.query_row("SELECT hash FROM events WHERE seq = ?1", [integer(seq)], |row| row.get(0)).optional()?;
+        Ok(seq == 0 || there.is_some_and(|there| blake3::Hash::from_bytes(there).to_hex().as_str() == hash))
+    }
+
     /// The number of the last event; 0 if there is none.
     ///
     /// # Errors

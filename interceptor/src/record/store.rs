@@ -148,6 +148,23 @@ impl Store {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// The events of what is under way at `at`: the policies in force, launches, sessions and operations without an end,
+    /// tokens that are accepted.
+    pub(super) fn under_way(&self, at: Timestamp) -> Result<Vec<Entry>, RecordError> {
+        let sql = "SELECT body FROM events WHERE seq IN (
+                SELECT max(seq) FROM events WHERE kind = 'snapshot.loaded'
+                UNION SELECT seq FROM workloads WHERE ended_at IS NULL
+                UNION SELECT seq FROM sessions WHERE closed_at IS NULL
+                UNION SELECT seq FROM operations WHERE finished_at IS NULL
+                    AND session IN (SELECT session FROM sessions WHERE closed_at IS NULL)
+                UNION SELECT seq FROM tokens WHERE expires_at > ?1 AND reason IS NULL
+            ) ORDER BY seq";
+        let mut statement = self.db.prepare(sql)?;
+        let bodies = statement.query_map([at.to_string()], |row| row.get::<_, String>(0))?;
+        let bodies = bodies.collect::<Result<Vec<_>, _>>()?;
+        Ok(bodies.into_iter().filter_map(|body| Entry::new(body.into_bytes())).collect())
+    }
+
     /// Drops the positions of segments that are gone.
     pub(super) fn forget(&mut self, gone: &[String]) -> Result<(), RecordError> {
         let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;

@@ -9,13 +9,13 @@ use rusqlite::{Connection, Row};
 use serde::{Deserialize, Serialize};
 
 use super::RecordError;
-use super::chain::Head;
+use super::chain::{self, Head};
 use super::checkpoint::{self, Checkpoint, Checkpoints, PublicKey};
 use super::event::{Event, What};
 use super::payload;
 use super::projection::{self, SCHEMA, TABLES};
 use super::store::{self, Stamp};
-use super::{retention, search};
+use super::{retention, rotate, search};
 
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +59,8 @@ pub struct Evidence {
     pub checkpoints: Option<PathBuf>,
     /// Whose signatures count; none: those of the key beside the database, else of the one that the last checkpoint names.
     pub key: Option<PublicKey>,
+    /// The database that it follows; none: that isn't looked at.
+    pub previous: Option<PathBuf>,
 }
 
 /// What is wrong.
@@ -96,7 +98,7 @@ pub fn verify(path: &Path) -> Result<Report, RecordError> {
 /// When the database or the named checkpoints can't be read at all.
 pub fn verify_with(path: &Path, evidence: &Evidence) -> Result<Report, RecordError> {
     // Read before the database: a daemon at work may only make the database longer than this says.
-    let head = Head::load(&path.with_file_name("record.head"));
+    let head = Head::load(&chain::head_file(path));
     let (checkpoints, unreadable) = signed(path, evidence)?;
     let db = store::open_read_only(path)?;
     store::schema_of(&db, path, store::known_schema())?;
@@ -113,7 +115,7 @@ pub fn verify_with(path: &Path, evidence: &Evidence) -> Result<Report, RecordErr
     };
     // One transaction, so that events and tables are of the same moment.
     let reading = db.unchecked_transaction()?;
-    report.fault = match chain(&reading, &again, &head, &checkpoints.all, &mut report)? {
+    report.fault = match follow(&reading, &again, &head, &checkpoints.all, &mut report)? {
         Some(fault) => Some(fault),
         None => match tables(&reading, &again)? {
             Some(fault) => Some(fault),
@@ -135,6 +137,11 @@ pub fn verify_with(path: &Path, evidence: &Evidence) -> Result<Report, RecordErr
         Err(error) => report.notes.push(format!("`record.head` can't be read ({error}): a cut-off end would not show")),
     }
     report.fault = report.fault.or(unreadable.map(|what| Fault { seq: None, what }));
+    if let Some(previous) = &evidence.previous
+        && report.fault.is_none()
+    {
+        report.fault = rotate::check(path, previous, &mut report.notes)?;
+    }
     anchored(path, evidence, &checkpoints, &mut report);
     report.ok = report.fault.is_none();
     Ok(report)
@@ -177,7 +184,7 @@ fn anchored(path: &Path, evidence: &Evidence, checkpoints: &Checkpoints, report:
 }
 
 /// Follows the chain, and carries each event over into `again`.
-fn chain(
+fn follow(
     db: &Connection,
     again: &Connection,
     expected: &std::io::Result<Option<Head>>,

@@ -18,11 +18,14 @@ use super::checkpoint::{self, Signer};
 use super::event::{Event, What};
 use super::payload::Parcel;
 use super::retention;
+use super::rotate;
 use super::segment::{self, HEADER};
 use super::source::{Piece, Source};
 use super::store::{Entry, Store};
 use crate::clock::Clock;
 use crate::config::{Durability, RecordSettings};
+
+mod rotate_now;
 
 /// How long the writer waits before it tries a failing database again.
 const RETRY: Duration = Duration::from_millis(100);
@@ -121,6 +124,10 @@ impl Writer {
     pub(super) fn run(&mut self) {
         loop {
             let work = self.backlog.wait();
+            if let Some(by) = self.backlog.asked_to_rotate() {
+                let rotated = self.rotate(by);
+                self.backlog.rotated(rotated);
+            }
             match self.pass() {
                 Ok(()) => {
                     self.checkpoint(work.last);
@@ -169,6 +176,8 @@ impl Writer {
         if self.store.is_some() {
             return Ok(());
         }
+        // A rotation may have failed between two steps.
+        rotate::settle(&self.database)?;
         let store = Store::open(&self.database, self.durability)?;
         self.positions = store.positions()?;
         for source in &mut self.sources {

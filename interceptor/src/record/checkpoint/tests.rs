@@ -124,11 +124,11 @@ fn a_chain_that_was_made_anew_differs_from_the_kept_checkpoints() {
     let key = public_key(&kept.path().join("record.db"));
     let (_forged, path) = written(4);
     assert_eq!(verify(&path).unwrap().fault, None, "it is sound in itself");
-    let evidence = Evidence { checkpoints: Some(kept.path().join("checkpoints")), key };
+    let evidence = Evidence { checkpoints: Some(kept.path().join("checkpoints")), key, previous: None };
     let fault = verify_with(&path, &evidence).unwrap().fault.unwrap();
     assert_eq!(fault.seq, Some(3));
     assert!(fault.what.contains("the chain was made anew"), "{fault:?}");
-    let fault = verify_with(&path, &Evidence { checkpoints: None, key }).unwrap().fault.unwrap();
+    let fault = verify_with(&path, &Evidence { checkpoints: None, key, previous: None }).unwrap().fault.unwrap();
     assert!(fault.what.contains("is signed with another key"), "{fault:?}");
 }
 
@@ -197,10 +197,10 @@ fn a_copy_says_what_it_can_not_prove() {
     fs::copy(&path, &there).unwrap();
     let notes = verify(&there).unwrap().notes.join("; ");
     assert!(notes.contains("there are no checkpoints"), "{notes}");
-    let evidence = Evidence { checkpoints: Some(dir.path().join("checkpoints")), key: None };
+    let evidence = Evidence { checkpoints: Some(dir.path().join("checkpoints")), key: None, previous: None };
     let notes = verify_with(&there, &evidence).unwrap().notes.join("; ");
     assert!(notes.contains("`--key`"), "{notes}");
-    let missing = Evidence { checkpoints: Some(copy.path().join("none")), key: None };
+    let missing = Evidence { checkpoints: Some(copy.path().join("none")), key: None, previous: None };
     assert!(verify_with(&there, &missing).is_err());
 }
 
