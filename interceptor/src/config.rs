@@ -111,6 +111,8 @@ pub struct RecordSettings {
     pub keep_payloads: Option<Duration>,
     /// Whether operations are denied while no sink outside the host has a fresh checkpoint.
     pub anchor: Anchor,
+    /// How many bytes of disk are kept for what has to be recorded when it is full.
+    pub reserve: u64,
 }
 
 impl Default for RecordSettings {
@@ -123,6 +125,7 @@ impl Default for RecordSettings {
             backlog_age: Duration::from_secs(5),
             keep_payloads: None,
             anchor: Anchor::None,
+            reserve: 64 << 20,
         }
     }
 }

@@ -13,9 +13,11 @@ pub mod event;
 mod journal;
 mod keys;
 mod link;
+mod outage;
 pub mod payload;
 mod projection;
 pub mod query;
+mod reserve;
 mod retention;
 mod rotate;
 pub mod search;
@@ -113,6 +115,9 @@ pub enum RecordError {
         /// How old the oldest such event is.
         minutes: i64,
     },
+    /// The disk is full: what is left is for denials.
+    #[error("the disk of the record is full; make room")]
+    NoRoom,
     /// An entry could not be written to the journal.
     #[error("the journal can't be written; check the disk")]
     Failed(#[source] io::Error),
@@ -133,7 +138,7 @@ pub enum RecordError {
 impl RecordError {
     /// Whether denials and ends can be recorded all the same: it is what is allowed that may not go on.
     pub fn leaves_denials(&self) -> bool {
-        matches!(self, RecordError::Unanchored { .. })
+        matches!(self, RecordError::Unanchored { .. } | RecordError::NoRoom)
     }
 }
 

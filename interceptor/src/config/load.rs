@@ -291,6 +291,7 @@ impl Resolver<'_> {
         let century = 36_500 * units::DAY;
         let keep = raw.keep_payloads.as_ref();
         let keep_payloads = keep.map(|at| self.duration(Some(at), "", ms(3_600_000)..=century));
+        let reserve = self.size(raw.reserve.as_ref(), "64MiB", 0..=64 * GIB);
         let anchor = match raw.anchor.as_ref().map(|at| (at.value().as_str(), at.span())) {
             None | Some(("none", _)) => Anchor::None,
             Some(("required", span)) => {
@@ -304,7 +305,7 @@ impl Resolver<'_> {
                 Anchor::None
             }
         };
-        RecordSettings { durability, segment_bytes, backlog_bytes, backlog_age, keep_payloads, anchor }
+        RecordSettings { durability, segment_bytes, backlog_bytes, backlog_age, keep_payloads, anchor, reserve }
     }
 
     fn payload(&mut self, raw: &RawRecord) -> PayloadSettings {

@@ -103,6 +103,8 @@ pub(super) struct RawRecord {
     /// `required`: operations are denied while no sink of `[[export]]` has a checkpoint of events that are ten minutes old.
     /// Default `none`.
     pub(super) anchor: Option<At<String>>,
+    /// The disk space that is kept for what has to be recorded when the disk is full; `0B` for none. Default `64MiB`.
+    pub(super) reserve: Option<At<String>>,
 }
 
 /// A sink outside the host that the record is sent to.

@@ -37,6 +37,7 @@ fn open_with(dir: &Path, anchor: Anchor) -> (Arc<Record>, Journal) {
         backlog_bytes: 64 << 20,
         backlog_age: Duration::from_secs(30),
         anchor,
+        reserve: 0,
         ..RecordSettings::default()
     };
     let record = Arc::new(Record::open(dir, &settings, Arc::new(SystemClock)).expect("the record opens"));

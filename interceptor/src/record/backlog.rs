@@ -11,6 +11,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::RecordError;
+use super::event::What;
+use super::outage::Outage;
+use super::reserve::Reserve;
 use super::rotate::{Asker, Rotated};
 use super::segment::SegmentId;
 use crate::config::{Anchor, RecordSettings};
@@ -87,6 +90,7 @@ pub(super) struct Backlog {
     limit: u64,
     age_limit: Duration,
     anchor: Anchor,
+    reserve: Mutex<Reserve>,
     state: Mutex<State>,
     work: Condvar,
     flushed: Condvar,
@@ -114,6 +118,10 @@ struct State {
     /// The last event of which a sink outside the host has a checkpoint, and when the one behind it happened.
     anchored: u64,
     unanchored_since: Option<Timestamp>,
+    /// Whether the reserve is given up, because the disk is full.
+    released: bool,
+    /// What isn't over yet, or wasn't told.
+    outage: Option<Outage>,
     /// Who asked for a new database, and what came of it.
     rotate: Option<Asker>,
     renewals: u64,
@@ -123,11 +131,16 @@ struct State {
 impl Backlog {
     pub(super) fn new(settings: &RecordSettings, database: PathBuf) -> Self {
         Self {
-            database,
             limit: settings.backlog_bytes,
             age_limit: settings.backlog_age,
             anchor: settings.anchor,
+            reserve: Mutex::new(Reserve::take(
+                database.with_file_name("reserve"),
+                settings.reserve,
+                settings.segment_bytes,
+            )),
             state: Mutex::default(),
+            database,
             work: Condvar::new(),
             flushed: Condvar::new(),
         }
@@ -152,14 +165,65 @@ impl Backlog {
         }
     }
 
-    /// Whether something may go on at `now`, as far as a sink outside the host has to know what was recorded.
-    pub(super) fn anchor_holds(&self, now: Timestamp) -> Result<(), RecordError> {
-        if self.anchor == Anchor::None {
-            return Ok(());
+    /// Whether something may go on at `now`: not while the disk is full, nor while a sink outside the host that has to know
+    /// what was recorded doesn't.
+    pub(super) fn lets_go_on(&self, now: Timestamp) -> Result<(), RecordError> {
+        let state = self.state();
+        if state.released {
+            return Err(RecordError::NoRoom);
         }
-        match self.state().unanchored_since.map(|since| now.duration_since(since)) {
-            Some(age) if age > ANCHOR => Err(RecordError::Unanchored { minutes: age.as_mins() }),
+        match state.unanchored_since.map(|since| now.duration_since(since)) {
+            Some(age) if self.anchor == Anchor::Required && age > ANCHOR => {
+                Err(RecordError::Unanchored { minutes: age.as_mins() })
+            }
             _ => Ok(()),
+        }
+    }
+
+    /// The disk is full. Gives the reserve up; gives whether there was any.
+    pub(super) fn release(&self) -> bool {
+        if !self.reserve.lock().unwrap_or_else(PoisonError::into_inner).release() {
+            return false;
+        }
+        tracing::error!("the disk of the record is full; what is left is for denials");
+        let mut state = self.state();
+        state.released = true;
+        state.tidy = true;
+        state.outage.get_or_insert_with(|| Outage::new("the disk is full".into()));
+        self.work.notify_one();
+        true
+    }
+
+    /// Takes the reserve again, where it was given up and there is room. Gives whether it is still missing.
+    pub(super) fn retake(&self) -> bool {
+        if self.state().released && self.reserve.lock().unwrap_or_else(PoisonError::into_inner).retake() {
+            tracing::info!("the disk of the record has room again");
+            self.state().released = false;
+        }
+        self.state().released
+    }
+
+    /// What there is to tell of an outage at `now`.
+    pub(super) fn outage(&self, now: Timestamp) -> Option<What> {
+        let mut state = self.state();
+        let goes_on = state.released;
+        if !goes_on && state.journal_failed.is_some() {
+            return None;
+        }
+        let event = state.outage.as_ref()?.event(now, goes_on);
+        if !goes_on && event.is_none() {
+            state.outage = None;
+        }
+        event
+    }
+
+    /// It was told.
+    pub(super) fn outage_told(&self) {
+        let mut state = self.state();
+        if !state.released {
+            state.outage = None;
+        } else if let Some(outage) = &mut state.outage {
+            outage.told();
         }
     }
 
@@ -201,7 +265,9 @@ impl Backlog {
 
     /// An entry could not be appended.
     pub(super) fn append_failed(&self, why: String) {
-        self.state().journal_failed = Some(why);
+        let mut state = self.state();
+        state.outage.get_or_insert_with(|| Outage::new(why.clone()));
+        state.journal_failed = Some(why);
     }
 
     /// A segment was made.
@@ -274,7 +340,11 @@ impl Backlog {
             lag_ms: state.since.map_or(0, |since| millis(since.elapsed())),
             backlog: state.waiting,
             backlog_limit: self.limit,
-            failed: state.writer_failed.clone().or_else(|| state.journal_failed.clone()),
+            failed: state
+                .writer_failed
+                .clone()
+                .or_else(|| state.journal_failed.clone())
+                .or_else(|| state.released.then(|| "the disk is full, and the reserve is in use".into())),
             damaged: state.damaged,
             checkpoint_age_ms: state.uncovered.map_or(0, |(since, _)| millis(since.elapsed())),
             unanchored_since: state.unanchored_since,
@@ -359,6 +429,7 @@ impl Backlog {
     /// A pass failed. Blocks for `pause`, or until the record is closed.
     pub(super) fn failed(&self, why: String, pause: Duration) {
         let mut state = self.state();
+        state.outage.get_or_insert_with(|| Outage::new(why.clone()));
         state.writer_failed = Some(why);
         state.tidy = true;
         drop(self.work.wait_timeout_while(state, pause, |state| !state.stop));

@@ -299,6 +299,16 @@ pub enum What {
         /// The uid of who revoked it.
         by: Option<u32>,
     },
+    /// The record couldn't be written for a time, in which operations were denied.
+    #[serde(rename = "record.outage")]
+    RecordOutage {
+        /// Since when.
+        since: Timestamp,
+        /// Until when; none while it goes on.
+        until: Option<Timestamp>,
+        /// Why.
+        reason: String,
+    },
     /// The database ends here, and another one begins.
     #[serde(rename = "record.rotated")]
     RecordRotated {

@@ -17,6 +17,7 @@ use super::RecordError;
 use super::backlog::{Backlog, Segment};
 use super::event::{Event, Verdict, What};
 use super::payload::{Content, SealedPayload, SessionKey};
+use super::reserve;
 use super::segment::{self, FRAME_HEADER, HEADER, MAX_BODY, SegmentId};
 use crate::config::{Durability, RecordSettings};
 use crate::ids::OperationId;
@@ -97,11 +98,12 @@ impl Journal {
     /// for must then not happen.
     pub fn append(&self, event: &Event) -> Result<Recorded, RecordError> {
         // What is denied may still be recorded, and ends of what went on before.
-        if matches!(event.what, What::OperationDecided { verdict: Verdict::Allow, .. }) {
-            self.backlog.anchor_holds(event.at)?;
+        let goes_on = matches!(event.what, What::OperationDecided { verdict: Verdict::Allow, .. });
+        if goes_on {
+            self.backlog.lets_go_on(event.at)?;
         }
         let sync = is_intent(&event.what);
-        self.frame(segment::seal, sync, |frame| {
+        self.frame(segment::seal, sync, !goes_on, |frame| {
             serde_json::to_writer(frame, event).map_err(|error| RecordError::Failed(error.into()))
         })?;
         let operation = match &event.what {
@@ -122,7 +124,7 @@ impl Journal {
         content: &Content,
     ) -> Result<SealedPayload, RecordError> {
         let sealed = key.seal(operation, content)?;
-        self.frame(segment::seal_payload, false, |frame| {
+        self.frame(segment::seal_payload, false, false, |frame| {
             key.pack(operation, &sealed.bytes, frame);
             Ok(())
         })?;
@@ -133,10 +135,14 @@ impl Journal {
         &self,
         seal: fn(SegmentId, u64, &mut [u8]),
         sync: bool,
-        body: impl FnOnce(&mut Vec<u8>) -> Result<(), RecordError>,
+        may_use_reserve: bool,
+        body: impl Fn(&mut Vec<u8>) -> Result<(), RecordError>,
     ) -> Result<(), RecordError> {
         let mut inner = self.inner.borrow_mut();
-        let result = self.write(&mut inner, seal, sync, body);
+        let mut result = self.write(&mut inner, seal, sync, &body);
+        if result.as_ref().is_err_and(reserve::is_no_room) && self.backlog.release() {
+            result = if may_use_reserve { self.write(&mut inner, seal, sync, &body) } else { Err(RecordError::NoRoom) };
+        }
         inner.frame.shrink_to(64 << 10);
         if let Err(RecordError::Failed(source) | RecordError::File { source, .. }) = &result {
             self.backlog.append_failed(format!("the journal can't be written: {source}"));
@@ -149,7 +155,7 @@ impl Journal {
         inner: &mut Inner,
         seal: fn(SegmentId, u64, &mut [u8]),
         sync: bool,
-        body: impl FnOnce(&mut Vec<u8>) -> Result<(), RecordError>,
+        body: impl Fn(&mut Vec<u8>) -> Result<(), RecordError>,
     ) -> Result<(), RecordError> {
         inner.frame.clear();
         inner.frame.resize(FRAME_HEADER, 0);

@@ -230,6 +230,7 @@ pub(super) fn apply(db: &Connection, seq: u64, event: &Event) -> rusqlite::Resul
         | What::SnapshotLoaded { .. }
         | What::SnapshotRejected { .. }
         | What::ControlRequest { .. }
+        | What::RecordOutage { .. }
         | What::RecordRotated { .. }
         | What::RecordBegun { .. }
         | What::RecordDamaged { .. } => 0,

@@ -2,8 +2,9 @@
 //! of the new one names it. Also when the old one is damaged and can't be sealed. Not here: when the writer does it
 //! (`writer/rotate_now.rs`).
 
-use std::fs::{self, File};
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -158,7 +159,8 @@ pub(super) fn begin(
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let nothing =
                     if extension == "head" { format!("{}\n", carried.end.unwrap_or_default()) } else { String::new() };
-                fs::write(&to, nothing).map_err(using("write", &to))?;
+                let made = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&to);
+                made.and_then(|mut file| file.write_all(nothing.as_bytes())).map_err(using("write", &to))?;
             }
             other => other.map_err(using("move", &from))?,
         }

@@ -15,6 +15,7 @@ use crate::who::Process;
 
 mod anchor;
 mod crash;
+mod disk;
 mod tamper;
 
 const TENANT: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
@@ -28,6 +29,7 @@ pub(super) fn settings() -> RecordSettings {
         segment_bytes: 64 << 10,
         backlog_bytes: 64 << 20,
         backlog_age: Duration::from_secs(30),
+        reserve: 0,
         ..RecordSettings::default()
     }
 }

@@ -17,14 +17,15 @@ use super::chain::Head;
 use super::checkpoint::{self, Signer};
 use super::event::{Event, What};
 use super::payload::Parcel;
-use super::retention;
 use super::rotate;
 use super::segment::{self, HEADER};
 use super::source::{Piece, Source};
 use super::store::{Entry, Store};
+use super::{reserve, retention};
 use crate::clock::Clock;
 use crate::config::{Durability, RecordSettings};
 
+mod disk;
 mod rotate_now;
 
 /// How long the writer waits before it tries a failing database again.
@@ -55,6 +56,8 @@ pub(super) struct Writer {
     keep_at: Instant,
     /// When to remove the traces of what was destroyed from the write-ahead log and the journals; none if there are none.
     scrub: Option<Instant>,
+    /// When to look whether the disk has room again; none while it isn't full.
+    room_at: Option<Instant>,
     saved: Option<Head>,
     positions: HashMap<String, u64>,
     sources: Vec<Source>,
@@ -105,6 +108,7 @@ impl Writer {
             keep_at: Instant::now(),
             // A daemon that was killed may not have come to it.
             scrub: Some(Instant::now()),
+            room_at: None,
             saved: None,
             positions,
             sources: Vec::new(),
@@ -135,6 +139,9 @@ impl Writer {
                 }
                 Err(error) => {
                     tracing::error!(%error, "the record's writer failed; the journals keep what waits");
+                    if reserve::is_no_room(&error) {
+                        self.backlog.release();
+                    }
                     // Whether the last commit took place may be unclear: everything is read anew from the file.
                     self.store = None;
                     self.backlog.failed(error.to_string(), RETRY);
@@ -167,6 +174,7 @@ impl Writer {
             self.commit(batch)?;
             self.checkpoint(false);
         }
+        self.look_after_disk()?;
         self.retain()?;
         self.save_head()?;
         self.clear(&extents)
@@ -297,7 +305,7 @@ impl Writer {
             }
         }
         // Between two portions, what came meanwhile is moved.
-        let look_at = self.keep.map(|_| self.keep_at).into_iter().chain(self.scrub).min();
+        let look_at = self.keep.map(|_| self.keep_at).into_iter().chain(self.scrub).chain(self.room_at).min();
         self.backlog.again(more, look_at);
         Ok(())
     }

@@ -86,7 +86,7 @@ fn every_key_is_taken() {
         metrics_socket = "/m/m.sock"
         cgroup = "a/b"
         control.operators = ["user:root", "group:root"]
-        record = { anchor = "required", payload = "headers", payload_bytes = "64KiB", durability = "power-loss", segment = "1MiB", backlog = "2MiB", backlog_age = "1s" }
+        record = { reserve = "8MiB", anchor = "required", payload = "headers", payload_bytes = "64KiB", durability = "power-loss", segment = "1MiB", backlog = "2MiB", backlog_age = "1s" }
         upstream = { extra_ca = ["/ca.pem"], resolve = { "A.example" = "[::1]:1", "b.example" = "10.0.0.1", "c.example" = "::1" } }
         limits = { detect_timeout = "1s", dial_timeout = "2s", response_timeout = "3s", idle_timeout = "4s", connections = 5, streams = 9, header_bytes = "8KiB", header_fields = 16, request_body = "1MiB", response_body = "2MiB", decoded_body = "3MiB", decoded_ratio = 11, hold = "5s", holds = 3, holds_in_all = 4, approvable_body = "6KiB", operations = 9, names = 7, drain = "8s" }
 
@@ -226,7 +226,7 @@ fn every_key_is_taken() {
     assert_eq!(settings.paths.metrics_socket, Path::new("/m/m.sock"));
     assert_eq!((&settings.control.operator_uids[..], &settings.control.operator_gids[..]), (&[0][..], &[0][..]));
     assert_eq!(settings.record.durability, Durability::PowerLoss);
-    assert_eq!(settings.record.anchor, Anchor::Required);
+    assert_eq!((settings.record.anchor, settings.record.reserve), (Anchor::Required, 8 << 20));
     assert_eq!((settings.record.segment_bytes, settings.record.backlog_bytes), (1 << 20, 2 << 20));
     let resolved = |name: &str| settings.upstream.resolve[&name.parse::<Host>().unwrap()];
     assert_eq!(resolved("a.example"), "[::1]:1".parse::<SocketAddr>().unwrap());

@@ -15,6 +15,7 @@ fn open(dir: &std::path::Path) -> (Record, Journal) {
         segment_bytes: 1 << 20,
         backlog_bytes: 64 << 20,
         backlog_age: Duration::from_secs(30),
+        reserve: 0,
         ..RecordSettings::default()
     };
     let record = Record::open(dir, &settings, Arc::new(SystemClock)).expect("the record opens");

@@ -16,6 +16,7 @@ fn open(dir: &std::path::Path) -> Record {
         segment_bytes: 64 << 10,
         backlog_bytes: 64 << 20,
         backlog_age: Duration::from_secs(30),
+        reserve: 0,
         ..RecordSettings::default()
     };
     Record::open(dir, &settings, Arc::new(SystemClock)).expect("the record opens")

@@ -9,7 +9,7 @@ const SOON: Duration = Duration::from_secs(20);
 const BY: Asker = Asker { uid: 1000, pid: 7 };
 
 fn settings() -> RecordSettings {
-    RecordSettings { segment_bytes: 64 << 10, backlog_age: SOON, ..RecordSettings::default() }
+    RecordSettings { segment_bytes: 64 << 10, backlog_age: SOON, reserve: 0, ..RecordSettings::default() }
 }
 
 fn clock() -> Arc<dyn Clock> {

@@ -172,10 +172,10 @@ fn a_journal_folder_that_is_gone_denies_and_works_again_when_it_is_back() {
 }
 
 /// A small file system of its own, gone when this is.
-struct Disk(PathBuf);
+pub(super) struct Disk(PathBuf);
 
 impl Disk {
-    fn mount(at: &Path) -> Option<Self> {
+    pub(super) fn mount(at: &Path) -> Option<Self> {
         let none = nix::mount::MsFlags::empty();
         nix::mount::mount(Some("none"), at, Some("tmpfs"), none, Some("size=2m")).ok().map(|()| Self(at.into()))
     }

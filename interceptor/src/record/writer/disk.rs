@@ -1,0 +1,37 @@
+//! The writer's part of a full disk and of other outages: it tells them, and takes the reserve again.
+
+use std::time::{Duration, Instant};
+
+use super::super::event::Event;
+use super::super::store::Entry;
+use super::{RecordError, Writer};
+
+/// How often it is looked whether a full disk has room again.
+const LOOK: Duration = Duration::from_secs(1);
+
+impl Writer {
+    /// Takes the reserve again if there is room, and tells of an outage that has begun or is over.
+    pub(super) fn look_after_disk(&mut self) -> Result<(), RecordError> {
+        let now = Instant::now();
+        let is_due = self.room_at.is_none_or(|at| at <= now);
+        // The beginning is told before it can be over.
+        self.tell_outage()?;
+        if is_due {
+            self.room_at = self.backlog.retake().then(|| now + LOOK);
+            self.tell_outage()?;
+        }
+        Ok(())
+    }
+
+    fn tell_outage(&mut self) -> Result<(), RecordError> {
+        let at = self.clock.now();
+        if let Some(store) = self.store.as_mut()
+            && let Some(what) = self.backlog.outage(at)
+        {
+            store.append(&[Entry::of(&Event { at, what })?], &[], &[])?;
+            self.backlog.moved(0, store.head().seq, 0);
+            self.backlog.outage_told();
+        }
+        Ok(())
+    }
+}
