@@ -249,6 +249,18 @@ impl Request {
         }
     }
 
+    /// Whether it changes something, so that it is recorded also where it is done. A launch has events of its own.
+    pub fn changes(&self) -> bool {
+        matches!(
+            self,
+            Request::PolicyReload
+                | Request::SessionsPrune { .. }
+                | Request::SessionsErase { .. }
+                | Request::SessionsHold { .. }
+                | Request::RecordRotate
+        )
+    }
+
     /// Whether anyone on the host may ask for it; the rest is for root and operators. Who may launch which workload is
     /// decided by its `match`, who may see and answer an approval by `[approvers]`.
     pub fn is_for_anyone(&self) -> bool {

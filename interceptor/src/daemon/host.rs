@@ -16,7 +16,7 @@ use super::reload::Loader;
 use super::retention::Retention;
 use crate::config::{Control, Named};
 use crate::control::peer::Peer;
-use crate::control::protocol::{Cause, Explained, Exported, Request, Run, Serving, Status};
+use crate::control::protocol::{Cause, Explained, Exported, Request, Response, Run, Serving, Status};
 use crate::control::server::{Answer, Answering, Caller};
 use crate::export::{Exporter, SinkState};
 use crate::identity::keys::Freshness;
@@ -113,7 +113,14 @@ impl crate::control::server::Host for Host {
         let shared = Arc::clone(&self.0);
         Box::pin(async move {
             // Files, namespaces and SQLite block; the control runtime doesn't.
-            let answered = tokio::task::spawn_blocking(move || shared.answer(caller, request, descriptors));
+            let answered = tokio::task::spawn_blocking(move || {
+                let (uid, pid, name, changes) = (caller.peer.uid, caller.peer.pid, request.name(), request.changes());
+                let answer = shared.answer(caller, request, descriptors);
+                if changes {
+                    shared.note_change(uid, pid, name, &answer);
+                }
+                answer
+            });
             answered.await.unwrap_or_else(|_panicked| {
                 Answer::refused("internal", "the daemon failed at this", "see the daemon's log")
             })
@@ -211,6 +218,15 @@ impl Shared {
             Request::SessionsKill { id } => self.people().kill(&caller, &id),
             Request::Run(run) => self.run(caller, run, descriptors),
         }
+    }
+
+    /// Records a request that changed something, or was to.
+    fn note_change(&self, uid: u32, pid: u32, request: &str, answer: &Answer) {
+        let refused = match &answer.response {
+            Response::Done(_) => None,
+            Response::Refused { code, .. } => Some(code.clone()),
+        };
+        self.launches.journal().note(What::ControlRequest { uid, pid, request: request.to_owned(), refused });
     }
 
     /// Why a recorded operation was decided as it was, and by which token it was asked.
