@@ -334,21 +334,6 @@ impl Writer {
         self.backlog.uncovered(self.sign_at.map(|again| (since, again)));
     }
 
-    fn save_head(&mut self) -> Result<(), RecordError> {
-        let head = self.store.as_ref().map(Store::head);
-        if let Some(head) = head
-            && self.saved != Some(head)
-        {
-            head.save(&self.head_file).map_err(|source| RecordError::File {
-                doing: "write",
-                path: self.head_file.clone(),
-                source,
-            })?;
-            self.saved = Some(head);
-        }
-        Ok(())
-    }
-
     /// Deletes the segments that are done. Those with damage are kept under another name. Their positions stay in the
     /// database till the next start: a file that a power loss brings back must not be moved twice.
     fn clear(&mut self, extents: &[Extent]) -> Result<(), RecordError> {

@@ -1,9 +1,10 @@
-//! The writer's part of a full disk and of other outages: it tells them, and takes the reserve again.
+//! The writer's part of a full disk and of other outages: it tells them, and takes the reserve again. And
+//! what it writes beside the database.
 
 use std::time::{Duration, Instant};
 
 use super::super::event::Event;
-use super::super::store::Entry;
+use super::super::store::{Entry, Store};
 use super::{RecordError, Writer};
 
 /// How often it is looked whether a full disk has room again.
@@ -19,6 +20,22 @@ impl Writer {
         if is_due {
             self.room_at = self.backlog.retake().then(|| now + LOOK);
             self.tell_outage()?;
+        }
+        Ok(())
+    }
+
+    /// Writes the end of the chain down beside the database.
+    pub(super) fn save_head(&mut self) -> Result<(), RecordError> {
+        let head = self.store.as_ref().map(Store::head);
+        if let Some(head) = head
+            && self.saved != Some(head)
+        {
+            head.save(&self.head_file).map_err(|source| RecordError::File {
+                doing: "write",
+                path: self.head_file.clone(),
+                source,
+            })?;
+            self.saved = Some(head);
         }
         Ok(())
     }
