@@ -55,7 +55,7 @@ pub(crate) fn check() -> Result<()> {
     let root = root();
     let mut findings = Vec::new();
     let mut sources = Vec::new();
-    for package in ["interceptor", "interceptor-common", "interceptor-ebpf", "tests", "xtask"] {
+    for package in ["bench", "interceptor", "interceptor-common", "interceptor-ebpf", "tests", "xtask"] {
         findings.extend(manifest(&root, package)?);
         for path in rust_files(&root.join(package))? {
             let name = path.strip_prefix(&root)?.to_string_lossy().into_owned();

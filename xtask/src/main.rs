@@ -1,9 +1,10 @@
-//! What cargo can't do: `setup`, `test`, `check` and `demo`, one verb a file. What CI runs is what a person runs.
+//! What cargo can't do: `setup`, `test`, `check`, `demo` and `bench`, one verb a file. What CI runs is what a person runs.
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod check;
 mod command;
 mod demo;
@@ -44,6 +45,15 @@ enum Verb {
         #[arg(long)]
         keep: bool,
     },
+    /// Set up, build, and measure what Interceptor costs, beside its peers in one run. `-- --help` tells the options.
+    Bench {
+        /// The profile that everything of ours is built with; `dist` is what packages are built with.
+        #[arg(long, default_value = "dist")]
+        profile: String,
+        /// What the measuring program is told.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -52,6 +62,7 @@ fn main() -> ExitCode {
         Verb::Test { long, filter } => test::test(long, &filter),
         Verb::Check => check::check(),
         Verb::Demo { keep } => demo::demo(keep),
+        Verb::Bench { profile, arguments } => bench::bench(&profile, &arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,90 @@
+//! `cargo xtask bench`: sets up what is measured beside Interceptor, builds as a package is built, and hands over to the
+//! `bench` program, which measures. What can't be had is left out here and named there.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::command::{ask, cargo, is_root, run, run_quietly, say, target};
+use crate::setup;
+
+/// Debian's packages, each with a question that only succeeds when it is there.
+const PEERS: &[(&str, &[&str])] =
+    &[("nginx", &["nginx", "-v"]), ("haproxy", &["haproxy", "-v"]), ("sslsplit", &["sslsplit", "-V"])];
+
+/// What Debian asks before it starts a service; 101 is no.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// Measures; `arguments` go to the program as they are.
+pub(crate) fn bench(profile: &str, arguments: &[String]) -> Result<()> {
+    if !is_root() {
+        bail!(
+            "the bench makes namespaces and loads eBPF, which needs root: run `sudo -E env PATH=\"$PATH\" cargo xtask bench`"
+        );
+    }
+    setup::setup(false)?;
+    if let Err(error) = peers() {
+        say("peers", &format!("{error:#}"));
+    }
+    say("build", &format!("with the profile `{profile}` (some minutes the first time) …"));
+    let packages = ["--package", "interceptor", "--package", "interceptor-bench", "--bins"];
+    run(cargo().args(["build", "--quiet", "--profile", profile]).args(packages))?;
+    let folder = if profile == "dev" { "debug" } else { profile };
+    // In our place, so that Ctrl-C and the exit status are the program's own.
+    Err(Command::new(target().join(folder).join("bench")).args(arguments).exec()).context("can't start the bench")
+}
+
+/// Installs the peers that are missing, and starts none of their services.
+fn peers() -> Result<()> {
+    let missing: Vec<&str> = PEERS
+        .iter()
+        .filter(|(_, question)| ask(question[0], &question[1..]).is_none())
+        .map(|(package, _)| *package)
+        .collect();
+    if missing.is_empty() {
+        say("peers", "nginx, haproxy, sslsplit, found");
+        return Ok(());
+    }
+    let names = missing.join(" ");
+    if ask("apt-get", &["--version"]).is_none() {
+        bail!("{names} aren't here: install them with your system's package manager to measure beside them");
+    }
+    say("peers", &format!("installing {names}; their services aren't started …"));
+    let policy = Policy::say_no()?;
+    run_quietly(Command::new("apt-get").args(["update", "-q"]))?;
+    run_quietly(
+        Command::new("apt-get")
+            .args(["install", "-q", "-y", "--no-install-recommends"])
+            .args(&missing)
+            .env("DEBIAN_FRONTEND", "noninteractive"),
+    )?;
+    drop(policy);
+    Ok(())
+}
+
+/// As long as it lives, installing a package starts no service.
+struct Policy;
+
+impl Policy {
+    /// None where the system has a policy of its own.
+    fn say_no() -> Result<Option<Self>> {
+        if Path::new(POLICY).exists() {
+            return Ok(None);
+        }
+        let policy = Self;
+        fs::write(POLICY, "#!/bin/sh\nexit 101\n")?;
+        fs::set_permissions(POLICY, fs::Permissions::from_mode(0o755))?;
+        Ok(Some(policy))
+    }
+}
+
+impl Drop for Policy {
+    fn drop(&mut self) {
+        // It was made just now; if it is gone, that is what is wanted.
+        let _ = fs::remove_file(POLICY);
+    }
+}
