@@ -1,6 +1,7 @@
 //! Fields by name, and JSON read leniently: what is cut short or broken loses its secrets all the same.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use super::MARK;
 
@@ -53,9 +54,37 @@ const PLACES: [&str; 8] =
 
 /// Whether a field of this name holds a secret.
 pub(super) fn is_secret(name: &str) -> bool {
-    let plain: String = name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).take(128).collect();
+    let plain: String = if name.is_ascii() {
+        let letters = name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase());
+        letters.take(128).collect()
+    } else {
+        name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).take(128).collect()
+    };
     let token = plain.ends_with("token") && !PLACES.iter().any(|place| plain.ends_with(place));
     token || NAMES.contains(&plain.as_str()) || PARTS.iter().any(|part| plain.contains(part))
+}
+
+/// The names of members that were judged already: in a list of objects they come again and again.
+#[derive(Default)]
+struct Judged<'a> {
+    names: HashMap<&'a [u8], bool>,
+}
+
+impl<'a> Judged<'a> {
+    /// More are judged each time: a document of other names only shall cost no memory.
+    const MOST: usize = 256;
+
+    /// As [`is_secret`] of the name that this literal is.
+    fn is_secret(&mut self, literal: &'a [u8], name: &str) -> bool {
+        if let Some(known) = self.names.get(literal) {
+            return *known;
+        }
+        let secret = is_secret(name);
+        if self.names.len() < Self::MOST && literal.len() <= LONGEST_NAME {
+            self.names.insert(literal, secret);
+        }
+        secret
+    }
 }
 
 /// A container that is open.
@@ -74,6 +103,7 @@ pub(super) fn json(input: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(input.len());
     let (mut at, mut copied) = (0, 0);
     let mut open: Vec<Open> = Vec::new();
+    let mut judged = Judged::default();
     // Whether the value that comes next is secret, and whether it says the name of another.
     let (mut next, mut naming) = (false, false);
     while at < input.len() {
@@ -84,7 +114,9 @@ pub(super) fn json(input: &[u8]) -> Vec<u8> {
                 let end = string_end(input, at);
                 let after = end + input[end..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
                 if input.get(after) == Some(&b':') {
-                    let name = decoded(&input[at..end]);
+                    let literal = &input[at..end];
+                    let name = decoded(literal);
+                    let mut is_secret = |name: &Cow<'_, str>| judged.is_secret(literal, name);
                     next = name.as_ref().is_none_or(|name| is_secret(name) || (here.named && name == "value"));
                     naming = name.is_some_and(|name| name == "name" || name == "key");
                     at = after + 1;
