@@ -60,10 +60,12 @@ impl<'a> Ask<'a> {
                 if principal.groups.is_none() && ready.names_groups {
                     return Err(Unasked::GroupsUnknown);
                 }
-                let entity = identity(snapshot, rules, principal)?;
-                let uid = entity.uid();
-                special_entities.push(entity);
-                uid
+                // What it is in shows only where a policy names a group or a role; putting it in costs as much as all
+                // the rest of the question.
+                if ready.names_kin {
+                    special_entities.push(identity(snapshot, rules, principal)?);
+                }
+                rules.identity(principal.id.as_str())
             }
             None => rules.nobody().clone(),
         };
@@ -147,7 +149,7 @@ fn base(
     };
     let principal = question.principal;
     let person = snapshot.settings.identities.people.get(&asker.initiator);
-    let person = person.map(|person| rules.identity(person.as_str())).transpose().map_err(broken)?;
+    let person = person.map(|person| rules.identity(person.as_str()));
     let client = principal.and_then(|principal| principal.client);
     let local = at.to_zoned(snapshot.zone.clone());
     let minute = i64::from(local.hour()) * 60 + i64::from(local.minute());
@@ -176,16 +178,16 @@ fn identity(snapshot: &Snapshot, rules: &Rules, principal: &Principal) -> Result
     for id in principal.groups.iter().flatten() {
         let named = Named::Group(id.clone());
         for name in identities.names_of(&named).chain([id.as_str()]) {
-            parents.insert(rules.group(name).map_err(broken)?);
+            parents.insert(rules.group(name));
         }
     }
     for id in &principal.roles {
         let named = Named::Role(id.clone());
         for name in identities.names_of(&named).chain([id.as_str()]) {
-            parents.insert(rules.role(name).map_err(broken)?);
+            parents.insert(rules.role(name));
         }
     }
-    let uid = rules.identity(principal.id.as_str()).map_err(broken)?;
+    let uid = rules.identity(principal.id.as_str());
     Entity::new(uid, HashMap::new(), parents).map_err(broken)
 }
 

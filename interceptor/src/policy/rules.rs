@@ -34,7 +34,15 @@ pub(super) struct Rules {
     workloads: HashMap<WorkloadName, EntityUid>,
     nobody: EntityUid,
     query: EntityUid,
+    kinds: Kinds,
     authorizer: Authorizer,
+}
+
+/// The types of entities that are made for each question. Parsing a name costs more than the rest of making one.
+struct Kinds {
+    identity: EntityTypeName,
+    group: EntityTypeName,
+    role: EntityTypeName,
 }
 
 struct Action {
@@ -57,6 +65,8 @@ struct Slice {
     policies: Arc<PolicySet>,
     /// Whether one of them names a group.
     names_groups: bool,
+    /// Whether one of them names a group or a role: if none does, none can tell what a principal is in.
+    names_kin: bool,
 }
 
 /// What stands ready for one target and action.
@@ -68,6 +78,8 @@ pub(super) struct Ready<'a> {
     pub(super) slice: &'a PolicySet,
     /// Whether a policy of the slice names a group.
     pub(super) names_groups: bool,
+    /// Whether one names a group or a role.
+    pub(super) names_kin: bool,
 }
 
 /// Every action that an operation can have; [`super::Operation::action`] gives no other.
@@ -122,8 +134,10 @@ impl Rules {
                     None => {
                         let policies = chosen.iter().map(|&at| rules[at].policy.clone());
                         let policies = PolicySet::from_policies(policies).map_err(|error| error.to_string())?;
-                        let names_groups = chosen.iter().any(|&at| names_group(&rules[at].policy));
-                        let slice = Slice { policies: Arc::new(policies), names_groups };
+                        let names = |kind: &str| chosen.iter().any(|&at| names(&rules[at].policy, kind));
+                        let names_groups = names("Group");
+                        let names_kin = names_groups || names("Role");
+                        let slice = Slice { policies: Arc::new(policies), names_groups, names_kin };
                         known.insert(chosen, slice.clone());
                         slice
                     }
@@ -143,6 +157,7 @@ impl Rules {
             workloads,
             nobody: entity("Identity", "none")?,
             query: entity("Query", "query")?,
+            kinds: Kinds { identity: kind("Identity")?, group: kind("Group")?, role: kind("Role")? },
             authorizer: Authorizer::new(),
         })
     }
@@ -159,6 +174,7 @@ impl Rules {
             entities: &action.entities,
             slice: &slice.policies,
             names_groups: slice.names_groups,
+            names_kin: slice.names_kin,
         })
     }
 
@@ -168,18 +184,18 @@ impl Rules {
     }
 
     /// An identity's entity.
-    pub(super) fn identity(&self, id: &str) -> Result<EntityUid, String> {
-        entity("Identity", id)
+    pub(super) fn identity(&self, id: &str) -> EntityUid {
+        EntityUid::from_type_name_and_id(self.kinds.identity.clone(), EntityId::new(id))
     }
 
     /// A group's entity, by its id or a name of it.
-    pub(super) fn group(&self, name: &str) -> Result<EntityUid, String> {
-        entity("Group", name)
+    pub(super) fn group(&self, name: &str) -> EntityUid {
+        EntityUid::from_type_name_and_id(self.kinds.group.clone(), EntityId::new(name))
     }
 
     /// A role's entity, by its id or a name of it.
-    pub(super) fn role(&self, name: &str) -> Result<EntityUid, String> {
-        entity("Role", name)
+    pub(super) fn role(&self, name: &str) -> EntityUid {
+        EntityUid::from_type_name_and_id(self.kinds.role.clone(), EntityId::new(name))
     }
 
     /// `Identity::"none"`.
@@ -218,8 +234,8 @@ impl std::fmt::Debug for Rules {
     }
 }
 
-fn names_group(policy: &Policy) -> bool {
-    policy.entity_literals().iter().any(|literal| literal.type_name().to_string() == "Group")
+fn names(policy: &Policy, kind: &str) -> bool {
+    policy.entity_literals().iter().any(|literal| literal.type_name().to_string() == kind)
 }
 
 fn fits_action(policy: &Policy, action: &Action) -> bool {
@@ -240,7 +256,10 @@ fn fits_target(policy: &Policy, target: &EntityUid) -> bool {
     }
 }
 
-fn entity(kind: &str, name: &str) -> Result<EntityUid, String> {
-    let kind: EntityTypeName = kind.parse().map_err(|error: cedar_policy::ParseErrors| error.to_string())?;
-    Ok(EntityUid::from_type_name_and_id(kind, EntityId::new(name)))
+fn entity(name_of_kind: &str, name: &str) -> Result<EntityUid, String> {
+    Ok(EntityUid::from_type_name_and_id(kind(name_of_kind)?, EntityId::new(name)))
+}
+
+fn kind(name: &str) -> Result<EntityTypeName, String> {
+    name.parse().map_err(|error: cedar_policy::ParseErrors| error.to_string())
 }
