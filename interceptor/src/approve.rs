@@ -10,15 +10,18 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::ids::{ApprovalId, Digest, GrantId, PrincipalId, WorkloadName};
+use crate::ids::{ApprovalId, BreakGlassId, Digest, GrantId, PrincipalId, WorkloadName};
 use crate::policy::{Grant, Grants, Width};
 use crate::record::RecordError;
 use crate::record::approval::{Answer, Approval, Granted};
+use crate::record::break_glass::Broken;
 use crate::record::event::{ApprovalRequest, What};
 use crate::record::payload::Message;
 
+mod break_glass;
 mod rules;
 
+use break_glass::Glass;
 pub use rules::{asked, scope, seconds};
 use rules::{granted, is_enough, may_answer};
 
@@ -96,6 +99,7 @@ struct State {
     /// What was denied, and until when that lasts.
     denied: HashMap<ApprovalId, Instant>,
     grants: HashMap<GrantId, Live>,
+    broken: HashMap<BreakGlassId, Glass>,
     waiting: HashMap<WorkloadName, usize>,
 }
 
@@ -120,15 +124,16 @@ impl fmt::Debug for Desk {
 }
 
 impl Desk {
-    /// A desk with the grants of an earlier one. `since` is now, or when the last thing was recorded, if that is later:
+    /// A desk with the grants of an earlier one, and the glass that was broken. `since` is now, or when the last thing was recorded, if that is later:
     /// then the clock was set back, and what was issued after it is over.
-    pub fn new(record: Recorder, granted: Vec<Granted>, since: Timestamp) -> Arc<Self> {
+    pub fn new(record: Recorder, granted: Vec<Granted>, broken: Vec<Broken>, since: Timestamp) -> Arc<Self> {
         let live = |one: Granted| {
             let left = one.grant.until.duration_since(since).as_secs();
             let left = if one.issued_at > since { 0 } else { u64::try_from(left).unwrap_or(0) };
             (one.grant.id, Live { grant: Arc::new(one.grant), used: one.used, ends: in_seconds(left) })
         };
-        let state = State { grants: granted.into_iter().map(live).collect(), ..State::default() };
+        let broken = broken.into_iter().map(|one| (one.broken.id, Glass::again(one, since))).collect();
+        let state = State { grants: granted.into_iter().map(live).collect(), broken, ..State::default() };
         let grants = watch::Sender::new(Arc::new(state.grants()));
         Arc::new(Self { record, state: Mutex::new(state), grants })
     }
@@ -333,7 +338,7 @@ impl Desk {
         let now = Instant::now();
         let over = state.grants.values().filter(|live| live.ends <= now || live.grant.until <= at);
         let over: Vec<GrantId> = over.map(|live| live.grant.id).collect();
-        let ended = !over.is_empty();
+        let ended = !over.is_empty() | self.expire_glass(&mut state, at);
         for grant in over {
             if (self.record)(What::GrantEnded { grant, reason: "expired".into(), by: None }).is_ok() {
                 state.grants.remove(&grant);
@@ -364,7 +369,10 @@ impl State {
             Some(uses) => Arc::new(Grant { uses: Some(uses.saturating_sub(live.used)), ..(*live.grant).clone() }),
         };
         let now = Instant::now();
-        Grants::new(self.grants.values().filter(|live| now < live.ends).map(left).collect())
+        let grants = self.grants.values().filter(|live| now < live.ends).map(left).collect();
+        let broken =
+            self.broken.values().filter(|glass| glass.lasts()).map(|glass| Arc::clone(&glass.broken)).collect();
+        Grants::new(grants, broken)
     }
 
     fn close(&mut self, id: ApprovalId, outcome: Outcome, at: Timestamp) -> Option<Approval> {

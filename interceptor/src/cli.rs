@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 pub mod approvals;
+pub mod break_glass;
 pub mod ca;
 pub mod completions;
 pub mod config;
@@ -70,6 +71,9 @@ enum Verb {
     /// What is let through for a time.
     #[command(subcommand)]
     Grants(grants::Command),
+    /// What comes into force in an emergency.
+    #[command(subcommand)]
+    BreakGlass(break_glass::Command),
     /// The record's database.
     #[command(subcommand)]
     Record(record::Command),
@@ -106,6 +110,7 @@ pub fn main() -> ExitCode {
         Verb::Sessions(command) => sessions::execute(command, &socket),
         Verb::Approvals(command) => approvals::execute(command, &socket),
         Verb::Grants(command) => grants::execute(command, &socket),
+        Verb::BreakGlass(command) => break_glass::execute(command, &socket),
         Verb::Record(command) => record::execute(command, &socket),
         Verb::Ca(command) => ca::execute(&command, &config),
         Verb::Config(command) => config::execute(&command, &config),

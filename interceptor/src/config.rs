@@ -35,7 +35,7 @@ pub use json_path::{Filter, JsonPath, JsonPathError, Literal, Segment, Selector}
 pub use load::schema;
 pub use mask::{Mask, Strategy};
 pub use mistake::{ConfigError, Mistake, Mistakes};
-pub use trust::{Trust, policy_sources, program, secret, text};
+pub use trust::{Trust, break_glass_sources, policy_sources, program, secret, text};
 pub use units::{duration, size};
 
 /// Everything that the configuration file says.
@@ -75,6 +75,8 @@ pub struct Paths {
     pub config: PathBuf,
     /// `policy.d`.
     pub policy: PathBuf,
+    /// `break-glass.d`; it needn't exist.
+    pub break_glass: PathBuf,
     /// The durable state: `record.db`, `journal/`, `ca/`.
     pub state: PathBuf,
     /// What lives as long as the host is up: the sockets, one folder for each launched workload.
@@ -87,13 +89,22 @@ pub struct Paths {
     pub pins: PathBuf,
 }
 
-/// Who may use the control socket besides root.
+/// Who has which role on the control socket. Root is an operator always, and an auditor where it is listed.
 #[derive(Debug, Clone, Default)]
 pub struct Control {
-    /// Users (uids) who may read sessions and reload policy.
-    pub operator_uids: Vec<u32>,
-    /// Groups (gids) whose members may.
-    pub operator_gids: Vec<u32>,
+    /// They run the daemon: launch every workload, reload, issue grants, end sessions, read the record.
+    pub operators: Members,
+    /// They read the record, put sessions under a hold, and close what was done in an emergency.
+    pub auditors: Members,
+}
+
+/// Local users.
+#[derive(Debug, Clone, Default)]
+pub struct Members {
+    /// By uid.
+    pub uids: Vec<u32>,
+    /// All members of groups, by gid.
+    pub gids: Vec<u32>,
 }
 
 /// How the record is kept.

@@ -31,6 +31,7 @@ use crate::transport::fetch::{Fetcher, Memberships};
 use crate::transport::trust::{Roots, TrustError};
 
 mod cgroup;
+mod emergencies;
 mod host;
 mod launches;
 mod payloads;
@@ -38,6 +39,7 @@ mod people;
 mod reaper;
 mod reload;
 mod retention;
+mod status;
 
 use cgroup::{CgroupError, Cgroups};
 use host::Host;
@@ -252,7 +254,9 @@ fn desk(reader: &Reader, journal: &OwnJournal, now: Timestamp) -> Result<Arc<Des
         journal.record(What::ApprovalClosed { approval, outcome: "daemon-restarted".into() })?;
     }
     let journal = journal.clone();
-    Ok(Desk::new(Box::new(move |what| journal.record(what)), reader.live_grants()?, since))
+    let mut broken = reader.broken(false, u32::MAX)?;
+    broken.retain(|one| one.ended_at.is_none());
+    Ok(Desk::new(Box::new(move |what| journal.record(what)), reader.live_grants()?, broken, since))
 }
 
 /// Ends what is over, as time goes on.

@@ -42,7 +42,7 @@ pub enum Unforwarded {
         /// What to say if it isn't tried again.
         fault: Fault,
         /// The permit, unused.
-        permit: Permit,
+        permit: Box<Permit>,
         /// The proof that it was recorded.
         recorded: Recorded,
         /// The request.
@@ -79,7 +79,9 @@ pub async fn forward(
         Ok(Err(mut failed)) => {
             let fault = upstream_fault(failed.error());
             match failed.take_message() {
-                Some(request) => Err(Unforwarded::Unsent { fault, permit, recorded, request: Box::new(request) }),
+                Some(request) => {
+                    Err(Unforwarded::Unsent { fault, permit: Box::new(permit), recorded, request: Box::new(request) })
+                }
                 None => Err(fault.into()),
             }
         }

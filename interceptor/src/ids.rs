@@ -106,6 +106,10 @@ id!(
     /// What an answer, or an operator, lets through.
     GrantId, "grt"
 );
+id!(
+    /// One time in which a workload may what was written for an emergency.
+    BreakGlassId, "brk"
+);
 
 /// What text newtypes have in common: the text, and serde by way of it.
 macro_rules! text {

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Host, Hostname, PayloadLevel, Settings, Target};
-use crate::ids::{ClientId, Digest, GrantId, MaskName, PrincipalId, TargetName, WorkloadName};
+use crate::config::{Host, Hostname, Settings, Target};
+use crate::ids::{ClientId, Digest, GrantId, PrincipalId, TargetName, WorkloadName};
 
 mod annotation;
 mod ask;
+mod basis;
+mod break_glass;
 mod credential;
 mod decide;
 mod explain;
@@ -26,6 +28,8 @@ mod load;
 mod path;
 mod rules;
 
+pub use basis::{Basis, Obligations};
+pub use break_glass::BreakGlass;
 pub use credential::foreign;
 pub use decide::decide;
 pub use explain::{Asked, Cited, Explanation, explain, recall};
@@ -45,6 +49,8 @@ pub struct Snapshot {
     sources: Vec<Source>,
     digest: String,
     state: State,
+    /// What counts while the glass is broken: `break-glass.d`, and what is forbidden always; none where that is empty.
+    emergency: Option<Box<rules::Rules>>,
 }
 
 #[derive(Debug)]
@@ -74,6 +80,9 @@ pub struct InForce {
     pub sealed: Option<String>,
     /// The ids of the policies, sorted.
     pub policies: Vec<String>,
+    /// The ids of those that count while the glass is broken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub break_glass: Vec<String>,
     /// The files, in their order.
     pub sources: Vec<Source>,
 }
@@ -291,38 +300,6 @@ pub struct Denial {
     pub basis: Basis,
 }
 
-/// What determined a verdict.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Basis {
-    /// The snapshot's generation.
-    pub generation: u64,
-    /// The ids of the determining policies, sorted.
-    pub policies: Vec<String>,
-    /// Their `@reason`s, and what Cedar's diagnostics said, in the order of the ids.
-    pub reasons: Vec<String>,
-    /// What an allow obliges to.
-    pub obligations: Obligations,
-    /// The grant that it is allowed by, of which this is a use; none where policy alone allows it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub grant: Option<GrantId>,
-}
-
-/// What an allow obliges to.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Obligations {
-    /// `@max_session`: the longest that the connection may live, in seconds; the least of all.
-    pub max_session: Option<u64>,
-    /// `@record`: what is kept of the request and its answer; the most of all. None: what the configuration says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub record: Option<PayloadLevel>,
-    /// `@mask`: what the answer is masked for, with the target's own masks; all of them together, sorted.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub masks: Vec<MaskName>,
-    /// `@approval`: who has to say yes first; of all that are named, all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub approval: Option<Box<Terms>>,
-}
-
 impl Snapshot {
     /// A snapshot that denies everything with the code `policy-sealed`: what is in force when there is no good one.
     /// `why` is one line for operators.
@@ -334,6 +311,7 @@ impl Snapshot {
             sources: Vec::new(),
             digest: load::digest(&[]),
             state: State::Sealed(why.into()),
+            emergency: None,
         }
     }
 
@@ -369,6 +347,7 @@ impl Snapshot {
             digest: self.digest.clone(),
             sealed: self.why_sealed().map(str::to_owned),
             policies: self.policies().into_iter().map(str::to_owned).collect(),
+            break_glass: self.break_glass().into_iter().map(str::to_owned).collect(),
             sources: self.sources.clone(),
         }
     }
@@ -377,8 +356,16 @@ impl Snapshot {
     pub fn needs_groups(&self, target: &TargetName, action: &str) -> bool {
         match &self.state {
             State::Sealed(_) => false,
-            State::Open(rules) => rules.ready(target, action).is_some_and(|ready| ready.names_groups),
+            State::Open(rules) => {
+                let needs = |rules: &rules::Rules| rules.ready(target, action).is_some_and(|ready| ready.names_groups);
+                needs(rules) || self.emergency.as_deref().is_some_and(needs)
+            }
         }
+    }
+
+    /// The ids of the policies that count only while the glass is broken, sorted. Empty where there is nothing to break.
+    pub fn break_glass(&self) -> Vec<&str> {
+        self.emergency.as_ref().map(|rules| rules.of_emergencies()).unwrap_or_default()
     }
 
     /// The ids of its policies, sorted.

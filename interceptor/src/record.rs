@@ -7,6 +7,7 @@
 
 pub mod approval;
 mod backlog;
+pub mod break_glass;
 mod chain;
 pub mod checkpoint;
 pub mod event;

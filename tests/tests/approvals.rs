@@ -2,6 +2,8 @@
 
 #[path = "approvals/answers.rs"]
 mod answers;
+#[path = "approvals/emergencies.rs"]
+mod emergencies;
 #[path = "approvals/fixture.rs"]
 mod fixture;
 #[path = "approvals/grants.rs"]

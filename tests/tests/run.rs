@@ -400,16 +400,15 @@ fn only_operators_read_the_record_and_reload() -> Result<()> {
         command
     };
     let requests = [
-        &["sessions", "list"][..],
-        &["sessions", "show", "ses_"],
-        &["sessions", "verify"],
-        &["sessions", "search", "users"],
+        &["sessions", "verify"][..],
         &["sessions", "prune", "--older-than", "30d"],
         &["sessions", "erase", "ses_"],
         &["sessions", "hold", "ses_"],
         &["policy", "reload"],
         &["policy", "show"],
         &["workloads", "list"],
+        &["grants", "list"],
+        &["break-glass", "list"],
     ];
     for request in requests {
         let output = ask(request).output()?;

@@ -6,18 +6,18 @@ use crate::policy::{Shape, Terms};
 
 /// What was recorded, and whether anything can be.
 #[derive(Default)]
-struct Book {
+pub(super) struct Book {
     events: Mutex<Vec<What>>,
-    broken: AtomicBool,
+    pub(super) broken: AtomicBool,
 }
 
 impl Book {
-    fn desk(self: &Arc<Self>) -> Arc<Desk> {
-        self.desk_after(Vec::new())
+    pub(super) fn desk(self: &Arc<Self>) -> Arc<Desk> {
+        self.desk_after(Vec::new(), Vec::new())
     }
 
-    /// A desk with the grants of an earlier one, begun at second 0.
-    fn desk_after(self: &Arc<Self>, granted: Vec<Granted>) -> Arc<Desk> {
+    /// A desk with what an earlier one left, begun at second 0.
+    pub(super) fn desk_after(self: &Arc<Self>, granted: Vec<Granted>, glass: Vec<Broken>) -> Arc<Desk> {
         let book = Arc::clone(self);
         Desk::new(
             Box::new(move |what| {
@@ -28,11 +28,12 @@ impl Book {
                 Ok(())
             }),
             granted,
+            glass,
             at(0),
         )
     }
 
-    fn kinds(&self) -> Vec<&'static str> {
+    pub(super) fn kinds(&self) -> Vec<&'static str> {
         let kind = |what: &What| match what {
             What::ApprovalRequested(_) => "requested",
             What::ApprovalAnswered { yes: true, .. } => "yes",
@@ -40,6 +41,8 @@ impl Book {
             What::ApprovalClosed { .. } => "closed",
             What::GrantIssued { .. } => "issued",
             What::GrantEnded { .. } => "ended",
+            What::BreakGlassStarted { .. } => "broken",
+            What::BreakGlassEnded { .. } => "mended",
             _ => "other",
         };
         self.events.lock().unwrap().iter().map(kind).collect()
@@ -48,7 +51,7 @@ impl Book {
 
 const MOST: (usize, usize) = (3, 4);
 
-fn at(second: i64) -> Timestamp {
+pub(super) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
 }
 
@@ -221,7 +224,7 @@ async fn a_clock_that_is_set_back_prolongs_nothing() {
     };
     let [earlier, later] = [issued(-1), issued(25 * 3600)];
     let ids = (earlier.grant.id, later.grant.id);
-    let desk = book.desk_after(vec![earlier, later]);
+    let desk = book.desk_after(vec![earlier, later], Vec::new());
     assert!(desk.take(ids.0).is_some() && desk.take(ids.1).is_none());
     tokio::time::advance(std::time::Duration::from_secs(299)).await;
     assert!(desk.take(ids.0).is_none(), "it goes on for what is left of it");

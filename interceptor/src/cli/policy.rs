@@ -173,9 +173,10 @@ fn run(command: Command, config: &Path, socket: &Path) -> Result<(), Failure> {
 /// that is carried out, so anybody's files will do.
 fn load(config: &Path, dir: Option<&Path>) -> Result<Snapshot, Failure> {
     let settings = Settings::load(config)?;
+    let read = |sources: Vec<_>| sources.into_iter().map(|(name, text)| Source { name, text }).collect();
     let sources = config::policy_sources(dir.unwrap_or(&settings.paths.policy), Trust::Unchecked)?;
-    let sources = sources.into_iter().map(|(name, text)| Source { name, text }).collect();
-    Ok(Snapshot::load(Arc::new(settings), sources, 0)?.in_zone(TimeZone::system()))
+    let break_glass = config::break_glass_sources(&settings.paths.break_glass, Trust::Unchecked)?;
+    Ok(Snapshot::load_with(Arc::new(settings), read(sources), read(break_glass), 0)?.in_zone(TimeZone::system()))
 }
 
 fn what_if(explain: &Explain, config: &Path) -> Result<Explanation, Failure> {
@@ -274,7 +275,11 @@ fn ask<T: DeserializeOwned>(socket: &Path, request: &Request) -> Result<T, Failu
 fn counted(now: &InForce) -> String {
     let count = |count: usize, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
     let policies = count(now.policies.len(), "policy", "policies");
-    format!("{policies} in {}", count(now.sources.len(), "file", "files"))
+    let emergency = match now.break_glass.len() {
+        0 => String::new(),
+        more => format!(", {more} more in an emergency"),
+    };
+    format!("{policies} in {}{emergency}", count(now.sources.len(), "file", "files"))
 }
 
 fn show(now: &InForce) -> Result<(), Failure> {
@@ -298,6 +303,12 @@ fn tell(explained: &Explained) -> Result<(), Failure> {
     }
     for reason in &told.basis.reasons {
         writeln!(out, "  {}", plain(reason))?;
+    }
+    if let Some(grant) = told.basis.grant {
+        writeln!(out, "  let through by {grant}")?;
+    }
+    if let Some(glass) = told.basis.break_glass {
+        writeln!(out, "  let through because the glass was broken: {glass}")?;
     }
     if let Some(seconds) = told.basis.obligations.max_session {
         writeln!(out, "  the connection lives {seconds} s at most")?;

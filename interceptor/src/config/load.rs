@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 use super::mistake::Collector;
 use super::raw::{At, Raw, RawControl, RawLimits, RawRecord, RawUpstream};
 use super::{
-    Anchor, ConfigError, Control, Durability, Expansion, HoldLimits, Host, Limits, Paths, PayloadLevel,
+    Anchor, ConfigError, Control, Durability, Expansion, HoldLimits, Host, Limits, Members, Paths, PayloadLevel,
     PayloadSettings, RecordSettings, Settings, Targets, Trust, Upstream, trust, units,
 };
 
@@ -50,7 +50,7 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Reads a configuration from `text`. `name` is its path, for the errors and for the default of `policy_dir`.
+    /// Reads a configuration from `text`. `name` is its path, for the errors and for the defaults of `policy_dir` and `break_glass_dir`.
     ///
     /// # Errors
     ///
@@ -183,7 +183,7 @@ impl Resolver<'_> {
 
     fn paths(&mut self, config: &Path, raw: &Raw) -> Paths {
         let config = std::path::absolute(config).unwrap_or_else(|_| config.to_path_buf());
-        let beside = config.parent().unwrap_or(Path::new("/")).join("policy.d");
+        let beside = config.parent().unwrap_or(Path::new("/"));
         let runtime = self.path(raw.runtime_dir.as_ref(), || "/run/interceptor".into());
         let pins = self.path(raw.pin_dir.as_ref(), || "/sys/fs/bpf/interceptor".into());
         if let (Some(at), Some(name)) = (&raw.pin_dir, pins.file_name())
@@ -192,7 +192,8 @@ impl Resolver<'_> {
             self.wrong(at.span(), format!("`{}` has a dot in its name", at.value()), "a name that bpffs takes");
         }
         Paths {
-            policy: self.path(raw.policy_dir.as_ref(), || beside),
+            policy: self.path(raw.policy_dir.as_ref(), || beside.join("policy.d")),
+            break_glass: self.path(raw.break_glass_dir.as_ref(), || beside.join("break-glass.d")),
             state: self.path(raw.state_dir.as_ref(), || "/var/lib/interceptor".into()),
             control_socket: self.socket(raw.control_socket.as_ref(), runtime.join("control.sock")),
             metrics_socket: self.socket(raw.metrics_socket.as_ref(), runtime.join("metrics.sock")),
@@ -238,17 +239,23 @@ impl Resolver<'_> {
     }
 
     fn control(&mut self, raw: &RawControl) -> Control {
-        let mut control = Control::default();
-        for at in &raw.operators {
+        Control { operators: self.members(&raw.operators), auditors: self.members(&raw.auditors) }
+    }
+
+    fn members(&mut self, listed: &[At<String>]) -> Members {
+        let mut members = Members::default();
+        for at in listed {
             match at.value().split_once(':') {
-                Some(("user", name)) => control.operator_uids.extend(self.uid(name, at.span())),
-                Some(("group", name)) => control.operator_gids.extend(self.gid(name, at.span())),
-                _ => {
-                    self.wrong(at.span(), format!("`{}` names no operator", at.value()), "`user:NAME` or `group:NAME`")
-                }
+                Some(("user", name)) => members.uids.extend(self.uid(name, at.span())),
+                Some(("group", name)) => members.gids.extend(self.gid(name, at.span())),
+                _ => self.wrong(
+                    at.span(),
+                    format!("`{}` is neither a user nor a group", at.value()),
+                    "`user:NAME` or `group:NAME`",
+                ),
             }
         }
-        control
+        members
     }
 
     fn uid(&mut self, name: &str, span: Range<usize>) -> Option<u32> {
@@ -263,9 +270,11 @@ impl Resolver<'_> {
     }
 
     fn gid(&mut self, name: &str, span: Range<usize>) -> Option<u32> {
-        let found = Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
+        let known = Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
+        let found = known.or_else(|| name.parse().ok());
         if found.is_none() {
-            self.wrong(span, format!("there is no group `{name}` on this host"), "a name that `getent group` knows");
+            let expected = "a name that `getent group` knows, or a gid";
+            self.wrong(span, format!("there is no group `{name}` on this host"), expected);
         }
         found
     }

@@ -23,6 +23,8 @@ pub(super) struct Raw {
     pub(super) runtime_dir: Option<At<String>>,
     /// The folder of the policies, `*.cedar`. Default: `policy.d` beside this file.
     pub(super) policy_dir: Option<At<String>>,
+    /// The folder of the policies that come into force when the glass is broken. Default: `break-glass.d` beside this file.
+    pub(super) break_glass_dir: Option<At<String>>,
     /// The folder on a bpffs for what must outlive the daemon. Default `/sys/fs/bpf/interceptor`.
     pub(super) pin_dir: Option<At<String>>,
     /// The control socket. Default: `control.sock` in `runtime_dir`.
@@ -77,9 +79,13 @@ pub(super) struct Raw {
 #[derive(Debug, Default, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawControl {
-    /// `user:NAME` or `group:NAME`: they may read sessions, reload policy and launch every workload.
+    /// `user:NAME` or `group:NAME`, or `user:UID` or `group:GID`: they may launch every workload, reload, issue grants,
+    /// end sessions and read the record.
     #[serde(default)]
     pub(super) operators: Vec<At<String>>,
+    /// As in `operators`: they may read the record, put sessions under a hold, and close emergencies.
+    #[serde(default)]
+    pub(super) auditors: Vec<At<String>>,
 }
 
 /// How the record is kept.

@@ -31,7 +31,7 @@ use crate::config::Control;
 ///
 /// As [`bind`].
 pub fn listen(path: &Path, control: &Control) -> Result<UnixListener, SocketError> {
-    match control.operator_gids.first() {
+    match control.operators.gids.first() {
         Some(&group) => bind(path, 0o660, Some(group)),
         None => bind(path, 0o600, None),
     }

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
 
-use crate::config::Control;
+use crate::config::{Control, Members};
 
 /// The process that connected.
 #[derive(Debug)]
@@ -87,15 +87,24 @@ impl Peer {
     ///
     /// Its groups matter and can't be known.
     pub fn operates(&self, control: &Control) -> Result<bool, PeerError> {
-        if self.uid == 0 || control.operator_uids.contains(&self.uid) || control.operator_gids.contains(&self.gid) {
+        if self.uid == 0 { Ok(true) } else { self.is_among(&control.operators) }
+    }
+
+    /// Whether it is one of these.
+    ///
+    /// # Errors
+    ///
+    /// Its groups matter and can't be known.
+    pub fn is_among(&self, members: &Members) -> Result<bool, PeerError> {
+        if members.uids.contains(&self.uid) || members.gids.contains(&self.gid) {
             return Ok(true);
         }
-        if control.operator_gids.is_empty() {
+        if members.gids.is_empty() {
             return Ok(false);
         }
         let text = self.proc("status")?;
         let groups = text.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap_or_default();
-        Ok(groups.split_whitespace().filter_map(|gid| gid.parse().ok()).any(|gid| control.operator_gids.contains(&gid)))
+        Ok(groups.split_whitespace().filter_map(|gid| gid.parse().ok()).any(|gid| members.gids.contains(&gid)))
     }
 
     /// A file of /proc/PID, sure to be of this process: it lived after the file was read.

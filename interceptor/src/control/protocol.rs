@@ -118,6 +118,27 @@ pub enum Request {
         /// `grt_…`, or the beginning of it.
         id: String,
     },
+    /// Break the glass: for a time a workload may what `break-glass.d` permits.
+    BreakGlassStart(BreakGlassStart),
+    /// End it before its time.
+    BreakGlassStop {
+        /// `brk_…`, or the beginning of it.
+        id: String,
+    },
+    /// An auditor has looked at what was done.
+    BreakGlassClose {
+        /// `brk_…`, or the beginning of it.
+        id: String,
+        /// What he found.
+        note: String,
+    },
+    /// What lasts, and what no auditor has closed.
+    BreakGlassList {
+        /// The closed ones as well.
+        all: bool,
+        /// How many at most.
+        limit: u32,
+    },
     /// End a live connection.
     SessionsKill {
         /// `ses_…`, or the beginning of one that only one live session has.
@@ -159,6 +180,18 @@ pub struct Issue {
     pub seconds: u64,
     /// How often; none: without end.
     pub uses: Option<u64>,
+}
+
+/// A breaking of the glass.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BreakGlassStart {
+    /// For this workload.
+    pub workload: WorkloadName,
+    /// For how long, in seconds.
+    pub seconds: u64,
+    /// Why.
+    pub reason: String,
 }
 
 /// What [`Request::ApprovalsShow`] is answered with.
@@ -245,6 +278,10 @@ impl Request {
             Request::GrantsIssue(_) => "grants-issue",
             Request::GrantsRevoke { .. } => "grants-revoke",
             Request::SessionsKill { .. } => "sessions-kill",
+            Request::BreakGlassStart(_) => "break-glass-start",
+            Request::BreakGlassStop { .. } => "break-glass-stop",
+            Request::BreakGlassClose { .. } => "break-glass-close",
+            Request::BreakGlassList { .. } => "break-glass-list",
             Request::Run(_) => "run",
         }
     }
@@ -261,18 +298,54 @@ impl Request {
         )
     }
 
-    /// Whether anyone on the host may ask for it; the rest is for root and operators. Who may launch which workload is
-    /// decided by its `match`, who may see and answer an approval by `[approvers]`.
-    pub fn is_for_anyone(&self) -> bool {
-        matches!(
-            self,
+    /// Who may ask for it.
+    pub fn right(&self) -> Right {
+        match self {
             Request::Status
-                | Request::Run(_)
-                | Request::ApprovalsList { all: false, .. }
-                | Request::ApprovalsShow { .. }
-                | Request::ApprovalsAnswer { .. }
-        )
+            | Request::Run(_)
+            | Request::SessionsList { .. }
+            | Request::SessionsShow { .. }
+            | Request::SessionsOperations { .. }
+            | Request::SessionsSearch { .. }
+            | Request::OperationLink { .. }
+            | Request::PayloadRead { .. }
+            | Request::ApprovalsList { all: false, .. }
+            | Request::ApprovalsShow { .. }
+            | Request::ApprovalsAnswer { .. } => Right::Anyone,
+            Request::Workloads
+            | Request::PolicyShow
+            | Request::PolicyExplain { .. }
+            | Request::SessionsHold { .. }
+            | Request::SessionsVerify
+            | Request::ApprovalsList { all: true, .. }
+            | Request::GrantsList { .. }
+            | Request::BreakGlassList { .. } => Right::Reader,
+            Request::PolicyReload
+            | Request::SessionsPrune { .. }
+            | Request::SessionsErase { .. }
+            | Request::SessionsKill { .. }
+            | Request::RecordRotate
+            | Request::GrantsIssue(_)
+            | Request::GrantsRevoke { .. }
+            | Request::BreakGlassStart(_)
+            | Request::BreakGlassStop { .. } => Right::Operator,
+            Request::BreakGlassClose { .. } => Right::Auditor,
+        }
     }
+}
+
+/// Who may ask for something. What anyone may ask for is narrowed where it is answered: a launch by its workload's
+/// `match`, a session by who launched its workload, an approval by `[approvers]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Right {
+    /// Everybody on the host.
+    Anyone,
+    /// Operators and auditors.
+    Reader,
+    /// Root and operators.
+    Operator,
+    /// Auditors, and no others.
+    Auditor,
 }
 
 /// What [`Request::PolicyExplain`] is answered with.

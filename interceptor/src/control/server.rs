@@ -15,17 +15,26 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::peer::Peer;
-use super::protocol::{Request, Response};
+use super::protocol::{Request, Response, Right};
 use super::wire::{self, REQUEST_DESCRIPTORS};
 use crate::config::Control;
 
-/// Who asks, judged: not from inside a workload, and an operator or not.
+/// Who asks, judged: not from inside a workload, and in which roles.
 #[derive(Debug)]
 pub struct Caller {
     /// The process.
     pub peer: Peer,
     /// Whether it is root or an operator.
     pub operator: bool,
+    /// Whether it is an auditor.
+    pub auditor: bool,
+}
+
+impl Caller {
+    /// The one initiator whose sessions it may see; none if it may see all.
+    pub fn sees_only(&self) -> Option<u32> {
+        (!self.operator && !self.auditor).then_some(self.peer.uid)
+    }
 }
 
 /// What the daemon answers: a response, and with a done [`Request::Run`] the channel to process 1.
@@ -45,8 +54,8 @@ pub trait Host: Send + Sync + 'static {
     /// Answers a request that `caller` may make. `descriptors` are three for [`Request::Run`], else none.
     fn answer(&self, caller: Caller, request: Request, descriptors: Vec<OwnedFd>) -> Answering<'_>;
 
-    /// Who the operators are at the moment.
-    fn operators(&self) -> Control;
+    /// Who has which role at the moment.
+    fn roles(&self) -> Control;
 
     /// Takes note that `request` of `peer` was refused, and with which code. Called before the peer is told.
     fn refused(&self, peer: &Peer, request: &str, code: &str);
@@ -137,10 +146,10 @@ async fn walk(socket: &UnixStream, workloads: &Path, host: &dyn Host, seats: Arc
     if !matches!(inside, Ok(false)) {
         return Some(stranger(&peer, inside.err(), host));
     }
-    let control = host.operators();
-    let operator = match peer.operates(&control) {
-        Ok(operator) => operator,
-        Err(error) => return Some(stranger(&peer, Some(error), host)),
+    let roles = host.roles();
+    let (operator, auditor) = match (peer.operates(&roles), peer.is_among(&roles.auditors)) {
+        (Ok(operator), Ok(auditor)) => (operator, auditor),
+        (Err(error), _) | (_, Err(error)) => return Some(stranger(&peer, Some(error), host)),
     };
     let seat = if operator { None } else { Some(seats.take(peer.uid)) };
     if let Some(None) = seat {
@@ -156,17 +165,26 @@ async fn walk(socket: &UnixStream, workloads: &Path, host: &dyn Host, seats: Arc
         Ok(request) => request,
         Err(error) => return Some(malformed(error.to_string())),
     };
-    if !operator && !request.is_for_anyone() {
-        host.refused(&peer, request.name(), "not-an-operator");
+    let (is_for, code) = match request.right() {
+        Right::Anyone => (true, ""),
+        Right::Reader => (operator || auditor, "not-an-operator"),
+        Right::Operator => (operator, "not-an-operator"),
+        Right::Auditor => (auditor, "not-an-auditor"),
+    };
+    if !is_for {
+        host.refused(&peer, request.name(), code);
         let message = format!("uid {} may not ask for `{}`", peer.uid, request.name());
-        let next = "be root, or be listed in `[control] operators` of the configuration";
-        return Some(Answer::refused("not-an-operator", message, next));
+        let next = match code {
+            "not-an-auditor" => "be listed in `[control] auditors` of the configuration",
+            _ => "be root, or be listed in `[control] operators` of the configuration",
+        };
+        return Some(Answer::refused(code, message, next));
     }
     let expected = if matches!(request, Request::Run(_)) { REQUEST_DESCRIPTORS } else { 0 };
     if descriptors.len() != expected {
         return Some(malformed(format!("{} descriptors came along instead of {expected}", descriptors.len())));
     }
-    Some(host.answer(Caller { peer, operator }, request, descriptors).await)
+    Some(host.answer(Caller { peer, operator, auditor }, request, descriptors).await)
 }
 
 /// Refuses a peer inside a workload, or one of which that can't be ruled out, before its request is read.

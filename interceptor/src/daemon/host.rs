@@ -9,17 +9,18 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde::Serialize;
 use serde_json::json;
 
+use super::emergencies::Emergencies;
 use super::launches::{EngageError, Launches};
 use super::payloads;
 use super::people::{People, Said};
 use super::reload::Loader;
 use super::retention::Retention;
+use super::status::exported;
 use crate::config::{Control, Named};
 use crate::control::peer::Peer;
-use crate::control::protocol::{Cause, Explained, Exported, Request, Response, Run, Serving, Status};
+use crate::control::protocol::{Explained, Exported, Request, Response, Run};
 use crate::control::server::{Answer, Answering, Caller};
-use crate::export::{Exporter, SinkState};
-use crate::identity::keys::Freshness;
+use crate::export::Exporter;
 use crate::launch;
 use crate::pipeline::Pipeline;
 use crate::policy;
@@ -28,29 +29,23 @@ use crate::record::query::{Operation, Session};
 use crate::record::search::Search;
 use crate::record::{self, QueryError, Reader, Record};
 
+/// Where somebody finds ids who gave none that is known.
+const NOT_FOUND: &str = "`interceptor sessions list` shows what there is";
+
 /// How long a question waits for what was just recorded to be in the database.
 const FLUSH: Duration = Duration::from_secs(2);
-
-/// How far behind the database may be before `status` says so.
-const LAG_MS: u64 = 1_000;
-
-/// How long events may wait for a sink before `status` says so.
-const EXPORT_MS: u64 = 5 * 60 * 1_000;
-
-/// How long events may wait for a checkpoint before `status` says so.
-const CHECKPOINT_MS: u64 = 10 * 60 * 1_000;
 
 /// The daemon, as the control socket sees it. Clones share everything.
 #[derive(Clone)]
 pub(super) struct Host(Arc<Shared>);
 
-struct Shared {
-    record: Arc<Record>,
-    exporter: Arc<Exporter>,
-    launches: Arc<Launches>,
-    loader: Arc<Loader>,
-    pipeline: Arc<Pipeline>,
-    started: Timestamp,
+pub(super) struct Shared {
+    pub(super) record: Arc<Record>,
+    pub(super) exporter: Arc<Exporter>,
+    pub(super) launches: Arc<Launches>,
+    pub(super) loader: Arc<Loader>,
+    pub(super) pipeline: Arc<Pipeline>,
+    pub(super) started: Timestamp,
 }
 
 /// Installs the recorder of the process's metrics.
@@ -127,7 +122,7 @@ impl crate::control::server::Host for Host {
         })
     }
 
-    fn operators(&self) -> Control {
+    fn roles(&self) -> Control {
         self.0.pipeline.worlds.borrow().snapshot.settings.control.clone()
     }
 
@@ -159,30 +154,36 @@ impl Shared {
                 self.with_reader(|reader| Ok(json!(self.explain(reader, &operation)?)))
             }
             Request::SessionsList { limit } => self.with_reader(|reader| {
-                let mut sessions = reader.sessions(limit)?;
+                let mut sessions = reader.sessions(limit, caller.sees_only())?;
                 sessions.iter_mut().for_each(|session| self.name_session(session));
                 Ok(json!(sessions))
             }),
             Request::SessionsShow { id } => self.with_reader(|reader| {
                 let mut story = reader.session(&id)?;
+                own(&caller, story.launch.as_ref().map(|launch| launch.initiator), &id)?;
                 self.name_session(&mut story.session);
                 story.operations.iter_mut().for_each(|operation| self.name_operation(operation));
                 Ok(json!(story))
             }),
             Request::SessionsOperations { session, after } => self.with_reader(|reader| {
                 let mut operations = reader.operations(&session, Some(&after))?;
+                own(&caller, operations.first().and_then(|operation| operation.initiator), &session)?;
                 operations.iter_mut().for_each(|operation| self.name_operation(operation));
                 Ok(json!(operations))
             }),
-            Request::OperationLink { operation } => self.with_reader(|reader| Ok(json!(reader.link_of(&operation)?))),
+            Request::OperationLink { operation } => self.with_reader(|reader| {
+                own_operation(&caller, reader, &operation)?;
+                Ok(json!(reader.link_of(&operation)?))
+            }),
             Request::PayloadRead { operation } => {
-                if let Err(error) = self.flush() {
-                    tracing::warn!(%error, "a payload is looked for without the latest ones");
-                }
-                payloads::read(&self.record, self.launches.journal(), &caller.peer, &operation)
+                self.reading(|reader| match own_operation(&caller, reader, &operation) {
+                    Ok(()) => payloads::read(&self.record, self.launches.journal(), &caller.peer, &operation),
+                    Err(error) => Answer::refused(error.code(), error.to_string(), NOT_FOUND),
+                })
             }
             Request::SessionsSearch { search } => {
-                let search = self.by_id(*search);
+                let mut search = self.by_id(*search);
+                search.initiator = caller.sees_only().or(search.initiator);
                 self.with_reader(|reader| {
                     let mut hits = reader.search(&search)?;
                     hits.hits.iter_mut().for_each(|hit| self.name_operation(&mut hit.operation));
@@ -216,6 +217,12 @@ impl Shared {
             Request::GrantsIssue(issue) => self.people().issue(&caller, issue),
             Request::GrantsRevoke { id } => self.reading(|reader| self.people().revoke(&caller, &id, reader)),
             Request::SessionsKill { id } => self.people().kill(&caller, &id),
+            Request::BreakGlassStart(start) => self.emergencies().start(&caller, start),
+            Request::BreakGlassStop { id } => self.reading(|reader| self.emergencies().stop(&caller, &id, reader)),
+            Request::BreakGlassClose { id, note } => {
+                self.reading(|reader| self.emergencies().close(&caller, &id, note, reader))
+            }
+            Request::BreakGlassList { all, limit } => self.with_reader(|reader| Ok(json!(reader.broken(all, limit)?))),
             Request::Run(run) => self.run(caller, run, descriptors),
         }
     }
@@ -277,7 +284,7 @@ impl Shared {
     }
 
     fn run(&self, caller: Caller, run: Run, descriptors: Vec<OwnedFd>) -> Answer {
-        let Caller { peer, operator } = caller;
+        let Caller { peer, operator, .. } = caller;
         let Ok(stdio) = <[OwnedFd; 3]>::try_from(descriptors) else {
             return Answer::refused("descriptors-missing", "a launch needs three descriptors", "use `interceptor run`");
         };
@@ -307,127 +314,9 @@ impl Shared {
         }
     }
 
-    fn status(&self) -> Status {
-        let world = self.loader.world();
-        let mut causes = Vec::new();
-        let mut cause = |code: &str, message: String, next: &str| {
-            causes.push(Cause { code: code.into(), message, next: next.into() });
-        };
-        let health = self.record.health();
-        let sealed = world.snapshot.why_sealed();
-        if let Some(why) = sealed {
-            cause(
-                "policy-sealed",
-                format!("no policy is in force, so everything is denied: {why}"),
-                "mend the policies, then `interceptor policy reload`",
-            );
-        }
-        if let Some(why) = &health.failed {
-            cause(
-                "record-unavailable",
-                format!("the record can't be written: {why}"),
-                "check the state folder and its disk",
-            );
-        }
-        for (issuer, freshness) in self.pipeline.judge.freshness() {
-            let age = match freshness {
-                Freshness::Fresh => continue,
-                Freshness::Degraded => "weren't refreshed for a day",
-                Freshness::Refused => "can't be had, so its tokens are refused",
-            };
-            cause(
-                "issuer-keys-old",
-                format!("the keys of `{issuer}` {age}"),
-                "see that this host reaches the issuer; the daemon's log says what fails",
-            );
-        }
-        let refused = self.loader.refused();
-        if let Some(why) = &refused {
-            cause(
-                "reload-refused",
-                format!("the last load was refused, the one before is in force: {why}"),
-                "mend it, then `interceptor policy reload`",
-            );
-        }
-        let bounds = &world.snapshot.settings.record;
-        let is_denying =
-            u128::from(health.lag_ms) > bounds.backlog_age.as_millis() || health.backlog >= health.backlog_limit;
-        if is_denying && health.failed.is_none() {
-            cause(
-                "record-unavailable",
-                format!(
-                    "the database is {} ms and {} bytes behind the journals, more than `[record]` allows, so everything \
-                     is denied",
-                    health.lag_ms, health.backlog
-                ),
-                "check the state folder's disk, and what else has the database open",
-            );
-        } else if health.lag_ms > LAG_MS {
-            cause(
-                "record-lagging",
-                format!("the database is {} ms behind the journals", health.lag_ms),
-                "check the disk's load",
-            );
-        }
-        let now = self.pipeline.clock.now();
-        let unanchored = health.is_unanchored(now);
-        if let Some(since) = health.unanchored_since.filter(|_| unanchored) {
-            cause(
-                "record-unanchored",
-                format!(
-                    "no sink outside the host has a checkpoint of what was recorded since {since:.0}, so everything is denied"
-                ),
-                "see that this host reaches a sink of `[[export]]`",
-            );
-        }
-        if health.damaged > 0 {
-            cause(
-                "record-damaged",
-                format!("{} damaged places were found in the journals", health.damaged),
-                "run `interceptor sessions verify`",
-            );
-        }
-        if health.checkpoint_age_ms > CHECKPOINT_MS {
-            cause(
-                "checkpoint-late",
-                format!("events wait for a signed checkpoint since {} minutes", health.checkpoint_age_ms / 60_000),
-                "check the state folder and its disk; the daemon's log says what fails",
-            );
-        }
-        let exports: Vec<Exported> =
-            self.exporter.states().into_iter().map(|sink| exported(sink, health.seq, now)).collect();
-        for Exported { name, behind, error, age_ms, .. } in &exports {
-            let told = match (error, age_ms) {
-                (Some(error), _) => format!("the record can't be sent to `{name}`: {error}"),
-                (None, Some(age)) if *age > EXPORT_MS => format!("`{name}` is {} s behind the record", age / 1_000),
-                _ => continue,
-            };
-            let next =
-                "see that this host reaches the sink, and the sink's log; what it doesn't have waits in the record";
-            cause("export-failing", format!("{told}; {behind} events wait"), next);
-        }
-        for hole in self.launches.kernel_holes() {
-            cause("containment", hole.to_owned(), "see `interceptor doctor`");
-        }
-        let serving = match (sealed.is_some() || health.failed.is_some() || is_denying || unanchored, causes.is_empty())
-        {
-            (true, _) => Serving::No,
-            (false, false) => Serving::Degraded,
-            (false, true) => Serving::Yes,
-        };
-        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        Status {
-            serving,
-            causes,
-            version: env!("CARGO_PKG_VERSION").into(),
-            pid: std::process::id(),
-            started: self.started,
-            generation: world.snapshot.generation,
-            policies: sealed.is_none().then(|| world.snapshot.digest().to_owned()),
-            workloads: count(self.launches.list().len()),
-            connections: count(self.pipeline.registry.len()),
-            exports,
-        }
+    pub(super) fn emergencies(&self) -> Emergencies<'_> {
+        let Shared { loader, pipeline, .. } = self;
+        Emergencies { desk: &pipeline.desk, loader, now: pipeline.clock.now() }
     }
 
     fn people(&self) -> People<'_> {
@@ -453,9 +342,7 @@ impl Shared {
         }
         match self.record.reader().and_then(|reader| ask(&reader)) {
             Ok(value) => Answer::done(value),
-            Err(error) => {
-                Answer::refused(error.code(), error.to_string(), "`interceptor sessions list` shows what there is")
-            }
+            Err(error) => Answer::refused(error.code(), error.to_string(), NOT_FOUND),
         }
     }
 
@@ -464,16 +351,16 @@ impl Shared {
     }
 }
 
-/// How far a sink is behind a record whose last event is `last`.
-fn exported(sink: SinkState, last: u64, now: Timestamp) -> Exported {
-    let age = sink.waiting_since.map(|since| now.as_millisecond() - since.as_millisecond());
-    Exported {
-        name: sink.name,
-        kind: sink.kind.into(),
-        seq: sink.seq,
-        behind: last.saturating_sub(sink.seq),
-        age_ms: age.map(|age| age.max(0).unsigned_abs()),
-        error: sink.failing,
+/// Whether a caller may see what belongs to a workload that `initiator` launched. What he may not see isn't there.
+fn own(caller: &Caller, initiator: Option<u32>, id: &str) -> Result<(), QueryError> {
+    let may = caller.sees_only().is_none_or(|uid| initiator == Some(uid));
+    if may { Ok(()) } else { Err(QueryError::Unknown(id.to_owned())) }
+}
+
+fn own_operation(caller: &Caller, reader: &Reader, operation: &str) -> Result<(), QueryError> {
+    match caller.sees_only() {
+        None => Ok(()),
+        Some(_) => own(caller, reader.operation(operation)?.initiator, operation),
     }
 }
 

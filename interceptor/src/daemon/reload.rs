@@ -121,9 +121,14 @@ pub(super) fn first(
 }
 
 fn snapshot(settings: &Arc<Settings>, generation: u64) -> Result<Snapshot, LoadError> {
-    let sources = config::policy_sources(&settings.paths.policy, Trust::Daemon).map_err(LoadError::Config)?;
-    let sources = sources.into_iter().map(|(name, text)| Source { name, text }).collect();
-    let snapshot = Snapshot::load(Arc::clone(settings), sources, generation).map_err(LoadError::Policy)?;
+    let read = |sources: Result<Vec<_>, _>| match sources {
+        Ok(sources) => Ok(sources.into_iter().map(|(name, text)| Source { name, text }).collect()),
+        Err(error) => Err(LoadError::Config(error)),
+    };
+    let sources = read(config::policy_sources(&settings.paths.policy, Trust::Daemon))?;
+    let break_glass = read(config::break_glass_sources(&settings.paths.break_glass, Trust::Daemon))?;
+    let snapshot =
+        Snapshot::load_with(Arc::clone(settings), sources, break_glass, generation).map_err(LoadError::Policy)?;
     Ok(snapshot.in_zone(TimeZone::system()))
 }
 
@@ -209,9 +214,9 @@ impl Loader {
     /// Puts back what only a start can change, and tells what that was.
     fn keep_what_started(&self, settings: &mut Settings) -> Vec<String> {
         let mut changed = Vec::new();
-        let policy = settings.paths.policy.clone();
         let mut paths = self.started_with.paths.clone();
-        paths.policy = policy;
+        paths.policy.clone_from(&settings.paths.policy);
+        paths.break_glass.clone_from(&settings.paths.break_glass);
         if settings.paths != paths {
             changed.push("paths".into());
             settings.paths = paths;

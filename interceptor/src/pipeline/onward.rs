@@ -81,7 +81,7 @@ impl<'a> Way<'a> {
                 Ok(response) => return Ok((acceptable(response, websocket, limits.header_fields)?, echo)),
                 Err(Unforwarded::Failed(fault)) => return Err(fault.into()),
                 Err(Unforwarded::Unsent { fault, .. }) if last_try => return Err(fault.into()),
-                Err(Unforwarded::Unsent { permit, recorded, request, .. }) => right = (permit, recorded, *request),
+                Err(Unforwarded::Unsent { permit, recorded, request, .. }) => right = (*permit, recorded, *request),
             }
             self.forget(live).await;
         }

@@ -91,7 +91,8 @@ impl Decided {
                 live.allow_for(permit.basis().obligations.max_session);
                 let Authenticated { decoded, wanted, who, observing } = *authenticated;
                 let known = Known { digest: self.digest, using: permit.basis().grant };
-                let asked = Asked { wanted, who, plan: self.ruling.plan, known };
+                let emergency = permit.basis().break_glass.is_some();
+                let asked = Asked { wanted, who, plan: self.ruling.plan, known, emergency };
                 Ok(Permitted { operation, permit, recorded, decoded: Box::new(decoded), asked, observing })
             }
             (Err(refusal), _) => Err(refused(Some(operation), refusal)),
@@ -130,6 +131,8 @@ pub(super) struct Asked {
     /// What its answer is masked for.
     plan: Option<Arc<Plan>>,
     known: Known,
+    /// Whether only the broken glass lets it through.
+    emergency: bool,
 }
 
 impl Asked {
@@ -169,6 +172,8 @@ impl Asked {
         let mut ended = live.endings();
         let mut worlds = live.session().worlds.clone();
         let mut grants = live.session().worker.pipeline.desk.watch();
+        let let_through = self.known.using.is_some() || self.emergency;
+        let ending = if self.emergency { "break-glass-ended" } else { "grant-ended" };
         loop {
             if let Some(code) = *ended.borrow_and_update() {
                 return Err(Box::new(cut_off(code).into()));
@@ -176,7 +181,7 @@ impl Asked {
             tokio::select! {
                 Ok(()) = ended.changed() => {}
                 Ok(()) = worlds.changed() => self.may_go_on(live, "policy-changed")?,
-                Ok(()) = grants.changed(), if self.known.using.is_some() => self.may_go_on(live, "grant-ended")?,
+                Ok(()) = grants.changed(), if let_through => self.may_go_on(live, ending)?,
                 else => return Err(Box::new(cut_off("stopped").into())),
             }
         }
@@ -414,6 +419,7 @@ fn cut_off(code: &'static str) -> Fault {
     let told = match code {
         "policy-changed" => "policy changed, and no longer permits this",
         "grant-ended" => "what let this through has ended, or was revoked",
+        "break-glass-ended" => "the emergency that let this through is over",
         "max-session" => "the connection reached the longest time that policy allows it",
         _ => "the connection was ended by the operator of this host",
     };

@@ -18,6 +18,8 @@ pub(super) struct Annotations {
     pub(super) record: Option<PayloadLevel>,
     pub(super) masks: Vec<MaskName>,
     pub(super) approval: Option<Approval>,
+    /// `@always`: it forbids also while the glass is broken.
+    pub(super) always: bool,
 }
 
 /// What `@approval`, `@confirm` and the annotations that go with them say.
@@ -46,6 +48,7 @@ enum Shape {
     Count(u64),
     Names,
     OneOf(&'static [&'static str], &'static str),
+    Nothing,
 }
 
 struct Known {
@@ -60,6 +63,8 @@ enum Kind {
     Describes,
     /// Obliges; on permits only.
     Obliges,
+    /// Strengthens; on forbids only.
+    Forbids,
     /// Says more of an `@approval`, which has to be there.
     Approves,
     /// Says more of an `@approval` or a `@confirm`, one of which has to be there.
@@ -70,7 +75,7 @@ const fn known(name: &'static str, shape: Shape, kind: Kind) -> Known {
     Known { name, shape, kind }
 }
 
-const KNOWN: [Known; 12] = [
+const KNOWN: [Known; 13] = [
     known("id", Shape::Id, Kind::Describes),
     known("reason", Shape::Sentence, Kind::Describes),
     known("max_session", Shape::Duration, Kind::Obliges),
@@ -86,6 +91,7 @@ const KNOWN: [Known; 12] = [
         Kind::Holds,
     ),
     known("mask", Shape::Names, Kind::Obliges),
+    known("always", Shape::Nothing, Kind::Forbids),
     known("record", Shape::OneOf(&["full", "headers", "none"], "`full`, `headers` or `none`"), Kind::Obliges),
 ];
 
@@ -102,7 +108,12 @@ impl Annotations {
                 faults.push((name.to_owned(), wrong, Some(format!("the annotations are {}", names.join(", ")))));
                 continue;
             };
-            if policy.effect() == Effect::Forbid && known.kind != Kind::Describes {
+            if policy.effect() == Effect::Permit && known.kind == Kind::Forbids {
+                let wrong = Wrong::Annotation(format!("`@{name}` is for policies that forbid, and this one permits"));
+                faults.push((name.to_owned(), wrong, Some("remove it".into())));
+                continue;
+            }
+            if policy.effect() == Effect::Forbid && !matches!(known.kind, Kind::Describes | Kind::Forbids) {
                 let wrong = Wrong::Annotation(format!("`@{name}` obliges who is permitted, and this policy forbids"));
                 faults.push((name.to_owned(), wrong, Some("move it to the permit, or remove it".into())));
                 continue;
@@ -110,7 +121,7 @@ impl Annotations {
             let is_alone = match known.kind {
                 Kind::Approves => policy.annotation("approval").is_none(),
                 Kind::Holds => policy.annotation("approval").or(policy.annotation("confirm")).is_none(),
-                Kind::Describes | Kind::Obliges => false,
+                Kind::Describes | Kind::Obliges | Kind::Forbids => false,
             };
             if is_alone {
                 let wrong = Wrong::Annotation(format!("`@{name}` says more of an `@approval`, and there is none"));
@@ -134,6 +145,7 @@ impl Annotations {
                 "grant_for" => approval.grant_for = duration(value),
                 "grant_uses" => approval.grant_uses = value.parse().ok(),
                 "grant_scope" => approval.grant_scope = Width::of(value),
+                "always" => read.always = true,
                 _ => read.masks = names(value).filter_map(Result::ok).collect(),
             }
         }
@@ -163,6 +175,7 @@ impl Shape {
             ),
             Shape::Names => (names(value).all(|name| name.is_ok()), "a list of names, separated by commas"),
             Shape::OneOf(values, expected) => (values.contains(&value), expected),
+            Shape::Nothing => (value.is_empty(), "nothing: it stands alone"),
         };
         if fits { Ok(()) } else { Err(expected) }
     }

@@ -10,13 +10,31 @@ use super::rules::{Rule, Rules};
 use super::{Basis, Decision, Denial, Grant, Grants, Hold, Obligations, Permit, Question, Snapshot, State, Terms};
 
 /// Decides: permitted by a policy that is satisfied, forbidden by none, every evaluation without an error, and what has to
-/// be approved let through by one of the `grants`. Total: it answers every question, and depends on nothing but its
+/// be approved let through by one of the `grants`. While the glass is broken for the workload, what `break-glass.d` permits
+/// is permitted as well, unless a policy forbids it `@always`. Total: it answers every question, and depends on nothing but its
 /// arguments.
 pub fn decide(snapshot: &Snapshot, question: &Question<'_>, grants: &Grants, at: Timestamp) -> Decision {
     let rules = match &snapshot.state {
         State::Sealed(why) => return deny(snapshot, "policy-sealed", Vec::new(), vec![why.clone()]),
         State::Open(rules) => rules,
     };
+    let ordinary = by(snapshot, rules, question, grants, at);
+    if matches!(ordinary, Decision::Allow(_)) {
+        return ordinary;
+    }
+    let Some(emergency) = &snapshot.emergency else { return ordinary };
+    let Some(broken) = grants.broken(&question.asker.workload, at) else { return ordinary };
+    match by(snapshot, emergency, question, grants, at) {
+        Decision::Allow(Permit { basis }) => {
+            Decision::Allow(Permit { basis: Basis { break_glass: Some(broken), ..basis } })
+        }
+        hold @ Decision::Hold(_) if matches!(ordinary, Decision::Deny(_)) => hold,
+        Decision::Hold(_) | Decision::Deny(_) => ordinary,
+    }
+}
+
+/// What these rules answer, with the grants that cover what is asked.
+fn by(snapshot: &Snapshot, rules: &Rules, question: &Question<'_>, grants: &Grants, at: Timestamp) -> Decision {
     let ask = |granted| match Ask::new(snapshot, rules, question, granted, at) {
         Ok(ask) => answer(snapshot, rules, &ask, ask.slice),
         Err(unasked) => refuse(snapshot, unasked),
@@ -89,7 +107,7 @@ pub(super) fn answer(snapshot: &Snapshot, rules: &Rules, ask: &Ask<'_>, policies
             let masks = masks.into_iter().collect();
             let obligations = Obligations { max_session, record, masks, approval: approval.clone().map(Box::new) };
             let (policies, reasons) = (ids(), reasons());
-            let basis = Basis { generation: snapshot.generation, policies, reasons, obligations, grant: None };
+            let basis = Basis { generation: snapshot.generation, policies, reasons, obligations, ..Basis::default() };
             match approval {
                 Some(terms) => Decision::Hold(Hold { basis, terms }),
                 None => Decision::Allow(Permit { basis }),

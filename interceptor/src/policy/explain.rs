@@ -106,7 +106,7 @@ pub fn recall(snapshot: &Snapshot, code: Option<&str>, basis: &Basis) -> Explana
         }
         .into(),
         code: code.map(str::to_owned),
-        determining: cited(rules, basis),
+        determining: cited(rules, snapshot.emergency.as_deref().filter(|_| rules.is_some()), basis),
         basis: basis.clone(),
         near: Vec::new(),
         asked: None,
@@ -119,14 +119,15 @@ fn verdict(rules: Option<&Rules>, decision: Decision, near: Vec<Cited>, asked: O
         Decision::Deny(denial) => ("deny", Some(denial.code.to_owned()), denial.basis),
         Decision::Hold(hold) => ("hold", Some("approval-pending".to_owned()), hold.basis),
     };
-    let determining = cited(rules, &basis);
+    let determining = cited(rules, None, &basis);
     // A policy that erred is named as what determined the verdict.
     let near = near.into_iter().filter(|cited| !basis.policies.contains(&cited.id)).collect();
     Explanation { verdict: verdict.into(), code, determining, basis, near, asked }
 }
 
-fn cited(rules: Option<&Rules>, basis: &Basis) -> Vec<Cited> {
-    basis.policies.iter().filter_map(|id| rules?.rule(id)).map(cite).collect()
+fn cited(rules: Option<&Rules>, emergency: Option<&Rules>, basis: &Basis) -> Vec<Cited> {
+    let rule = |id| [rules, emergency].into_iter().flatten().find_map(|rules| rules.rule(id));
+    basis.policies.iter().filter_map(|id| rule(id)).map(cite).collect()
 }
 
 fn cite(rule: &Rule) -> Cited {

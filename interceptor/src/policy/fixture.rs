@@ -29,6 +29,7 @@ pub(super) fn settings() -> Arc<Settings> {
         paths: Paths {
             config: "/etc/interceptor/config.toml".into(),
             policy: "/etc/interceptor/policy.d".into(),
+            break_glass: "/etc/interceptor/break-glass.d".into(),
             state: "/var/lib/interceptor".into(),
             runtime: "/run/interceptor".into(),
             control_socket: "/run/interceptor/control.sock".into(),

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::annotation::Approval;
-use super::{HttpRequest, Operation, Question};
-use crate::ids::{ApprovalId, Digest, GrantId, PrincipalId, TargetName, WorkloadName};
+use super::{BreakGlass, HttpRequest, Operation, Question};
+use crate::ids::{ApprovalId, BreakGlassId, Digest, GrantId, PrincipalId, TargetName, WorkloadName};
 
 /// How long people have to answer, how long their yes lasts, and how often it can be used, where no policy says it.
 const WITHIN: u64 = 3600;
@@ -143,9 +143,12 @@ pub enum Origin {
     Operator,
 }
 
-/// The grants that live at a moment.
+/// What is let through at a moment besides what policy permits: the live grants, and the broken glass.
 #[derive(Debug, Clone, Default)]
-pub struct Grants(Vec<Arc<Grant>>);
+pub struct Grants {
+    grants: Vec<Arc<Grant>>,
+    broken: Vec<Arc<BreakGlass>>,
+}
 
 impl Terms {
     /// What several `@approval`s and `@confirm`s demand together; none where there is none. Of numbers the stricter counts.
@@ -332,14 +335,19 @@ impl Grant {
 
 impl Grants {
     /// These.
-    pub fn new(grants: Vec<Arc<Grant>>) -> Self {
-        Self(grants)
+    pub fn new(grants: Vec<Arc<Grant>>, broken: Vec<Arc<BreakGlass>>) -> Self {
+        Self { grants, broken }
+    }
+
+    /// The glass that is broken for a workload.
+    pub(super) fn broken(&self, workload: &WorkloadName, at: Timestamp) -> Option<BreakGlassId> {
+        self.broken.iter().find(|broken| broken.covers(workload, at)).map(|broken| broken.id)
     }
 
     /// Those that let through what is asked, the one that is in use already first, then the narrowest.
     pub(super) fn covering(&self, question: &Question<'_>, at: Timestamp) -> Vec<&Grant> {
         let mut found: Vec<&Grant> =
-            self.0.iter().map(AsRef::as_ref).filter(|grant| grant.covers(question, at)).collect();
+            self.grants.iter().map(AsRef::as_ref).filter(|grant| grant.covers(question, at)).collect();
         found.sort_by_key(|grant| (question.using != Some(grant.id), grant.scope.width(), grant.id));
         found
     }

@@ -31,6 +31,8 @@ struct Draft {
     annotations: Annotations,
     /// `file:line`, the file without its folder.
     place: String,
+    /// Whether it is of `break-glass.d`.
+    emergency: bool,
 }
 
 impl Snapshot {
@@ -40,13 +42,30 @@ impl Snapshot {
     /// Everything that is wrong with them. Warnings of Cedar's validator (a policy that can never apply, look-alike
     /// characters) are errors here.
     pub fn load(settings: Arc<Settings>, sources: Vec<Source>, generation: u64) -> Result<Self, PolicyErrors> {
+        Self::load_with(settings, sources, Vec::new(), generation)
+    }
+
+    /// As [`Snapshot::load`], with the policies that count while the glass is broken. They are judged as the others are,
+    /// and no two of all have one id.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn load_with(
+        settings: Arc<Settings>,
+        mut sources: Vec<Source>,
+        break_glass: Vec<Source>,
+        generation: u64,
+    ) -> Result<Self, PolicyErrors> {
         let (schema, _) = Schema::from_cedarschema_str(SCHEMA).map_err(|error| builtin(&error.to_string()))?;
         let mut faults = Vec::new();
         let mut drafts = Vec::new();
-        for source in &sources {
+        let ordinary = sources.len();
+        sources.extend(break_glass);
+        for (at, source) in sources.iter().enumerate() {
             let file = named(source);
             for span in lex::policies(&source.text) {
-                drafts.extend(read(&file, span, drafts.len(), &mut faults));
+                let draft = read(&file, span, drafts.len(), &mut faults);
+                drafts.extend(draft.map(|draft| Draft { emergency: at >= ordinary, ..draft }));
             }
         }
         for draft in &drafts {
@@ -59,9 +78,17 @@ impl Snapshot {
         if let Some(errors) = PolicyErrors::from_faults(faults) {
             return Err(errors);
         }
-        let rules = Rules::new(rules, &schema, &settings).map_err(|error| builtin(&error))?;
+        let (mut emergency, rules): (Vec<_>, Vec<_>) = rules.into_iter().partition(|rule| rule.emergency);
+        let index = |rules| Rules::new(rules, &schema, &settings).map_err(|error| builtin(&error));
+        let emergency = if emergency.is_empty() {
+            None
+        } else {
+            emergency.extend(rules.iter().filter(|rule| rule.annotations.always).cloned());
+            Some(Box::new(index(emergency)?))
+        };
+        let state = State::Open(Box::new(index(rules)?));
         let digest = digest(&sources);
-        Ok(Self { generation, settings, zone: TimeZone::UTC, sources, digest, state: State::Open(Box::new(rules)) })
+        Ok(Self { generation, settings, zone: TimeZone::UTC, sources, digest, state, emergency })
     }
 }
 
@@ -103,7 +130,14 @@ fn read(
     });
     let short = file.name().rsplit('/').next().unwrap_or_default();
     let (line, _) = place(file.inner(), span.start);
-    Some(Draft { policy, file: Arc::clone(file), place: format!("{short}:{line}"), span, annotations })
+    Some(Draft {
+        policy,
+        file: Arc::clone(file),
+        place: format!("{short}:{line}"),
+        span,
+        annotations,
+        emergency: false,
+    })
 }
 
 fn validate(drafts: &[Draft], schema: &Schema, faults: &mut Vec<PolicyFault>) -> Result<(), PolicyErrors> {
@@ -163,6 +197,7 @@ fn name(drafts: Vec<Draft>, faults: &mut Vec<PolicyFault>) -> Vec<Rule> {
             file: draft.file.name().to_owned(),
             line,
             text,
+            emergency: draft.emergency,
         });
     }
     rules

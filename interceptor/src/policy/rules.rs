@@ -15,7 +15,7 @@ use crate::config::Settings;
 use crate::ids::{TargetName, WorkloadName};
 
 /// One policy, with what decisions and people want to know of it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Rule {
     pub(super) policy: Policy,
     pub(super) id: String,
@@ -24,6 +24,8 @@ pub(super) struct Rule {
     /// From 1.
     pub(super) line: usize,
     pub(super) text: String,
+    /// Whether it counts only while the glass is broken.
+    pub(super) emergency: bool,
 }
 
 /// All policies, ready to be asked.
@@ -219,6 +221,11 @@ impl Rules {
     /// All ids, sorted.
     pub(super) fn ids(&self) -> Vec<&str> {
         self.rules.keys().map(String::as_str).collect()
+    }
+
+    /// The ids of those that count only while the glass is broken, sorted.
+    pub(super) fn of_emergencies(&self) -> Vec<&str> {
+        self.rules.values().filter(|rule| rule.emergency).map(|rule| rule.id.as_str()).collect()
     }
 
     /// All policies as one set: what the slices are compared with.

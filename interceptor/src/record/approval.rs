@@ -133,6 +133,17 @@ pub(super) fn used(db: &Connection, grant: GrantId) -> rusqlite::Result<()> {
     db.prepare_cached("UPDATE grants SET used = used + 1 WHERE id = ?1")?.execute([grant.to_string()]).map(drop)
 }
 
+/// What is left of the live grants, as events: what was used of them isn't told again.
+pub(super) fn left(db: &Connection) -> Result<Vec<Event>, QueryError> {
+    let live = read(db, "WHERE ended_at IS NULL ORDER BY seq LIMIT ?1", u32::MAX)?;
+    let left = live.into_iter().map(|one| {
+        let uses = one.grant.uses.map(|uses| uses.saturating_sub(one.used));
+        let grant = Box::new(Grant { uses, ..one.grant });
+        Event { at: one.issued_at, what: What::GrantIssued { grant, by: one.issuer } }
+    });
+    Ok(left.collect())
+}
+
 impl Reader {
     /// The approval whose id is `id` or begins with it.
     ///
@@ -178,7 +189,7 @@ impl Reader {
     /// # Errors
     /// When the database fails.
     pub fn grants(&self, limit: u32) -> Result<Vec<Granted>, QueryError> {
-        self.granted("ORDER BY seq DESC LIMIT ?1", limit.min(10_000))
+        read(&self.db, "ORDER BY seq DESC LIMIT ?1", limit.min(10_000))
     }
 
     /// When the latest event happened; none if there is none.
@@ -196,7 +207,7 @@ impl Reader {
     /// # Errors
     /// When the database fails.
     pub fn live_grants(&self) -> Result<Vec<Granted>, QueryError> {
-        self.granted("WHERE ended_at IS NULL ORDER BY seq LIMIT ?1", u32::MAX)
+        read(&self.db, "WHERE ended_at IS NULL ORDER BY seq LIMIT ?1", u32::MAX)
     }
 
     /// The grant whose id is `id` or begins with it.
@@ -207,26 +218,25 @@ impl Reader {
         let id = self.whole_id("grants", "id", "grt", id)?;
         id.parse().map_err(|_malformed| QueryError::Unknown(id))
     }
+}
 
-    fn granted(&self, clause: &str, limit: u32) -> Result<Vec<Granted>, QueryError> {
-        let sql = format!("SELECT issued, issued_at, issuer, used, ended_at, reason FROM grants {clause}");
-        let mut statement = self.db.prepare_cached(&sql)?;
-        let mut rows = statement.query([limit])?;
-        let mut grants = Vec::new();
-        while let Some(row) = rows.next()? {
-            let (issued, issued_at, ended_at): (String, String, Option<String>) =
-                (row.get(0)?, row.get(1)?, row.get(4)?);
-            grants.push(Granted {
-                grant: serde_json::from_str(&issued)?,
-                issued_at: time(&issued_at)?,
-                issuer: row.get(2)?,
-                used: row.get::<_, i64>(3)?.cast_unsigned(),
-                ended_at: ended_at.as_deref().map(time).transpose()?,
-                reason: row.get(5)?,
-            });
-        }
-        Ok(grants)
+fn read(db: &Connection, clause: &str, limit: u32) -> Result<Vec<Granted>, QueryError> {
+    let sql = format!("SELECT issued, issued_at, issuer, used, ended_at, reason FROM grants {clause}");
+    let mut statement = db.prepare_cached(&sql)?;
+    let mut rows = statement.query([limit])?;
+    let mut grants = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (issued, issued_at, ended_at): (String, String, Option<String>) = (row.get(0)?, row.get(1)?, row.get(4)?);
+        grants.push(Granted {
+            grant: serde_json::from_str(&issued)?,
+            issued_at: time(&issued_at)?,
+            issuer: row.get(2)?,
+            used: row.get::<_, i64>(3)?.cast_unsigned(),
+            ended_at: ended_at.as_deref().map(time).transpose()?,
+            reason: row.get(5)?,
+        });
     }
+    Ok(grants)
 }
 
 const APPROVAL: &str = "SELECT asked, asked_at, answers, closed_at, outcome FROM approvals";

@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::config::Host;
 use crate::identity::provenance::{Death, Digest, Issued};
 use crate::ids::{
-    ApprovalId, ClientId, GrantId, LaunchId, OperationId, PrincipalId, SessionId, TargetName, WorkloadName,
+    ApprovalId, BreakGlassId, ClientId, GrantId, LaunchId, OperationId, PrincipalId, SessionId, TargetName,
+    WorkloadName,
 };
-use crate::policy::{Authentic, Basis, Bound, Credential, Grant, PrincipalKind, Width};
+use crate::policy::{Authentic, Basis, Bound, BreakGlass, Credential, Grant, PrincipalKind, Width};
 use crate::who::Process;
 
 mod approval;
@@ -280,6 +281,34 @@ pub enum What {
         approval: ApprovalId,
         /// How: `granted`, `denied`, `expired`, `daemon-restarted`.
         outcome: String,
+    },
+    /// The glass is broken: for a time a workload may what `break-glass.d` permits.
+    #[serde(rename = "break-glass.started")]
+    BreakGlassStarted {
+        /// For which workload, until when and why.
+        broken: Box<BreakGlass>,
+        /// The uid of who began it.
+        by: u32,
+    },
+    /// It isn't any more.
+    #[serde(rename = "break-glass.ended")]
+    BreakGlassEnded {
+        /// Which.
+        id: BreakGlassId,
+        /// Why: `expired`, `stopped`.
+        reason: String,
+        /// The uid of who ended it.
+        by: Option<u32>,
+    },
+    /// An auditor has looked at what was done.
+    #[serde(rename = "break-glass.closed")]
+    BreakGlassClosed {
+        /// Which.
+        id: BreakGlassId,
+        /// The uid of the auditor.
+        by: u32,
+        /// What he found.
+        note: String,
     },
     /// From now on a grant lets something through.
     #[serde(rename = "grant.issued")]

@@ -4,10 +4,10 @@
 use rusqlite::{Connection, params};
 
 use super::event::{Event, Verdict, What};
-use super::{approval, retention, search};
+use super::{approval, break_glass, retention, search};
 
 /// The tables, with the column that names a row. Each has `seq`: the event that made the row.
-pub(super) const TABLES: [(&str, &str); 11] = [
+pub(super) const TABLES: [(&str, &str); 12] = [
     ("workloads", "launch"),
     ("sessions", "session"),
     ("operations", "operation"),
@@ -19,11 +19,12 @@ pub(super) const TABLES: [(&str, &str); 11] = [
     ("prunes", "printf('%020d', seq)"),
     ("approvals", "approval"),
     ("grants", "id"),
+    ("break_glass", "id"),
 ];
 
 /// The tables' definitions.
-pub(super) const SCHEMA: [&str; 7] =
-    [FIRST, IDENTITIES, CONTENTS, MASKED, search::SCHEMA, retention::SCHEMA, approval::SCHEMA];
+pub(super) const SCHEMA: [&str; 8] =
+    [FIRST, IDENTITIES, CONTENTS, MASKED, search::SCHEMA, retention::SCHEMA, approval::SCHEMA, break_glass::SCHEMA];
 
 /// As of schema 1.
 pub(super) const FIRST: &str = "
@@ -224,6 +225,9 @@ pub(super) fn apply(db: &Connection, seq: u64, event: &Event) -> rusqlite::Resul
         | What::ApprovalClosed { .. }
         | What::GrantIssued { .. }
         | What::GrantEnded { .. } => return approval::apply(db, seq, event),
+        What::BreakGlassStarted { .. } | What::BreakGlassEnded { .. } | What::BreakGlassClosed { .. } => {
+            return break_glass::apply(db, seq, event);
+        }
         What::PayloadRead { .. }
         | What::DaemonStarted { .. }
         | What::DaemonStopped { .. }

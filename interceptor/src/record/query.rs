@@ -255,13 +255,18 @@ impl Reader {
         Ok(Self { db })
     }
 
-    /// The latest sessions, newest first, at most `limit` (and at most 10,000).
+    /// The latest sessions, newest first, at most `limit` (and at most 10,000). `of`: only those of workloads that this
+    /// uid launched.
     ///
     /// # Errors
     /// When the database fails.
-    pub fn sessions(&self, limit: u32) -> Result<Vec<Session>, QueryError> {
-        let mut statement = self.db.prepare_cached(&format!("{SESSION} ORDER BY seq DESC LIMIT ?1"))?;
-        let mut rows = statement.query([limit.min(10_000)])?;
+    pub fn sessions(&self, limit: u32, of: Option<u32>) -> Result<Vec<Session>, QueryError> {
+        let own = match of {
+            Some(_) => "WHERE launch IN (SELECT launch FROM workloads WHERE initiator = ?2)",
+            None => "WHERE ?2 IS NULL",
+        };
+        let mut statement = self.db.prepare_cached(&format!("{SESSION} {own} ORDER BY seq DESC LIMIT ?1"))?;
+        let mut rows = statement.query((limit.min(10_000), of))?;
         let mut sessions = Vec::new();
         while let Some(row) = rows.next()? {
             sessions.push(session(row)?);

@@ -22,7 +22,7 @@ macro_rules! fill {
                  (SELECT group_concat(value, ' ') FROM json_each(o.basis, '$.policies'))),
              concat_ws(' ', 'w' || hex(o.workload), 't' || hex(o.target), 'v' || hex(o.verdict), 'a' || hex(o.action),
                  'a' || hex(substr(o.action, 1, instr(o.action, ':') - 1)), 'p' || hex(o.principal),
-                 'p' || hex(substr(o.principal, instr(o.principal, '/') + 1)))
+                 'p' || hex(substr(o.principal, instr(o.principal, '/') + 1)), 'i' || hex(o.initiator))
          FROM operations o LEFT JOIN sessions s ON s.session = o.session"
     };
 }
@@ -69,6 +69,9 @@ pub struct Search {
     pub verdict: Option<String>,
     /// The action (`http:GET`), or all of one protocol (`http`).
     pub action: Option<String>,
+    /// The uid of who launched the workload.
+    #[serde(default)]
+    pub initiator: Option<u32>,
     /// Decided then or later.
     pub since: Option<Timestamp>,
     /// Decided before.
@@ -226,7 +229,9 @@ impl Search {
     /// only quoted words of it get there.
     fn words(&self) -> Result<Option<String>, QueryError> {
         let mut parts = Vec::new();
+        let initiator = self.initiator.map(|uid| uid.to_string());
         let filters = [
+            ('i', &initiator),
             ('w', &self.workload),
             ('t', &self.target),
             ('v', &self.verdict),

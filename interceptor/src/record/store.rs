@@ -16,7 +16,7 @@ use super::chain::Head;
 use super::event::Event;
 use super::payload::{self, Parcel};
 use super::projection::{self, integer};
-use super::{approval, retention, search};
+use super::{approval, break_glass, retention, search};
 use crate::config::Durability;
 
 /// Each brings the schema from the version of its index to the next. Never changed once released; only added to.
@@ -25,7 +25,7 @@ const MIGRATIONS: &[&[&str]] = &[
     &[projection::IDENTITIES, projection::CONTENTS, payload::SCHEMA],
     &[projection::MASKED],
     &[search::SCHEMA, retention::SCHEMA],
-    &[approval::SCHEMA],
+    &[approval::SCHEMA, break_glass::SCHEMA],
 ];
 
 const EVENTS: &str = "
@@ -158,11 +158,21 @@ impl Store {
                 UNION SELECT seq FROM operations WHERE finished_at IS NULL
                     AND session IN (SELECT session FROM sessions WHERE closed_at IS NULL)
                 UNION SELECT seq FROM tokens WHERE expires_at > ?1 AND reason IS NULL
+                UNION SELECT seq FROM approvals WHERE closed_at IS NULL
+                UNION SELECT seq FROM events WHERE kind = 'approval.answered'
+                    AND body ->> 'approval' IN (SELECT approval FROM approvals WHERE closed_at IS NULL)
+                UNION SELECT seq FROM break_glass WHERE closed_at IS NULL
+                UNION SELECT seq FROM events WHERE kind = 'break-glass.ended'
+                    AND body ->> 'id' IN (SELECT id FROM break_glass WHERE closed_at IS NULL)
             ) ORDER BY seq";
         let mut statement = self.db.prepare(sql)?;
         let bodies = statement.query_map([at.to_string()], |row| row.get::<_, String>(0))?;
         let bodies = bodies.collect::<Result<Vec<_>, _>>()?;
-        Ok(bodies.into_iter().filter_map(|body| Entry::new(body.into_bytes())).collect())
+        let mut entries: Vec<_> = bodies.into_iter().filter_map(|body| Entry::new(body.into_bytes())).collect();
+        for left in approval::left(&self.db).map_err(|error| RecordError::Failed(io::Error::other(error)))? {
+            entries.push(Entry::of(&left)?);
+        }
+        Ok(entries)
     }
 
     /// Drops the positions of segments that are gone.

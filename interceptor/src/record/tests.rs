@@ -141,12 +141,12 @@ fn what_was_appended_is_found_by_queries() {
     record.flush(SOON).unwrap();
     let reader = record.reader().unwrap();
 
-    let list = reader.sessions(10).unwrap();
+    let list = reader.sessions(10, None).unwrap();
     assert_eq!(
         list.iter().map(|row| row.session.clone()).collect::<Vec<_>>(),
         [other.to_string(), session.to_string()]
     );
-    assert_eq!(reader.sessions(1).unwrap().len(), 1);
+    assert_eq!(reader.sessions(1, None).unwrap().len(), 1);
 
     let story = reader.session(&session.to_string()).unwrap();
     assert_eq!((story.session.operations, story.session.denied, story.omitted), (2, 1, 0));

@@ -41,6 +41,9 @@ struct Filter {
     /// To this target
     #[arg(long, value_name = "NAME")]
     target: Option<String>,
+    /// Of workloads that this uid launched
+    #[arg(long, value_name = "UID")]
+    initiator: Option<u32>,
     /// Decided so
     #[arg(long, value_name = "VERDICT", value_parser = ["allow", "deny", "hold"])]
     verdict: Option<String>,
@@ -57,10 +60,10 @@ struct Filter {
 
 impl Args {
     fn search(self) -> Search {
-        let Filter { text, workload, principal, target, verdict, action, since, until } = self.filter;
+        let Filter { text, workload, principal, target, initiator, verdict, action, since, until } = self.filter;
         let text = (!text.is_empty()).then(|| text.join(" "));
         let limit = self.limit;
-        Search { text, workload, principal, target, verdict, action, since, until, before: None, limit }
+        Search { text, workload, principal, target, verdict, action, initiator, since, until, before: None, limit }
     }
 }
 

@@ -224,7 +224,7 @@ fn every_key_is_taken() {
     assert!(!credential("mutual").replaces_header("authorization"));
     assert_eq!(settings.paths.control_socket, Path::new("/r/control.sock"));
     assert_eq!(settings.paths.metrics_socket, Path::new("/m/m.sock"));
-    assert_eq!((&settings.control.operator_uids[..], &settings.control.operator_gids[..]), (&[0][..], &[0][..]));
+    assert_eq!((&settings.control.operators.uids[..], &settings.control.operators.gids[..]), (&[0][..], &[0][..]));
     assert_eq!(settings.record.durability, Durability::PowerLoss);
     assert_eq!((settings.record.anchor, settings.record.reserve), (Anchor::Required, 8 << 20));
     assert_eq!((settings.record.segment_bytes, settings.record.backlog_bytes), (1 << 20, 2 << 20));

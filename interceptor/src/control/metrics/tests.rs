@@ -4,6 +4,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
+use crate::config::Members;
 
 async fn ask(path: &Path, request: &str) -> String {
     let mut socket = UnixStream::connect(path).await.unwrap();
@@ -39,7 +40,8 @@ fn the_operators_group_may_scrape() {
     }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("metrics.sock");
-    let _listener = listen(&path, &Control { operator_uids: vec![], operator_gids: vec![4321] }).unwrap();
+    let operators = Members { uids: vec![], gids: vec![4321] };
+    let _listener = listen(&path, &Control { operators, ..Control::default() }).unwrap();
     let found = std::fs::metadata(&path).unwrap();
     assert_eq!((found.permissions().mode() & 0o777, std::os::unix::fs::MetadataExt::gid(&found)), (0o660, 4321));
 }

@@ -4,6 +4,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use super::*;
+use crate::config::Members;
 
 fn own_cgroup() -> PathBuf {
     let text = fs::read_to_string("/proc/self/cgroup").unwrap();
@@ -64,12 +65,13 @@ fn operators_are_root_the_listed_users_and_members_of_the_listed_groups() {
         drop(other);
         Peer { uid, gid, ..Peer::of(&one).unwrap() }
     };
-    let control = Control { operator_uids: vec![1000], operator_gids: vec![27] };
+    let control = Control { operators: Members { uids: vec![1000], gids: vec![27] }, ..Control::default() };
     assert!(peer(0, 0).operates(&Control::default()).unwrap());
     assert!(peer(1000, 1000).operates(&control).unwrap());
     assert!(peer(1001, 27).operates(&control).unwrap());
     assert!(!peer(1001, 1001).operates(&control).unwrap());
     assert!(!peer(1001, 1001).operates(&Control::default()).unwrap());
+    assert!(!peer(0, 0).is_among(&control.auditors).unwrap(), "root audits only where it is listed");
     let nobody = Peer { uid: 1001, gid: 1001, pid: 0, pidfd: None };
     assert!(nobody.operates(&control).is_err());
 }
@@ -91,8 +93,8 @@ fn a_supplementary_group_makes_an_operator() {
     let (socket, _) = listener.accept().unwrap();
     let peer = Peer::of(&socket).unwrap();
     assert_eq!((peer.uid, peer.gid), (61234, 61234));
-    assert!(peer.operates(&Control { operator_uids: vec![], operator_gids: vec![4321] }).unwrap());
-    assert!(!peer.operates(&Control { operator_uids: vec![], operator_gids: vec![4322] }).unwrap());
+    assert!(peer.is_among(&Members { uids: vec![], gids: vec![4321] }).unwrap());
+    assert!(!peer.is_among(&Members { uids: vec![], gids: vec![4322] }).unwrap());
     drop(child.stdin.take());
     child.wait().unwrap();
 }

@@ -33,7 +33,7 @@ impl Host for Notes {
         })
     }
 
-    fn operators(&self) -> Control {
+    fn roles(&self) -> Control {
         Control::default()
     }
 

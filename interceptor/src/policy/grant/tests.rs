@@ -42,7 +42,7 @@ fn approved(groups: &[&str], approvals: u64, scope: Scope) -> Grant {
 /// What is decided on a line, with these grants: a verdict in a word, and the grant.
 fn decided(line: &str, grants: &[Grant], digest: Option<Digest>, using: Option<GrantId>) -> String {
     let line = Line::new(line);
-    let grants = Grants::new(grants.iter().cloned().map(Arc::new).collect());
+    let grants = Grants::new(grants.iter().cloned().map(Arc::new).collect(), Vec::new());
     let question = Question { digest, using, ..line.question() };
     match decide(&snapshot(HELD), &question, &grants, at(MONDAY)) {
         Decision::Allow(permit) => permit.basis().grant.map_or("allow".into(), |_| "granted".into()),

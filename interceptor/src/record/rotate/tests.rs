@@ -79,7 +79,7 @@ fn a_sealed_record_and_the_one_after_it_prove_each_other() {
     let (old, new) = (dir.path().join(&rotated.previous), dir.path().join("record.db"));
     assert_eq!(kinds(&old), ["session.opened", "session.opened", "session.closed", "record.rotated"]);
     assert_eq!(kinds(&new), ["record.begun", "session.opened", "session.closed", "daemon.stopped"]);
-    let sessions = record.reader().unwrap().sessions(10).unwrap();
+    let sessions = record.reader().unwrap().sessions(10, None).unwrap();
     assert_eq!(sessions.len(), 1);
     assert_eq!((&sessions[0].session, sessions[0].reason.as_deref()), (&live.to_string(), Some("client-gone")));
     whole(&follows(dir.path(), &rotated.previous));

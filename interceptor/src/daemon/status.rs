@@ -1,0 +1,158 @@
+//! What the daemon says of itself: whether it serves, and what stands in the way.
+
+use jiff::Timestamp;
+
+use super::host::Shared;
+use crate::control::protocol::{Cause, Exported, Serving, Status};
+use crate::export::SinkState;
+use crate::identity::keys::Freshness;
+
+/// How far behind the database may be before `status` says so.
+const LAG_MS: u64 = 1_000;
+
+/// How long events may wait for a sink before `status` says so.
+const EXPORT_MS: u64 = 5 * 60 * 1_000;
+
+/// How long events may wait for a checkpoint before `status` says so.
+const CHECKPOINT_MS: u64 = 10 * 60 * 1_000;
+
+impl Shared {
+    pub(super) fn status(&self) -> Status {
+        let world = self.loader.world();
+        let mut causes = Vec::new();
+        let mut cause = |code: &str, message: String, next: &str| {
+            causes.push(Cause { code: code.into(), message, next: next.into() });
+        };
+        let health = self.record.health();
+        let sealed = world.snapshot.why_sealed();
+        if let Some(why) = sealed {
+            cause(
+                "policy-sealed",
+                format!("no policy is in force, so everything is denied: {why}"),
+                "mend the policies, then `interceptor policy reload`",
+            );
+        }
+        if let Some(why) = &health.failed {
+            cause(
+                "record-unavailable",
+                format!("the record can't be written: {why}"),
+                "check the state folder and its disk",
+            );
+        }
+        for (issuer, freshness) in self.pipeline.judge.freshness() {
+            let age = match freshness {
+                Freshness::Fresh => continue,
+                Freshness::Degraded => "weren't refreshed for a day",
+                Freshness::Refused => "can't be had, so its tokens are refused",
+            };
+            cause(
+                "issuer-keys-old",
+                format!("the keys of `{issuer}` {age}"),
+                "see that this host reaches the issuer; the daemon's log says what fails",
+            );
+        }
+        let refused = self.loader.refused();
+        if let Some(why) = &refused {
+            cause(
+                "reload-refused",
+                format!("the last load was refused, the one before is in force: {why}"),
+                "mend it, then `interceptor policy reload`",
+            );
+        }
+        let bounds = &world.snapshot.settings.record;
+        let is_denying =
+            u128::from(health.lag_ms) > bounds.backlog_age.as_millis() || health.backlog >= health.backlog_limit;
+        if is_denying && health.failed.is_none() {
+            cause(
+                "record-unavailable",
+                format!(
+                    "the database is {} ms and {} bytes behind the journals, more than `[record]` allows, so everything \
+                     is denied",
+                    health.lag_ms, health.backlog
+                ),
+                "check the state folder's disk, and what else has the database open",
+            );
+        } else if health.lag_ms > LAG_MS {
+            cause(
+                "record-lagging",
+                format!("the database is {} ms behind the journals", health.lag_ms),
+                "check the disk's load",
+            );
+        }
+        let now = self.pipeline.clock.now();
+        let unanchored = health.is_unanchored(now);
+        if let Some(since) = health.unanchored_since.filter(|_| unanchored) {
+            cause(
+                "record-unanchored",
+                format!(
+                    "no sink outside the host has a checkpoint of what was recorded since {since:.0}, so everything is denied"
+                ),
+                "see that this host reaches a sink of `[[export]]`",
+            );
+        }
+        if health.damaged > 0 {
+            cause(
+                "record-damaged",
+                format!("{} damaged places were found in the journals", health.damaged),
+                "run `interceptor sessions verify`",
+            );
+        }
+        if health.checkpoint_age_ms > CHECKPOINT_MS {
+            cause(
+                "checkpoint-late",
+                format!("events wait for a signed checkpoint since {} minutes", health.checkpoint_age_ms / 60_000),
+                "check the state folder and its disk; the daemon's log says what fails",
+            );
+        }
+        let exports: Vec<Exported> =
+            self.exporter.states().into_iter().map(|sink| exported(sink, health.seq, now)).collect();
+        for Exported { name, behind, error, age_ms, .. } in &exports {
+            let told = match (error, age_ms) {
+                (Some(error), _) => format!("the record can't be sent to `{name}`: {error}"),
+                (None, Some(age)) if *age > EXPORT_MS => format!("`{name}` is {} s behind the record", age / 1_000),
+                _ => continue,
+            };
+            let next =
+                "see that this host reaches the sink, and the sink's log; what it doesn't have waits in the record";
+            cause("export-failing", format!("{told}; {behind} events wait"), next);
+        }
+        for (code, message, next) in self.emergencies().causes(self.record.reader().ok().as_ref()) {
+            cause(code, message, next);
+        }
+        for hole in self.launches.kernel_holes() {
+            cause("containment", hole.to_owned(), "see `interceptor doctor`");
+        }
+        let serving = match (sealed.is_some() || health.failed.is_some() || is_denying || unanchored, causes.is_empty())
+        {
+            (true, _) => Serving::No,
+            (false, false) => Serving::Degraded,
+            (false, true) => Serving::Yes,
+        };
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        Status {
+            serving,
+            causes,
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            started: self.started,
+            generation: world.snapshot.generation,
+            policies: sealed.is_none().then(|| world.snapshot.digest().to_owned()),
+            workloads: count(self.launches.list().len()),
+            connections: count(self.pipeline.registry.len()),
+            exports,
+        }
+    }
+}
+
+/// How far a sink is behind a record whose last event is `last`.
+pub(super) fn exported(sink: SinkState, last: u64, now: Timestamp) -> Exported {
+    let age = sink.waiting_since.map(|since| now.as_millisecond() - since.as_millisecond());
+    Exported {
+        name: sink.name,
+        kind: sink.kind.into(),
+        seq: sink.seq,
+        behind: last.saturating_sub(sink.seq),
+        age_ms: age.map(|age| age.max(0).unsigned_abs()),
+        error: sink.failing,
+    }
+}
