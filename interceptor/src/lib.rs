@@ -31,5 +31,6 @@ pub mod policy;
 pub mod clock;
 pub mod config;
 pub mod error;
+pub mod fresh;
 pub mod ids;
 pub mod keyfile;

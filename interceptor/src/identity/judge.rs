@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use moka::future::Cache;
 
 use super::claims::{Claims, Groups};
 use super::endpoint::{Answer, Kind};
@@ -19,11 +18,12 @@ use super::verify::{self, Cloud, Expected, Issuer};
 use super::{Fetch, Token, TokenError, challenge};
 use crate::clock::Clock;
 use crate::config::{self, Identities, IdentitySource, Target};
+use crate::fresh::Fresh;
 use crate::ids::{IssuerName, PrincipalId, TenantId, WorkloadName};
 use crate::policy::{Authentic, Bound, Principal};
 
 /// Device codes under way, and how long one may take: Entra's live 15 minutes.
-const MOST_DEVICES: u64 = 1024;
+const MOST_DEVICES: usize = 1024;
 const DEVICE_LIFE: Duration = Duration::from_mins(20);
 
 /// The most bytes of a token file.
@@ -40,7 +40,7 @@ pub struct Judge {
     tenants: Mutex<HashMap<String, Arc<Tenants>>>,
     overages: Mutex<HashMap<String, Arc<Overage>>>,
     /// What device codes were asked for, by workload and client: who comes with a code doesn't say it again.
-    devices: Cache<(WorkloadName, String), String>,
+    devices: Fresh<(WorkloadName, String), String>,
 }
 
 /// A token as a workload presents it.
@@ -151,7 +151,7 @@ impl Judge {
     ) -> Self {
         let provenance = Provenance::restore(recorded, clock.now());
         let (keys, tenants, overages) = Default::default();
-        let devices = Cache::builder().max_capacity(MOST_DEVICES).time_to_live(DEVICE_LIFE).build();
+        let devices = Fresh::new(MOST_DEVICES, DEVICE_LIFE);
         Self { key, provenance, fetch, directory, clock, keys, tenants, overages, devices }
     }
 
@@ -233,13 +233,13 @@ impl Judge {
     }
 
     /// Notes for which audience a workload's client asked for a device code.
-    pub async fn note_device(&self, workload: &WorkloadName, client: &str, audience: &str) {
-        self.devices.insert((workload.clone(), client.to_owned()), audience.to_owned()).await;
+    pub fn note_device(&self, workload: &WorkloadName, client: &str, audience: &str) {
+        self.devices.put((workload.clone(), client.to_owned()), audience.to_owned());
     }
 
     /// For which audience a workload's client asked for a device code last.
-    pub async fn device_audience(&self, workload: &WorkloadName, client: &str) -> Option<String> {
-        self.devices.get(&(workload.clone(), client.to_owned())).await
+    pub fn device_audience(&self, workload: &WorkloadName, client: &str) -> Option<String> {
+        self.devices.get(&(workload.clone(), client.to_owned()))
     }
 
     /// Marks a token dead because a service asked for a newer one. False if it already was, or isn't known.

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use moka::future::Cache;
 use serde_json::Value;
 
 use super::{FetchError, MAX_DOCUMENT, json};
 use crate::clock::Clock;
+use crate::fresh::Fresh;
 use crate::ids::{ObjectId, TenantId};
 
 /// How long an answer is believed.
@@ -21,7 +21,7 @@ const LIFE: SignedDuration = SignedDuration::from_mins(5);
 /// How long an answer that nobody asks for is kept.
 const KEPT: Duration = Duration::from_mins(5);
 /// Principals whose groups are kept.
-const MOST_PRINCIPALS: u64 = 1024;
+const MOST_PRINCIPALS: usize = 1024;
 /// The most groups of one principal; Graph itself returns no more than 11,000.
 const MOST_GROUPS: usize = 11_000;
 /// The most pages of one answer.
@@ -122,7 +122,7 @@ pub struct Overage {
     graph: String,
     directory: Arc<dyn Directory>,
     clock: Arc<dyn Clock>,
-    known: Cache<(TenantId, ObjectId), Answered>,
+    known: Fresh<(TenantId, ObjectId), Answered, OverageError>,
 }
 
 #[derive(Clone)]
@@ -134,7 +134,7 @@ struct Answered {
 impl Overage {
     /// Nothing known yet, asked at this Graph.
     pub fn new(graph: &str, directory: Arc<dyn Directory>, clock: Arc<dyn Clock>) -> Self {
-        let known = Cache::builder().max_capacity(MOST_PRINCIPALS).time_to_idle(KEPT).build();
+        let known = Fresh::new(MOST_PRINCIPALS, KEPT);
         Overage { graph: graph.trim_end_matches('/').to_owned(), directory, clock, known }
     }
 
@@ -146,10 +146,10 @@ impl Overage {
     pub async fn groups(&self, tid: TenantId, oid: ObjectId) -> Result<Arc<[ObjectId]>, OverageError> {
         let now = self.clock.now();
         let principal = (tid, oid);
-        if self.known.get(&principal).await.is_some_and(|known| now.duration_since(known.at).abs() >= LIFE) {
-            self.known.invalidate(&principal).await;
+        if self.known.get(&principal).is_some_and(|known| now.duration_since(known.at).abs() >= LIFE) {
+            self.known.remove(&principal);
         }
-        let answered = self.known.try_get_with(principal, self.look_up(tid, oid, now)).await;
+        let answered = self.known.get_or_ask(&principal, self.look_up(tid, oid, now)).await;
         answered.map(|answered| answered.groups).map_err(|error| (*error).clone())
     }
 

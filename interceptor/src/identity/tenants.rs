@@ -6,19 +6,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use moka::future::Cache;
 use serde_json::Value;
 
 use super::verify::Cloud;
 use super::{Fetch, FetchError, json};
 use crate::clock::Clock;
+use crate::fresh::Fresh;
 use crate::ids::TenantId;
 
 /// The tenant of personal Microsoft accounts, which `consumers` stands for.
 pub const CONSUMERS: TenantId = TenantId::from_bits(0x9188040d_6c67_4c5b_b112_36a304b66dad);
 
 /// Domain names that are kept.
-const MOST_DOMAINS: u64 = 1024;
+const MOST_DOMAINS: usize = 1024;
 /// How long the tenant of a domain name is believed.
 const DOMAIN_LIFE: Duration = Duration::from_hours(24);
 /// How long a domain name that has no tenant is believed to have none.
@@ -116,16 +116,16 @@ pub struct Tenants {
     cloud: Cloud,
     fetch: Arc<dyn Fetch>,
     clock: Arc<dyn Clock>,
-    known: Cache<String, TenantId>,
-    unknown: Cache<String, ()>,
+    known: Fresh<String, TenantId>,
+    unknown: Fresh<String, ()>,
     lookups: Mutex<VecDeque<Timestamp>>,
 }
 
 impl Tenants {
     /// Tenants of this cloud, none known yet.
     pub fn new(cloud: Cloud, fetch: Arc<dyn Fetch>, clock: Arc<dyn Clock>) -> Self {
-        let known = Cache::builder().max_capacity(MOST_DOMAINS).time_to_live(DOMAIN_LIFE).build();
-        let unknown = Cache::builder().max_capacity(MOST_DOMAINS).time_to_live(UNKNOWN_LIFE).build();
+        let known = Fresh::new(MOST_DOMAINS, DOMAIN_LIFE);
+        let unknown = Fresh::new(MOST_DOMAINS, UNKNOWN_LIFE);
         Tenants { cloud, fetch, clock, known, unknown, lookups: Mutex::default() }
     }
 
@@ -142,10 +142,10 @@ impl Tenants {
     }
 
     async fn domain(&self, name: String) -> Result<TenantId, TenantError> {
-        if let Some(id) = self.known.get(&name).await {
+        if let Some(id) = self.known.get(&name) {
             return Ok(id);
         }
-        if self.unknown.contains_key(&name) {
+        if self.unknown.get(&name).is_some() {
             return Err(TenantError::Unknown(name));
         }
         if !self.may_look_up() {
@@ -156,18 +156,18 @@ impl Tenants {
             Ok(document) => document,
             // What Entra answers for a name that no tenant has.
             Err(FetchError::Status(400 | 404)) => {
-                self.unknown.insert(name.clone(), ()).await;
+                self.unknown.put(name.clone(), ());
                 return Err(TenantError::Unknown(name));
             }
             Err(source) => return Err(TenantError::Fetch { name, source }),
         };
         match self.named_by(&document) {
             Some(id) => {
-                self.known.insert(name, id).await;
+                self.known.put(name, id);
                 Ok(id)
             }
             None => {
-                self.unknown.insert(name.clone(), ()).await;
+                self.unknown.put(name.clone(), ());
                 Err(TenantError::Unknown(name))
             }
         }

@@ -115,12 +115,12 @@ impl Decoded {
             Some(audience) => audience,
             // Who asks with a code has said with which scope when it asked for the code.
             None if request.grant == Grant::DeviceCode => {
-                judge.device_audience(workload, &client).await.ok_or_else(no_audience)?
+                judge.device_audience(workload, &client).ok_or_else(no_audience)?
             }
             None => return Err(no_audience()),
         };
         if is_start {
-            judge.note_device(workload, &client, &audience).await;
+            judge.note_device(workload, &client, &audience);
         }
         let named = match (tenant, &segment, issuer) {
             (Some(Tenant::One(id)), ..) => id.to_string(),

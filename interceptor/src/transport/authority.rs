@@ -16,12 +16,13 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::clock::Clock;
 use crate::config::Host;
+use crate::fresh::Fresh;
 use crate::transport::trust;
 
 mod store;
 
 /// Leaves that are kept; the least used goes first.
-const LEAVES: u64 = 1024;
+const LEAVES: usize = 1024;
 /// A leaf serves for one window, then a new one is minted.
 const WINDOW: i64 = 12 * 3600;
 /// How far before its window a leaf is valid, for clients whose clock is behind. Seconds.
@@ -75,7 +76,7 @@ pub struct Authority {
     certificate: CertificateDer<'static>,
     certificate_pem: String,
     clock: Arc<dyn Clock>,
-    leaves: moka::future::Cache<Leaf, Arc<ServerConfig>>,
+    leaves: Fresh<Leaf, Arc<ServerConfig>, AuthorityError>,
 }
 
 /// What makes two handshakes take the same leaf and configuration.
@@ -111,10 +112,7 @@ impl Authority {
             certificate,
             certificate_pem,
             clock,
-            leaves: moka::future::Cache::builder()
-                .max_capacity(LEAVES)
-                .time_to_live(Duration::from_secs(WINDOW.unsigned_abs()))
-                .build(),
+            leaves: Fresh::new(LEAVES, Duration::from_secs(WINDOW.unsigned_abs())),
         };
         authority.try_out().map_err(|source| AuthorityError::Unusable { path, source })?;
         Ok(authority)
@@ -133,7 +131,7 @@ impl Authority {
         let window = self.clock.now().as_second().div_euclid(WINDOW);
         let leaf = Leaf { host: host.clone(), alpn: alpn.map(Into::into), window };
         let mint = async { self.mint_config(host, alpn, window * WINDOW).map(Arc::new) };
-        self.leaves.try_get_with(leaf, mint).await
+        self.leaves.get_or_ask(&leaf, mint).await
     }
 
     /// The authority's certificate, for those who shall trust it.

@@ -11,6 +11,7 @@ use dns_lookup::{AddrInfoHints, LookupErrorKind, SockType};
 use tokio::sync::Semaphore;
 
 use crate::config::Hostname;
+use crate::fresh::Fresh;
 
 /// Looks names up; a seam, so that the resolver can be tested without a network.
 pub trait Lookup: Send + Sync {
@@ -53,23 +54,23 @@ const THREADS: usize = 16;
 const QUEUE: Duration = Duration::from_secs(3);
 /// How long an answer serves: the dial that follows a workload's question doesn't ask again, and a change is seen soon.
 const FRESH: Duration = Duration::from_secs(5);
-const NAMES: u64 = 1024;
+const NAMES: usize = 1024;
 
 /// The host's resolver.
 #[derive(Clone)]
 pub(super) struct HostResolver {
     threads: Arc<Semaphore>,
-    answers: moka::future::Cache<Hostname, Arc<[IpAddr]>>,
+    answers: Arc<Fresh<Hostname, Arc<[IpAddr]>, LookupError>>,
 }
 
 impl HostResolver {
     pub(super) fn new() -> Self {
-        let answers = moka::future::Cache::builder().max_capacity(NAMES).time_to_live(FRESH).build();
+        let answers = Arc::new(Fresh::new(NAMES, FRESH));
         HostResolver { threads: Arc::new(Semaphore::new(THREADS)), answers }
     }
 
     pub(super) async fn lookup(&self, name: &Hostname) -> Result<Vec<IpAddr>, LookupError> {
-        let asked = self.answers.try_get_with_by_ref(name, self.ask(name.clone())).await;
+        let asked = self.answers.get_or_ask(name, self.ask(name.clone())).await;
         asked.map(|addresses| addresses.to_vec()).map_err(|error| (*error).clone())
     }
 
