@@ -46,12 +46,17 @@ pub struct Received {
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the names are Graph's own")]
 pub struct Person {
+    #[serde(default)]
     pub id: String,
     pub display_name: String,
+    #[serde(default)]
     pub job_title: String,
+    #[serde(default)]
     pub department: String,
     pub mail: String,
+    #[serde(default)]
     pub mobile_phone: String,
+    #[serde(default)]
     pub user_principal_name: String,
 }
 

@@ -15,10 +15,11 @@ use rmcp::model::{CallToolResult, ContentBlock};
 use rmcp::{ServerHandler, ServiceExt, tool, tool_handler, tool_router};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::Mutex;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// The server.
 #[derive(Clone)]
@@ -53,6 +54,14 @@ impl Account {
             token: Mutex::default(),
         })
     }
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Newcomer {
+    /// The person's name.
+    name: String,
+    /// Their mail address.
+    mail: String,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -94,22 +103,28 @@ impl Crm {
 
     #[tool(description = "List the people in the directory")]
     async fn list_users(&self) -> CallToolResult {
-        self.call_as_itself(Method::GET, &format!("{}/v1.0/users", self.api)).await
+        self.call_as_itself(Method::GET, &format!("{}/v1.0/users", self.api), None).await
+    }
+
+    #[tool(description = "Add a person to the directory")]
+    async fn add_user(&self, Parameters(person): Parameters<Newcomer>) -> CallToolResult {
+        let body = serde_json::json!({ "displayName": person.name, "mail": person.mail });
+        self.call_as_itself(Method::POST, &format!("{}/v1.0/users", self.api), Some(body)).await
     }
 
     #[tool(description = "List the people in the directory, with somebody's token")]
     async fn list_users_as(&self, Parameters(other): Parameters<Token>) -> CallToolResult {
-        self.call(Method::GET, &format!("{}/v1.0/users", self.api), Some(&other.token)).await
+        self.call(Method::GET, &format!("{}/v1.0/users", self.api), Some(&other.token), None).await
     }
 
     #[tool(description = "Delete a person from the directory")]
     async fn delete_user(&self, Parameters(person): Parameters<Person>) -> CallToolResult {
-        self.call_as_itself(Method::DELETE, &format!("{}/v1.0/users/{}", self.api, person.id)).await
+        self.call_as_itself(Method::DELETE, &format!("{}/v1.0/users/{}", self.api, person.id), None).await
     }
 
     #[tool(description = "Fetch a web page")]
     async fn fetch_url(&self, Parameters(page): Parameters<Url>) -> CallToolResult {
-        self.call(Method::GET, &page.url, None).await
+        self.call(Method::GET, &page.url, None, None).await
     }
 
     #[tool(description = "Look a host name up")]
@@ -155,9 +170,9 @@ impl Crm {
     }
 
     /// One request with the server's own token, if it has an account.
-    async fn call_as_itself(&self, method: Method, url: &str) -> CallToolResult {
+    async fn call_as_itself(&self, method: Method, url: &str, body: Option<Value>) -> CallToolResult {
         match self.token().await {
-            Ok(token) => self.call(method, url, token.as_deref()).await,
+            Ok(token) => self.call(method, url, token.as_deref(), body).await,
             Err(error) => failure(format!("can't sign in: {error}")),
         }
     }
@@ -174,7 +189,7 @@ impl Crm {
             );
             let request = self.client.post(url).header("content-type", "application/x-www-form-urlencoded").body(form);
             let response = request.send().await.map_err(|error| chain(&error))?;
-            let answer: serde_json::Value = response.json().await.map_err(|error| chain(&error))?;
+            let answer: Value = response.json().await.map_err(|error| chain(&error))?;
             let token = answer["access_token"].as_str().ok_or_else(|| answer.to_string())?;
             *known = Some(token.to_owned());
         }
@@ -182,11 +197,15 @@ impl Crm {
     }
 
     /// One request; the status line, then the body as it came. What isn't 2xx is an error of the tool.
-    async fn call(&self, method: Method, url: &str, token: Option<&str>) -> CallToolResult {
+    async fn call(&self, method: Method, url: &str, token: Option<&str>, body: Option<Value>) -> CallToolResult {
         let answer = async {
             let mut request = self.client.request(method, url);
             if let Some(token) = token {
                 request = request.bearer_auth(token);
+            }
+            if let Some(body) = body {
+                let json = "application/json";
+                request = request.header("content-type", json).body(body.to_string());
             }
             let response = request.send().await?;
             let status = response.status();

@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::time::{Duration, timeout};
 
 /// Longer than any answer may take, shorter than a reader's patience.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A client with its running server.
 pub(crate) struct Client {

@@ -37,6 +37,16 @@ permit (
 )
 when { context.token.grant == "client_credentials" };
 
+@id("crm-adds")
+@reason("who is new is looked at first")
+@approval("hr")
+permit (
+    principal,
+    action == Action::"http:POST",
+    resource == Target::"graph"
+)
+when { context.http.path == "/v1.0/users" };
+
 @id("people-stay")
 @reason("people are removed by HR, never by a model")
 forbid (
@@ -74,6 +84,9 @@ pub(crate) fn vault() -> Result<TempDir> {
     Ok(folder)
 }
 
+/// Who says yes for HR. She launches and runs nothing here.
+pub(crate) const ADA: u32 = 61_301;
+
 /// The server's own service principal.
 pub(crate) fn principal() -> String {
     format!("{}/{}", CONTOSO.id, CRM.principal(CONTOSO).unwrap_or_default())
@@ -81,7 +94,12 @@ pub(crate) fn principal() -> String {
 
 /// What the demo's daemon is started with.
 pub(crate) fn order(graph: &Graph, entra: &Entra, vault: &Path) -> Order {
-    let tenant = format!("[[tenant]]\nid = \"{}\"\n[names]\ncrm-bot = \"identity:{}\"\n", CONTOSO.id, principal());
+    let tenant = format!(
+        "[[tenant]]\nid = \"{tenant}\"\n[names]\ncrm-bot = \"identity:{}\"\n[approvers]\nhr = [\"{ADA}\"]\n\
+         [people]\n{ADA} = \"{tenant}/00000000-0000-4000-8000-000000061301\"\n",
+        principal(),
+        tenant = CONTOSO.id
+    );
     let graph_only = Order::for_graph(graph, POLICY);
     let login = ("login.microsoftonline.com".to_owned(), entra.places().login);
     let key = vault.join("tickets.key");

@@ -1,7 +1,8 @@
 //! The story: what is tried, in which order, and what must come of it. What was recorded is read from the record's
 //! database, not asked of the daemon.
 
-use std::time::Duration;
+use std::os::unix::process::CommandExt;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use interceptor::record::event::Verdict;
@@ -16,7 +17,7 @@ use tokio::task::block_in_place;
 
 use crate::client::{Answer, Client};
 use crate::page::{Page, Step};
-use crate::scene::{POLICY, TICKETS, principal};
+use crate::scene::{ADA, POLICY, TICKETS, principal};
 
 /// What is added while the audit runs.
 const FROZEN: &str = r#"
@@ -57,7 +58,7 @@ impl Story {
         page.scene("daemon", &format!("interceptor daemon, pid {}: serving", daemon.pid()?));
         page.scene(
             "policy",
-            "`crm` may sign in, read the directory and tickets, without mail addresses and phone numbers; deleting is forbidden",
+            "`crm` may sign in, read the directory and tickets, without mail addresses and phone numbers, and add people whom HR approves; deleting is forbidden",
         );
         let mut command = daemon.run(&[&daemon.binary("crm-mcp").to_string_lossy()]);
         command
@@ -88,6 +89,7 @@ impl Story {
         self.freeze(first.as_ref()).await?;
         self.thaw().await?;
         self.kill().await?;
+        self.ask().await?;
         self.compare()?;
         self.show(first.as_ref(), tickets.as_ref())?;
         Ok(self.wrong)
@@ -104,6 +106,7 @@ impl Story {
                 "interceptor status".into(),
                 "interceptor workloads list".into(),
                 "interceptor sessions list".into(),
+                "interceptor approvals list --all".into(),
                 "interceptor policy show".into(),
                 format!("$EDITOR {etc}/policy.d/crm.cedar && interceptor policy reload"),
                 format!(
@@ -285,6 +288,47 @@ impl Story {
         self.recorded(&mut step, mark, |one| one.action == "http:GET" && one.verdict == Verdict::Allow);
         self.close(&step);
         Ok(())
+    }
+
+    async fn ask(&mut self) -> Result<()> {
+        let mut step = Step::new("it adds somebody: that waits until a person has said yes");
+        let (mark, before) = (self.mark()?, self.graph.received().len());
+        let newcomer = json!({ "name": "Pradeep Gupta", "mail": "pradeep@contoso.example" });
+        let people = async {
+            let asked = block_in_place(|| self.question())?;
+            let (id, what) = (asked["approval"].as_str().unwrap_or_default(), asked["summary"].as_str());
+            step.say("held", format!("{} is asked of hr: {}", what.unwrap_or_default(), asked["reasons"][0]));
+            step.expect(self.graph.received().len() == before, "nothing reaches the API before");
+            let mut approve = self.daemon.interceptor(&["approvals", "approve", id, "--note", "starts on Monday"]);
+            // Somebody whom the kernel vouches for, and who runs none of this.
+            let said = block_in_place(|| approve.uid(ADA).gid(ADA).current_dir("/").output())?;
+            let line = String::from_utf8_lossy(if said.status.success() { &said.stdout } else { &said.stderr });
+            step.say("ada", format!("interceptor approvals approve …: {}", line.trim_end()));
+            step.expect(said.status.success(), "her yes counts");
+            Ok::<_, anyhow::Error>(())
+        };
+        let (answer, asked) = tokio::join!(self.call("add_user", newcomer), people);
+        asked?;
+        let answer = answer?;
+        saw(&mut step, &answer);
+        step.expect(!answer.is_error && answer.head.starts_with("201"), "201, as if nobody had been asked");
+        step.expect(self.graph.received().len() == before + 1, "it reaches the API once");
+        self.recorded(&mut step, mark, |one| one.action == "http:POST" && one.verdict == Verdict::Allow);
+        self.close(&step);
+        Ok(())
+    }
+
+    /// What people are asked.
+    fn question(&self) -> Result<Value> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let open = self.daemon.json(&["approvals", "list"])?;
+            if let Some(first) = open.as_array().and_then(|open| open.first()) {
+                return Ok(first.clone());
+            }
+            ensure!(Instant::now() < deadline, "nobody is asked");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// What reached the API less what is recorded as allowed is nothing.
