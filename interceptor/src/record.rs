@@ -92,6 +92,15 @@ pub enum RecordError {
     /// Somebody reads the database that is to be moved aside.
     #[error("somebody reads the database, so it can't be moved aside; try again when nobody does")]
     InTheWay,
+    /// Another file is where the database was, or none is.
+    #[error(
+        "`{path}` isn't the database that it was; put that back, or restart the daemon to go on with what is there",
+        path = path.display()
+    )]
+    Replaced {
+        /// The database.
+        path: PathBuf,
+    },
     /// Too much waits for the writer.
     #[error("{waiting} bytes of journal wait for the database, {limit} may; see `interceptor status`")]
     Full {

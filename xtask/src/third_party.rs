@@ -1,4 +1,4 @@
-//! What the tests put under interception and didn't come with cargo: curl, h2load, and MCP servers and HTTP clients of Python
+//! What the tests use and didn't come with cargo: curl, h2load and strace, and MCP servers and HTTP clients of Python
 //! and Node, unmodified, pinned by `tests/third-party/`.
 
 use std::fs;
@@ -21,6 +21,7 @@ const DEBIAN: &[(&str, &[&str])] = &[
     ("python3-venv", &[PYTHON, "-c", "import ensurepip, venv"]),
     ("nodejs", &["node", "--version"]),
     ("npm", &["npm", "--version"]),
+    ("strace", &["strace", "--version"]),
 ];
 
 /// Installs what is missing of Debian's packages.
@@ -31,7 +32,7 @@ pub(crate) fn debian() -> Result<()> {
         .map(|(package, _)| *package)
         .collect();
     if missing.is_empty() {
-        say("packages", "curl, h2load, python3, nodejs, found");
+        say("packages", "curl, h2load, python3, nodejs, strace, found");
         return Ok(());
     }
     let names = missing.join(" ");

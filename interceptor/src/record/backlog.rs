@@ -23,6 +23,9 @@ const GATHER: Duration = Duration::from_millis(20);
 /// How many waiting bytes make it move them at once.
 const EAGER: u64 = 256 << 10;
 
+/// How long entries may wait for a writer that fails, whatever `record.backlog_age` says of one that is slow.
+const FAILING: Duration = Duration::from_millis(1_500);
+
 /// How old the oldest event that no sink outside the host has a checkpoint of may be, where that is required.
 pub(super) const ANCHOR: SignedDuration = SignedDuration::from_mins(10);
 
@@ -159,8 +162,9 @@ impl Backlog {
         if state.waiting.saturating_add(bytes) > self.limit {
             return Err(RecordError::Full { waiting: state.waiting, limit: self.limit });
         }
+        let limit = if state.writer_failed.is_some() { self.age_limit.min(FAILING) } else { self.age_limit };
         match state.since.map(|since| since.elapsed()) {
-            Some(behind) if behind > self.age_limit => Err(RecordError::Lagging { behind, limit: self.age_limit }),
+            Some(behind) if behind > limit => Err(RecordError::Lagging { behind, limit }),
             _ => Ok(()),
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -86,12 +86,25 @@ impl Entry {
     }
 }
 
+/// What tells a file from every other one: its device and inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FileId(u64, u64);
+
+impl FileId {
+    /// Of the file that `path` names now.
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
+        let found = std::fs::metadata(path)?;
+        Ok(Self(found.dev(), found.ino()))
+    }
+}
+
 /// The writer's connection, and the end of the chain.
 #[derive(Debug)]
 pub(super) struct Store {
     db: Connection,
     head: Head,
     destroys: bool,
+    file: FileId,
 }
 
 impl Store {
@@ -124,7 +137,13 @@ impl Store {
             })
             .optional()?;
         let head = last.map_or_else(Head::default, |(seq, hash)| Head { seq: seq.cast_unsigned(), hash });
-        Ok(Self { db, head, destroys: false })
+        let file = FileId::of(path).map_err(|source| RecordError::File { doing: "open", path: path.into(), source })?;
+        Ok(Self { db, head, destroys: false, file })
+    }
+
+    /// The file that is open.
+    pub(super) fn file(&self) -> FileId {
+        self.file
     }
 
     /// The end of the chain.

@@ -17,15 +17,15 @@ use super::chain::Head;
 use super::checkpoint::{self, Signer};
 use super::event::{Event, What};
 use super::payload::Parcel;
-use super::rotate;
 use super::segment::{self, HEADER};
 use super::source::{Piece, Source};
-use super::store::{Entry, Store};
+use super::store::{Entry, FileId, Store};
 use super::{reserve, retention};
 use crate::clock::Clock;
 use crate::config::{Durability, RecordSettings};
 
 mod disk;
+mod reopen;
 mod rotate_now;
 
 /// How long the writer waits before it tries a failing database again.
@@ -59,6 +59,8 @@ pub(super) struct Writer {
     /// When to look whether the disk has room again; none while it isn't full.
     room_at: Option<Instant>,
     saved: Option<Head>,
+    /// The database that was open, once it isn't any more.
+    file: Option<FileId>,
     positions: HashMap<String, u64>,
     sources: Vec<Source>,
 }
@@ -110,6 +112,7 @@ impl Writer {
             scrub: Some(Instant::now()),
             room_at: None,
             saved: None,
+            file: None,
             positions,
             sources: Vec::new(),
         };
@@ -143,7 +146,7 @@ impl Writer {
                         self.backlog.release();
                     }
                     // Whether the last commit took place may be unclear: everything is read anew from the file.
-                    self.store = None;
+                    self.file = self.store.take().map(|store| store.file()).or(self.file);
                     self.backlog.failed(error.to_string(), RETRY);
                 }
             }
@@ -178,25 +181,6 @@ impl Writer {
         self.retain()?;
         self.save_head()?;
         self.clear(&extents)
-    }
-
-    fn reopen(&mut self) -> Result<(), RecordError> {
-        if self.store.is_some() {
-            return Ok(());
-        }
-        // A rotation may have failed between two steps.
-        rotate::settle(&self.database)?;
-        let store = Store::open(&self.database, self.durability)?;
-        self.positions = store.positions()?;
-        for source in &mut self.sources {
-            let moved = self.positions.get(&source.segment.id.to_string()).copied().unwrap_or(HEADER);
-            if !source.segment.left {
-                self.backlog.moved(moved.saturating_sub(source.offset), store.head().seq, 0);
-            }
-            source.offset = moved;
-        }
-        self.store = Some(store);
-        Ok(())
     }
 
     /// Opens the segments that are new.

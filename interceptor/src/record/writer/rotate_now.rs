@@ -28,7 +28,7 @@ impl Writer {
             entries: Vec::new(),
             positions: self.sources.iter().map(|source| (source.segment.id.to_string(), source.offset)).collect(),
         });
-        self.store = None;
+        (self.store, self.file) = (None, None);
         let rotated = rotate::begin(&self.database, self.durability, self.clock.now(), by, carried, is_sealed)?;
         // The sources stay where they are: the new database has their positions.
         let store = Store::open(&self.database, self.durability)?;
