@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::ids::{ApprovalId, BreakGlassId, Digest, GrantId, PrincipalId, WorkloadName};
-use crate::policy::{Grant, Grants, Width};
+use crate::policy::{Grants, Width};
 use crate::record::RecordError;
 use crate::record::approval::{Answer, Approval, Granted};
 use crate::record::break_glass::Broken;
@@ -19,9 +19,12 @@ use crate::record::event::{ApprovalRequest, What};
 use crate::record::payload::Message;
 
 mod break_glass;
+mod grants;
 mod rules;
 
 use break_glass::Glass;
+use grants::Live;
+pub use grants::Use;
 pub use rules::{asked, scope, seconds};
 use rules::{granted, is_enough, may_answer};
 
@@ -111,12 +114,6 @@ struct Open {
     outcome: watch::Sender<Option<Outcome>>,
 }
 
-struct Live {
-    grant: Arc<Grant>,
-    used: u64,
-    ends: Instant,
-}
-
 impl fmt::Debug for Desk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Desk")
@@ -127,37 +124,11 @@ impl Desk {
     /// A desk with the grants of an earlier one, and the glass that was broken. `since` is now, or when the last thing was recorded, if that is later:
     /// then the clock was set back, and what was issued after it is over.
     pub fn new(record: Recorder, granted: Vec<Granted>, broken: Vec<Broken>, since: Timestamp) -> Arc<Self> {
-        let live = |one: Granted| {
-            let left = one.grant.until.duration_since(since).as_secs();
-            let left = if one.issued_at > since { 0 } else { u64::try_from(left).unwrap_or(0) };
-            (one.grant.id, Live { grant: Arc::new(one.grant), used: one.used, ends: in_seconds(left) })
-        };
+        let live = |one: Granted| (one.grant.id, Live::again(one, since));
         let broken = broken.into_iter().map(|one| (one.broken.id, Glass::again(one, since))).collect();
         let state = State { grants: granted.into_iter().map(live).collect(), broken, ..State::default() };
         let grants = watch::Sender::new(Arc::new(state.grants()));
         Arc::new(Self { record, state: Mutex::new(state), grants })
-    }
-
-    /// The grants of the moment.
-    pub fn grants(&self) -> Arc<Grants> {
-        Arc::clone(&self.grants.borrow())
-    }
-
-    /// The grants, to be watched.
-    pub fn watch(&self) -> watch::Receiver<Arc<Grants>> {
-        self.grants.subscribe()
-    }
-
-    /// Takes one use of a grant; none if it has none left. Of any number of takers at once, as many get one as there are.
-    pub fn take(self: &Arc<Self>, grant: GrantId) -> Option<Use> {
-        let mut state = self.state();
-        let live = state.grants.get_mut(&grant).filter(|live| Instant::now() < live.ends)?;
-        if live.grant.uses.is_some_and(|uses| live.used >= uses) {
-            return None;
-        }
-        live.used += 1;
-        self.publish(&state);
-        Some(Use { desk: Arc::clone(self), grant, kept: false })
     }
 
     /// Asks about an operation, or joins those who wait for the answer to the same.
@@ -293,36 +264,9 @@ impl Desk {
         record(What::ApprovalClosed { approval: id, outcome: "granted".into() })?;
         state.of.remove(&(request.workload, request.digest));
         let ends = in_seconds(request.terms.grant_for);
-        state.grants.insert(grant.id, Live { grant: Arc::new(grant), used: 0, ends });
+        state.grants.insert(grant.id, Live::new(grant, ends));
         self.publish(&state);
         Ok(state.close(id, Outcome::Granted, at).unwrap_or(approval))
-    }
-
-    /// Issues a grant as an operator, for so many seconds.
-    ///
-    /// # Errors
-    /// It can't be recorded.
-    pub fn issue(&self, grant: Grant, time: u64, by: u32) -> Result<(), RecordError> {
-        let mut state = self.state();
-        (self.record)(What::GrantIssued { grant: Box::new(grant.clone()), by: Some(by) })?;
-        state.grants.insert(grant.id, Live { grant: Arc::new(grant), used: 0, ends: in_seconds(time) });
-        self.publish(&state);
-        Ok(())
-    }
-
-    /// Ends a grant before its time; false if it isn't live.
-    ///
-    /// # Errors
-    /// It can't be recorded.
-    pub fn revoke(&self, grant: GrantId, by: u32) -> Result<bool, RecordError> {
-        let mut state = self.state();
-        if !state.grants.contains_key(&grant) {
-            return Ok(false);
-        }
-        (self.record)(What::GrantEnded { grant, reason: "revoked".into(), by: Some(by) })?;
-        state.grants.remove(&grant);
-        self.publish(&state);
-        Ok(true)
     }
 
     /// Ends what is over at `at`. What can't be recorded as ended is tried again; it lets nothing through any more.
@@ -364,12 +308,8 @@ impl Desk {
 impl State {
     /// The grants, with the uses that are left.
     fn grants(&self) -> Grants {
-        let left = |live: &Live| match live.grant.uses {
-            None => Arc::clone(&live.grant),
-            Some(uses) => Arc::new(Grant { uses: Some(uses.saturating_sub(live.used)), ..(*live.grant).clone() }),
-        };
         let now = Instant::now();
-        let grants = self.grants.values().filter(|live| now < live.ends).map(left).collect();
+        let grants = self.grants.values().filter(|live| now < live.ends).map(Live::left).collect();
         let broken =
             self.broken.values().filter(|glass| glass.lasts()).map(|glass| Arc::clone(&glass.broken)).collect();
         Grants::new(grants, broken)
@@ -402,34 +342,6 @@ impl fmt::Display for Outcome {
             Outcome::Denied => "denied",
             Outcome::Expired => "expired",
         })
-    }
-}
-
-/// One use of a grant, taken. It is given back if what it was taken for isn't done.
-#[derive(Debug)]
-pub struct Use {
-    desk: Arc<Desk>,
-    grant: GrantId,
-    kept: bool,
-}
-
-impl Use {
-    /// It was used, and that is in the record.
-    pub fn keep(mut self) {
-        self.kept = true;
-    }
-}
-
-impl Drop for Use {
-    fn drop(&mut self) {
-        if self.kept {
-            return;
-        }
-        let mut state = self.desk.state();
-        if let Some(live) = state.grants.get_mut(&self.grant) {
-            live.used = live.used.saturating_sub(1);
-            self.desk.publish(&state);
-        }
     }
 }
 

@@ -314,6 +314,7 @@ fn conclude(journal: &OwnJournal, left: Unfinished) {
             request: Payload::default(),
             response: Payload::default(),
             masked: BTreeMap::new(),
+            spent: None,
         });
     }
     for session in left.sessions {

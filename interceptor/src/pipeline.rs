@@ -5,6 +5,7 @@
 mod admit;
 mod answer;
 mod authenticate;
+mod charge;
 mod connection;
 mod credential;
 mod digest;

@@ -79,6 +79,8 @@ pub(super) fn granted(approval: &Approval, at: Timestamp) -> Grant {
         },
         until: at.saturating_add(seconds(terms.grant_for)).unwrap_or(Timestamp::MAX),
         uses: Some(terms.grant_uses),
+        bytes: None,
+        rows: None,
     }
 }
 

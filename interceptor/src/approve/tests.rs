@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::ids::{LaunchId, SessionId};
-use crate::policy::{Shape, Terms};
+use crate::policy::{Grant, Shape, Terms};
 
 /// What was recorded, and whether anything can be.
 #[derive(Default)]
@@ -219,6 +219,8 @@ async fn a_clock_that_is_set_back_prolongs_nothing() {
         issued_at: at(second),
         issuer: Some(0),
         used: 0,
+        spent_bytes: 0,
+        spent_rows: 0,
         ended_at: None,
         reason: None,
     };

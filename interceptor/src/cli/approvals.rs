@@ -1,7 +1,7 @@
 //! `interceptor approvals`: what people are asked, and their answers. What governed processes wrote is escaped before it
 //! is printed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::Path;
@@ -16,6 +16,8 @@ use crate::control::client::{self, ClientError};
 use crate::control::protocol::{Request, ShownApproval};
 use crate::policy::{Credential, Width};
 use crate::record::approval::Approval;
+
+mod alike;
 
 /// What to do with approvals.
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -52,6 +54,12 @@ pub enum Command {
         /// What you say to it, for the record
         #[arg(long, value_name = "TEXT")]
         note: Option<String>,
+        /// Also to all that are alike: they are listed, and approved when you say so
+        #[arg(long)]
+        batch: bool,
+        /// Don't ask before a batch is approved
+        #[arg(long, requires = "batch")]
+        yes: bool,
     },
     /// Say no
     Deny {
@@ -90,7 +98,10 @@ pub fn execute(command: Command, socket: &Path) -> ExitCode {
     let done = match command {
         Command::List { all, limit, json } => list(socket, all, limit, json),
         Command::Show { id, json } => show(socket, &id, json),
-        Command::Approve { id, scope, note } => answer(socket, &id, true, Some(scope.into()), note),
+        Command::Approve { id, scope, note, batch: true, yes } => {
+            alike::batch(socket, &id, (scope.into(), note.as_deref()), yes)
+        }
+        Command::Approve { id, scope, note, .. } => answer(socket, &id, true, Some(scope.into()), note),
         Command::Deny { id, note } => answer(socket, &id, false, None, note),
         Command::Watch => watch(socket),
     };
@@ -121,7 +132,8 @@ fn list(socket: &Path, all: bool, limit: u32, json: bool) -> Result<String, Clie
         return Ok("nothing waits for an answer\n".into());
     }
     let mut table = table(&["APPROVAL", "ASKED", "WORKLOAD", "TARGET", "OPERATION", "ASKED OF", "ANSWERS", "STATE"]);
-    for approval in &approvals {
+    for row in alike::rows(&approvals) {
+        let approval = row[0];
         let request = &approval.request;
         let state = approval.outcome.clone().unwrap_or_else(|| format!("open until {}", time_of_day(request.until)));
         table.add_row([
@@ -129,7 +141,10 @@ fn list(socket: &Path, all: bool, limit: u32, json: bool) -> Result<String, Clie
             approval.asked_at.strftime("%FT%TZ").to_string(),
             request.workload.to_string(),
             request.target.to_string(),
-            escape(&request.summary).into_owned(),
+            match row.len() {
+                1 => escape(&request.summary).into_owned(),
+                count => format!("{}, {count} of them", escape(&request.shape.to_string())),
+            },
             asked_of(approval),
             approval.answers.len().to_string(),
             state,
@@ -166,53 +181,67 @@ fn answered(approval: &Approval) -> String {
     }
 }
 
-/// Shows each new question and takes the answer from the terminal.
+/// Shows each new question, with those that are alike, and takes the answer from the terminal.
 fn watch(socket: &Path) -> Result<String, ClientError> {
     let mut out = io::stdout();
     let mut input = io::stdin().lock();
     let interactive = io::stdin().is_terminal();
-    let mut seen = Vec::new();
-    let told = |error: io::Error| ClientError::Garbled(format!("can't print: {error}"));
-    writeln!(out, "waiting for questions; Ctrl-C ends").map_err(told)?;
+    let mut seen = HashSet::new();
+    writeln!(out, "waiting for questions; Ctrl-C ends").map_err(unprintable)?;
     loop {
         let open = client::call(socket, &Request::ApprovalsList { all: false, limit: 1000 })?;
-        let open: Vec<Approval> = client::decoded(open)?;
-        for approval in open {
-            let id = approval.request.approval;
-            if seen.contains(&id) {
-                continue;
-            }
-            seen.push(id);
+        let mut open: Vec<Approval> = client::decoded(open)?;
+        open.retain(|approval| !seen.contains(&approval.request.approval));
+        for row in alike::rows(&open) {
+            let id = row[0].request.approval;
+            seen.insert(id);
             let question = match client::call(socket, &Request::ApprovalsShow { id: id.to_string() }) {
                 Ok(value) => shown(&client::decoded(value)?),
                 // It was closed meanwhile.
                 Err(ClientError::Refused { .. }) => continue,
                 Err(error) => return Err(error),
             };
-            write!(out, "\n{question}approve exactly this? y, n, or enter to decide later: ").map_err(told)?;
-            out.flush().map_err(told)?;
+            let others = match row.len() - 1 {
+                0 => String::new(),
+                count => format!("\nand {count} alike:\n{}", alike::lines(&row[1..])),
+            };
+            let all = if row.len() > 1 { "a for all of them, " } else { "" };
+            write!(out, "\n{question}{others}approve exactly this? y, n, {all}or enter to decide later: ")
+                .map_err(unprintable)?;
+            out.flush().map_err(unprintable)?;
             let mut line = String::new();
-            if input.read_line(&mut line).map_err(told)? == 0 {
+            if input.read_line(&mut line).map_err(unprintable)? == 0 {
                 return Ok("\n".into());
             }
             if !interactive {
-                writeln!(out).map_err(told)?;
+                writeln!(out).map_err(unprintable)?;
             }
-            let yes = match line.trim() {
-                "y" | "yes" => true,
-                "n" | "no" => false,
-                _ => continue,
+            let answered = match line.trim() {
+                "y" | "yes" => answer(socket, &id.to_string(), true, Some(Width::Operation), None),
+                "n" | "no" => answer(socket, &id.to_string(), false, None, None),
+                "a" | "all" if row.len() > 1 => {
+                    seen.extend(row.iter().map(|approval| approval.request.approval));
+                    alike::approve_all(socket, &row, Width::Operation, None)
+                }
+                _ => {
+                    seen.extend(row.iter().map(|approval| approval.request.approval));
+                    continue;
+                }
             };
-            match answer(socket, &id.to_string(), yes, yes.then_some(Width::Operation), None) {
-                Ok(text) => write!(out, "{text}").map_err(told)?,
+            match answered {
+                Ok(text) => write!(out, "{text}").map_err(unprintable)?,
                 Err(error @ ClientError::Refused { .. }) => {
-                    writeln!(out, "{}", escape(&error.to_string())).map_err(told)?
+                    writeln!(out, "{}", escape(&error.to_string())).map_err(unprintable)?
                 }
                 Err(error) => return Err(error),
             }
         }
         std::thread::sleep(LOOK);
     }
+}
+
+fn unprintable(error: io::Error) -> ClientError {
+    ClientError::Garbled(format!("can't print: {error}"))
 }
 
 /// A question in full, for people.

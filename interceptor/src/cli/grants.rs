@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use super::approvals::times;
 use super::sessions::table;
 use super::terminal::escape;
-use crate::config::duration;
+use crate::config::{duration, size};
 use crate::control::client::{self, ClientError};
 use crate::control::protocol::{Issue, Request};
 use crate::ids::{TargetName, WorkloadName};
@@ -48,6 +48,12 @@ pub enum Command {
         /// How many requests; without it any number
         #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
         uses: Option<u64>,
+        /// How many bytes of answers in all, as in 10MiB
+        #[arg(long, value_name = "SIZE", value_parser = bytes)]
+        bytes: Option<u64>,
+        /// How many rows of answers in all: elements of the outermost array of JSON, JSON Lines, records of CSV
+        #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+        rows: Option<u64>,
     },
     /// End a grant before its time; what goes on under it is cut
     Revoke {
@@ -61,8 +67,8 @@ pub enum Command {
 pub fn execute(command: Command, socket: &Path) -> ExitCode {
     let done = match command {
         Command::List { all, limit, json } => list(socket, all, limit, json),
-        Command::Issue { workload, target, action, path, time, uses } => {
-            let issue = Issue { workload, target, action, path, seconds: time, uses };
+        Command::Issue { workload, target, action, path, time, uses, bytes, rows } => {
+            let issue = Issue { workload, target, action, path, seconds: time, uses, bytes, rows };
             issued(socket, issue)
         }
         Command::Revoke { id } => client::call(socket, &Request::GrantsRevoke { id }).map(|value| {
@@ -85,11 +91,28 @@ fn time(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "a time such as 90s, 30m, 8h or 2d, at least a second and at most 30 days".to_owned())
 }
 
+/// `512B`, `64KiB`, `10MiB`, `1GiB`, or a number of bytes.
+fn bytes(text: &str) -> Result<u64, String> {
+    let bytes = text.parse().ok().or_else(|| size(text)).filter(|bytes| *bytes > 0);
+    bytes.ok_or_else(|| "a size such as 64KiB, 10MiB or 1GiB, or a number of bytes".to_owned())
+}
+
 fn issued(socket: &Path, issue: Issue) -> Result<String, ClientError> {
     let grant: Grant = client::decoded(client::call(socket, &Request::GrantsIssue(issue))?)?;
-    let uses = grant.uses.map_or_else(|| "any number of times".into(), times);
+    let mut uses = grant.uses.map_or_else(|| "any number of times".into(), times);
+    for (most, what) in [(grant.bytes, "bytes"), (grant.rows, "rows")] {
+        uses += &most.map_or_else(String::new, |most| format!(", {most} {what} at most"));
+    }
     let told = grant.scope.told(&grant.target);
     Ok(format!("{}: {} may do {}, {uses}, until {}\n", grant.id, grant.workload, escape(&told), grant.until))
+}
+
+/// `, 17 of 1024 bytes`, where that is limited.
+fn spent(one: &Granted) -> String {
+    let part = |most: Option<u64>, spent: u64, what: &str| {
+        most.map_or_else(String::new, |most| format!(", {spent} of {most} {what}"))
+    };
+    part(one.grant.bytes, one.spent_bytes, "bytes") + &part(one.grant.rows, one.spent_rows, "rows")
 }
 
 fn list(socket: &Path, all: bool, limit: u32, json: bool) -> Result<String, ClientError> {
@@ -115,7 +138,7 @@ fn list(socket: &Path, all: bool, limit: u32, json: bool) -> Result<String, Clie
             grant.workload.to_string(),
             escape(&grant.scope.told(&grant.target)).into_owned(),
             grant.until.strftime("%FT%TZ").to_string(),
-            format!("{}{of}", one.used),
+            format!("{}{of}{}", one.used, spent(one)),
             from,
             one.reason.clone().unwrap_or_else(|| "-".into()),
         ]);

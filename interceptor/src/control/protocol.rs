@@ -180,6 +180,12 @@ pub struct Issue {
     pub seconds: u64,
     /// How often; none: without end.
     pub uses: Option<u64>,
+    /// How many bytes of answers; none: without end.
+    #[serde(default)]
+    pub bytes: Option<u64>,
+    /// How many rows of answers; none: without end.
+    #[serde(default)]
+    pub rows: Option<u64>,
 }
 
 /// A breaking of the glass.

@@ -186,6 +186,8 @@ impl People<'_> {
             origin: Origin::Operator,
             until: at.saturating_add(seconds(issue.seconds)).unwrap_or(at),
             uses: issue.uses,
+            bytes: issue.bytes,
+            rows: issue.rows,
         };
         match self.desk.issue(grant.clone(), issue.seconds, caller.peer.uid) {
             Ok(()) => Answer::done(json!(grant)),

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::pin::pin;
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
+use super::charge::Charge;
 use super::live::Live;
 use super::onward::Way;
 use super::operation::{Asked, end};
@@ -34,6 +36,8 @@ const HELD_FOR: Duration = Duration::from_millis(500);
 pub(super) struct Coming<'a> {
     pub(super) body: Incoming,
     pub(super) screen: Screen,
+    /// What pays for it, where that is limited.
+    pub(super) charge: Option<Rc<Charge>>,
     pub(super) live: &'a Live,
     pub(super) way: &'a Way<'a>,
     pub(super) sent: &'a Meter,
@@ -46,12 +50,12 @@ pub(super) struct Coming<'a> {
 
 impl<'a> Coming<'a> {
     pub(super) fn new(
-        (body, screen): (Incoming, Screen),
+        (body, screen, charge): (Incoming, Screen, Option<Rc<Charge>>),
         live: &'a Live,
         way: &'a Way<'a>,
         (sent, received, taking): (&'a Meter, &'a Meter, &'a Taking),
     ) -> Self {
-        Self { body, screen, live, way, sent, received, taking, ready: VecDeque::new(), ended: false }
+        Self { body, screen, charge, live, way, sent, received, taking, ready: VecDeque::new(), ended: false }
     }
 
     /// Holds the beginning of a body that is masked.
@@ -152,8 +156,7 @@ impl<'a> Coming<'a> {
             None => {
                 self.ended = true;
                 let rest = self.screen.rest()?;
-                self.give(rest);
-                Ok(())
+                self.give(rest)
             }
             Some(Err(error)) => Err(upstream_fault(&error)),
             Some(Ok(frame)) => self.take(frame),
@@ -165,12 +168,12 @@ impl<'a> Coming<'a> {
             Ok(data) => {
                 self.way.took(data.len());
                 let data = self.screen.data(data)?;
-                self.give(data);
+                self.give(data)?;
             }
             Err(frame) => {
                 let Ok(mut trailers) = frame.into_trailers() else { return Ok(()) };
                 let rest = self.screen.rest()?;
-                self.give(rest);
+                self.give(rest)?;
                 self.screen.trailers(&mut trailers);
                 self.taking.trailers(&trailers);
                 self.ready.push_back(Frame::trailers(trailers));
@@ -179,13 +182,17 @@ impl<'a> Coming<'a> {
         Ok(())
     }
 
-    fn give(&mut self, data: Bytes) {
+    fn give(&mut self, data: Bytes) -> Result<(), Fault> {
         if !data.is_empty() {
+            if let Some(charge) = &self.charge {
+                charge.take(&data)?;
+            }
             // What the process gets is what is recorded: a digest of what is masked could be guessed.
             self.received.count(&data);
             self.taking.passed(&data);
             self.ready.push_back(Frame::data(data));
         }
+        Ok(())
     }
 
     fn held(&self) -> usize {

@@ -205,6 +205,7 @@ impl Session {
             request: Payload::default(),
             response: Payload::default(),
             masked: BTreeMap::new(),
+            spent: None,
         });
     }
 

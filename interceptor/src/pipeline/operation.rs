@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use super::answer::Coming;
 use super::authenticate::{Authenticated, Identified, Wanted};
+use super::charge::Charge;
 use super::credential::has_body;
 use super::live::Live;
 use super::onward::Way;
@@ -214,6 +215,7 @@ async fn exchange(live: Rc<Live>, mut permitted: Permitted, mut reply: oneshot::
     let client = permitted.decoded.parts.extensions.remove::<OnUpgrade>();
     let level = permitted.permit.basis().obligations.record;
     let masked = asked.masked(&live);
+    let charge = Charge::of(&live, permitted.permit.basis().grant);
     let taking = Taking::begin(&live, &permitted.decoded, (level, masked), &sent);
     let seat = live.seat();
     let mut way = Way::of(&live).await;
@@ -224,7 +226,7 @@ async fn exchange(live: Rc<Live>, mut permitted: Permitted, mut reply: oneshot::
             refusal = asked.interrupted(&live) => Err(refusal),
             () = reply.closed() => Err(client_gone().into()),
             fault = taking.too_large() => Err(fault.into()),
-            head = send(&live, permitted, &mut way, (&sent, &received, &taking), observing.is_none()) => head,
+            head = send(&live, permitted, &mut way, (&sent, &received, &taking), (observing.is_none(), &charge)) => head,
         },
     };
     let Outcome { ended, status, masked } = match head {
@@ -235,6 +237,9 @@ async fn exchange(live: Rc<Live>, mut permitted: Permitted, mut reply: oneshot::
                 (None, Some(client)) if parts.status == StatusCode::SWITCHING_PROTOCOLS => {
                     taking.opaque();
                     let response = Response::from_parts(parts, coming.body);
+                    if let Some(charge) = charge.clone() {
+                        received.tap(move |data| charge.note(data));
+                    }
                     join(&live, &asked, (client, response), reply, (&sent, &received)).await
                 }
                 (None, _) => pass(&asked, (parts, coming), reply).await,
@@ -267,6 +272,7 @@ async fn exchange(live: Rc<Live>, mut permitted: Permitted, mut reply: oneshot::
         request: payload(&sent),
         response: payload(&received),
         masked,
+        spent: charge.map(|charge| charge.spent()),
     });
 }
 
@@ -280,13 +286,13 @@ struct Outcome {
 }
 
 /// Sends the request and waits for the head of the answer, screened, and what is held of its body. `hold`: whether
-/// anything may be.
+/// anything may be; `charge`: what pays for it.
 async fn send<'a>(
     live: &'a Live,
     permitted: Permitted,
     way: &'a mut Way<'_>,
     (sent, received, taking): (&'a Meter, &'a Meter, &'a Taking),
-    hold: bool,
+    (hold, charge): (bool, &Option<Rc<Charge>>),
 ) -> Result<(Parts, Coming<'a>), Refusal> {
     let masked = permitted.asked.masked(live);
     let limit = live.session().limits().response_body;
@@ -294,9 +300,13 @@ async fn send<'a>(
     let (mut parts, body) = response.into_parts();
     strip_hop_by_hop(&mut parts.headers, live.version());
     let mut screen = Screen::new(limit, echo, masked);
-    screen.head(&mut parts, has_body(&body))?;
+    let has_body = has_body(&body);
+    screen.head(&mut parts, has_body)?;
+    if let Some(charge) = charge {
+        charge.begin(live, &parts, has_body)?;
+    }
     taking.answered(&parts);
-    let mut coming = Coming::new((body, screen), live, way, (sent, received, taking));
+    let mut coming = Coming::new((body, screen, charge.clone()), live, way, (sent, received, taking));
     if hold {
         coming.hold().await?;
     }
@@ -325,7 +335,7 @@ async fn release(
     (parts, coming): (Parts, Coming<'_>),
     reply: oneshot::Sender<Response<ReplyBody>>,
 ) -> Outcome {
-    let Coming { body, mut screen, live, received, taking, .. } = coming;
+    let Coming { body, mut screen, charge, live, received, taking, .. } = coming;
     let response = Response::from_parts(parts, body);
     let observed = tokio::select! {
         biased;
@@ -335,6 +345,9 @@ async fn release(
     let released = observed.and_then(|response| {
         let (parts, body) = response.into_parts();
         let body: Bytes = [screen.data(body)?, screen.rest()?].concat().into();
+        if let Some(charge) = charge {
+            charge.take(&body)?;
+        }
         received.count(&body);
         taking.passed(&body);
         Ok(Response::from_parts(parts, Either::Left(Full::new(body))))
@@ -415,7 +428,7 @@ async fn join(
     }))
 }
 
-fn cut_off(code: &'static str) -> Fault {
+pub(super) fn cut_off(code: &'static str) -> Fault {
     let told = match code {
         "policy-changed" => "policy changed, and no longer permits this",
         "grant-ended" => "what let this through has ended, or was revoked",

@@ -71,6 +71,12 @@ pub struct Grant {
     /// How often it can be used; none: without end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uses: Option<u64>,
+    /// How many bytes of answers it lets through; none: without end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// How many rows of them; none: without end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
 }
 
 /// Whose operations a grant is for.
@@ -307,7 +313,8 @@ impl Grant {
             (Whose::Principal(id), Some(principal)) => *id == principal.id,
             (Whose::Nobody, Some(_)) | (Whose::Principal(_), None) => false,
         };
-        let lives = at < self.until && (self.uses != Some(0) || question.using == Some(self.id));
+        let is_left = self.uses != Some(0) && self.bytes != Some(0) && self.rows != Some(0);
+        let lives = at < self.until && (is_left || question.using == Some(self.id));
         lives
             && self.workload == question.asker.workload
             && self.target == question.target.name

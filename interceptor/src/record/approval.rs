@@ -4,7 +4,8 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
-use super::event::{ApprovalRequest, Event, What};
+use super::event::{ApprovalRequest, Event, Spent, What};
+use super::projection::integer;
 use super::query::{QueryError, Reader};
 use crate::ids::{ApprovalId, GrantId};
 use crate::policy::Grant;
@@ -18,7 +19,7 @@ CREATE TABLE approvals (
 CREATE INDEX approvals_by_seq ON approvals (seq);
 CREATE TABLE grants (
     id TEXT PRIMARY KEY, seq INTEGER NOT NULL, issued TEXT NOT NULL, issued_at TEXT NOT NULL, issuer INTEGER,
-    used INTEGER NOT NULL, ended_at TEXT, reason TEXT
+    used INTEGER NOT NULL, bytes INTEGER NOT NULL DEFAULT 0, rows INTEGER NOT NULL DEFAULT 0, ended_at TEXT, reason TEXT
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX grants_by_seq ON grants (seq);
 ALTER TABLE operations ADD COLUMN approval TEXT;
@@ -74,9 +75,15 @@ pub struct Granted {
     pub issuer: Option<u32>,
     /// How often it was used.
     pub used: u64,
+    /// How many bytes of answers it let through, where they are limited, or rows.
+    #[serde(default)]
+    pub spent_bytes: u64,
+    /// How many rows, where they are limited.
+    #[serde(default)]
+    pub spent_rows: u64,
     /// When it ended before its time, or was found to be over.
     pub ended_at: Option<Timestamp>,
-    /// Why: `revoked`, `expired`.
+    /// Why: `revoked`, `expired`, `used-up`.
     pub reason: Option<String>,
 }
 
@@ -137,11 +144,20 @@ pub(super) fn used(db: &Connection, grant: GrantId) -> rusqlite::Result<()> {
 pub(super) fn left(db: &Connection) -> Result<Vec<Event>, QueryError> {
     let live = read(db, "WHERE ended_at IS NULL ORDER BY seq LIMIT ?1", u32::MAX)?;
     let left = live.into_iter().map(|one| {
-        let uses = one.grant.uses.map(|uses| uses.saturating_sub(one.used));
-        let grant = Box::new(Grant { uses, ..one.grant });
+        let less = |most: Option<u64>, taken: u64| most.map(|most| most.saturating_sub(taken));
+        let uses = less(one.grant.uses, one.used);
+        let (bytes, rows) = (less(one.grant.bytes, one.spent_bytes), less(one.grant.rows, one.spent_rows));
+        let grant = Box::new(Grant { uses, bytes, rows, ..one.grant });
         Event { at: one.issued_at, what: What::GrantIssued { grant, by: one.issuer } }
     });
     Ok(left.collect())
+}
+
+/// Adds what an operation took of a grant.
+pub(super) fn spent(db: &Connection, spent: &Spent) -> rusqlite::Result<()> {
+    let sql = "UPDATE grants SET bytes = bytes + ?2, rows = rows + ?3 WHERE id = ?1";
+    let taken = params![spent.grant.to_string(), integer(spent.bytes), integer(spent.rows)];
+    db.prepare_cached(sql)?.execute(taken).map(drop)
 }
 
 impl Reader {
@@ -221,7 +237,7 @@ impl Reader {
 }
 
 fn read(db: &Connection, clause: &str, limit: u32) -> Result<Vec<Granted>, QueryError> {
-    let sql = format!("SELECT issued, issued_at, issuer, used, ended_at, reason FROM grants {clause}");
+    let sql = format!("SELECT issued, issued_at, issuer, used, ended_at, reason, bytes, rows FROM grants {clause}");
     let mut statement = db.prepare_cached(&sql)?;
     let mut rows = statement.query([limit])?;
     let mut grants = Vec::new();
@@ -234,6 +250,8 @@ fn read(db: &Connection, clause: &str, limit: u32) -> Result<Vec<Granted>, Query
             used: row.get::<_, i64>(3)?.cast_unsigned(),
             ended_at: ended_at.as_deref().map(time).transpose()?,
             reason: row.get(5)?,
+            spent_bytes: row.get::<_, i64>(6)?.cast_unsigned(),
+            spent_rows: row.get::<_, i64>(7)?.cast_unsigned(),
         });
     }
     Ok(grants)

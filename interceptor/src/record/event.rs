@@ -17,7 +17,7 @@ use crate::who::Process;
 
 mod approval;
 
-pub use approval::ApprovalRequest;
+pub use approval::{ApprovalRequest, Spent};
 
 /// One thing that happened, with its time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -175,6 +175,9 @@ pub enum What {
         /// What was masked in it: the path or the detector's id, and how many values.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         masked: BTreeMap<String, u64>,
+        /// What it took of a grant that is limited in bytes or rows.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        spent: Option<Spent>,
     },
     /// What an operation sent and got was kept, sealed.
     #[serde(rename = "payload.recorded")]

@@ -194,8 +194,11 @@ pub(super) fn apply(db: &Connection, seq: u64, event: &Event) -> rusqlite::Resul
         What::TokenEnded { token, reason } => db
             .prepare_cached("UPDATE tokens SET ended_at = ?2, reason = ?3 WHERE token = ?1 AND ended_at IS NULL")?
             .execute(params![token.to_string(), at, json(reason)?.trim_matches('"')])?,
-        What::OperationFinished { operation, outcome, status, request, response, masked } => db
-            .prepare_cached(
+        What::OperationFinished { operation, outcome, status, request, response, masked, spent } => {
+            if let Some(spent) = spent {
+                approval::spent(db, spent)?;
+            }
+            db.prepare_cached(
                 "UPDATE operations SET finished_at = ?2, outcome = ?3, status = ?4, request_bytes = ?5,
                         request_digest = ?6, response_bytes = ?7, response_digest = ?8, masked = ?9
                  WHERE operation = ?1 AND finished_at IS NULL",
@@ -210,7 +213,8 @@ pub(super) fn apply(db: &Connection, seq: u64, event: &Event) -> rusqlite::Resul
                 integer(response.bytes),
                 response.digest,
                 (!masked.is_empty()).then(|| json(masked)).transpose()?
-            ])?,
+            ])?
+        }
         What::PayloadRecorded { operation, session, digest, bytes } => db
             .prepare_cached(
                 "INSERT INTO contents (operation, seq, session, digest, bytes) VALUES (?1, ?2, ?3, ?4, ?5)

@@ -94,6 +94,7 @@ fn finished(operation: OperationId) -> Event {
         request: Payload::default(),
         response: Payload { bytes: 5, digest: Some(blake3::hash(b"hello").to_hex().to_string()) },
         masked: BTreeMap::from([("email".to_owned(), 2)]),
+        spent: None,
     })
 }
 

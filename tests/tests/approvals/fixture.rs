@@ -75,7 +75,7 @@ pub(crate) fn refuses(daemon: &Daemon, uid: u32, arguments: &[&str]) -> Result<S
 
 /// Waits until as many questions as this are open, and gives their ids, the oldest first.
 pub(crate) fn open(daemon: &Daemon, count: usize) -> Result<Vec<String>> {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(5) + Duration::from_millis(50) * u32::try_from(count)?;
     loop {
         let open = daemon.json(&["approvals", "list"])?;
         let open = open.as_array().context("a list")?;

@@ -64,6 +64,60 @@ fn a_grant_ends_by_itself_and_cuts_what_goes_on() -> Result<()> {
 }
 
 #[test]
+fn a_grant_of_bytes_ends_in_the_middle_of_an_answer() -> Result<()> {
+    require_root!(Ok(()));
+    let (_graph, mut daemon) = begin(JUST_IN_TIME, "1s")?;
+    let id = grant(&daemon, &["--for", "5m", "--bytes", "300000"])?;
+    let mut wire = Wire::tls(&daemon)?;
+    ensure!(wire.ask("GET", "/bytes/100000")?.body.len() == 100_000, "it isn't let through");
+    let listed = daemon.json(&["grants", "list"])?;
+    ensure!(listed[0]["spent_bytes"] == 100_000, "{listed}");
+
+    // What was let through counts after a restart as well.
+    drop(wire);
+    daemon.kill9()?;
+    daemon.restart()?;
+    let mut wire = Wire::tls(&daemon)?;
+    wire.send("GET /bytes/1000000 HTTP/1.1\r\nHost: graph.microsoft.com\r\n\r\n")?;
+    let (came, _) = wire.rest()?;
+    ensure!(came.len() < 202_000, "{} bytes came, 200,000 were left", came.len());
+    let cut = recorded::wait_for(&daemon.database(), 0, |one| {
+        one.outcome.as_ref().is_some_and(|(outcome, _)| outcome == "grant-ended")
+    })?;
+    ensure!(cut.summary == "GET /bytes/1000000", "{cut:?}");
+    let listed = daemon.json(&["grants", "list", "--all"])?;
+    ensure!(listed[0]["id"] == id.as_str() && listed[0]["reason"] == "used-up", "{listed}");
+    ensure!(listed[0]["spent_bytes"].as_u64().is_some_and(|spent| spent <= 300_000), "{listed}");
+    ensure!(daemon.json(&["sessions", "verify"])?["ok"] == true, "the chain doesn't verify");
+    daemon.finish()
+}
+
+#[test]
+fn a_grant_of_rows_lets_through_so_many_and_only_what_has_rows() -> Result<()> {
+    require_root!(Ok(()));
+    let (_graph, daemon) = begin(JUST_IN_TIME, "1s")?;
+    grant(&daemon, &["--for", "5m", "--rows", "1000"])?;
+    let mut wire = Wire::tls(&daemon)?;
+    let users = wire.ask("GET", "/v1.0/users")?;
+    let count = users.json()?["value"].as_array().context("rows")?.len() as u64;
+    ensure!(users.status == 200 && count > 1, "{users:?}");
+    ensure!(daemon.json(&["grants", "list"])?[0]["spent_rows"] == count, "{}", daemon.json(&["grants", "list"])?);
+    let bytes = wire.ask("GET", "/bytes/10")?;
+    ensure!(bytes.status == 403 && bytes.code() == "rows-uncountable", "{bytes:?}");
+    drop(wire);
+
+    // One less than the answer has.
+    let (_graph, daemon) = (daemon.finish()?, begin(JUST_IN_TIME, "1s")?).1;
+    grant(&daemon, &["--for", "5m", "--rows", &(count - 1).to_string()])?;
+    let mut wire = Wire::tls(&daemon)?;
+    let refused = wire.ask("GET", "/v1.0/users");
+    ensure!(refused.is_err() || refused?.status == 403, "more rows than there are came");
+    let listed = daemon.json(&["grants", "list", "--all"])?;
+    ensure!(listed[0]["reason"] == "used-up" && listed[0]["spent_rows"] == 0, "{listed}");
+    daemon.finish()
+}
+
+#[test]
 fn a_thousand_at_once_use_a_grant_for_one_once() -> Result<()> {
     require_root!(Ok(()));
     let policy = "@id(\"reach\") permit (principal, action in Action::\"reach\", resource);\n\

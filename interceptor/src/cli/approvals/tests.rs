@@ -8,7 +8,7 @@ use crate::record::approval::Answer;
 use crate::record::event::ApprovalRequest;
 use crate::who::Process;
 
-fn asked() -> ShownApproval {
+pub(super) fn asked() -> ShownApproval {
     let at: Timestamp = "2026-11-25T09:00:00Z".parse().unwrap();
     let request = ApprovalRequest {
         approval: ApprovalId::new(),

@@ -28,6 +28,8 @@ fn grant(scope: Scope) -> Grant {
         origin: Origin::Operator,
         until: at("2026-11-23T10:00:00Z"),
         uses: None,
+        bytes: None,
+        rows: None,
     }
 }
 

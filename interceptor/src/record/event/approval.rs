@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Identity, readable};
-use crate::ids::{ApprovalId, Digest, LaunchId, SessionId, TargetName, WorkloadName};
+use crate::ids::{ApprovalId, Digest, GrantId, LaunchId, SessionId, TargetName, WorkloadName};
 use crate::policy::{Credential, Shape, Terms};
 use crate::who::Process;
 
@@ -48,4 +48,15 @@ pub struct ApprovalRequest {
     pub terms: Terms,
     /// Why its sender says it is wanted: the header `Interceptor-Justification`.
     pub justification: Option<String>,
+}
+
+/// What an operation took of a grant that is limited in bytes or rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spent {
+    /// The grant.
+    pub grant: GrantId,
+    /// Bytes of the answer's body, as the process got it.
+    pub bytes: u64,
+    /// Its rows, where they are limited.
+    pub rows: u64,
 }

@@ -1,0 +1,22 @@
+use super::super::tests::asked;
+use super::*;
+
+#[test]
+fn rows_are_of_one_workload_target_shape_and_terms() {
+    let first = asked().approval;
+    let mut others = vec![first.clone(); 6];
+    others[1].request.summary = "POST /notes/8".into();
+    others[2].request.workload = "batch".parse().unwrap();
+    others[3].request.shape.keys = vec!["a".into()];
+    others[4].request.terms.approvals = 1;
+    others[5].outcome = Some("granted".into());
+    let lengths: Vec<usize> = rows(&others).iter().map(Vec::len).collect();
+    assert_eq!(lengths, [2, 1, 1, 1, 1]);
+}
+
+#[test]
+fn nothing_that_a_workload_wrote_gets_to_the_terminal_as_it_is() {
+    let approval = asked().approval;
+    let text = lines(&[&approval]);
+    assert!(!text.contains(['\u{202e}', '\x07']) && text.lines().count() == 1, "{text:?}");
+}
