@@ -1,6 +1,7 @@
 //! What a connection speaks, told from its first bytes. Pure, and only as far as steering needs it: TLS, HTTP/1.1,
 //! HTTP/2, or neither; what exactly a target speaks, its configuration says. Reading the ClientHello is `transport::hello`'s.
 
+pub mod hidden;
 pub mod secrets;
 
 /// The most bytes that a verdict can need; whoever peeks needs no larger buffer.

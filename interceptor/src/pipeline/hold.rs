@@ -18,6 +18,7 @@ use super::payload::exhibit;
 use super::request::Decoded;
 use super::ruling::{Known, PENDING, Ruling, not_askable};
 use crate::approve::{Outcome, Unasked, Waiting, seconds};
+use crate::detect::secrets;
 use crate::error::{Blame, Fault};
 use crate::ids::{ApprovalId, Digest};
 use crate::policy::{Operation, Shape, Terms};
@@ -242,7 +243,8 @@ async fn discard(mut body: impl Body<Data = Bytes> + Unpin) {
 /// Why its sender says it is wanted.
 fn justification(decoded: &Decoded) -> Option<String> {
     let value = decoded.parts.headers.get(JUSTIFICATION)?;
-    Some(String::from_utf8_lossy(value.as_bytes()).chars().take(1000).collect())
+    let kept = secrets::header(JUSTIFICATION.as_str(), value.as_bytes());
+    Some(String::from_utf8_lossy(&kept).chars().take(1000).collect())
 }
 
 const WAITS: &str = "a person has to approve it: tell the user, and send exactly the same request again later";
