@@ -16,6 +16,7 @@ pub mod daemon;
 pub mod doctor;
 pub mod grants;
 pub mod mask;
+pub mod notify;
 pub mod policy;
 pub mod record;
 pub mod run;
@@ -74,6 +75,9 @@ enum Verb {
     /// What comes into force in an emergency.
     #[command(subcommand)]
     BreakGlass(break_glass::Command),
+    /// The channels that people are told by.
+    #[command(subcommand)]
+    Notify(notify::Command),
     /// The record's database.
     #[command(subcommand)]
     Record(record::Command),
@@ -111,6 +115,7 @@ pub fn main() -> ExitCode {
         Verb::Approvals(command) => approvals::execute(command, &socket),
         Verb::Grants(command) => grants::execute(command, &socket),
         Verb::BreakGlass(command) => break_glass::execute(command, &socket),
+        Verb::Notify(command) => notify::execute(&command, &socket),
         Verb::Record(command) => record::execute(command, &socket),
         Verb::Ca(command) => ca::execute(&command, &config),
         Verb::Config(command) => config::execute(&command, &config),

@@ -22,19 +22,21 @@ mod json_path;
 mod load;
 mod mask;
 mod mistake;
+mod notify;
 mod raw;
 mod trust;
 mod units;
 
 pub use credential::{CredentialKind, CredentialSettings, SecretSource};
 pub use detector::{Needs, Rule, Rules, Validator};
-pub use export::{BatchFormat, ExportSettings, SinkSettings};
+pub use export::{BatchFormat, ExportSettings, SinkSettings, is_post_url};
 pub use host::{Host, HostError, HostPattern, Hostname};
 pub use identity::{Directory, Identities, IdentitySource, Issuer, Issues, Named, Tenant};
 pub use json_path::{Filter, JsonPath, JsonPathError, Literal, Segment, Selector};
 pub use load::schema;
 pub use mask::{Mask, Strategy};
 pub use mistake::{ConfigError, Mistake, Mistakes};
+pub use notify::{Form, NotifySettings, NotifyWay, Occasion, Place};
 pub use trust::{Trust, break_glass_sources, policy_sources, program, secret, text};
 pub use units::{duration, size};
 
@@ -54,6 +56,8 @@ pub struct Settings {
     pub payload: PayloadSettings,
     /// Where the record is sent to, in the order of the file. Read at start only.
     pub exports: Vec<ExportSettings>,
+    /// Whom it is told when people are asked, in the order of the file.
+    pub notify: Vec<NotifySettings>,
     /// How upstreams are reached and verified.
     pub upstream: Upstream,
     /// Bounds in time and memory.

@@ -6,8 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -22,6 +20,7 @@ use crate::identity::Judge;
 use crate::identity::provenance::DigestKey;
 use crate::keyfile::{self, KeyFileError};
 use crate::mask::BadRule;
+use crate::notify::{Notifier, NotifyError};
 use crate::pipeline::{ApprovalKey, Directory, Order, Pipeline, RecordingGate, Registry, World, start_workers};
 use crate::record::event::{Payload, What};
 use crate::record::{QueryError, Reader, Record, RecordError, Unfinished};
@@ -32,6 +31,7 @@ use crate::transport::trust::{Roots, TrustError};
 
 mod cgroup;
 mod emergencies;
+mod gauges;
 mod host;
 mod launches;
 mod payloads;
@@ -94,6 +94,9 @@ pub enum DaemonError {
     /// The record can't be sent where it is to be sent.
     #[error(transparent)]
     Export(#[from] ExportError),
+    /// The channels that people are told by can't be used.
+    #[error(transparent)]
+    Notify(#[from] NotifyError),
     /// The kernel half can't be loaded.
     #[error("the kernel programs can't be loaded: {0}; `interceptor doctor` tells what is missing")]
     Kernel(#[from] BpfError),
@@ -165,13 +168,14 @@ async fn serve(config: &Path) -> Result<(), DaemonError> {
     let dialing = watching.clone();
     let dialing: Dialing = Arc::new(move || Arc::clone(&dialing.borrow().dialer));
     let exporter = Arc::new(Exporter::start(&settings.exports, &paths.state, &record, &dialing, &clock)?);
+    let notifier = notifier(&settings, dialing, &journal, &clock)?;
     let registry = Arc::new(Registry::default());
     let judge = Arc::new(judge(&paths.state, &record, &watching, &clock)?);
     tokio::spawn({
         let judge = Arc::clone(&judge);
         async move { judge.keep_fresh().await }
     });
-    let desk = desk(&reader, &journal, clock.now())?;
+    let desk = desk(&reader, &journal, &notifier)?;
     tokio::spawn(expire(Arc::clone(&desk), Arc::clone(&clock)));
     let gate = RecordingGate::new(Arc::clone(&clock), watching.clone(), Arc::clone(&desk), record.journal("resolver")?);
     let pipeline = Arc::new(Pipeline {
@@ -205,14 +209,14 @@ async fn serve(config: &Path) -> Result<(), DaemonError> {
     .map_err(system("the resolver's thread"))?;
     launches.revive();
 
-    let metrics_handle = host::install_metrics().map_err(system("the metrics"))?;
+    let metrics_handle = gauges::install().map_err(system("the metrics"))?;
     let metrics_listener = metrics::listen(&paths.metrics_socket, &settings.control)?;
-    let gauges = host::Gauges::new(&record, &pipeline, &exporter);
+    let gauges = gauges::Gauges::new(&record, &pipeline, &exporter, &notifier);
     tokio::spawn(metrics::serve(metrics_listener, metrics_handle, move || gauges.look()));
 
-    let loader = Arc::new(Loader::new(settings, worlds, journal.clone(), Arc::clone(&launches)));
+    let loader = Arc::new(Loader::new(settings, worlds, journal.clone(), Arc::clone(&launches), Arc::clone(&notifier)));
     journal.note(What::DaemonStarted { version: env!("CARGO_PKG_VERSION").into(), pid: std::process::id() });
-    let host = Host::new(Arc::clone(&record), exporter, Arc::clone(&launches), Arc::clone(&loader), pipeline);
+    let host = Host::new(Arc::clone(&record), exporter, notifier, Arc::clone(&launches), Arc::clone(&loader), pipeline);
     let (stop, stopped) = watch::channel(false);
     let answering = tokio::spawn(server::serve(listener, cgroups.below_root, Arc::new(host), until(stopped)));
     tracing::info!(socket = %paths.control_socket.display(), "serving");
@@ -247,16 +251,44 @@ fn judge(
     Ok(Judge::new(DigestKey::open(state)?, recorded, Arc::new(fetcher), Arc::new(memberships), Arc::clone(clock)))
 }
 
-/// The desk, with the grants of the daemon before. Nobody waits any more for what that one asked.
-fn desk(reader: &Reader, journal: &OwnJournal, now: Timestamp) -> Result<Arc<Desk>, DaemonError> {
-    let since = reader.latest()?.map_or(now, |latest| latest.max(now));
-    for approval in reader.open_approvals()? {
-        journal.record(What::ApprovalClosed { approval, outcome: "daemon-restarted".into() })?;
-    }
+/// Who tells people, by the channels of the configuration. What nobody was told is recorded.
+fn notifier(
+    settings: &Settings,
+    dialing: Dialing,
+    journal: &OwnJournal,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<Notifier>, DaemonError> {
+    let dialer = dialing();
     let journal = journal.clone();
+    let report = Arc::new(move |what| journal.note(what));
+    let notifier = Notifier::new(dialing, Arc::clone(clock), report, tokio::runtime::Handle::current());
+    notifier.apply(notifier.prepare(settings, &dialer)?);
+    Ok(Arc::new(notifier))
+}
+
+/// The desk, with the grants of the daemon before. Nobody waits any more for what that one asked. What the desk does is
+/// told once it is recorded.
+fn desk(reader: &Reader, journal: &OwnJournal, notifier: &Arc<Notifier>) -> Result<Arc<Desk>, DaemonError> {
+    let now = journal.now();
+    let since = reader.latest()?.map_or(now, |latest| latest.max(now));
+    let granted = reader.live_grants()?;
     let mut broken = reader.broken(false, u32::MAX)?;
     broken.retain(|one| one.ended_at.is_none());
-    Ok(Desk::new(Box::new(move |what| journal.record(what)), reader.live_grants()?, broken, since))
+    granted.iter().for_each(|granted| notifier.remember_grant(&granted.grant));
+    let open = reader.open_approvals()?;
+    for approval in &open {
+        notifier.remember(&reader.approval(&approval.to_string())?.request);
+    }
+    let (journal, notifier) = (journal.clone(), Arc::clone(notifier));
+    let record = move |what: What| {
+        journal.record(what.clone())?;
+        notifier.recorded(journal.now(), &what);
+        Ok(())
+    };
+    for approval in open {
+        record(What::ApprovalClosed { approval, outcome: "daemon-restarted".into() })?;
+    }
+    Ok(Desk::new(Box::new(record), granted, broken, since))
 }
 
 /// Ends what is over, as time goes on.

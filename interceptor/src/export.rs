@@ -5,7 +5,7 @@
 mod batch;
 mod cursor;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod follow;
 mod sink;
 

@@ -110,6 +110,10 @@ id!(
     /// One time in which a workload may what was written for an emergency.
     BreakGlassId, "brk"
 );
+id!(
+    /// One notification, however often it is tried.
+    MessageId, "msg"
+);
 
 /// What text newtypes have in common: the text, and serde by way of it.
 macro_rules! text {
@@ -175,6 +179,10 @@ text!(
 text!(
     /// The name of an `[[export]]`.
     ExportName, name
+);
+text!(
+    /// The name of a `[[notify]]`.
+    ChannelName, name
 );
 
 text!(

@@ -13,6 +13,7 @@ pub mod pipeline;
 
 pub mod export;
 pub mod launch;
+pub mod notify;
 
 pub mod approve;
 pub mod enforce;

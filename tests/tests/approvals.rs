@@ -1,4 +1,4 @@
-//! Held operations: asked, approved, denied, left alone; grants and their ends; who may answer and who may not.
+//! Held operations: asked, told of, approved, denied, left alone; grants and their ends; who may answer and who may not.
 
 #[path = "approvals/answers.rs"]
 mod answers;
@@ -8,3 +8,5 @@ mod emergencies;
 mod fixture;
 #[path = "approvals/grants.rs"]
 mod grants;
+#[path = "approvals/notify.rs"]
+mod notify;

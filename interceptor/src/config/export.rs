@@ -55,6 +55,15 @@ pub enum BatchFormat {
     Array,
 }
 
+/// Whether something can be posted to this URL: https, with a host, without a user or a fragment.
+pub fn is_post_url(url: &str) -> bool {
+    let parsed = url.parse::<http::Uri>().ok().filter(|uri| {
+        let plain = uri.authority().is_some_and(|part| !part.as_str().contains('@'));
+        uri.scheme_str() == Some("https") && plain && !url.contains('#')
+    });
+    parsed.and_then(|uri| uri.host().and_then(|host| host.parse::<Host>().ok())).is_some()
+}
+
 impl SinkSettings {
     /// `syslog`, `http` or `otlp`.
     pub fn kind(&self) -> &'static str {

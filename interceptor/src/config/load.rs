@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 use super::mistake::Collector;
 use super::raw::{At, Raw, RawControl, RawLimits, RawRecord, RawUpstream};
 use super::{
-    Anchor, ConfigError, Control, Durability, Expansion, HoldLimits, Host, Limits, Members, Paths, PayloadLevel,
+    Anchor, ConfigError, Control, Durability, Expansion, HoldLimits, Host, Limits, Members, NotifyWay, Paths, PayloadLevel,
     PayloadSettings, RecordSettings, Settings, Targets, Trust, Upstream, trust, units,
 };
 
@@ -23,6 +23,7 @@ mod entries;
 mod exports;
 mod identities;
 mod masks;
+mod notify;
 
 impl Settings {
     /// Reads the configuration file at `path`, whoever owns it: for checks and what-ifs. Relative paths and `~` are
@@ -44,7 +45,11 @@ impl Settings {
     pub fn load_trusted(path: &Path) -> Result<Settings, ConfigError> {
         let settings = parse(path, &trust::read(path, Trust::Daemon)?, Trust::Daemon)?;
         let own = settings.exports.iter().filter_map(|export| export.ca.as_ref());
-        for pem in settings.upstream.extra_ca.iter().chain(own) {
+        let told = settings.notify.iter().filter_map(|channel| match &channel.way {
+            NotifyWay::Post { ca, .. } => ca.as_ref(),
+            NotifyWay::Command { .. } => None,
+        });
+        for pem in settings.upstream.extra_ca.iter().chain(own).chain(told) {
             trust::read(pem, Trust::Daemon)?;
         }
         Ok(settings)
@@ -152,6 +157,7 @@ fn resolve(path: &Path, raw: Raw, trust: Trust, collector: &mut Collector) -> Re
     let upstream = resolver.upstream(&raw.upstream);
     let limits = resolver.limits(&raw.limits);
     let identities = resolver.identities(&raw);
+    let notify = resolver.notify(&raw.notify, &identities);
     let workloads = resolver.workloads(&raw.workload);
     let masks = resolver.masks(&raw.mask, trust)?;
     let targets = Targets::new(resolver.targets(&raw.target, &identities, &masks));
@@ -162,6 +168,7 @@ fn resolve(path: &Path, raw: Raw, trust: Trust, collector: &mut Collector) -> Re
         record,
         payload,
         exports,
+        notify,
         upstream,
         limits,
         identities,

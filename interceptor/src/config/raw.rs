@@ -12,6 +12,10 @@ use serde::de::value::{I64Deserializer, StrDeserializer};
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 use toml::Spanned;
 
+mod outward;
+
+pub(super) use outward::{RawExport, RawNotify};
+
 /// Interceptor's configuration file.
 #[derive(Debug, Default, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -42,6 +46,9 @@ pub(super) struct Raw {
     /// Sinks outside the host that the record is sent to.
     #[serde(default)]
     pub(super) export: Vec<RawExport>,
+    /// Whom it is told when people are asked, and what came of it.
+    #[serde(default)]
+    pub(super) notify: Vec<RawNotify>,
     /// How upstreams are reached and verified.
     #[serde(default)]
     pub(super) upstream: RawUpstream,
@@ -111,26 +118,6 @@ pub(super) struct RawRecord {
     pub(super) anchor: Option<At<String>>,
     /// The disk space that is kept for what has to be recorded when the disk is full; `0B` for none. Default `64MiB`.
     pub(super) reserve: Option<At<String>>,
-}
-
-/// A sink outside the host that the record is sent to.
-#[derive(Debug, serde::Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawExport {
-    /// Its name.
-    pub(super) name: At<String>,
-    /// What it speaks: `syslog` (over TLS), `http` (JSON) or `otlp` (OTLP/HTTP with JSON).
-    pub(super) kind: At<String>,
-    /// The receiver of `syslog`: `HOST:PORT`, or the host alone for port 6514.
-    pub(super) address: Option<At<String>>,
-    /// Where `http` and `otlp` post to: an https URL.
-    pub(super) url: Option<At<String>>,
-    /// How `http` writes a batch: `ndjson` (default) or `json`, an array.
-    pub(super) format: Option<At<String>>,
-    /// The file with the bearer token of `http` and `otlp`, readable by root only.
-    pub(super) bearer_file: Option<At<String>>,
-    /// A PEM file with the roots that it is verified against. Default: those of upstreams.
-    pub(super) ca: Option<At<String>>,
 }
 
 /// How upstreams are reached and verified.

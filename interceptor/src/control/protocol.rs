@@ -144,6 +144,11 @@ pub enum Request {
         /// `ses_…`, or the beginning of one that only one live session has.
         id: String,
     },
+    /// Send a test notification.
+    NotifyTest {
+        /// The channel's name.
+        channel: String,
+    },
     /// Launch a workload. Three descriptors come along: its standard input, output and error.
     Run(Run),
 }
@@ -288,6 +293,7 @@ impl Request {
             Request::BreakGlassStop { .. } => "break-glass-stop",
             Request::BreakGlassClose { .. } => "break-glass-close",
             Request::BreakGlassList { .. } => "break-glass-list",
+            Request::NotifyTest { .. } => "notify-test",
             Request::Run(_) => "run",
         }
     }
@@ -301,6 +307,7 @@ impl Request {
                 | Request::SessionsErase { .. }
                 | Request::SessionsHold { .. }
                 | Request::RecordRotate
+                | Request::NotifyTest { .. }
         )
     }
 
@@ -334,7 +341,8 @@ impl Request {
             | Request::GrantsIssue(_)
             | Request::GrantsRevoke { .. }
             | Request::BreakGlassStart(_)
-            | Request::BreakGlassStop { .. } => Right::Operator,
+            | Request::BreakGlassStop { .. }
+            | Request::NotifyTest { .. } => Right::Operator,
             Request::BreakGlassClose { .. } => Right::Auditor,
         }
     }

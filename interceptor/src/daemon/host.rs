@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use serde::Serialize;
 use serde_json::json;
 
@@ -15,13 +14,13 @@ use super::payloads;
 use super::people::{People, Said};
 use super::reload::Loader;
 use super::retention::Retention;
-use super::status::exported;
 use crate::config::{Control, Named};
 use crate::control::peer::Peer;
-use crate::control::protocol::{Explained, Exported, Request, Response, Run};
+use crate::control::protocol::{Explained, Request, Response, Run};
 use crate::control::server::{Answer, Answering, Caller};
 use crate::export::Exporter;
 use crate::launch;
+use crate::notify::Notifier;
 use crate::pipeline::Pipeline;
 use crate::policy;
 use crate::record::event::What;
@@ -42,64 +41,24 @@ pub(super) struct Host(Arc<Shared>);
 pub(super) struct Shared {
     pub(super) record: Arc<Record>,
     pub(super) exporter: Arc<Exporter>,
+    pub(super) notifier: Arc<Notifier>,
     pub(super) launches: Arc<Launches>,
     pub(super) loader: Arc<Loader>,
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) started: Timestamp,
 }
 
-/// Installs the recorder of the process's metrics.
-pub(super) fn install_metrics() -> std::io::Result<PrometheusHandle> {
-    PrometheusBuilder::new().install_recorder().map_err(std::io::Error::other)
-}
-
-/// What is measured when somebody asks for the metrics.
-#[derive(Clone)]
-pub(super) struct Gauges {
-    record: Arc<Record>,
-    pipeline: Arc<Pipeline>,
-    exporter: Arc<Exporter>,
-}
-
-impl Gauges {
-    pub(super) fn new(record: &Arc<Record>, pipeline: &Arc<Pipeline>, exporter: &Arc<Exporter>) -> Self {
-        Self { record: Arc::clone(record), pipeline: Arc::clone(pipeline), exporter: Arc::clone(exporter) }
-    }
-
-    /// Sets the gauges to what is.
-    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-    pub(super) fn look(&self) {
-        let health = self.record.health();
-        let generation = self.pipeline.worlds.borrow().snapshot.generation;
-        metrics::gauge!("interceptor_sessions").set(self.pipeline.registry.len() as f64);
-        metrics::gauge!("interceptor_record_lag_seconds").set(health.lag_ms as f64 / 1_000.0);
-        metrics::gauge!("interceptor_record_backlog_bytes").set(health.backlog as f64);
-        metrics::gauge!("interceptor_record_events").set(health.seq as f64);
-        metrics::gauge!("interceptor_record_writable").set(if health.failed.is_none() { 1.0 } else { 0.0 });
-        metrics::gauge!("interceptor_policy_generation").set(generation as f64);
-        let now = self.pipeline.clock.now();
-        if let Some(since) = health.unanchored_since {
-            let age = now.as_millisecond() - since.as_millisecond();
-            metrics::gauge!("interceptor_record_unanchored_seconds").set(age.max(0) as f64 / 1_000.0);
-        }
-        for sink in self.exporter.states() {
-            let Exported { name, behind, age_ms, .. } = exported(sink, health.seq, now);
-            metrics::gauge!("interceptor_export_lag_events", "sink" => name.clone()).set(behind as f64);
-            metrics::gauge!("interceptor_export_lag_seconds", "sink" => name).set(age_ms.unwrap_or(0) as f64 / 1_000.0);
-        }
-    }
-}
-
 impl Host {
     pub(super) fn new(
         record: Arc<Record>,
         exporter: Arc<Exporter>,
+        notifier: Arc<Notifier>,
         launches: Arc<Launches>,
         loader: Arc<Loader>,
         pipeline: Arc<Pipeline>,
     ) -> Self {
         let started = pipeline.clock.now();
-        Self(Arc::new(Shared { record, exporter, launches, loader, pipeline, started }))
+        Self(Arc::new(Shared { record, exporter, notifier, launches, loader, pipeline, started }))
     }
 }
 
@@ -223,7 +182,29 @@ impl Shared {
                 self.reading(|reader| self.emergencies().close(&caller, &id, note, reader))
             }
             Request::BreakGlassList { all, limit } => self.with_reader(|reader| Ok(json!(reader.broken(all, limit)?))),
+            Request::NotifyTest { channel } => self.notify_test(&channel),
             Request::Run(run) => self.run(caller, run, descriptors),
+        }
+    }
+
+    /// Tells one channel that this is a test.
+    fn notify_test(&self, channel: &str) -> Answer {
+        match self.notifier.test(channel) {
+            None => {
+                let names = self.notifier.states().into_iter().map(|channel| format!("`{}`", channel.name));
+                let names = names.collect::<Vec<_>>().join(", ");
+                let next = if names.is_empty() {
+                    "there is none: add one and reload".into()
+                } else {
+                    format!("there is {names}")
+                };
+                Answer::refused("no-channel", format!("no `[[notify]]` is named `{channel}`"), next)
+            }
+            Some(Ok(said)) => Answer::done(json!({ "channel": channel, "answer": said })),
+            Some(Err(error)) => {
+                let next = "mend the receiver or its `[[notify]]`, reload, and try again";
+                Answer::refused("notify-failed", error.in_full(), next)
+            }
         }
     }
 

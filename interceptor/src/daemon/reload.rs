@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::config::{self, ConfigError, Settings, Trust};
 use crate::control::protocol::Reloaded;
 use crate::mask::BadRule;
+use crate::notify::{Notifier, NotifyError};
 use crate::pipeline::{Masking, World};
 use crate::policy::{PolicyErrors, Snapshot, Source};
 use crate::record::event::What;
@@ -68,6 +69,8 @@ pub(super) enum LoadError {
     Trust(TrustError),
     #[error("{0}")]
     Masks(BadRule),
+    #[error("{0}")]
+    Notify(NotifyError),
     #[error("it can't be recorded: {0}")]
     Record(RecordError),
 }
@@ -81,7 +84,7 @@ impl LoadError {
                 None => error.to_string(),
             },
             LoadError::Policy(errors) => errors.faults().first().map(ToString::to_string).unwrap_or_default(),
-            LoadError::Trust(_) | LoadError::Masks(_) | LoadError::Record(_) => self.to_string(),
+            LoadError::Trust(_) | LoadError::Masks(_) | LoadError::Notify(_) | LoadError::Record(_) => self.to_string(),
         }
     }
 }
@@ -148,6 +151,7 @@ pub(super) struct Loader {
     worlds: watch::Sender<Arc<World>>,
     journal: OwnJournal,
     launches: Arc<Launches>,
+    notifier: Arc<Notifier>,
     /// Why the last load was refused, if it was. Held for the whole of a load: one at a time.
     refused: Mutex<Option<String>>,
 }
@@ -158,8 +162,9 @@ impl Loader {
         worlds: watch::Sender<Arc<World>>,
         journal: OwnJournal,
         launches: Arc<Launches>,
+        notifier: Arc<Notifier>,
     ) -> Self {
-        Self { started_with, worlds, journal, launches, refused: Mutex::default() }
+        Self { started_with, worlds, journal, launches, notifier, refused: Mutex::default() }
     }
 
     /// Loads settings and policies, and brings them into force: live connections see it at once. Blocks for
@@ -203,11 +208,13 @@ impl Loader {
         let dialer = Dialer::new(&settings.upstream).map_err(LoadError::Trust)?;
         let dialer = Arc::new(dialer.with_vault(Arc::clone(&vault)));
         let masking = Arc::new(Masking::new(&settings).map_err(LoadError::Masks)?);
+        let channels = self.notifier.prepare(&settings, &dialer).map_err(LoadError::Notify)?;
         let snapshot = Arc::new(snapshot(&settings, self.world().snapshot.generation + 1)?);
         self.journal.record(loaded(&snapshot, by)).map_err(LoadError::Record)?;
         let told = Reloaded { now: snapshot.in_force(), restart_needed_for };
         self.worlds.send_replace(Arc::new(World { snapshot, dialer, vault, masking }));
         self.launches.follow(&settings);
+        self.notifier.apply(channels);
         Ok(told)
     }
 

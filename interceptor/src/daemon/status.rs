@@ -1,10 +1,8 @@
 //! What the daemon says of itself: whether it serves, and what stands in the way.
 
-use jiff::Timestamp;
-
+use super::gauges::exported;
 use super::host::Shared;
 use crate::control::protocol::{Cause, Exported, Serving, Status};
-use crate::export::SinkState;
 use crate::identity::keys::Freshness;
 
 /// How far behind the database may be before `status` says so.
@@ -116,6 +114,15 @@ impl Shared {
                 "see that this host reaches the sink, and the sink's log; what it doesn't have waits in the record";
             cause("export-failing", format!("{told}; {behind} events wait"), next);
         }
+        for channel in self.notifier.states() {
+            let Some(error) = channel.failing else { continue };
+            let waiting = channel.waiting;
+            cause(
+                "notify-failing",
+                format!("nobody is told by `{}`: {error}; {waiting} notifications wait", channel.name),
+                "mend it, then `interceptor notify test NAME`; who is asked finds it in `interceptor approvals list` as well",
+            );
+        }
         for (code, message, next) in self.emergencies().causes(self.record.reader().ok().as_ref()) {
             cause(code, message, next);
         }
@@ -141,18 +148,5 @@ impl Shared {
             connections: count(self.pipeline.registry.len()),
             exports,
         }
-    }
-}
-
-/// How far a sink is behind a record whose last event is `last`.
-pub(super) fn exported(sink: SinkState, last: u64, now: Timestamp) -> Exported {
-    let age = sink.waiting_since.map(|since| now.as_millisecond() - since.as_millisecond());
-    Exported {
-        name: sink.name,
-        kind: sink.kind.into(),
-        seq: sink.seq,
-        behind: last.saturating_sub(sink.seq),
-        age_ms: age.map(|age| age.max(0).unsigned_abs()),
-        error: sink.failing,
     }
 }

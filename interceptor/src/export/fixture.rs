@@ -21,7 +21,7 @@ use crate::transport::trust::Roots;
 
 /// What a connection does.
 #[derive(Debug, Clone)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// The HTTP status and body.
     Http(u16, &'static str),
     /// Ends the connection without a word, before anything was read.
@@ -31,13 +31,13 @@ pub(super) enum Answer {
 }
 
 #[derive(Debug, Clone, Default)]
-pub(super) struct Got {
-    pub(super) head: String,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Got {
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
 }
 
-pub(super) struct Receiver {
-    pub(super) address: SocketAddr,
+pub(crate) struct Receiver {
+    pub(crate) address: SocketAddr,
     folder: tempfile::TempDir,
     got: Arc<Mutex<Vec<Got>>>,
     answers: Arc<Mutex<VecDeque<Answer>>>,
@@ -47,7 +47,7 @@ pub(super) struct Receiver {
 
 impl Receiver {
     /// A receiver that gives these answers, one for each connection, and then the last one again and again.
-    pub(super) fn start(answers: &[Answer]) -> Self {
+    pub(crate) fn start(answers: &[Answer]) -> Self {
         let made = rcgen::generate_simple_self_signed(["localhost".into(), "127.0.0.1".into()]).expect("a certificate");
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(
@@ -81,28 +81,28 @@ impl Receiver {
     }
 
     /// Its root.
-    pub(super) fn ca(&self) -> PathBuf {
+    pub(crate) fn ca(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
 
     /// What it got so far.
-    pub(super) fn got(&self) -> Vec<Got> {
+    pub(crate) fn got(&self) -> Vec<Got> {
         self.got.lock().unwrap().clone()
     }
 
     /// From now on it answers so.
-    pub(super) fn answer(&self, answer: Answer) {
+    pub(crate) fn answer(&self, answer: Answer) {
         *self.answers.lock().unwrap() = VecDeque::from([answer]);
     }
 
     /// The settings of a sink that posts here.
-    pub(super) fn http(&self, format: BatchFormat) -> ExportSettings {
+    pub(crate) fn http(&self, format: BatchFormat) -> ExportSettings {
         let url = format!("https://localhost:{}/in?source=interceptor", self.address.port());
         self.sink(SinkSettings::Http { url, format, bearer: None })
     }
 
     /// The settings of a sink that is verified against its root.
-    pub(super) fn sink(&self, sink: SinkSettings) -> ExportSettings {
+    pub(crate) fn sink(&self, sink: SinkSettings) -> ExportSettings {
         ExportSettings { name: "siem".parse().unwrap(), sink, ca: Some(self.ca()) }
     }
 }
@@ -115,7 +115,7 @@ impl Drop for Receiver {
 }
 
 /// Dials as upstreams are dialled, by which no receiver here is trusted.
-pub(super) fn dialing() -> Dialing {
+pub(crate) fn dialing() -> Dialing {
     let upstream = Upstream {
         resolve: [("localhost".parse().unwrap(), "127.0.0.1:0".parse().unwrap())].into(),
         ..Upstream::default()

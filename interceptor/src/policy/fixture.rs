@@ -47,6 +47,7 @@ pub(super) fn settings() -> Arc<Settings> {
         },
         payload: PayloadSettings { level: PayloadLevel::Full, bytes: 1 << 20 },
         exports: Vec::new(),
+        notify: Vec::new(),
         upstream: Upstream::default(),
         limits: Limits {
             detect_timeout: Duration::from_secs(5),

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::config::Host;
 use crate::identity::provenance::{Death, Digest, Issued};
 use crate::ids::{
-    ApprovalId, BreakGlassId, ClientId, GrantId, LaunchId, OperationId, PrincipalId, SessionId, TargetName,
-    WorkloadName,
+    ApprovalId, BreakGlassId, ChannelName, ClientId, GrantId, LaunchId, MessageId, OperationId, PrincipalId, SessionId,
+    TargetName, WorkloadName,
 };
 use crate::policy::{Authentic, Basis, Bound, BreakGlass, Credential, Grant, PrincipalKind, Width};
 use crate::who::Process;
@@ -330,6 +330,22 @@ pub enum What {
         reason: String,
         /// The uid of who revoked it.
         by: Option<u32>,
+    },
+    /// Nobody was told of something by a channel of `[[notify]]`.
+    #[serde(rename = "notification.failed")]
+    NotificationFailed {
+        /// The channel.
+        channel: ChannelName,
+        /// The notification.
+        message: MessageId,
+        /// What it was to tell of: `approval-requested`.
+        occasion: String,
+        /// Whom or what that was about: `apr_…`, `grt_…`.
+        about: String,
+        /// How often it was tried.
+        tries: u32,
+        /// What the last try came to.
+        reason: String,
     },
     /// The record couldn't be written for a time, in which operations were denied.
     #[serde(rename = "record.outage")]

@@ -238,6 +238,7 @@ pub(super) fn apply(db: &Connection, seq: u64, event: &Event) -> rusqlite::Resul
         | What::SnapshotLoaded { .. }
         | What::SnapshotRejected { .. }
         | What::ControlRequest { .. }
+        | What::NotificationFailed { .. }
         | What::RecordOutage { .. }
         | What::RecordRotated { .. }
         | What::RecordBegun { .. }

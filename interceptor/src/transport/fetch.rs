@@ -1,5 +1,6 @@
-//! Requests of the daemon's own: documents of issuers, groups of people, what is posted to sinks of the record. Over verified TLS only, without redirects, with
-//! a bounded answer in bounded time; each on a connection of its own, since they are rare.
+//! Requests of the daemon's own: documents of issuers, groups of people, what is posted to sinks of the record and to
+//! those who are told of approvals. Over verified TLS only, without redirects, with a bounded answer in bounded time; each
+//! on a connection of its own, since they are rare.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -22,6 +23,20 @@ pub use directory::Memberships;
 
 /// How long all of one request may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The most bytes of an answer to [`Fetcher::tell`].
+pub const MAX_SAID: usize = 4096;
+
+/// Which answers are given, and not taken for an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// Those of 200.
+    Ok,
+    /// Those of success.
+    Success,
+    /// All.
+    Any,
+}
 
 /// Fetches by the dialler of the moment.
 #[derive(Clone)]
@@ -38,7 +53,8 @@ impl Fetcher {
     /// # Errors
     /// No answer in time, one of another status, or one that is too large. The text repeats nothing that was sent.
     async fn request(&self, method: Method, url: &str, headers: HeaderMap, body: Bytes) -> Result<Bytes, FetchError> {
-        within(PATIENCE, self.exchange(method, url, headers, body, |status| status == StatusCode::OK)).await
+        let answer = within(PATIENCE, self.exchange(method, url, headers, body, Wanted::Ok)).await?;
+        Ok(answer.into_body())
     }
 
     /// Posts `body`, and gives the body of an answer of success, whichever it is.
@@ -52,7 +68,23 @@ impl Fetcher {
         body: Bytes,
         patience: Duration,
     ) -> Result<Bytes, FetchError> {
-        within(patience, self.exchange(Method::POST, url, headers, body, |status| status.is_success())).await
+        let answer = within(patience, self.exchange(Method::POST, url, headers, body, Wanted::Success)).await?;
+        Ok(answer.into_body())
+    }
+
+    /// Posts `body`, and gives the answer whatever its status. Of its body that is little: nothing if it is larger than
+    /// [`MAX_SAID`].
+    ///
+    /// # Errors
+    /// No answer within `patience`. The text repeats nothing that was sent.
+    pub async fn tell(
+        &self,
+        url: &str,
+        headers: HeaderMap,
+        body: Bytes,
+        patience: Duration,
+    ) -> Result<Response<Bytes>, FetchError> {
+        within(patience, self.exchange(Method::POST, url, headers, body, Wanted::Any)).await
     }
 
     async fn exchange(
@@ -61,8 +93,8 @@ impl Fetcher {
         url: &str,
         headers: HeaderMap,
         body: Bytes,
-        is_good: fn(StatusCode) -> bool,
-    ) -> Result<Bytes, FetchError> {
+        wanted: Wanted,
+    ) -> Result<Response<Bytes>, FetchError> {
         let unreachable = |why: &dyn std::fmt::Display| FetchError::Unreachable(why.to_string());
         let uri: Uri = url.parse().map_err(|error| unreachable(&error))?;
         let authority = uri.authority().filter(|_| uri.scheme_str() == Some("https"));
@@ -84,14 +116,24 @@ impl Fetcher {
         request.headers_mut().insert(header::HOST, name);
         let answer = async {
             let response = sender.send_request(request).await.map_err(broken)?;
-            if !is_good(response.status()) {
-                return Err(FetchError::Status(response.status().as_u16()));
+            let status = response.status();
+            let (is_good, most) = match wanted {
+                Wanted::Ok => (status == StatusCode::OK, MAX_DOCUMENT),
+                Wanted::Success => (status.is_success(), MAX_DOCUMENT),
+                Wanted::Any => (true, MAX_SAID),
+            };
+            if !is_good {
+                return Err(FetchError::Status(status.as_u16()));
             }
-            let body = Limited::new(response.into_body(), MAX_DOCUMENT).collect().await;
-            body.map(|body| body.to_bytes()).map_err(|error| match error.is::<http_body_util::LengthLimitError>() {
-                true => FetchError::TooLarge,
-                false => unreachable(&"the connection broke"),
-            })
+            let (parts, body) = response.into_parts();
+            let body = match Limited::new(body, most).collect().await {
+                Ok(body) => body.to_bytes(),
+                // The status said it already.
+                Err(_) if wanted == Wanted::Any => Bytes::new(),
+                Err(error) if error.is::<http_body_util::LengthLimitError>() => return Err(FetchError::TooLarge),
+                Err(_) => return Err(unreachable(&"the connection broke")),
+            };
+            Ok(Response::from_parts(parts, body))
         };
         // The connection moves only while it is polled; once it has ended, the answer says how.
         let (mut answer, mut connection) = (pin!(answer), pin!(connection));
@@ -104,8 +146,8 @@ impl Fetcher {
 
 async fn within(
     patience: Duration,
-    exchange: impl Future<Output = Result<Bytes, FetchError>>,
-) -> Result<Bytes, FetchError> {
+    exchange: impl Future<Output = Result<Response<Bytes>, FetchError>>,
+) -> Result<Response<Bytes>, FetchError> {
     let late = |_elapsed| FetchError::Unreachable(format!("no answer within {} s", patience.as_secs()));
     tokio::time::timeout(patience, exchange).await.map_err(late)?
 }

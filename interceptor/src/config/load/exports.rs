@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::super::raw::{At, RawExport};
-use super::super::{BatchFormat, ExportSettings, Host, SinkSettings};
+use super::super::{BatchFormat, ExportSettings, Host, SinkSettings, is_post_url};
 use super::Resolver;
 
 /// Syslog over TLS (RFC 5425 section 4.1).
@@ -84,17 +84,13 @@ impl Resolver<'_> {
             self.wrong(raw.kind.span(), "the sink has no `url`", "as in `url = \"https://siem.example.com/ingest\"`");
             return None;
         };
-        let parsed = at.value().parse::<http::Uri>().ok().filter(|uri| {
-            let plain = uri.authority().is_some_and(|part| !part.as_str().contains('@'));
-            uri.scheme_str() == Some("https") && plain && !at.value().contains('#')
-        });
-        let host = parsed.and_then(|uri| uri.host().and_then(|host| host.parse::<Host>().ok()));
-        if host.is_none() {
+        let usable = is_post_url(at.value());
+        if !usable {
             // Not shown: who puts a user into a URL puts a password there too.
             let expected = "as in `https://siem.example.com/ingest`, without a user in it";
             self.wrong(at.span(), "the sink's URL can't be used", expected);
         }
-        host.map(|_| at.value().clone())
+        usable.then(|| at.value().clone())
     }
 
     fn format(&mut self, at: Option<&At<String>>) -> BatchFormat {

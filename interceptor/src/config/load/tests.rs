@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::config::{
-    BatchFormat, CredentialKind, CredentialSettings, Home, Issues, Named, SecretSource, SinkSettings, Strategy,
+    BatchFormat, CredentialKind, CredentialSettings, Form, Home, Issues, Named, Occasion, Place, SecretSource,
+    SinkSettings, Strategy,
 };
 
 fn parse(text: &str) -> Result<Settings, ConfigError> {
@@ -107,6 +108,25 @@ fn every_key_is_taken() {
         name = "otel"
         kind = "otlp"
         url = "https://otel.example:4318/"
+
+        [[notify]]
+        name = "hook"
+        kind = "webhook"
+        url = "https://hooks.example/a"
+        secret_file = "/etc/interceptor/hook"
+        ca = "/hooks.pem"
+        on = ["approval-requested", "grant-ended"]
+
+        [[notify]]
+        name = "chat"
+        kind = "slack"
+        url_file = "/etc/interceptor/chat"
+
+        [[notify]]
+        name = "run"
+        kind = "command"
+        command = ["/usr/local/bin/tell", "-v"]
+        user = "61234"
 
         [[workload]]
         name = "one"
@@ -242,6 +262,15 @@ fn every_key_is_taken() {
     assert_eq!(sinks[1], ("web.http".into(), SinkSettings::Http { url, format: BatchFormat::Array, bearer }));
     let url = "https://otel.example:4318/v1/logs".into();
     assert_eq!(sinks[2], ("otel.otlp".into(), SinkSettings::Otlp { url, bearer: None }));
+    let ways: Vec<_> = settings.notify.iter().map(|channel| channel.way.clone()).collect();
+    let (place, secret) = (Place::Url("https://hooks.example/a".into()), Some("/etc/interceptor/hook".into()));
+    let hook = NotifyWay::Post { form: Form::Webhook, place, secret, ca: Some("/hooks.pem".into()) };
+    let place = Place::File("/etc/interceptor/chat".into());
+    let chat = NotifyWay::Post { form: Form::Slack, place, secret: None, ca: None };
+    let words = vec!["/usr/local/bin/tell".into(), "-v".into()];
+    assert_eq!(ways, [hook, chat, NotifyWay::Command { words, uid: 61_234, gid: 65_534 }]);
+    assert_eq!(settings.notify[0].on, [Occasion::ApprovalRequested, Occasion::GrantEnded]);
+    assert_eq!(settings.notify[1].on, Occasion::ALL);
     let one = &settings.workloads[0];
     assert_eq!((&one.matches.uids[..], &one.matches.gids[..]), (&[0, 1000][..], &[0][..]));
     assert_eq!(one.matches.command.as_deref(), Some("crm-mcp"));
