@@ -9,10 +9,13 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::identity::FetchError;
 
+/// Success, or a status with what `Retry-After` says.
+type Said = Result<(), (u16, Option<u64>)>;
+
 /// A receiver that answers as it is told, and notes when it was asked for what.
 #[derive(Clone, Default)]
 struct Scripted {
-    answers: Arc<Mutex<VecDeque<Result<(), (u16, Option<u64>)>>>>,
+    answers: Arc<Mutex<VecDeque<Said>>>,
     tries: Arc<Mutex<Vec<(Instant, String)>>>,
     /// How long each answer takes.
     slow: Duration,
@@ -37,7 +40,7 @@ impl Deliver for Scripted {
 }
 
 impl Scripted {
-    fn answering(answers: &[Result<(), (u16, Option<u64>)>]) -> Self {
+    fn answering(answers: &[Said]) -> Self {
         Self { answers: Arc::new(Mutex::new(answers.iter().copied().collect())), ..Self::default() }
     }
 
