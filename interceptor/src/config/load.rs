@@ -14,8 +14,8 @@ use toml::de::{DeTable, DeValue};
 use super::mistake::Collector;
 use super::raw::{At, Raw, RawControl, RawLimits, RawRecord, RawUpstream};
 use super::{
-    Anchor, ConfigError, Control, Durability, Expansion, HoldLimits, Host, Limits, Members, NotifyWay, Paths, PayloadLevel,
-    PayloadSettings, RecordSettings, Settings, Targets, Trust, Upstream, trust, units,
+    Anchor, ConfigError, Control, Durability, Expansion, HoldLimits, Host, Limits, Members, NotifyWay, Paths,
+    PayloadLevel, PayloadSettings, RecordSettings, Settings, Targets, Trust, Upstream, trust, units,
 };
 
 mod credential;

@@ -110,6 +110,12 @@ occasions! {
     GrantIssued = "grant-issued",
     /// It lets nothing through any more.
     GrantEnded = "grant-ended",
+    /// The glass is broken for a workload.
+    BreakGlassStarted = "break-glass-started",
+    /// It isn't any more.
+    BreakGlassEnded = "break-glass-ended",
+    /// An auditor has looked at what was done.
+    BreakGlassClosed = "break-glass-closed",
 }
 
 impl fmt::Display for Occasion {

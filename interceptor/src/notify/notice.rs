@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 
 use crate::config::{Identities, Occasion};
 use crate::detect::{hidden, secrets};
-use crate::ids::{ApprovalId, GrantId, MessageId, TargetName, WorkloadName};
-use crate::policy::{Grant, Origin};
+use crate::ids::{ApprovalId, BreakGlassId, GrantId, MessageId, TargetName, WorkloadName};
+use crate::policy::{BreakGlass, Grant, Origin};
 use crate::record::event::{ApprovalRequest, What};
 
 /// The most characters of one text.
@@ -180,8 +180,43 @@ impl Memory {
                 self.grants.remove(grant);
                 Some(notice)
             }
+            What::BreakGlassStarted { broken, by } => {
+                let BreakGlass { id, workload, until, reason } = &**broken;
+                let mut notice = self.emergency(at, Occasion::BreakGlassStarted, *id, Some(*by));
+                notice.title = format!("The glass is broken for {workload}");
+                notice.facts.push(("who", told(&format!("workload {workload}, until {until:.0}"))));
+                notice.facts.push(("because", told(reason)));
+                notice.data.extend(fields(json!({ "workload": workload, "until": until, "reason": told(reason) })));
+                Some(notice)
+            }
+            What::BreakGlassEnded { id, reason, by } => {
+                let mut notice = self.emergency(at, Occasion::BreakGlassEnded, *id, *by);
+                notice.title = "An emergency is over".into();
+                notice.facts.push(("ended", told(reason)));
+                notice
+                    .facts
+                    .push(("to close", told(&format!("interceptor break-glass close {id} (on {})", self.host))));
+                notice.data.extend(fields(json!({ "reason": told(reason) })));
+                Some(notice)
+            }
+            What::BreakGlassClosed { id, by, note } => {
+                let mut notice = self.emergency(at, Occasion::BreakGlassClosed, *id, Some(*by));
+                notice.title = "An emergency was looked at".into();
+                notice.facts.push(("note", told(note)));
+                notice.data.extend(fields(json!({ "note": told(note) })));
+                Some(notice)
+            }
             _ => None,
         }
+    }
+
+    /// What is told of the broken glass, to everybody.
+    fn emergency(&self, at: Timestamp, occasion: Occasion, id: BreakGlassId, by: Option<u32>) -> Notice {
+        let mut facts = vec![("emergency", id.to_string())];
+        facts.extend(by.map(|uid| ("by", format!("uid {uid}"))));
+        let data = fields(json!({ "host": told(&self.host), "break_glass": id, "by": by }));
+        let (id, about, title) = (MessageId::new(), id.to_string(), String::new());
+        Notice { id, occasion: Some(occasion), at, about, groups: None, title, facts, data }
     }
 
     fn requested(&self, at: Timestamp, request: &ApprovalRequest, identities: &Identities) -> Notice {

@@ -55,6 +55,8 @@ fn grant(origin: Origin) -> Grant {
         origin,
         until: at(),
         uses: Some(2),
+        bytes: None,
+        rows: None,
     }
 }
 
@@ -158,4 +160,42 @@ fn what_is_remembered_is_bounded() {
         memory.approval(&ApprovalRequest { approval: ApprovalId::new(), ..request("x") });
     }
     assert_eq!(memory.approvals.len(), REMEMBERED);
+}
+
+#[test]
+fn an_emergency_is_told_to_every_channel() {
+    let mut memory = Memory::new("host.example".into());
+    let id: BreakGlassId = "brk_01kb0000000000000000000000".parse().unwrap();
+    let (workload, until) = ("crm".parse().unwrap(), "2026-11-25T09:30:00Z".parse().unwrap());
+    let broken = Box::new(BreakGlass { id, workload, until, reason: "the directory is down".into() });
+    let (reason, note) = ("expired".to_owned(), "rightly".to_owned());
+    for (what, occasion, title, fact) in [
+        (
+            What::BreakGlassStarted { broken, by: 7 },
+            Occasion::BreakGlassStarted,
+            "The glass is broken for crm",
+            ("because", "the directory is down"),
+        ),
+        (
+            What::BreakGlassEnded { id, reason, by: None },
+            Occasion::BreakGlassEnded,
+            "An emergency is over",
+            ("to close", "interceptor break-glass close brk_01kb0000000000000000000000 (on host.example)"),
+        ),
+        (
+            What::BreakGlassClosed { id, by: 8, note },
+            Occasion::BreakGlassClosed,
+            "An emergency was looked at",
+            ("note", "rightly"),
+        ),
+    ] {
+        let notice = memory.notice(at(), &what, &Identities::default()).unwrap();
+        assert_eq!(
+            (notice.title.as_str(), notice.data["break_glass"].as_str()),
+            (title, Some(id.to_string().as_str()))
+        );
+        assert!(notice.facts.contains(&(fact.0, fact.1.to_owned())), "{:?}", notice.facts);
+        assert!(notice.is_for(&[occasion], Some(&["security".to_owned()])), "whatever its groups");
+        assert!(!notice.is_for(&[Occasion::GrantEnded], None), "who isn't told of such isn't");
+    }
 }
