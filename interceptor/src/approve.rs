@@ -10,15 +10,17 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::config::Required;
 use crate::ids::{ApprovalId, BreakGlassId, Digest, GrantId, PrincipalId, WorkloadName};
 use crate::policy::{Grants, Width};
 use crate::record::RecordError;
 use crate::record::approval::{Answer, Approval, Granted};
 use crate::record::break_glass::Broken;
-use crate::record::event::{ApprovalRequest, What};
+use crate::record::event::{ApprovalRequest, Evidence, What};
 use crate::record::payload::Message;
 
 mod break_glass;
+pub mod evidence;
 mod grants;
 mod rules;
 
@@ -48,6 +50,9 @@ pub enum NoAnswer {
     /// It is somebody's own operation.
     #[error("who launched the workload, or is whom its token names, doesn't answer for it")]
     Own,
+    /// Their uid isn't enough.
+    #[error("an answer needs {0}")]
+    Unsigned(&'static str),
     /// They aren't one of those who are asked.
     #[error("only {} are asked", .0.join(" and "))]
     NotAsked(Vec<String>),
@@ -74,14 +79,20 @@ pub enum Unasked {
 }
 
 /// Who answers.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Answerer {
     /// Their uid.
     pub uid: u32,
-    /// Who that is, if `[people]` says so; who is in a group always is known.
+    /// Who that is, if `[people]` or a sign-in says so; who is in a group always is known.
     pub person: Option<PrincipalId>,
+    /// The other uids that are known to be the same person.
+    pub others: BTreeSet<u32>,
     /// The groups of approvers that they are in.
     pub groups: BTreeSet<String>,
+    /// What proves who they are.
+    pub evidence: Option<Box<Evidence>>,
+    /// What their answer needs.
+    pub required: Required,
 }
 
 /// Takes down what happens, before it takes effect.
@@ -237,6 +248,7 @@ impl Desk {
             confirms: standing.confirms,
             width,
             note: note.clone(),
+            evidence: by.evidence.clone(),
         })?;
         let answer = Answer {
             at,
@@ -247,6 +259,7 @@ impl Desk {
             confirms: standing.confirms,
             width: width.map(|width| width.to_string()),
             note,
+            signed: by.evidence.as_ref().map(|evidence| evidence.bound),
         };
         let Some(open) = state.open.get_mut(&id) else { return Err(NoAnswer::Closed(id.to_string())) };
         open.approval.answers.push(answer);

@@ -15,6 +15,7 @@ pub mod config;
 pub mod daemon;
 pub mod doctor;
 pub mod grants;
+pub mod login;
 pub mod mask;
 pub mod notify;
 pub mod policy;
@@ -69,6 +70,10 @@ enum Verb {
     /// What people are asked before it goes on, and their answers.
     #[command(subcommand)]
     Approvals(approvals::Command),
+    /// Sign in as the person that you are, to answer what is asked of you.
+    Login(login::Args),
+    /// Be signed in no longer.
+    Logout,
     /// What is let through for a time.
     #[command(subcommand)]
     Grants(grants::Command),
@@ -113,6 +118,8 @@ pub fn main() -> ExitCode {
         Verb::Workloads(command) => workloads::execute(&command, &socket),
         Verb::Sessions(command) => sessions::execute(command, &socket),
         Verb::Approvals(command) => approvals::execute(command, &socket),
+        Verb::Login(args) => login::login(&args, &socket),
+        Verb::Logout => login::logout(&socket),
         Verb::Grants(command) => grants::execute(command, &socket),
         Verb::BreakGlass(command) => break_glass::execute(command, &socket),
         Verb::Notify(command) => notify::execute(&command, &socket),

@@ -31,7 +31,7 @@ pub use credential::{CredentialKind, CredentialSettings, SecretSource};
 pub use detector::{Needs, Rule, Rules, Validator};
 pub use export::{BatchFormat, ExportSettings, SinkSettings, is_post_url};
 pub use host::{Host, HostError, HostPattern, Hostname};
-pub use identity::{Directory, Identities, IdentitySource, Issuer, Issues, Named, Tenant};
+pub use identity::{Approvers, Directory, Identities, IdentitySource, Issuer, Issues, Login, Named, Required, Tenant};
 pub use json_path::{Filter, JsonPath, JsonPathError, Literal, Segment, Selector};
 pub use load::schema;
 pub use mask::{Mask, Strategy};

@@ -34,6 +34,7 @@ mod emergencies;
 mod gauges;
 mod host;
 mod launches;
+mod login;
 mod payloads;
 mod people;
 mod reaper;
@@ -44,6 +45,7 @@ mod status;
 use cgroup::{CgroupError, Cgroups};
 use host::Host;
 use launches::{Launches, Parts};
+use login::Logins;
 use reload::{Loader, OwnJournal};
 
 /// The most proxy workers; more cores than this are left to what they do for others.
@@ -176,7 +178,8 @@ async fn serve(config: &Path) -> Result<(), DaemonError> {
         async move { judge.keep_fresh().await }
     });
     let desk = desk(&reader, &journal, &notifier)?;
-    tokio::spawn(expire(Arc::clone(&desk), Arc::clone(&clock)));
+    let logins = Arc::new(Logins::new(fetcher(&watching)));
+    tokio::spawn(expire(Arc::clone(&desk), Arc::clone(&logins), journal.clone()));
     let gate = RecordingGate::new(Arc::clone(&clock), watching.clone(), Arc::clone(&desk), record.journal("resolver")?);
     let pipeline = Arc::new(Pipeline {
         clock: Arc::clone(&clock),
@@ -216,7 +219,15 @@ async fn serve(config: &Path) -> Result<(), DaemonError> {
 
     let loader = Arc::new(Loader::new(settings, worlds, journal.clone(), Arc::clone(&launches), Arc::clone(&notifier)));
     journal.note(What::DaemonStarted { version: env!("CARGO_PKG_VERSION").into(), pid: std::process::id() });
-    let host = Host::new(Arc::clone(&record), exporter, notifier, Arc::clone(&launches), Arc::clone(&loader), pipeline);
+    let host = Host::new(
+        Arc::clone(&record),
+        exporter,
+        notifier,
+        Arc::clone(&launches),
+        Arc::clone(&loader),
+        pipeline,
+        logins,
+    );
     let (stop, stopped) = watch::channel(false);
     let answering = tokio::spawn(server::serve(listener, cgroups.below_root, Arc::new(host), until(stopped)));
     tracing::info!(socket = %paths.control_socket.display(), "serving");
@@ -243,12 +254,17 @@ fn judge(
     clock: &Arc<dyn Clock>,
 ) -> Result<Judge, DaemonError> {
     let recorded = record.reader()?.provenance(clock.now())?;
-    let dialing = worlds.clone();
-    let fetcher = Fetcher::new(move || Arc::clone(&dialing.borrow().dialer));
+    let fetcher = fetcher(worlds);
     let settings = worlds.clone();
     let settings = move || Arc::clone(&settings.borrow().snapshot.settings);
     let memberships = Memberships::new(fetcher.clone(), settings, Arc::clone(clock));
     Ok(Judge::new(DigestKey::open(state)?, recorded, Arc::new(fetcher), Arc::new(memberships), Arc::clone(clock)))
+}
+
+/// The daemon's own requests, by the dialler of the moment.
+fn fetcher(worlds: &watch::Receiver<Arc<World>>) -> Fetcher {
+    let worlds = worlds.clone();
+    Fetcher::new(move || Arc::clone(&worlds.borrow().dialer))
 }
 
 /// Who tells people, by the channels of the configuration. What nobody was told is recorded.
@@ -292,11 +308,12 @@ fn desk(reader: &Reader, journal: &OwnJournal, notifier: &Arc<Notifier>) -> Resu
 }
 
 /// Ends what is over, as time goes on.
-async fn expire(desk: Arc<Desk>, clock: Arc<dyn Clock>) {
+async fn expire(desk: Arc<Desk>, logins: Arc<Logins>, journal: OwnJournal) {
     let mut ticks = tokio::time::interval(EXPIRY);
     loop {
         ticks.tick().await;
-        desk.expire(clock.now());
+        desk.expire(journal.now());
+        logins.expire(&journal);
     }
 }
 

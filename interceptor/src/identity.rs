@@ -1,7 +1,8 @@
 //! Who an operation acts as: tokens and their claims, the issuers' keys, what a workload asks of a login host, and which
 //! token was issued to which workload. [`jwt`] reads a token, [`verify`] judges one against the keys of [`keys`],
 //! [`endpoint`] reads token requests and answers, [`tenants`] names tenants, [`provenance`] remembers what was issued,
-//! [`challenge`] asks a client to sign in anew, [`overage`] resolves groups that didn't fit into a token.
+//! [`challenge`] asks a client to sign in anew, [`overage`] resolves groups that didn't fit into a token, [`login`] is how
+//! a person signs in to the daemon itself.
 //!
 //! Not here: the network (behind [`Fetch`] and [`overage::Directory`]), and what follows from an identity (policy).
 
@@ -14,11 +15,12 @@ pub mod challenge;
 pub mod claims;
 pub mod endpoint;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod json;
 pub mod judge;
 pub mod jwt;
 pub mod keys;
+pub mod login;
 pub mod overage;
 pub mod provenance;
 mod secret;
@@ -26,7 +28,7 @@ pub mod tenants;
 pub mod verify;
 
 pub use claims::{Claims, Groups};
-pub use judge::{Judge, JudgeError, Judged, Presented};
+pub use judge::{Judge, JudgeError, Judged, Presented, SignedIn};
 pub use jwt::{Token, TokenError};
 pub use secret::Secret;
 pub use verify::{Cloud, Expected, Issuer, verify};

@@ -184,6 +184,26 @@ impl Entra {
         self.state.lock().device_answer = answer;
     }
 
+    /// What a person does whose browser opens `url`: signs in as `user`. Gives the address that the browser is sent to.
+    ///
+    /// # Errors
+    /// It isn't the address of the page to sign in on, or Entra refuses what is in it.
+    pub fn browse(&self, url: &str, user: &User) -> Result<String> {
+        let (place, query) = url.split_once('?').context("the address asks for nothing")?;
+        let path = place.strip_prefix("https://login.microsoftonline.com/").context("not a login host")?;
+        let tenant = path.strip_suffix("/oauth2/v2.0/authorize").context("not the page to sign in on")?;
+        let mut query: Vec<_> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+        query.push(("login_hint".to_owned(), user.upn.to_owned()));
+        let endpoint = grants::Endpoint { tenant, version: 2 };
+        let back = signin::authorize(&mut self.state.lock(), endpoint, &grants::Form(&query));
+        back.map_err(|refusal| anyhow::anyhow!("{}", refusal.body(None)))
+    }
+
+    /// Has ID tokens say this nonce from now on, whatever was asked for; `None`: what was asked for.
+    pub fn set_nonce(&self, nonce: Option<&str>) {
+        self.state.lock().nonce = nonce.map(str::to_owned);
+    }
+
     /// Has services challenge the tokens that `oid` has now, if their clients handle challenges.
     pub fn revoke(&self, oid: &str) {
         let mut state = self.state.lock();

@@ -1,4 +1,5 @@
-//! Held operations: asked, told of, approved, denied, left alone; grants and their ends; who may answer and who may not.
+//! Held operations: asked, told of, approved, denied, left alone; grants and their ends; who may answer and who may not;
+//! people who sign in; emergencies.
 
 #[path = "approvals/answers.rs"]
 mod answers;
@@ -8,5 +9,7 @@ mod emergencies;
 mod fixture;
 #[path = "approvals/grants.rs"]
 mod grants;
+#[path = "approvals/login.rs"]
+mod login;
 #[path = "approvals/notify.rs"]
 mod notify;

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 /// Where faults, refusals and the reasons of endings are made.
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 10] = [
     "pipeline",
     "enforce.rs",
     "transport/dial/fault.rs",
     "policy/decide.rs",
     "daemon.rs",
     "daemon/host.rs",
+    "daemon/login.rs",
     "control/server.rs",
     "launch.rs",
     "record/query.rs",

@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Answerer, NoAnswer};
+use crate::config::Required;
 use crate::ids::GrantId;
 use crate::policy::{Grant, Origin, Scope, Terms, Whose, Width};
 use crate::record::approval::Approval;
@@ -29,7 +30,7 @@ pub(super) fn may_answer(approval: &Approval, by: &Answerer) -> Result<Standing,
         return Ok(Standing { groups: Vec::new(), confirms: true });
     }
     let named = request.identity.as_ref().map(|identity| &identity.principal);
-    if is_initiator || (named.is_some() && named == by.person.as_ref()) {
+    if is_initiator || by.others.contains(&request.initiator) || (named.is_some() && named == by.person.as_ref()) {
         return Err(NoAnswer::Own);
     }
     let groups: Vec<String> = terms.groups.iter().filter(|group| by.groups.contains(*group)).cloned().collect();
@@ -39,6 +40,11 @@ pub(super) fn may_answer(approval: &Approval, by: &Answerer) -> Result<Standing,
     // One person may have two uids.
     if approval.answers.iter().any(|answer| answer.person.as_ref() == Some(&person)) {
         return Err(NoAnswer::Twice);
+    }
+    match (by.required, by.evidence.as_ref().map(|evidence| evidence.bound)) {
+        (Required::None, _) | (Required::Login, Some(_)) | (Required::Bound, Some(true)) => {}
+        (Required::Login, None) => return Err(NoAnswer::Unsigned("a sign-in: `interceptor login`")),
+        (Required::Bound, _) => return Err(NoAnswer::Unsigned("a sign-in of its own: add `--login` to it")),
     }
     Ok(Standing { groups, confirms: false })
 }

@@ -88,7 +88,8 @@ fn request(digest: u8) -> ApprovalRequest {
 
 fn person(uid: u32, groups: &[&str]) -> Answerer {
     let groups = groups.iter().map(|group| (*group).to_owned()).collect();
-    Answerer { uid, person: Some(format!("issuer/{uid}").parse().unwrap()), groups }
+    let person = Some(format!("issuer/{uid}").parse().unwrap());
+    Answerer { uid, person, groups, ..Answerer::default() }
 }
 
 const YES: (bool, Option<Width>, Option<String>) = (true, None, None);
@@ -175,6 +176,78 @@ fn only_who_is_asked_answers_once_and_not_for_himself() {
     // The narrowest of what they chose.
     let state = desk.state();
     assert_eq!(state.grants.values().next().unwrap().grant.scope.width(), Width::Operation);
+}
+
+/// What a sign-in leaves behind.
+fn evidence(bound: bool) -> Option<Box<Evidence>> {
+    let (salt, jwk) = (bound.then(|| "salt".into()), serde_json::json!({}));
+    Some(Box::new(Evidence { bound, way: crate::record::event::Way::Browser, salt, id_token: "a.b.c".into(), jwk }))
+}
+
+#[test]
+fn nobody_answers_for_himself_by_another_uid_of_his() {
+    let book = Arc::<Book>::default();
+    let desk = book.desk();
+    let waiting = desk.ask(request(1), Message::default(), at(0), MOST).unwrap();
+    let answer = |by: &Answerer| desk.answer(waiting.approval(), by, YES, at(1)).map(|approval| approval.outcome);
+    let alias = Answerer { others: [1000].into(), ..person(1, &["a"]) };
+    assert_eq!(answer(&alias), Err(NoAnswer::Own));
+    let unrelated = Answerer { others: [1001].into(), ..person(1, &["a"]) };
+    assert_eq!(answer(&unrelated), Ok(Some("granted".into())));
+
+    // As whom an operation's token names, nobody answers, however he is known.
+    let mut asked = request(2);
+    asked.identity = Some(Box::new(crate::record::event::Identity {
+        principal: "issuer/7".parse().unwrap(),
+        kind: crate::policy::PrincipalKind::User,
+        client: None,
+        authentic: crate::policy::Authentic::Issuer,
+        bound: crate::policy::Bound::IssuedHere,
+        token: crate::identity::provenance::Digest::from([0; 32]),
+        uti: None,
+    }));
+    let waiting = desk.ask(asked, Message::default(), at(0), MOST).unwrap();
+    let named = Answerer { uid: 9, evidence: evidence(true), ..person(7, &["a"]) };
+    assert_eq!(desk.answer(waiting.approval(), &named, YES, at(1)), Err(NoAnswer::Own));
+}
+
+#[test]
+fn an_answer_needs_what_the_configuration_says() {
+    use Required::{Bound, Login, None as Nothing};
+    for (required, signed, counts) in [
+        (Nothing, None, true),
+        (Nothing, Some(false), true),
+        (Login, None, false),
+        (Login, Some(false), true),
+        (Login, Some(true), true),
+        (Bound, None, false),
+        (Bound, Some(false), false),
+        (Bound, Some(true), true),
+    ] {
+        let book = Arc::<Book>::default();
+        let desk = book.desk();
+        let waiting = desk.ask(request(1), Message::default(), at(0), MOST).unwrap();
+        let by = Answerer { required, evidence: signed.and_then(evidence), ..person(1, &["a"]) };
+        let answered = desk.answer(waiting.approval(), &by, YES, at(1));
+        assert_eq!(answered.is_ok(), counts, "{required:?} {signed:?}: {answered:?}");
+        let Ok(approval) = answered else {
+            assert!(matches!(answered, Err(NoAnswer::Unsigned(_))), "{answered:?}");
+            continue;
+        };
+        assert_eq!(approval.answers[0].signed, signed);
+        let events = book.events.lock().unwrap();
+        let What::ApprovalAnswered { evidence, .. } = &events[1] else { panic!("{events:?}") };
+        assert_eq!(evidence.as_ref().map(|one| one.bound), signed, "it is in the chain");
+    }
+
+    // The initiator's own word is that of his uid.
+    let book = Arc::<Book>::default();
+    let desk = book.desk();
+    let mut asked = request(1);
+    asked.terms = Terms { groups: vec![], confirm: vec!["send it?".into()], ..asked.terms };
+    let waiting = desk.ask(asked, Message::default(), at(0), MOST).unwrap();
+    let own = Answerer { required: Bound, ..person(1000, &[]) };
+    assert!(desk.answer(waiting.approval(), &own, YES, at(1)).is_ok());
 }
 
 #[tokio::test]

@@ -10,14 +10,16 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::login::{self, Browser};
 use super::sessions::table;
 use super::terminal::escape;
 use crate::control::client::{self, ClientError};
-use crate::control::protocol::{Request, ShownApproval};
+use crate::control::protocol::{Request, ShownApproval, ToSign};
 use crate::policy::{Credential, Width};
 use crate::record::approval::Approval;
 
 mod alike;
+mod verify;
 
 /// What to do with approvals.
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -51,11 +53,11 @@ pub enum Command {
         /// How much the yes lets through: `show` says it in plain words
         #[arg(long, value_enum, default_value_t = Wide::Operation)]
         scope: Wide,
-        /// What you say to it, for the record
-        #[arg(long, value_name = "TEXT")]
-        note: Option<String>,
+        /// What goes with it
+        #[command(flatten)]
+        how: How,
         /// Also to all that are alike: they are listed, and approved when you say so
-        #[arg(long)]
+        #[arg(long, conflicts_with = "login")]
         batch: bool,
         /// Don't ask before a batch is approved
         #[arg(long, requires = "batch")]
@@ -66,12 +68,27 @@ pub enum Command {
         /// The approval's id, or the beginning of it
         #[arg(value_name = "ID")]
         id: String,
-        /// What you say to it, for the record
-        #[arg(long, value_name = "TEXT")]
-        note: Option<String>,
+        /// What goes with it
+        #[command(flatten)]
+        how: How,
     },
     /// Wait for questions, show each and ask for y or n; until Ctrl-C
     Watch,
+    /// Check that the answers were signed by those who gave them
+    Verify(verify::Args),
+}
+
+/// How an answer is given.
+#[derive(Debug, Clone, clap::Args)]
+pub struct How {
+    /// What you say to it, for the record
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
+    /// Sign it: sign in for this very answer, with a browser
+    #[arg(long)]
+    login: bool,
+    #[command(flatten)]
+    browser: Browser,
 }
 
 /// How much a yes lets through.
@@ -98,12 +115,15 @@ pub fn execute(command: Command, socket: &Path) -> ExitCode {
     let done = match command {
         Command::List { all, limit, json } => list(socket, all, limit, json),
         Command::Show { id, json } => show(socket, &id, json),
-        Command::Approve { id, scope, note, batch: true, yes } => {
-            alike::batch(socket, &id, (scope.into(), note.as_deref()), yes)
+        Command::Approve { id, scope, how, .. } if how.login => return sign(socket, id, Some(scope.into()), how),
+        Command::Deny { id, how } if how.login => return sign(socket, id, None, how),
+        Command::Approve { id, scope, how, batch: true, yes } => {
+            alike::batch(socket, &id, (scope.into(), how.note.as_deref()), yes)
         }
-        Command::Approve { id, scope, note, .. } => answer(socket, &id, true, Some(scope.into()), note),
-        Command::Deny { id, note } => answer(socket, &id, false, None, note),
+        Command::Approve { id, scope, how, .. } => answer(socket, &id, true, Some(scope.into()), how.note),
+        Command::Deny { id, how } => answer(socket, &id, false, None, how.note),
         Command::Watch => watch(socket),
+        Command::Verify(args) => return verify::execute(&args, socket),
     };
     match done {
         Ok(text) => super::print(text),
@@ -167,6 +187,15 @@ fn answer(
 ) -> Result<String, ClientError> {
     let request = Request::ApprovalsAnswer { id: id.to_owned(), yes, width, note };
     Ok(answered(&client::decoded(client::call(socket, &request)?)?))
+}
+
+/// Signs an answer: a yes of this width, or a no.
+fn sign(socket: &Path, id: String, width: Option<Width>, how: How) -> ExitCode {
+    let to_sign = ToSign { id, yes: width.is_some(), width, note: how.note };
+    match login::sign(socket, &how.browser, to_sign) {
+        Ok(approval) => super::print(answered(&approval)),
+        Err(error) => super::fail(escape(&error.to_string())),
+    }
 }
 
 fn answered(approval: &Approval) -> String {
@@ -276,7 +305,12 @@ fn shown(shown: &ShownApproval) -> String {
         let note = answer.note.as_deref().map_or_else(String::new, |note| format!(": {note}"));
         let who = answer.person.as_deref().map_or_else(String::new, |person| format!(" ({person})"));
         let own = if answer.confirms { ", the initiator" } else { "" };
-        line("answer", format!("{yes} by uid {}{who}{own}{}", answer.uid, escape(&note)));
+        let signed = match answer.signed {
+            Some(true) => ", signed",
+            Some(false) => ", signed in",
+            None => "",
+        };
+        line("answer", format!("{yes} by uid {}{who}{own}{signed}{}", answer.uid, escape(&note)));
     }
     for (index, allowed) in allows.iter().enumerate() {
         let uses = format!("{} within {} s", times(request.terms.grant_uses), request.terms.grant_for);

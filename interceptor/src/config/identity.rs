@@ -1,8 +1,9 @@
-//! Whose tokens are accepted: tenants and issuers, a closed list; what ids are called; what audiences belong to which
-//! hosts. Not here: reading or judging a token (`identity`).
+//! Whose tokens are accepted: tenants and issuers, a closed list; what ids are called; who answers and how people sign
+//! in; what audiences belong to which hosts. Not here: reading or judging a token (`identity`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::{Host, HostPattern, Hostname};
 use crate::ids::{ClientId, IssuerName, PrincipalId, TenantId};
@@ -18,8 +19,46 @@ pub struct Identities {
     pub names: BTreeMap<String, Named>,
     /// Who local users are, by uid.
     pub people: BTreeMap<u32, PrincipalId>,
-    /// Who answers held operations: uids of people, by the name that `@approval` has.
-    pub approvers: BTreeMap<String, BTreeSet<u32>>,
+    /// Who answers held operations, by the name that `@approval` has.
+    pub approvers: BTreeMap<String, Approvers>,
+    /// How people sign in; none: they can't, and are known by their uid alone.
+    pub login: Option<Login>,
+}
+
+/// Who answers for one group of approvers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Approvers {
+    /// Local users; each is in [`Identities::people`].
+    pub uids: BTreeSet<u32>,
+    /// Who signs in as one of these.
+    pub people: BTreeSet<PrincipalId>,
+    /// Who signs in and is in one of these groups, `<tenant>/<id>`.
+    pub groups: BTreeSet<String>,
+}
+
+/// How people sign in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The tenant; one of [`Identities::tenants`].
+    pub tenant: TenantId,
+    /// The application: a public client.
+    pub client: ClientId,
+    /// What an approver's answer needs.
+    pub required: Required,
+    /// How long a sign-in is good for.
+    pub lasts: Duration,
+}
+
+/// What the answer of an approver needs, from less to more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Required {
+    /// The uid is enough.
+    #[default]
+    None,
+    /// He is signed in.
+    Login,
+    /// He signs in for this very answer, so that the ID token is its signature.
+    Bound,
 }
 
 /// An Entra tenant.
@@ -127,10 +166,27 @@ const SERVICES: [(&str, &[&str]); 9] = [
 
 const STORAGE: &[&str] = &["https://storage.azure.com", "e406a681-f3d4-42a8-90b6-c2b029497af1"];
 
+impl Approvers {
+    /// How many people these are at most; none where a group is among them, since nobody here knows how many are in it.
+    pub fn count(&self) -> Option<usize> {
+        self.groups.is_empty().then(|| self.uids.len() + self.people.len())
+    }
+
+    /// Whether somebody is one of these who signed in as `person` and is in `groups`.
+    pub fn take(&self, person: &PrincipalId, groups: &BTreeSet<String>) -> bool {
+        self.people.contains(person) || !self.groups.is_disjoint(groups)
+    }
+}
+
 impl Identities {
     /// The tenant of this id, if it is listed.
     pub fn tenant(&self, id: TenantId) -> Option<&Tenant> {
         self.tenants.iter().find(|tenant| tenant.id == id)
+    }
+
+    /// The uids that are this person, as `[people]` says.
+    pub fn uids_of<'a>(&'a self, person: &'a PrincipalId) -> impl Iterator<Item = u32> {
+        self.people.iter().filter(move |(_, one)| *one == person).map(|(uid, _)| *uid)
     }
 
     /// Whether this is the id of a listed tenant, or the name of a listed issuer.

@@ -22,6 +22,7 @@ mod credential;
 mod entries;
 mod exports;
 mod identities;
+mod login;
 mod masks;
 mod notify;
 

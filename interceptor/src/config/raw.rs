@@ -12,8 +12,12 @@ use serde::de::value::{I64Deserializer, StrDeserializer};
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 use toml::Spanned;
 
+mod credential;
+mod login;
 mod outward;
 
+pub(super) use credential::RawCredential;
+pub(super) use login::RawLogin;
 pub(super) use outward::{RawExport, RawNotify};
 
 /// Interceptor's configuration file.
@@ -68,9 +72,12 @@ pub(super) struct Raw {
     /// Who a local user is: `"name" = "<tenant>/<object>"`.
     #[serde(default)]
     pub(super) people: BTreeMap<At<String>, At<String>>,
-    /// Who answers held operations: local users by the name of a group that `@approval` names. Each is in `people`.
+    /// Who answers held operations, by the name of a group that `@approval` names: local users, each in `people`; with
+    /// `login` also `identity:<tenant>/<object>` and `group:<tenant>/<id>`, of those who sign in.
     #[serde(default)]
     pub(super) approvers: BTreeMap<At<String>, Vec<At<String>>>,
+    /// How people who answer sign in to Entra.
+    pub(super) login: Option<RawLogin>,
     /// The workloads that may be launched.
     #[serde(default)]
     pub(super) workload: Vec<RawWorkload>,
@@ -310,52 +317,6 @@ pub(super) struct RawPin {
     pub(super) headers: BTreeMap<At<String>, At<String>>,
     /// What its path begins with: whole segments, as in `/v1.0/`.
     pub(super) path_prefix: Option<At<String>>,
-}
-
-/// A credential: one kind, and where its secret comes from.
-#[derive(Debug, serde::Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawCredential {
-    /// The header field that holds it, such as `Authorization`.
-    pub(super) header: Option<At<String>>,
-    /// What stands before the secret in the header, such as `Bearer `.
-    pub(super) prefix: Option<At<String>>,
-    /// HTTP Basic.
-    pub(super) basic: Option<At<RawBasic>>,
-    /// The key of the query parameter that holds it.
-    pub(super) query: Option<At<String>>,
-    /// The file with the secret of `header` or `query`; root alone can read it.
-    pub(super) value_file: Option<At<String>>,
-    /// A PEM file with a client certificate and its chain.
-    pub(super) client_cert: Option<At<String>>,
-    /// The PEM file with the client certificate's key; root alone can read it.
-    pub(super) client_key: Option<At<String>>,
-    /// Azure storage's Shared Key.
-    pub(super) shared_key: Option<At<RawSharedKey>>,
-    /// The program, with its arguments, that prints the secret; instead of a file.
-    pub(super) command: Option<At<Vec<At<String>>>>,
-    /// How long the command's answer is used. Default `5m`.
-    pub(super) ttl: Option<At<String>>,
-}
-
-/// HTTP Basic.
-#[derive(Debug, serde::Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawBasic {
-    /// The user's name.
-    pub(super) user: At<String>,
-    /// The file with the password; root alone can read it.
-    pub(super) password_file: Option<At<String>>,
-}
-
-/// Azure storage's Shared Key.
-#[derive(Debug, serde::Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawSharedKey {
-    /// The storage account.
-    pub(super) account: At<String>,
-    /// The file with its key, base64; root alone can read it.
-    pub(super) key_file: Option<At<String>>,
 }
 
 /// What answers are masked for, and how.

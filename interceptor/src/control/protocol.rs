@@ -11,6 +11,10 @@ use crate::record::approval::Approval;
 use crate::record::event::TokenIssued;
 use crate::record::search::Search;
 
+mod login;
+
+pub use login::{Begin, Begun, Step, ToSign};
+
 /// What a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case", deny_unknown_fields)]
@@ -104,6 +108,22 @@ pub enum Request {
         /// What is said to it.
         note: Option<String>,
     },
+    /// The events of an approval, with the evidence of its answers.
+    ApprovalsEvidence {
+        /// `apr_…`, or the beginning of it.
+        id: String,
+    },
+    /// Begin to sign in as a person. Whose uid that is, is read from the kernel.
+    LoginBegin(Box<Begin>),
+    /// Go on with a sign-in of the same uid.
+    LoginEnd {
+        /// What [`Begun`] calls it.
+        login: String,
+        /// The query that the browser brought; none with a device code.
+        query: Option<String>,
+    },
+    /// Be signed in no longer.
+    Logout,
     /// The grants.
     GrantsList {
         /// Those that have ended as well.
@@ -285,6 +305,10 @@ impl Request {
             Request::ApprovalsList { .. } => "approvals-list",
             Request::ApprovalsShow { .. } => "approvals-show",
             Request::ApprovalsAnswer { .. } => "approvals-answer",
+            Request::ApprovalsEvidence { .. } => "approvals-evidence",
+            Request::LoginBegin(_) => "login-begin",
+            Request::LoginEnd { .. } => "login-end",
+            Request::Logout => "logout",
             Request::GrantsList { .. } => "grants-list",
             Request::GrantsIssue(_) => "grants-issue",
             Request::GrantsRevoke { .. } => "grants-revoke",
@@ -324,13 +348,17 @@ impl Request {
             | Request::PayloadRead { .. }
             | Request::ApprovalsList { all: false, .. }
             | Request::ApprovalsShow { .. }
-            | Request::ApprovalsAnswer { .. } => Right::Anyone,
+            | Request::ApprovalsAnswer { .. }
+            | Request::LoginBegin(_)
+            | Request::LoginEnd { .. }
+            | Request::Logout => Right::Anyone,
             Request::Workloads
             | Request::PolicyShow
             | Request::PolicyExplain { .. }
             | Request::SessionsHold { .. }
             | Request::SessionsVerify
             | Request::ApprovalsList { all: true, .. }
+            | Request::ApprovalsEvidence { .. }
             | Request::GrantsList { .. }
             | Request::BreakGlassList { .. } => Right::Reader,
             Request::PolicyReload

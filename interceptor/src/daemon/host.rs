@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::emergencies::Emergencies;
 use super::launches::{EngageError, Launches};
+use super::login::Logins;
 use super::payloads;
 use super::people::{People, Said};
 use super::reload::Loader;
@@ -45,6 +46,7 @@ pub(super) struct Shared {
     pub(super) launches: Arc<Launches>,
     pub(super) loader: Arc<Loader>,
     pub(super) pipeline: Arc<Pipeline>,
+    pub(super) logins: Arc<Logins>,
     pub(super) started: Timestamp,
 }
 
@@ -56,9 +58,10 @@ impl Host {
         launches: Arc<Launches>,
         loader: Arc<Loader>,
         pipeline: Arc<Pipeline>,
+        logins: Arc<Logins>,
     ) -> Self {
         let started = pipeline.clock.now();
-        Self(Arc::new(Shared { record, exporter, notifier, launches, loader, pipeline, started }))
+        Self(Arc::new(Shared { record, exporter, notifier, launches, loader, pipeline, logins, started }))
     }
 }
 
@@ -167,6 +170,10 @@ impl Shared {
             Request::ApprovalsAnswer { id, yes, width, note } => {
                 self.people().answer(&caller, &id, Said { yes, width, note })
             }
+            Request::ApprovalsEvidence { id } => self.with_reader(|reader| Ok(json!(reader.recorded(&id)?))),
+            Request::LoginBegin(begin) => self.reading(|reader| self.people().begin(&caller, *begin, reader)),
+            Request::LoginEnd { login, query } => self.people().end(&caller, &login, query.as_deref()),
+            Request::Logout => self.people().logout(&caller),
             Request::GrantsList { all, limit } => self.with_reader(|reader| {
                 let mut grants = reader.grants(limit)?;
                 let now = self.pipeline.clock.now();
@@ -301,8 +308,8 @@ impl Shared {
     }
 
     fn people(&self) -> People<'_> {
-        let Shared { launches, loader, pipeline, .. } = self;
-        People { desk: &pipeline.desk, launches, loader, pipeline }
+        let Shared { launches, loader, pipeline, logins, .. } = self;
+        People { desk: &pipeline.desk, launches, loader, pipeline, logins }
     }
 
     /// Answers with the database at hand, and what was just recorded in it.

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::launches::Launches;
+use super::login::{Logins, Session};
 use super::reload::Loader;
 use crate::approve::{Answerer, Desk, NoAnswer, scope, seconds};
+use crate::config::Approvers;
 use crate::control::peer::Peer;
 use crate::control::protocol::{Allowed, Exhibit, Issue, ShownApproval};
 use crate::control::server::{Answer, Caller};
@@ -28,9 +30,11 @@ pub(super) struct People<'a> {
     pub(super) launches: &'a Arc<Launches>,
     pub(super) loader: &'a Arc<Loader>,
     pub(super) pipeline: &'a Arc<Pipeline>,
+    pub(super) logins: &'a Logins,
 }
 
 /// What an approver says.
+#[derive(Debug, Clone)]
 pub(super) struct Said {
     pub(super) yes: bool,
     pub(super) width: Option<Width>,
@@ -40,11 +44,30 @@ pub(super) struct Said {
 impl People<'_> {
     /// Who a peer is, among those who may be asked, at this moment.
     fn answerer(&self, peer: &Peer) -> Answerer {
+        let signed = self.logins.of(peer.uid);
+        self.answerer_as(peer.uid, signed.as_deref())
+    }
+
+    /// Who a uid is, with what it signed in with. That counts for the tenant and the application of the moment only, and
+    /// only as the person that `[people]` says it is, if it does.
+    pub(super) fn answerer_as(&self, uid: u32, signed: Option<&Session>) -> Answerer {
         let world = self.loader.world();
         let identities = &world.snapshot.settings.identities;
-        let groups = identities.approvers.iter().filter(|(_, members)| members.contains(&peer.uid));
+        let mapped = identities.people.get(&uid);
+        let login = identities.login.as_ref();
+        let signed = signed.filter(|one| login.is_some_and(|login| one.is_of(login)));
+        let signed = signed.filter(|one| mapped.is_none_or(|person| *person == one.person));
+        let is_in = |members: &Approvers| {
+            members.uids.contains(&uid) || signed.is_some_and(|one| members.take(&one.person, &one.groups))
+        };
+        let groups = identities.approvers.iter().filter(|(_, members)| is_in(members));
         let groups = groups.map(|(name, _)| name.clone()).collect();
-        Answerer { uid: peer.uid, person: identities.people.get(&peer.uid).cloned(), groups }
+        let person = mapped.or(signed.map(|one| &one.person)).cloned();
+        let others = person.iter().flat_map(|one| identities.uids_of(one).chain(self.logins.uids_of(one)));
+        let others = others.filter(|other| *other != uid).collect();
+        let evidence = signed.map(|one| Box::new(one.evidence.clone()));
+        let required = login.map(|login| login.required).unwrap_or_default();
+        Answerer { uid, person, others, groups, evidence, required }
     }
 
     /// Refuses who is neither asked nor an operator; the attempt is recorded.
@@ -53,11 +76,12 @@ impl People<'_> {
         Answer::refused(
             "not-an-approver",
             format!("uid {} is none of the `[approvers]` of the configuration", peer.uid),
-            "ask the operator of this host to list you in `[people]` and `[approvers]`",
+            "sign in with `interceptor login` if you are one by your account, or ask the operator of this host to list you in \
+             `[people]` and `[approvers]`",
         )
     }
 
-    fn note(&self, peer: &Peer, request: &str, refused: Option<String>) {
+    pub(super) fn note(&self, peer: &Peer, request: &str, refused: Option<String>) {
         let (uid, pid, request) = (peer.uid, peer.pid, request.to_owned());
         self.launches.journal().note(What::ControlRequest { uid, pid, request, refused });
     }
@@ -107,43 +131,53 @@ impl People<'_> {
 
     /// Takes an answer. Who it comes from is the kernel's word; what doesn't count is recorded as refused.
     pub(super) fn answer(&self, caller: &Caller, id: &str, said: Said) -> Answer {
-        let peer = &caller.peer;
-        let verb = if said.yes { "approvals-approve" } else { "approvals-deny" };
-        let by = self.answerer(peer);
+        let by = self.answerer(&caller.peer);
+        match self.askable(&caller.peer, &by, id, said.yes) {
+            Ok(id) => self.say(&caller.peer, &by, id, said).unwrap_or_else(|refused| refused),
+            Err(refused) => refused,
+        }
+    }
+
+    /// The open approval of this id, where this peer is one who could answer it.
+    pub(super) fn askable(&self, peer: &Peer, by: &Answerer, id: &str, yes: bool) -> Result<ApprovalId, Answer> {
+        let verb = verb(yes);
         let Some((approval, _, _)) = self.desk.find(&id.to_ascii_lowercase()) else {
             if by.groups.is_empty() {
-                return self.stranger(peer, verb);
+                return Err(self.stranger(peer, verb));
             }
-            return self.refused(peer, verb, "approval-closed", &NoAnswer::Closed(id.to_owned()));
+            return Err(self.refused(peer, verb, "approval-closed", &NoAnswer::Closed(id.to_owned())));
         };
         let confirms = by.uid == approval.request.initiator && !approval.request.terms.confirm.is_empty();
         if by.groups.is_empty() && !confirms {
-            return self.stranger(peer, verb);
+            return Err(self.stranger(peer, verb));
         }
         // Who runs a workload could be it: what answers must be out of its reach.
         if !confirms && self.runs_one(peer) {
             self.note(peer, verb, Some("runs-a-workload".into()));
-            return Answer::refused(
+            return Err(Answer::refused(
                 "runs-a-workload",
                 format!("a workload runs as uid {}, or was launched by it", peer.uid),
                 "answer as a user who runs none",
-            );
+            ));
         }
-        let id: ApprovalId = approval.request.approval;
-        match self.desk.answer(id, &by, (said.yes, said.width, said.note), self.pipeline.clock.now()) {
-            Ok(approval) => Answer::done(json!(approval)),
-            Err(error) => {
-                let code = match &error {
-                    NoAnswer::Closed(_) => "approval-closed",
-                    NoAnswer::Own => "own-operation",
-                    NoAnswer::NotAsked(_) => "not-asked",
-                    NoAnswer::Twice => "answered-already",
-                    NoAnswer::TooWide(_) => "too-wide",
-                    NoAnswer::Record(_) => "record-unavailable",
-                };
-                self.refused(peer, verb, code, &error)
-            }
-        }
+        Ok(approval.request.approval)
+    }
+
+    /// Gives an answer to the desk.
+    pub(super) fn say(&self, peer: &Peer, by: &Answerer, id: ApprovalId, said: Said) -> Result<Answer, Answer> {
+        let answered = self.desk.answer(id, by, (said.yes, said.width, said.note), self.pipeline.clock.now());
+        answered.map(|approval| Answer::done(json!(approval))).map_err(|error| {
+            let code = match &error {
+                NoAnswer::Closed(_) => "approval-closed",
+                NoAnswer::Own => "own-operation",
+                NoAnswer::Unsigned(_) => "login-required",
+                NoAnswer::NotAsked(_) => "not-asked",
+                NoAnswer::Twice => "answered-already",
+                NoAnswer::TooWide(_) => "too-wide",
+                NoAnswer::Record(_) => "record-unavailable",
+            };
+            self.refused(peer, verb(said.yes), code, &error)
+        })
     }
 
     /// Whether a workload runs as this uid, or was launched by it.
@@ -234,6 +268,10 @@ fn is_asked(by: &Answerer, approval: &Approval) -> bool {
     confirms || groups.iter().any(|group| by.groups.contains(group))
 }
 
+fn verb(yes: bool) -> &'static str {
+    if yes { "approvals-approve" } else { "approvals-deny" }
+}
+
 fn exhibit(message: &Message) -> Exhibit {
     Exhibit {
         start: message.start.clone(),
@@ -244,10 +282,10 @@ fn exhibit(message: &Message) -> Exhibit {
     }
 }
 
-fn unknown(error: &QueryError) -> Answer {
+pub(super) fn unknown(error: &QueryError) -> Answer {
     Answer::refused(error.code(), error.to_string(), "see `interceptor approvals list` and `interceptor grants list`")
 }
 
-fn unrecorded(error: &crate::record::RecordError) -> Answer {
+pub(super) fn unrecorded(error: &crate::record::RecordError) -> Answer {
     Answer::refused("record-unavailable", error.to_string(), "what can't be recorded isn't done")
 }

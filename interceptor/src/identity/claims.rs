@@ -81,6 +81,8 @@ pub struct Claims {
     pub groups: Groups,
     /// The token's own id, for looking it up in the sign-in log.
     pub uti: Option<String>,
+    /// What the client that asked for an ID token had put into it (OpenID Connect Core section 2).
+    pub nonce: Option<String>,
     /// The Azure resource whose managed identity this is.
     pub managed_resource: Option<String>,
     /// The blueprint that the acting agent identity was made from (`xms_par_app_azp`): attribution, not authority.
@@ -160,6 +162,7 @@ impl Claims {
             wids: map.guids("wids")?.unwrap_or_default(),
             groups: map.groups()?,
             uti: map.text("uti")?,
+            nonce: map.text("nonce")?,
             managed_resource: map.text("xms_mirid")?,
             blueprint: map.guid("xms_par_app_azp")?,
             actor_facets: map.facets("xms_act_fct")?,

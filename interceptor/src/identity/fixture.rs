@@ -17,25 +17,25 @@ use serde_json::{Value, json};
 use super::{Fetch, FetchError};
 
 /// The tenant of the tests, and another.
-pub(super) const TENANT: &str = "aaaabbbb-0000-cccc-1111-dddd2222eeee";
-pub(super) const OTHER_TENANT: &str = "0f0f0f0f-1111-2222-3333-444444444444";
-pub(super) const OBJECT: &str = "bbbbbbbb-1111-2222-3333-444444444444";
-pub(super) const CLIENT: &str = "11112222-bbbb-3333-cccc-4444dddd5555";
-pub(super) const AUDIENCE: &str = "api://interceptor";
+pub(crate) const TENANT: &str = "aaaabbbb-0000-cccc-1111-dddd2222eeee";
+pub(crate) const OTHER_TENANT: &str = "0f0f0f0f-1111-2222-3333-444444444444";
+pub(crate) const OBJECT: &str = "bbbbbbbb-1111-2222-3333-444444444444";
+pub(crate) const CLIENT: &str = "11112222-bbbb-3333-cccc-4444dddd5555";
+pub(crate) const AUDIENCE: &str = "api://interceptor";
 /// The time of the tests.
-pub(super) const NOW: i64 = 1_800_000_000;
+pub(crate) const NOW: i64 = 1_800_000_000;
 
 static KEYS: LazyLock<[KeyPair; 2]> = LazyLock::new(|| {
     let key = || KeyPair::generate(KeySize::Rsa2048).expect("a key is made");
     [key(), key()]
 });
 
-pub(super) fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     Timestamp::from_second(NOW).expect("the time is in range")
 }
 
 /// The public half of a key of the tests, with these members besides.
-pub(super) fn jwk(key: usize, kid: &str, more: Value) -> Value {
+pub(crate) fn jwk(key: usize, kid: &str, more: Value) -> Value {
     // RSAPublicKey of RFC 8017 with 2048 bits: 9 bytes of headers, the modulus, and the exponent 65537 at the end.
     let public = KEYS[key].public_key().as_ref();
     let mut jwk = json!({ "kty": "RSA", "use": "sig", "kid": kid, "n": encode(&public[9..265]), "e": "AQAB" });
@@ -44,7 +44,7 @@ pub(super) fn jwk(key: usize, kid: &str, more: Value) -> Value {
 }
 
 /// Claims of an application's token in version 2, with changes; `null` takes a claim out.
-pub(super) fn claims(changes: Value) -> Value {
+pub(crate) fn claims(changes: Value) -> Value {
     let mut claims = json!({
         "iss": format!("https://login.microsoftonline.com/{TENANT}/v2.0"),
         "aud": AUDIENCE, "tid": TENANT, "oid": OBJECT, "sub": OBJECT, "azp": CLIENT, "ver": "2.0",
@@ -65,12 +65,12 @@ fn merge(into: &mut Value, changes: Value) {
     }
 }
 
-pub(super) fn encode(bytes: impl AsRef<[u8]>) -> String {
+pub(crate) fn encode(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// A token with this header and these claims, as written, signed as the header's `alg` says by a key of the tests.
-pub(super) fn sign(key: usize, header: &str, claims: &str) -> String {
+pub(crate) fn sign(key: usize, header: &str, claims: &str) -> String {
     let signed = format!("{}.{}", encode(header), encode(claims));
     let padding = if header.contains("PS256") { &RSA_PSS_SHA256 } else { &RSA_PKCS1_SHA256 };
     let mut signature = vec![0; KEYS[key].public_modulus_len()];
@@ -79,7 +79,7 @@ pub(super) fn sign(key: usize, header: &str, claims: &str) -> String {
 }
 
 /// A token with these claims, signed by the issuer's first key.
-pub(super) fn token(claims: &Value) -> String {
+pub(crate) fn token(claims: &Value) -> String {
     sign(0, r#"{"typ":"JWT","alg":"RS256","kid":"one"}"#, &claims.to_string())
 }
 
@@ -87,22 +87,22 @@ type Answer = Result<Bytes, FetchError>;
 
 /// A network that answers as it is told, after a second, and counts.
 #[derive(Default)]
-pub(super) struct Script {
+pub(crate) struct Script {
     answers: Mutex<HashMap<String, Answer>>,
     asked: Mutex<Vec<String>>,
 }
 
 impl Script {
-    pub(super) fn answer(&self, url: &str, document: Value) {
+    pub(crate) fn answer(&self, url: &str, document: Value) {
         self.answers.lock().unwrap().insert(url.into(), Ok(document.to_string().into()));
     }
 
-    pub(super) fn fail(&self, url: &str, error: FetchError) {
+    pub(crate) fn fail(&self, url: &str, error: FetchError) {
         self.answers.lock().unwrap().insert(url.into(), Err(error));
     }
 
     /// How often an address was asked for.
-    pub(super) fn asked(&self, url: &str) -> usize {
+    pub(crate) fn asked(&self, url: &str) -> usize {
         self.asked.lock().unwrap().iter().filter(|asked| *asked == url).count()
     }
 }

@@ -22,6 +22,10 @@ use crate::fresh::Fresh;
 use crate::ids::{IssuerName, PrincipalId, TenantId, WorkloadName};
 use crate::policy::{Authentic, Bound, Principal};
 
+mod sign_in;
+
+pub use sign_in::SignedIn;
+
 /// Device codes under way, and how long one may take: Entra's live 15 minutes.
 const MOST_DEVICES: usize = 1024;
 const DEVICE_LIFE: Duration = Duration::from_mins(20);
@@ -378,14 +382,15 @@ impl Judge {
                 (Issuer::Oidc(issuer.url.clone()), &issuer.audiences, authority)
             }
         };
-        let source = {
-            let mut all = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-            let make = || Arc::new(KeySource::new(authority.clone(), Arc::clone(&self.fetch), Arc::clone(&self.clock)));
-            Arc::clone(all.entry(authority.issuer.clone()).or_insert_with(make))
-        };
-        let keys = source.keys(token.kid().ok_or(TokenError::KeyMissing)?).await?;
+        let keys = self.source(authority).keys(token.kid().ok_or(TokenError::KeyMissing)?).await?;
         let expected = Expected { issuer: &issuer, audiences, ps256: true };
         Ok(verify::verify(token, &keys, &expected, self.clock.now())?)
+    }
+
+    fn source(&self, authority: KeyAuthority) -> Arc<KeySource> {
+        let mut all = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let make = || Arc::new(KeySource::new(authority.clone(), Arc::clone(&self.fetch), Arc::clone(&self.clock)));
+        Arc::clone(all.entry(authority.issuer.clone()).or_insert_with(make))
     }
 }
 

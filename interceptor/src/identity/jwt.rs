@@ -68,6 +68,9 @@ pub enum TokenError {
     /// None of the audiences is expected.
     #[error("the token is for another audience")]
     Audience,
+    /// An ID token's `nonce` isn't the one that was asked for.
+    #[error("the ID token's `nonce` isn't that of this sign-in")]
+    Nonce,
     /// It has ended.
     #[error("the token has expired; sign in again")]
     Expired,
@@ -126,6 +129,7 @@ impl TokenError {
             TokenError::Tenant => "token-tenant",
             TokenError::Version => "token-version",
             TokenError::Audience => "token-audience",
+            TokenError::Nonce => "token-nonce",
             TokenError::Expired => "token-expired",
             TokenError::NotYetValid => "token-not-yet-valid",
             TokenError::KeyMissing => "token-key-missing",

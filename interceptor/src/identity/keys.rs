@@ -86,6 +86,12 @@ impl Key {
         RsaPublicKeyComponents { n: &self.modulus, e: &self.exponent }
     }
 
+    /// As a member of a JSON Web Key Set: what it takes to verify with it, and nothing else.
+    pub fn jwk(&self, kid: &str) -> Value {
+        let number = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        serde_json::json!({ "kty": "RSA", "kid": kid, "n": number(&self.modulus), "e": number(&self.exponent) })
+    }
+
     fn read(key: &Map<String, Value>) -> Option<(String, Key)> {
         let text = |name: &str| key.get(name).and_then(Value::as_str);
         // What is there must fit; what isn't there leaves it open.

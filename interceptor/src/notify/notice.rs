@@ -134,7 +134,7 @@ impl Memory {
                 self.approval(request);
                 Some(self.requested(at, request, identities))
             }
-            What::ApprovalAnswered { approval, yes, person, uid, groups, confirms, width, note } => {
+            What::ApprovalAnswered { approval, yes, person, uid, groups, confirms, width, note, evidence } => {
                 let person = person.as_ref().map(|person| named(person.as_str(), identities));
                 let by = person.clone().map_or(format!("uid {uid}"), |person| format!("{person} (uid {uid})"));
                 let said = if *yes { "yes" } else { "no" };
@@ -146,6 +146,7 @@ impl Memory {
                 notice.data.extend(fields(json!({
                     "yes": yes, "person": person, "uid": uid, "answered_for": groups, "confirms": confirms,
                     "width": width, "note": note.as_deref().map(told),
+                    "signed": evidence.as_ref().is_some_and(|evidence| evidence.bound),
                 })));
                 Some(notice)
             }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{
-    Control, Durability, Expansion, HoldLimits, Home, HostPattern, Identities, IdentitySource, Issuer, Limits, Mask,
-    Match, Named, Paths, PayloadLevel, PayloadSettings, Pin, Protocol, RecordSettings, Strategy, Targets, Tenant,
-    Upstream, WorkloadSettings,
+    Approvers, Control, Durability, Expansion, HoldLimits, Home, HostPattern, Identities, IdentitySource, Issuer,
+    Limits, Mask, Match, Named, Paths, PayloadLevel, PayloadSettings, Pin, Protocol, RecordSettings, Strategy, Targets,
+    Tenant, Upstream, WorkloadSettings,
 };
 
 /// Targets `graph` (graph.microsoft.com:443), `api` (*.api.example, 443 and 8443), `box` (192.0.2.7:80, with the
@@ -107,8 +107,13 @@ fn identities() -> Identities {
             ("crm-bot".into(), Named::Identity(me.clone())),
         ]),
         people: BTreeMap::from([(1000, me)]),
-        approvers: BTreeMap::from([("ada".into(), [1001, 1002].into()), ("bob".into(), [1003, 1004].into())]),
+        approvers: BTreeMap::from([("ada".into(), approvers([1001, 1002])), ("bob".into(), approvers([1003, 1004]))]),
+        login: None,
     }
+}
+
+fn approvers(uids: [u32; 2]) -> Approvers {
+    Approvers { uids: uids.into(), ..Approvers::default() }
 }
 
 /// A service principal of [`TENANT`] without groups and roles.

@@ -61,6 +61,19 @@ pub struct Answer {
     pub width: Option<String>,
     /// What they said to it.
     pub note: Option<String>,
+    /// Whether an ID token signs it (true), or says only who he is (false); none where he is known by his uid alone. The
+    /// token itself is in the event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<bool>,
+}
+
+/// The events of an approval as they were recorded, byte for byte: what its evidence is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recorded {
+    /// `approval.requested`
+    pub requested: String,
+    /// Each `approval.answered`, in order.
+    pub answered: Vec<String>,
 }
 
 /// A grant, as lists have it. Its JSON is stable.
@@ -100,7 +113,7 @@ pub(super) fn apply(db: &Connection, seq: i64, event: &Event) -> rusqlite::Resul
                  ON CONFLICT DO NOTHING",
             )?
             .execute(params![request.approval.to_string(), seq, json(serde_json::to_string(request))?, at])?,
-        What::ApprovalAnswered { approval, yes, person, uid, groups, confirms, width, note } => {
+        What::ApprovalAnswered { approval, yes, person, uid, groups, confirms, width, note, evidence } => {
             let answer = Answer {
                 at: event.at,
                 person: person.as_ref().map(ToString::to_string),
@@ -110,6 +123,7 @@ pub(super) fn apply(db: &Connection, seq: i64, event: &Event) -> rusqlite::Resul
                 confirms: *confirms,
                 width: width.map(|width| width.to_string()),
                 note: note.clone(),
+                signed: evidence.as_ref().map(|evidence| evidence.bound),
             };
             db.prepare_cached(
                 "UPDATE approvals SET answers = json_insert(answers, '$[#]', json(?2)) WHERE approval = ?1",
@@ -174,6 +188,30 @@ impl Reader {
             Some(row) => approval(row),
             None => Err(QueryError::Unknown(id)),
         }
+    }
+
+    /// The event by which an approval was asked for, byte for byte; `id` is whole.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn requested(&self, id: ApprovalId) -> Result<String, QueryError> {
+        let sql = "SELECT e.body FROM approvals a JOIN events e ON e.seq = a.seq WHERE a.approval = ?1";
+        let body = self.db.prepare_cached(sql)?.query_row([id.to_string()], |row| row.get(0)).optional()?;
+        body.ok_or_else(|| QueryError::Unknown(id.to_string()))
+    }
+
+    /// The events of the approval whose id is `id` or begins with it.
+    ///
+    /// # Errors
+    /// When there is none, or more than one.
+    pub fn recorded(&self, id: &str) -> Result<Recorded, QueryError> {
+        let approval = self.approval(id)?.request.approval;
+        // Answers aren't indexed by what they answer: all events since are looked at, once in a while.
+        let sql = "SELECT body FROM events WHERE seq > (SELECT seq FROM approvals WHERE approval = ?1)
+                   AND kind = 'approval.answered' AND json_extract(body, '$.approval') = ?1 ORDER BY seq";
+        let mut statement = self.db.prepare_cached(sql)?;
+        let rows = statement.query_map([approval.to_string()], |row| row.get(0))?;
+        Ok(Recorded { requested: self.requested(approval)?, answered: rows.collect::<Result<_, _>>()? })
     }
 
     /// The latest approvals, newest first, at most `limit`.

@@ -17,7 +17,7 @@ use crate::who::Process;
 
 mod approval;
 
-pub use approval::{ApprovalRequest, Spent};
+pub use approval::{ApprovalRequest, Evidence, Spent, Way};
 
 /// One thing that happened, with its time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -276,6 +276,52 @@ pub enum What {
         width: Option<Width>,
         /// What they said to it.
         note: Option<String>,
+        /// What proves who they are; none where they are known by their uid alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        evidence: Option<Box<Evidence>>,
+    },
+    /// Somebody signed in. In the record before it counts.
+    #[serde(rename = "login.succeeded")]
+    LoginSucceeded {
+        /// His uid.
+        uid: u32,
+        /// His pid.
+        pid: u32,
+        /// Who he is.
+        person: PrincipalId,
+        /// The application that he signed in by.
+        client: ClientId,
+        /// How.
+        way: Way,
+        /// The approval that it is an answer to, and good for nothing else.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        approval: Option<ApprovalId>,
+        /// Until when he is signed in; none where it is for one answer.
+        until: Option<Timestamp>,
+        /// The ID token's `uti`, by which Entra's sign-in logs know it.
+        uti: Option<String>,
+    },
+    /// A sign-in failed.
+    #[serde(rename = "login.refused")]
+    LoginRefused {
+        /// The uid of who tried.
+        uid: u32,
+        /// His pid.
+        pid: u32,
+        /// Whom the ID token named, where it was one that can be believed.
+        person: Option<PrincipalId>,
+        /// Why.
+        code: String,
+    },
+    /// Somebody isn't signed in any more.
+    #[serde(rename = "login.ended")]
+    LoginEnded {
+        /// His uid.
+        uid: u32,
+        /// Who he was.
+        person: PrincipalId,
+        /// Why: `logout`, `expired`, `replaced` (by another sign-in of his).
+        reason: String,
     },
     /// A held operation isn't asked about any more.
     #[serde(rename = "approval.closed")]

@@ -239,6 +239,9 @@ pub(super) fn apply(db: &Connection, seq: u64, event: &Event) -> rusqlite::Resul
         | What::SnapshotRejected { .. }
         | What::ControlRequest { .. }
         | What::NotificationFailed { .. }
+        | What::LoginSucceeded { .. }
+        | What::LoginRefused { .. }
+        | What::LoginEnded { .. }
         | What::RecordOutage { .. }
         | What::RecordRotated { .. }
         | What::RecordBegun { .. }

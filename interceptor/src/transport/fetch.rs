@@ -35,6 +35,8 @@ enum Wanted {
     /// Those of success.
     Success,
     /// All.
+    /// What OAuth answers: success, or one of the statuses of its errors.
+    OAuth,
     Any,
 }
 
@@ -87,6 +89,20 @@ impl Fetcher {
         within(patience, self.exchange(Method::POST, url, headers, body, Wanted::Any)).await
     }
 
+    /// Posts a form to an OAuth endpoint, and gives the body of an answer of success or of the statuses that its errors have
+    /// (RFC 6749 section 5.2).
+    ///
+    /// # Errors
+    /// As [`Fetcher::post`].
+    pub async fn submit(&self, url: &str, form: &str) -> Result<Bytes, FetchError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        let body = Bytes::copy_from_slice(form.as_bytes());
+        let answer = within(PATIENCE, self.exchange(Method::POST, url, headers, body, Wanted::OAuth)).await?;
+        Ok(answer.into_body())
+    }
+
     async fn exchange(
         &self,
         method: Method,
@@ -120,6 +136,7 @@ impl Fetcher {
             let (is_good, most) = match wanted {
                 Wanted::Ok => (status == StatusCode::OK, MAX_DOCUMENT),
                 Wanted::Success => (status.is_success(), MAX_DOCUMENT),
+                Wanted::OAuth => (matches!(status.as_u16(), 200 | 400 | 401), MAX_DOCUMENT),
                 Wanted::Any => (true, MAX_SAID),
             };
             if !is_good {

@@ -140,7 +140,7 @@ fn on_behalf_of(
     let scopes = consented(&target)?;
     let wanted = Wanted { audience: target.audience, scopes, proof, ..Wanted::user(user, client, target.resource) };
     let scope = form.field("scope").unwrap_or_default().to_owned();
-    let sign_in = SignIn { user, client: client.id, scope, redirect: String::new(), challenge: None };
+    let sign_in = SignIn { user, client: client.id, scope, redirect: String::new(), challenge: None, nonce: None };
     answer(state, wanted, endpoint, form, Some(sign_in))
 }
 
@@ -182,7 +182,7 @@ fn answer(
         set("scope", json!(scopes.join(" ")));
         let asked = |scope: &str| sign_in.scope.split_whitespace().any(|word| word == scope);
         if asked("openid") {
-            set("id_token", json!(id_token(state, user, client)?));
+            set("id_token", json!(id_token(state, user, client, sign_in.nonce.as_deref())?));
         }
         if form.field("client_info") == Some("1") {
             set("client_info", json!(encode(&json!({ "uid": user.id, "utid": user.tenant.id }).to_string())));
@@ -196,9 +196,21 @@ fn answer(
     Ok(Value::Object(answer))
 }
 
-/// Tells the client who signed in (OpenID Connect Core 1.0, section 2).
-fn id_token(state: &Inner, user: &'static directory::User, client: &'static str) -> Result<String, Refusal> {
+/// Tells the client who signed in (OpenID Connect Core 1.0, section 2). Its application has the groups put in, as far as
+/// they fit.
+fn id_token(
+    state: &Inner,
+    user: &'static directory::User,
+    client: &'static str,
+    nonce: Option<&str>,
+) -> Result<String, Refusal> {
     let now = seconds();
+    let groups = directory::groups(user.id);
+    let groups = match groups.len() {
+        0..=200 => ("groups", json!(groups)),
+        _ => ("_claim_names", json!({ "groups": "src1" })),
+    };
+    let nonce = state.nonce.as_deref().or(nonce).map(|nonce| ("nonce", json!(nonce)));
     let claims = [
         ("iss", json!(format!("https://login.microsoftonline.com/{}/v2.0", user.tenant.id))),
         ("aud", json!(client)),
@@ -212,8 +224,9 @@ fn id_token(state: &Inner, user: &'static directory::User, client: &'static str)
         ("tid", json!(user.tenant.id)),
         ("uti", json!(guid())),
         ("ver", json!("2.0")),
+        groups,
     ];
-    let claims = claims.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let claims = claims.into_iter().chain(nonce).map(|(name, value)| (name.to_owned(), value)).collect();
     let token = super::token::TokenBuilder::new(std::sync::Arc::clone(&state.keys.signing), claims);
     token.build().map_err(|error| Refusal::broken(&error))
 }

@@ -46,7 +46,7 @@ pub(super) fn poll(state: &mut Inner, form: &Form<'_>, client: &'static Applicat
         DeviceAnswer::Granted { by, after } if device.asked > after => {
             let scope = device.scope.clone();
             state.devices.remove(code);
-            Ok(SignIn { user: by, client: client.id, scope, redirect: String::new(), challenge: None })
+            Ok(SignIn { user: by, client: client.id, scope, redirect: String::new(), challenge: None, nonce: None })
         }
         DeviceAnswer::Granted { .. } => {
             let text = "OAuth 2.0 device flow error. Authorization is pending. Continue polling.";
@@ -78,6 +78,7 @@ pub(super) fn authorize(state: &mut Inner, endpoint: Endpoint<'_>, query: &Form<
         scope: query.need("scope")?.to_owned(),
         redirect: redirect.to_owned(),
         challenge: query.field("code_challenge").map(str::to_owned),
+        nonce: query.field("nonce").map(str::to_owned),
     };
     state.codes.insert(code.clone(), sign_in);
     let mut back = form_urlencoded::Serializer::new(String::new());

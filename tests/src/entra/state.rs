@@ -108,6 +108,8 @@ pub(super) struct SignIn {
     /// For a code: where it was sent, and the PKCE challenge.
     pub(super) redirect: String,
     pub(super) challenge: Option<String>,
+    /// What the ID token is to have in it.
+    pub(super) nonce: Option<String>,
 }
 
 /// A device code.
@@ -132,6 +134,8 @@ pub(super) struct Inner {
     pub(super) codes: HashMap<String, SignIn>,
     pub(super) devices: HashMap<String, Device>,
     pub(super) device_answer: DeviceAnswer,
+    /// What ID tokens have as their nonce, whatever was asked for.
+    pub(super) nonce: Option<String>,
     /// The ids of tokens that a service must challenge.
     pub(super) dead: HashSet<String>,
     /// How many requests a service challenges, whatever they bring.
@@ -155,6 +159,7 @@ impl State {
             codes: HashMap::new(),
             devices: HashMap::new(),
             device_answer: DeviceAnswer::Granted { by: directory::ADELE, after: 1 },
+            nonce: None,
             dead: HashSet::new(),
             challenges: 0,
             faults: VecDeque::new(),

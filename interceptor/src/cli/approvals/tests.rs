@@ -47,6 +47,7 @@ pub(super) fn asked() -> ShownApproval {
         confirms: false,
         width: Some("operation".into()),
         note: Some("fine\r".into()),
+        signed: None,
     };
     let lines = (0..LINES + 5).map(|line| format!("line {line}\n")).collect();
     ShownApproval {

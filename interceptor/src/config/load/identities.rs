@@ -1,4 +1,5 @@
-//! `[[tenant]]`, `[[issuer]]`, `[names]` and `[people]`, and what a target says of tokens.
+//! `[[tenant]]`, `[[issuer]]`, `[names]`, `[people]`, and what a target says of tokens. `[approvers]` and `[login]` are
+//! in `login`.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
@@ -35,23 +36,9 @@ impl Resolver<'_> {
                 identities.people.insert(uid, principal);
             }
         }
-        for (name, users) in in_order(&raw.approvers) {
-            self.parsed::<crate::ids::WorkloadName>(name, "a name such as `crm-approvers`");
-            let members = users.iter().filter_map(|at| self.approver(at, &identities)).collect();
-            identities.approvers.insert(name.value().clone(), members);
-        }
+        identities.login = raw.login.as_ref().and_then(|raw| self.login(raw, &identities));
+        self.approvers(raw, &mut identities);
         identities
-    }
-
-    /// Somebody who answers has to be known by more than a uid.
-    fn approver(&mut self, at: &At<String>, identities: &Identities) -> Option<u32> {
-        let uid = self.uid(at.value(), at.span())?;
-        if !identities.people.contains_key(&uid) {
-            let message = format!("`{}` isn't in `[people]`", at.value());
-            self.wrong(at.span(), message, "a local user of whom `[people]` says who that is");
-            return None;
-        }
-        Some(uid)
     }
 
     fn tenant(
@@ -162,7 +149,7 @@ impl Resolver<'_> {
         self.listed(tenant, at, identities).then_some(named)
     }
 
-    fn listed(&mut self, tenant: TenantId, at: &At<String>, identities: &Identities) -> bool {
+    pub(super) fn listed(&mut self, tenant: TenantId, at: &At<String>, identities: &Identities) -> bool {
         let listed = identities.tenant(tenant).is_some();
         if !listed {
             self.wrong(at.span(), format!("no `[[tenant]]` has the id `{tenant}`"), "an id of a tenant that is listed");
@@ -284,13 +271,13 @@ impl Resolver<'_> {
     }
 }
 
-fn tenant_of(id: &str) -> Option<(TenantId, &str)> {
+pub(super) fn tenant_of(id: &str) -> Option<(TenantId, &str)> {
     let (tenant, rest) = id.split_once('/')?;
     Some((tenant.parse().ok()?, rest))
 }
 
 /// A table in the order of the file, so that the first mistake is told first.
-fn in_order<T>(table: &BTreeMap<At<String>, T>) -> Vec<(&At<String>, &T)> {
+pub(super) fn in_order<T>(table: &BTreeMap<At<String>, T>) -> Vec<(&At<String>, &T)> {
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(name, _)| name.span().start);
     entries

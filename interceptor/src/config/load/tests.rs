@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::config::{
-    BatchFormat, CredentialKind, CredentialSettings, Form, Home, Issues, Named, Occasion, Place, SecretSource,
-    SinkSettings, Strategy,
+    BatchFormat, CredentialKind, CredentialSettings, Form, Home, Issues, Named, Occasion, Place, Required,
+    SecretSource, SinkSettings, Strategy,
 };
 
 fn parse(text: &str) -> Result<Settings, ConfigError> {
@@ -203,6 +203,15 @@ fn every_key_is_taken() {
         [people]
         root = "11111111-0000-4000-8000-00000000000a/33333333-0000-4000-8000-000000000003"
 
+        [approvers]
+        crm = ["root", "identity:11111111-0000-4000-8000-00000000000A/22222222-0000-4000-8000-000000000002", "group:11111111-0000-4000-8000-00000000000A/22222222-0000-4000-8000-00000000000B"]
+
+        [login]
+        tenant = "11111111-0000-4000-8000-00000000000a"
+        client = "44444444-0000-4000-8000-000000000004"
+        required = "bound"
+        for = "1h"
+
         [[workload]]
         name = "three"
         identity = { source = "token-file", path = "/run/token" }
@@ -271,6 +280,14 @@ fn every_key_is_taken() {
     assert_eq!(ways, [hook, chat, NotifyWay::Command { words, uid: 61_234, gid: 65_534 }]);
     assert_eq!(settings.notify[0].on, [Occasion::ApprovalRequested, Occasion::GrantEnded]);
     assert_eq!(settings.notify[1].on, Occasion::ALL);
+    let identities = &settings.identities;
+    let approvers = &identities.approvers["crm"];
+    assert_eq!((approvers.uids.len(), approvers.people.len(), approvers.count()), (1, 1, None));
+    let group = "11111111-0000-4000-8000-00000000000a/22222222-0000-4000-8000-00000000000b".to_owned();
+    let (nobody, member) = ("pass/x".parse().unwrap(), [group].into());
+    assert!(approvers.take(&nobody, &member) && !approvers.take(&nobody, &Default::default()));
+    let login = identities.login.as_ref().unwrap();
+    assert_eq!((login.required, login.lasts), (Required::Bound, Duration::from_secs(3600)));
     let one = &settings.workloads[0];
     assert_eq!((&one.matches.uids[..], &one.matches.gids[..]), (&[0, 1000][..], &[0][..]));
     assert_eq!(one.matches.command.as_deref(), Some("crm-mcp"));

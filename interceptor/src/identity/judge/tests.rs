@@ -10,6 +10,8 @@ use crate::identity::fixture::{AUDIENCE, NOW, OBJECT, OTHER_TENANT, Script, TENA
 use crate::identity::overage::GraphRequest;
 use crate::policy::PrincipalKind;
 
+mod sign_in;
+
 const GRAPH: &str = "https://graph.microsoft.com";
 const KEYS: &str = "https://login.microsoftonline.com/keys";
 

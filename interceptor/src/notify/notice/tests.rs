@@ -112,6 +112,7 @@ fn later_events_say_what_they_are_about() {
         confirms: false,
         width: None,
         note: Some("no <b>".into()),
+        evidence: None,
     };
     let notice = memory.notice(at(), &answered, &none).unwrap();
     assert_eq!(notice.title, "Approval answered, no: http:POST on graph for crm");

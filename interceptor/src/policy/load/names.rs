@@ -107,7 +107,7 @@ pub(super) fn check_approvers(draft: &Draft, settings: &Settings, faults: &mut V
     let approvers = &settings.identities.approvers;
     let wrong = match approvers.get(group) {
         None => format!("no `[approvers]` are named `{group}`"),
-        Some(members) if (members.len() as u64) < approval.approvals.unwrap_or(1) => {
+        Some(members) if members.count().is_some_and(|count| (count as u64) < approval.approvals.unwrap_or(1)) => {
             format!("the `[approvers]` named `{group}` are fewer than have to say yes")
         }
         Some(_) => return,

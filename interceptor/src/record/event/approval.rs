@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{Identity, readable};
 use crate::ids::{ApprovalId, Digest, GrantId, LaunchId, SessionId, TargetName, WorkloadName};
@@ -59,4 +60,38 @@ pub struct Spent {
     pub bytes: u64,
     /// Its rows, where they are limited.
     pub rows: u64,
+}
+
+/// How somebody signed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Way {
+    /// By a code that a browser brought.
+    Browser,
+    /// By a device code.
+    Device,
+}
+
+/// What proves who answered. With `salt` the ID token's `nonce` is the digest of the question and the answer
+/// (`docs/approvals.md`): then the token is the signature of this very answer.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Whether the ID token was issued for this very answer.
+    pub bound: bool,
+    /// How he signed in.
+    pub way: Way,
+    /// What the digest is salted with; none where nothing is bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub salt: Option<String>,
+    /// The ID token in compact form (RFC 7515 section 7.1).
+    pub id_token: String,
+    /// The key that signed it (RFC 7517), so that it can be verified when the issuer has others.
+    pub jwk: Value,
+}
+
+impl std::fmt::Debug for Evidence {
+    /// Without the token: what is debugged may be logged.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Evidence").field("bound", &self.bound).field("way", &self.way).finish_non_exhaustive()
+    }
 }
