@@ -75,7 +75,7 @@ impl<V, E> Kept<V, E> {
     fn serves(&self, arrived: Instant, life: Duration) -> bool {
         match self.answer {
             Ok(_) => self.since.elapsed() < life,
-            Err(_) => self.since >= arrived,
+            Err(_) => self.since > arrived,
         }
     }
 }
