@@ -364,6 +364,7 @@ fn conclude(journal: &OwnJournal, left: Unfinished) {
             response: Payload::default(),
             masked: BTreeMap::new(),
             spent: None,
+            service_request: None,
         });
     }
     for session in left.sessions {

@@ -179,6 +179,11 @@ impl Entra {
         self.state.lock().lifetime = seconds;
     }
 
+    /// Takes an app role from everybody: no token that is issued from now on has it.
+    pub fn take_role(&self, role: &str) {
+        self.state.lock().taken.push(role.to_owned());
+    }
+
     /// How people answer to device codes from now on.
     pub fn set_device_answer(&self, answer: DeviceAnswer) {
         self.state.lock().device_answer = answer;

@@ -23,6 +23,7 @@ use crate::ids::{IssuerName, PrincipalId, TenantId, WorkloadName};
 use crate::policy::{Authentic, Bound, Principal};
 
 mod sign_in;
+mod standing;
 
 pub use sign_in::SignedIn;
 
@@ -189,6 +190,8 @@ impl Judge {
         if is_new || realm.verifies(token.claims()) {
             self.verify(&token, &realm).await?;
         }
+        // What it is in is what the issuer said last.
+        let issued = if is_new { issued } else { self.provenance.latest(&issued).in_the_words_of(issued) };
         Ok(Judged::Ours { issued, digest, is_new })
     }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::verify::LEEWAY;
 use crate::ids::{ClientId, PrincipalId, WorkloadName};
@@ -44,6 +45,16 @@ pub struct Issued {
     pub bound: Bound,
     /// What vouches for it.
     pub authentic: Authentic,
+}
+
+impl Issued {
+    /// `token` with the groups and roles of this one, which was issued later.
+    pub fn in_the_words_of(self: Arc<Self>, token: Arc<Issued>) -> Arc<Issued> {
+        if self.groups == token.groups && self.roles == token.roles {
+            return token;
+        }
+        Arc::new(Issued { groups: self.groups.clone(), roles: self.roles.clone(), ..(*token).clone() })
+    }
 }
 
 /// Why a token is no longer accepted before its end.
@@ -99,7 +110,11 @@ pub struct Full(pub WorkloadName);
 /// The tokens that were issued, by digest. One token can belong to several workloads: a host endpoint gives out the same
 /// one until it is about to end.
 #[derive(Debug, Default)]
-pub struct Provenance(RwLock<Store>);
+pub struct Provenance {
+    store: RwLock<Store>,
+    /// Counts what changes.
+    changes: watch::Sender<u64>,
+}
 
 #[derive(Debug, Default)]
 struct Store {
@@ -140,7 +155,7 @@ impl Provenance {
                 }
             }
         }
-        Provenance(RwLock::new(store))
+        Provenance { store: RwLock::new(store), changes: watch::Sender::default() }
     }
 
     /// Remembers that a token was issued. If its workload has too many, one that has ended is forgotten, else the
@@ -149,12 +164,14 @@ impl Provenance {
     /// # Errors
     /// [`Full`]: the token mustn't be released to the workload.
     pub fn insert(&self, digest: Digest, issued: Issued, now: Timestamp) -> Result<(), Full> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(digest, issued, now)
+        self.store.write().unwrap_or_else(PoisonError::into_inner).insert(digest, issued, now)?;
+        self.changes.send_modify(|count| *count += 1);
+        Ok(())
     }
 
     /// What is known of a token that `workload` presents.
     pub fn find(&self, digest: &Digest, workload: &WorkloadName, now: Timestamp) -> Known {
-        let store = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
         let Some(entries) = store.tokens.get(digest) else { return Known::Unknown };
         match entries.iter().find(|entry| entry.issued.workload == *workload) {
             Some(Entry { issued, .. }) if is_over(issued, now) => Known::Expired(issued.clone()),
@@ -166,12 +183,36 @@ impl Provenance {
 
     /// Marks a token dead for everybody. False if nobody has it, or if it already was.
     pub fn kill(&self, digest: &Digest, death: Death) -> bool {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).kill(digest, death)
+        let killed = self.store.write().unwrap_or_else(PoisonError::into_inner).kill(digest, death);
+        if killed {
+            self.changes.send_modify(|count| *count += 1);
+        }
+        killed
+    }
+
+    /// Counts the tokens that were issued and killed, to be watched.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// The newest token that was issued to the same workload, for the same principal and application, for the same
+    /// audiences: what the issuer said of them last. It may be this one.
+    pub fn latest(&self, issued: &Arc<Issued>) -> Arc<Issued> {
+        let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
+        let key = |one: &Issued| (one.principal.clone(), one.client, one.audiences.clone());
+        let is_alike = |one: &Arc<Issued>| one.workload == issued.workload && key(one) == key(issued);
+        let newest = store.shelves.get(&issued.workload).and_then(|shelf| {
+            shelf.by_age.iter().rev().find_map(|(number, (_, digest))| {
+                let entry = store.tokens.get(digest)?.iter().find(|entry| entry.number == *number)?;
+                (entry.death.is_none() && is_alike(&entry.issued)).then(|| Arc::clone(&entry.issued))
+            })
+        });
+        newest.unwrap_or_else(|| Arc::clone(issued))
     }
 
     /// How many tokens of a workload are remembered.
     pub fn count(&self, workload: &WorkloadName) -> usize {
-        let store = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
         store.shelves.get(workload).map_or(0, |shelf| shelf.by_end.len())
     }
 }

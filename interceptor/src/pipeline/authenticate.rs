@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, header};
+use jiff::Timestamp;
 
 use super::gate::not_recorded;
 use super::live::Live;
@@ -29,6 +30,10 @@ pub(super) struct Identified {
     pub(super) token: Digest,
     /// The token's `uti`.
     pub(super) uti: Option<String>,
+    /// Until when the token is accepted.
+    pub(super) until: Timestamp,
+    /// What was known of tokens then: how often that had changed.
+    pub(super) seen: u64,
 }
 
 /// What policy is asked, kept so that it can be asked again.
@@ -159,6 +164,7 @@ async fn identify(live: &Live, target: &Arc<Target>, token: &str, action: &str) 
     let workload = &session.subject.workload;
     let source = &session.subject.source;
     let presented = Presented { token, workload, source, target };
+    let seen = *judge.watch().borrow();
     let (issued, digest) = match judge.judge(identities, presented).await {
         Ok(Judged::Foreign) => return Ok(None),
         Ok(Judged::Ours { issued, digest, is_new: false }) => (issued, digest),
@@ -183,7 +189,8 @@ async fn identify(live: &Live, target: &Arc<Target>, token: &str, action: &str) 
     if principal.groups.is_none() && world.snapshot.needs_groups(&target.name, action) {
         principal.groups = judge.groups(identities, &principal).await;
     }
-    Ok(Some(Identified { principal, token: digest, uti: issued.uti.clone() }))
+    let until = judge.accepted_until(issued.expiry);
+    Ok(Some(Identified { principal, token: digest, uti: issued.uti.clone(), until, seen }))
 }
 
 /// Records where a token comes from; only then is it one that the workload may have.

@@ -206,6 +206,7 @@ impl Session {
             response: Payload::default(),
             masked: BTreeMap::new(),
             spent: None,
+            service_request: None,
         });
     }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::uri;
+use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
@@ -160,6 +161,27 @@ impl Live {
             }
             sooner
         });
+    }
+
+    /// Waits until a token that is accepted `until` then isn't any more; for ever without one.
+    pub(super) async fn token_expired(&self, until: Option<Timestamp>) {
+        let Some(until) = until else { return std::future::pending().await };
+        let left = until.duration_since(self.session.worker.now());
+        tokio::time::sleep(left.try_into().unwrap_or_default()).await;
+    }
+
+    /// Brings what is known of a principal up to what its issuer said last. Gives whether that is something else.
+    ///
+    /// # Errors
+    /// The code of why its token isn't good any more.
+    pub(super) fn renew(&self, who: &mut Identified) -> Result<bool, &'static str> {
+        let judge = &self.session.worker.pipeline.judge;
+        let Some(issued) = judge.standing(&who.token, &self.session.subject.workload)? else { return Ok(false) };
+        // Groups that no token tells are those that were looked up.
+        let groups = issued.groups.clone().or_else(|| who.principal.groups.clone());
+        let changed = groups != who.principal.groups || issued.roles != who.principal.roles;
+        (who.principal.groups, who.principal.roles) = (groups, issued.roles.clone());
+        Ok(changed)
     }
 
     /// Waits until the longest time that policy allows the connection is over.

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::response::Parts;
-use http::{Response, StatusCode, header};
+use http::{HeaderMap, Response, StatusCode, header};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -175,23 +176,36 @@ impl Asked {
         let mut grants = live.session().worker.pipeline.desk.watch();
         let let_through = self.known.using.is_some() || self.emergency;
         let ending = if self.emergency { "break-glass-ended" } else { "grant-ended" };
+        let mut who = self.who.clone();
+        let mut tokens = live.session().worker.pipeline.judge.watch();
+        if who.as_ref().is_some_and(|who| who.seen != *tokens.borrow()) {
+            tokens.mark_changed();
+        }
+        let mut expired = pin!(live.token_expired(who.as_ref().map(|who| who.until)));
         loop {
             if let Some(code) = *ended.borrow_and_update() {
                 return Err(Box::new(cut_off(code).into()));
             }
             tokio::select! {
                 Ok(()) = ended.changed() => {}
-                Ok(()) = worlds.changed() => self.may_go_on(live, "policy-changed")?,
-                Ok(()) = grants.changed(), if let_through => self.may_go_on(live, ending)?,
+                Ok(()) = worlds.changed() => self.may_go_on(live, who.as_ref(), "policy-changed")?,
+                Ok(()) = grants.changed(), if let_through => self.may_go_on(live, who.as_ref(), ending)?,
+                Ok(()) = tokens.changed(), if who.is_some() => {
+                    let renewed = who.as_mut().map_or(Ok(false), |who| live.renew(who));
+                    if renewed.map_err(|code| Box::new(cut_off(code).into()))? {
+                        self.may_go_on(live, who.as_ref(), "groups-changed")?;
+                    }
+                }
+                () = expired.as_mut() => return Err(Box::new(cut_off("token-expired").into())),
                 else => return Err(Box::new(cut_off("stopped").into())),
             }
         }
     }
 
     /// Decides the connection and the operation again.
-    fn may_go_on(&self, live: &Live, code: &'static str) -> Result<(), Box<Refusal>> {
+    fn may_go_on(&self, live: &Live, who: Option<&Identified>, code: &'static str) -> Result<(), Box<Refusal>> {
         let again = || {
-            let ruling = live.rule(self.who.as_ref(), self.wanted.operation(live), self.known);
+            let ruling = live.rule(who, self.wanted.operation(live), self.known);
             let is_masked_enough = self.is_masked_enough(&ruling);
             ruling.verdict.map(|permit| (permit, is_masked_enough))
         };
@@ -229,8 +243,10 @@ async fn exchange(live: Rc<Live>, mut permitted: Permitted, mut reply: oneshot::
             head = send(&live, permitted, &mut way, (&sent, &received, &taking), (observing.is_none(), &charge)) => head,
         },
     };
+    let mut service_request = None;
     let Outcome { ended, status, masked } = match head {
         Ok((parts, coming)) => {
+            service_request = request_id(&parts.headers);
             asked.note_challenge(&live, &parts);
             match (observing, client) {
                 (Some(observing), _) => release(&asked, operation, &observing, (parts, coming), reply).await,
@@ -273,7 +289,16 @@ async fn exchange(live: Rc<Live>, mut permitted: Permitted, mut reply: oneshot::
         response: payload(&received),
         masked,
         spent: charge.map(|charge| charge.spent()),
+        service_request,
     });
+}
+
+/// What the service calls the request, by which its own log knows it: Microsoft's names first.
+fn request_id(headers: &HeaderMap) -> Option<String> {
+    const NAMES: [&str; 4] = ["request-id", "x-ms-request-id", "x-request-id", "x-amzn-requestid"];
+    let value = NAMES.iter().find_map(|name| headers.get(*name))?.to_str().ok()?;
+    let is_id = (1..=128).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_graphic());
+    is_id.then(|| value.to_owned())
 }
 
 /// How an exchange ended.
@@ -433,6 +458,9 @@ pub(super) fn cut_off(code: &'static str) -> Fault {
         "policy-changed" => "policy changed, and no longer permits this",
         "grant-ended" => "what let this through has ended, or was revoked",
         "break-glass-ended" => "the emergency that let this through is over",
+        "groups-changed" => "a newer token says that its principal isn't in the group or role that permits this",
+        "token-expired" => "the token that this came with has expired",
+        "token-ended" => "the token that this came with was ended",
         "max-session" => "the connection reached the longest time that policy allows it",
         _ => "the connection was ended by the operator of this host",
     };

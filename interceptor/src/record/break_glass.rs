@@ -16,6 +16,7 @@ CREATE TABLE break_glass (
     ended_at TEXT, ending TEXT, closed_at TEXT, closed_by INTEGER, note TEXT
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX break_glass_by_seq ON break_glass (seq);
+ALTER TABLE operations ADD COLUMN service_request TEXT;
 ";
 
 /// One breaking of the glass, as lists have it. Its JSON is stable.

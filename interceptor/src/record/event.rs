@@ -7,17 +7,19 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::config::Host;
-use crate::identity::provenance::{Death, Digest, Issued};
+use crate::identity::provenance::{Death, Digest};
 use crate::ids::{
     ApprovalId, BreakGlassId, ChannelName, ClientId, GrantId, LaunchId, MessageId, OperationId, PrincipalId, SessionId,
     TargetName, WorkloadName,
 };
-use crate::policy::{Authentic, Basis, Bound, BreakGlass, Credential, Grant, PrincipalKind, Width};
+use crate::policy::{Basis, BreakGlass, Credential, Grant, Width};
 use crate::who::Process;
 
 mod approval;
+mod token;
 
 pub use approval::{ApprovalRequest, Evidence, Spent, Way};
+pub use token::{Identity, TokenIssued};
 
 /// One thing that happened, with its time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -178,6 +180,9 @@ pub enum What {
         /// What it took of a grant that is limited in bytes or rows.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         spent: Option<Spent>,
+        /// What the service calls the request: its `request-id`, or the like.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service_request: Option<String>,
     },
     /// What an operation sent and got was kept, sealed.
     #[serde(rename = "payload.recorded")]
@@ -437,39 +442,6 @@ pub enum What {
         /// What was found.
         detail: String,
     },
-}
-
-/// Whom a token names, as an operation's record says it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
-    /// Who.
-    pub principal: PrincipalId,
-    /// What it is.
-    pub kind: PrincipalKind,
-    /// The application that the token was issued to.
-    pub client: Option<ClientId>,
-    /// What makes it authentic.
-    pub authentic: Authentic,
-    /// What binds it to the workload.
-    pub bound: Bound,
-    /// The token's keyed digest: `token.issued` says more of it.
-    pub token: Digest,
-    /// The token's `uti`, by which Entra's sign-in logs know it.
-    pub uti: Option<String>,
-}
-
-/// A token that was issued to a workload: its provenance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TokenIssued {
-    /// Its keyed digest.
-    pub token: Digest,
-    /// The request that it answers; none for a token from a file.
-    pub operation: Option<OperationId>,
-    /// The launch that got it.
-    pub launch: LaunchId,
-    /// What is known of it.
-    #[serde(flatten)]
-    pub issued: Issued,
 }
 
 /// A verdict, without its reasons.

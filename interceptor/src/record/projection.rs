@@ -194,13 +194,14 @@ pub(super) fn apply(db: &Connection, seq: u64, event: &Event) -> rusqlite::Resul
         What::TokenEnded { token, reason } => db
             .prepare_cached("UPDATE tokens SET ended_at = ?2, reason = ?3 WHERE token = ?1 AND ended_at IS NULL")?
             .execute(params![token.to_string(), at, json(reason)?.trim_matches('"')])?,
-        What::OperationFinished { operation, outcome, status, request, response, masked, spent } => {
+        What::OperationFinished { operation, outcome, status, request, response, masked, spent, service_request } => {
             if let Some(spent) = spent {
                 approval::spent(db, spent)?;
             }
             db.prepare_cached(
                 "UPDATE operations SET finished_at = ?2, outcome = ?3, status = ?4, request_bytes = ?5,
-                        request_digest = ?6, response_bytes = ?7, response_digest = ?8, masked = ?9
+                        request_digest = ?6, response_bytes = ?7, response_digest = ?8, masked = ?9,
+                        service_request = ?10
                  WHERE operation = ?1 AND finished_at IS NULL",
             )?
             .execute(params![
@@ -212,7 +213,8 @@ pub(super) fn apply(db: &Connection, seq: u64, event: &Event) -> rusqlite::Resul
                 request.digest,
                 integer(response.bytes),
                 response.digest,
-                (!masked.is_empty()).then(|| json(masked)).transpose()?
+                (!masked.is_empty()).then(|| json(masked)).transpose()?,
+                service_request
             ])?
         }
         What::PayloadRecorded { operation, session, digest, bytes } => db

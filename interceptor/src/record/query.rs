@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row};
+use rusqlite::{Connection, OptionalExtension};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,11 @@ use crate::identity::provenance::{Digest, Recorded};
 use crate::ids::{OperationId, SessionId};
 use crate::policy::Basis;
 use crate::who::Process;
+
+mod rows;
+
+pub(super) use rows::operation;
+use rows::{launched, session};
 
 /// Bytes of operations that one answer holds; what is over is counted.
 pub(super) const ANSWER_BYTES: usize = 2 << 20;
@@ -191,6 +196,9 @@ pub struct Operation {
     /// What people are asked about it, or were, `apr_…`; none where they weren't.
     #[serde(default)]
     pub approval: Option<String>,
+    /// What the service calls the request: its `request-id`, or the like.
+    #[serde(default)]
+    pub service_request: Option<String>,
 }
 
 /// A sealed payload.
@@ -239,7 +247,7 @@ pub(super) const OPERATION: &str =
     decided_at, finished_at, outcome, status, request_bytes, request_digest, response_bytes, response_digest,
     initiator, credential, identity,
     (SELECT digest FROM contents c WHERE c.operation = o.operation),
-    (SELECT bytes FROM contents c WHERE c.operation = o.operation), masked, approval
+    (SELECT bytes FROM contents c WHERE c.operation = o.operation), masked, approval, service_request
     FROM operations o";
 const LAUNCH: &str = "SELECT launch, workload, initiator, uid, pid, command, containment, started_at, ended_at, status
     FROM workloads";
@@ -421,78 +429,4 @@ impl Reader {
             (None, _) => Err(QueryError::Unknown(id)),
         }
     }
-}
-
-fn session(row: &Row<'_>) -> Result<Session, QueryError> {
-    let process: Option<String> = row.get(3)?;
-    let principals: String = row.get(12)?;
-    Ok(Session {
-        session: row.get(0)?,
-        launch: row.get(1)?,
-        workload: row.get(2)?,
-        process: process.as_deref().map(serde_json::from_str).transpose()?,
-        original: row.get(4)?,
-        host: row.get(5)?,
-        target: row.get(6)?,
-        opened_at: row.get(7)?,
-        closed_at: row.get(8)?,
-        reason: row.get(9)?,
-        operations: count(row, 10)?.unwrap_or(0),
-        denied: count(row, 11)?.unwrap_or(0),
-        principals: serde_json::from_str(&principals)?,
-        names: BTreeMap::new(),
-    })
-}
-
-fn launched(row: &Row<'_>) -> rusqlite::Result<Launch> {
-    Ok(Launch {
-        launch: row.get(0)?,
-        workload: row.get(1)?,
-        initiator: row.get(2)?,
-        uid: row.get(3)?,
-        pid: row.get(4)?,
-        command: row.get(5)?,
-        containment: row.get(6)?,
-        started_at: row.get(7)?,
-        ended_at: row.get(8)?,
-        status: row.get(9)?,
-    })
-}
-
-pub(super) fn operation(row: &Row<'_>) -> Result<Operation, QueryError> {
-    let basis: String = row.get(9)?;
-    let identity: Option<String> = row.get(20)?;
-    let masked: Option<String> = row.get(23)?;
-    Ok(Operation {
-        operation: row.get(0)?,
-        session: row.get(1)?,
-        launch: row.get(2)?,
-        workload: row.get(3)?,
-        target: row.get(4)?,
-        action: row.get(5)?,
-        summary: row.get(6)?,
-        verdict: row.get(7)?,
-        code: row.get(8)?,
-        basis: serde_json::from_str(&basis)?,
-        decided_at: row.get(10)?,
-        finished_at: row.get(11)?,
-        outcome: row.get(12)?,
-        status: row.get(13)?,
-        request: Body { bytes: count(row, 14)?, digest: row.get(15)? },
-        response: Body { bytes: count(row, 16)?, digest: row.get(17)? },
-        initiator: row.get(18)?,
-        credential: row.get(19)?,
-        identity: identity.as_deref().map(serde_json::from_str).transpose()?,
-        names: BTreeMap::new(),
-        payload: match (row.get(21)?, count(row, 22)?) {
-            (Some(digest), Some(bytes)) => Some(Kept { digest, bytes }),
-            _ => None,
-        },
-        masked: masked.as_deref().map(serde_json::from_str).transpose()?.unwrap_or_default(),
-        approval: row.get(24)?,
-    })
-}
-
-fn count(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<u64>> {
-    Ok(row.get::<_, Option<i64>>(column)?.map(i64::cast_unsigned))
 }

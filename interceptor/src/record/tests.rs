@@ -95,6 +95,7 @@ fn finished(operation: OperationId) -> Event {
         response: Payload { bytes: 5, digest: Some(blake3::hash(b"hello").to_hex().to_string()) },
         masked: BTreeMap::from([("email".to_owned(), 2)]),
         spent: None,
+        service_request: None,
     })
 }
 

@@ -130,6 +130,8 @@ pub(super) struct Inner {
     pub(super) issued: Vec<Issued>,
     pub(super) keys: Keys,
     pub(super) lifetime: Option<i64>,
+    /// App roles that nobody has any more.
+    pub(super) taken: Vec<String>,
     pub(super) refresh: HashMap<String, SignIn>,
     pub(super) codes: HashMap<String, SignIn>,
     pub(super) devices: HashMap<String, Device>,
@@ -155,6 +157,7 @@ impl State {
             issued: Vec::new(),
             keys: Keys::new()?,
             lifetime: None,
+            taken: Vec::new(),
             refresh: HashMap::new(),
             codes: HashMap::new(),
             devices: HashMap::new(),
@@ -177,7 +180,10 @@ impl State {
 impl Inner {
     /// The token as it would be issued now.
     pub(super) fn builder(&self, wanted: &Wanted) -> TokenBuilder {
-        wanted.builder(Arc::clone(&self.keys.signing), seconds(), &guid())
+        let builder = wanted.builder(Arc::clone(&self.keys.signing), seconds(), &guid());
+        let Some(roles) = builder.claims.get("roles").and_then(Value::as_array).cloned() else { return builder };
+        let is_left = |role: &Value| role.as_str().is_none_or(|role| self.taken.iter().all(|taken| taken != role));
+        builder.claim("roles", roles.into_iter().filter(is_left).collect::<Vec<_>>())
     }
 
     /// Issues the token.

@@ -153,3 +153,34 @@ fn every_stream_has_to_name_the_host_of_its_connection() -> Result<()> {
     ensure!(denied.summary == "GET /v1.0/users", "{denied:?}");
     daemon.finish()
 }
+
+/// Writing waits for the person who launched it, and nobody answers.
+const HELD: &str = r#"
+@id("read")
+permit (principal, action in [Action::"reach", Action::"http:read"], resource == Target::"graph");
+
+@id("held")
+@confirm("really?")
+permit (principal, action in Action::"http:write", resource == Target::"graph");
+"#;
+
+#[test]
+fn a_held_stream_does_not_stop_its_siblings() -> Result<()> {
+    require_root!(Ok(()));
+    let (graph, daemon) = begin(HELD)?;
+    run(async {
+        let client = Client::open(&daemon).await?;
+        let held = client.send(request("DELETE", "/v1.0/users/1"), true).await?.0;
+        let mut held = std::pin::pin!(whole(held));
+        let start = Instant::now();
+        for _ in 0..20 {
+            ensure!(client.ask("GET", "/v1.0/users").await?.status == 200, "a sibling isn't served");
+        }
+        ensure!(start.elapsed() < Duration::from_secs(5), "they took {:?}", start.elapsed());
+        let pending = tokio::time::timeout(Duration::from_millis(100), held.as_mut()).await;
+        ensure!(pending.is_err(), "it isn't held: {pending:?}");
+        Ok(())
+    })?;
+    ensure!(graph.received().iter().all(|one| one.method == "GET"), "{:?}", graph.received());
+    daemon.finish()
+}

@@ -221,6 +221,15 @@ for line in sys.stdin: print(client.send_request(HttpRequest('GET', order['url']
         Ok((status, said))
     }
 
+    /// Reads a stream of Graph's with this token, until it ends.
+    pub(crate) fn stream(&self, workload: &str, token: &str) -> Result<Child> {
+        let mut command = self.as_workload(workload);
+        let header = format!("Authorization: Bearer {token}");
+        command.args(["curl", "-sSN", "--max-time", "30", "-o", "/dev/null", "-H", &header]);
+        command.arg("https://graph.microsoft.com/stream");
+        Ok(command.stdin(Stdio::null()).stderr(Stdio::null()).spawn()?)
+    }
+
     /// Asks Graph with this token.
     pub(crate) fn ask(&self, workload: &str, token: &str) -> Result<(u16, String)> {
         self.curl(workload, &["-H", &format!("Authorization: Bearer {token}"), URL])

@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::process::Child;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use interceptor::record::event::Verdict;
@@ -291,4 +293,60 @@ fn tokens_of_another_issuer_are_verified_and_name_its_subjects() -> Result<()> {
     let said = ask(&other)?;
     ensure!(said.contains("denied-by-default"), "{said}");
     daemon.finish()
+}
+
+/// Waits until the stream has begun, and until it was cut; gives how long that took.
+fn cut(
+    scene: &Scene,
+    stream: &mut Child,
+    mark: u64,
+    code: &str,
+    then: impl FnOnce() -> Result<()>,
+) -> Result<Duration> {
+    recorded::wait_for(&scene.daemon.database(), mark, |one| one.summary == "GET /stream")?;
+    then()?;
+    let since = Instant::now();
+    let cut = recorded::wait_for(&scene.daemon.database(), mark, |one| {
+        one.summary == "GET /stream" && one.outcome.as_ref().is_some_and(|(outcome, _)| outcome == code)
+    })?;
+    let took = since.elapsed();
+    ensure!(!stream.wait()?.success(), "the client takes it for the whole: {cut:?}");
+    Ok(took)
+}
+
+#[test]
+fn what_a_token_lets_through_ends_with_it() -> Result<()> {
+    require_root!(Ok(()));
+    let scene = Scene::new(POLICY, "")?;
+    // Tokens are accepted for a minute after their end (RFC 7519 section 4.1.4 lets them be).
+    scene.entra.set_lifetime(Some(-56));
+    let token = scene.token("crm")?;
+    let (mark, since) = (recorded::last(&scene.daemon.database())?, Instant::now());
+    let mut stream = scene.stream("crm", &token)?;
+    cut(&scene, &mut stream, mark, "token-expired", || Ok(()))?;
+    ensure!(since.elapsed() < Duration::from_secs(8), "it went on for {:?}", since.elapsed());
+    ensure!(scene.ask("crm", &token)?.1.contains("token-expired"), "it is accepted still");
+    scene.finish()
+}
+
+#[test]
+fn a_role_that_a_newer_token_lacks_is_lost_at_once() -> Result<()> {
+    require_root!(Ok(()));
+    let role = format!("{}/https://graph.microsoft.com/User.Read.All", CONTOSO.id);
+    let policy = POLICY
+        .replace(r#"@id("read") permit (principal,"#, &format!(r#"@id("read") permit (principal in Role::"{role}","#));
+    let scene = Scene::new(&policy, "")?;
+    let token = scene.token("crm")?;
+    ensure!(scene.ask("crm", &token)?.0 == 200, "the role permits nothing");
+    let mark = recorded::last(&scene.daemon.database())?;
+    let mut stream = scene.stream("crm", &token)?;
+    let took = cut(&scene, &mut stream, mark, "groups-changed", || {
+        scene.entra.take_role("User.Read.All");
+        scene.token("crm").map(drop)
+    })?;
+    ensure!(took < Duration::from_secs(1), "it went on for {took:?}");
+    // What the issuer said last counts for the older token as well.
+    let (status, said) = scene.ask("crm", &token)?;
+    ensure!(status == 403 && said.contains("denied-by-default"), "{said}");
+    scene.finish()
 }

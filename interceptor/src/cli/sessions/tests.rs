@@ -65,6 +65,7 @@ pub(super) fn story() -> Story {
         }),
         names: session.names.clone(),
         approval: None,
+        service_request: None,
         masked: BTreeMap::from([("$..mail".into(), 3), ("email".into(), 1)]),
     };
     Story { session, launch: None, operations: vec![operation], omitted: 0 }

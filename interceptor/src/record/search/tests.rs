@@ -167,7 +167,7 @@ fn what_an_older_version_recorded_is_entered_when_it_is_opened() {
         "DROP TABLE search; DROP TABLE minutes; DROP TABLE session_principals; DROP TABLE retention;
          DROP TABLE prunes; DROP TABLE pruning; DROP INDEX operations_by_seq; DROP TABLE approvals; DROP TABLE grants;
          DROP TABLE break_glass;
-         ALTER TABLE operations DROP COLUMN approval;
+         ALTER TABLE operations DROP COLUMN approval; ALTER TABLE operations DROP COLUMN service_request;
          ALTER TABLE sessions DROP COLUMN operations; ALTER TABLE sessions DROP COLUMN denied; PRAGMA user_version = 3",
     )
     .unwrap();

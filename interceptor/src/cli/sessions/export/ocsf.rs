@@ -100,6 +100,7 @@ fn place(story: &Story, operation: &Operation, link: &Link) -> Value {
             "outcome": operation.outcome, "credential": operation.credential,
             "identity": operation.identity, "obligations": operation.basis.obligations,
             "request_digest": operation.request.digest, "response_digest": operation.response.digest,
+            "service_request_id": operation.service_request,
             "masked": operation.masked, "payload": operation.payload, "names": operation.names,
         },
     })
