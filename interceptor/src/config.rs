@@ -124,6 +124,8 @@ pub struct RecordSettings {
     pub backlog_age: Duration,
     /// How long payloads are kept; none: until somebody prunes them.
     pub keep_payloads: Option<Duration>,
+    /// How long those of workloads are kept whose classes say it, instead.
+    pub keep_payloads_of: BTreeMap<WorkloadName, Duration>,
     /// Whether operations are denied while no sink outside the host has a fresh checkpoint.
     pub anchor: Anchor,
     /// How many bytes of disk are kept for what has to be recorded when it is full.
@@ -139,6 +141,7 @@ impl Default for RecordSettings {
             backlog_bytes: 256 << 20,
             backlog_age: Duration::from_secs(5),
             keep_payloads: None,
+            keep_payloads_of: BTreeMap::new(),
             anchor: Anchor::None,
             reserve: 64 << 20,
         }

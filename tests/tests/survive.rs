@@ -85,7 +85,7 @@ fn open_ends(events: &[(u64, Event)]) -> Vec<String> {
 #[test]
 fn kill_9_under_load_lets_nothing_out_and_loses_nothing() -> Result<()> {
     require_root!(Ok(()));
-    let rounds = if std::env::var_os("INTERCEPTOR_LONG").is_some() { 200 } else { 20 };
+    let rounds = if std::env::var_os("INTERCEPTOR_LONG").is_some() { 500 } else { 20 };
     let graph = Graph::start(&[])?;
     let order = Order { bring: vec!["load"], purpose: "kill9", ..Order::for_graph(&graph, READ_ONLY) };
     let mut daemon = Daemon::start(&order)?;

@@ -25,6 +25,7 @@ mod identities;
 mod login;
 mod masks;
 mod notify;
+mod retention;
 
 impl Settings {
     /// Reads the configuration file at `path`, whoever owns it: for checks and what-ifs. Relative paths and `~` are
@@ -160,6 +161,8 @@ fn resolve(path: &Path, raw: Raw, trust: Trust, collector: &mut Collector) -> Re
     let identities = resolver.identities(&raw);
     let notify = resolver.notify(&raw.notify, &identities);
     let workloads = resolver.workloads(&raw.workload);
+    let record =
+        RecordSettings { keep_payloads_of: resolver.keep_of(&raw.record.keep_payloads_of, &workloads), ..record };
     let masks = resolver.masks(&raw.mask, trust)?;
     let targets = Targets::new(resolver.targets(&raw.target, &identities, &masks));
     Ok(Settings {
@@ -322,7 +325,18 @@ impl Resolver<'_> {
                 Anchor::None
             }
         };
-        RecordSettings { durability, segment_bytes, backlog_bytes, backlog_age, keep_payloads, anchor, reserve }
+        // Which workloads there are is known later.
+        let keep_payloads_of = Default::default();
+        RecordSettings {
+            durability,
+            segment_bytes,
+            backlog_bytes,
+            backlog_age,
+            keep_payloads,
+            keep_payloads_of,
+            anchor,
+            reserve,
+        }
     }
 
     fn payload(&mut self, raw: &RawRecord) -> PayloadSettings {

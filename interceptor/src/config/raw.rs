@@ -120,6 +120,9 @@ pub(super) struct RawRecord {
     pub(super) payload_bytes: Option<At<String>>,
     /// How long what operations sent and got is kept. Default: until it is pruned by hand.
     pub(super) keep_payloads: Option<At<String>>,
+    /// The same for workloads of a class, by the name of the class; of a workload's several the least.
+    #[serde(default)]
+    pub(super) keep_payloads_of: BTreeMap<At<String>, At<String>>,
     /// `required`: operations are denied while no sink of `[[export]]` has a checkpoint of events that are ten minutes old.
     /// Default `none`.
     pub(super) anchor: Option<At<String>>,

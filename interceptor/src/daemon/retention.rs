@@ -51,7 +51,7 @@ impl Retention<'_> {
             self.record.flush(PATIENCE)?;
             let payloads = self.record.reader()?.prunable(before)?;
             let (uid, pid) = (Some(self.peer.uid), Some(self.peer.pid));
-            self.journal.record(What::RecordPruned { before, uid, pid })?;
+            self.journal.record(What::RecordPruned { before, workloads: Vec::new(), others: false, uid, pid })?;
             self.record.flush(PATIENCE)?;
             Ok(json!({ "before": before, "payloads": payloads }))
         })();

@@ -211,6 +211,12 @@ pub enum What {
     RecordPruned {
         /// The time; what sessions under a hold sent and got stays.
         before: Timestamp,
+        /// Only those of these workloads; none: of all.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        workloads: Vec<WorkloadName>,
+        /// Of all workloads but these.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        others: bool,
         /// The uid of who asked for it; none for `record.keep_payloads`.
         uid: Option<u32>,
         /// His pid.

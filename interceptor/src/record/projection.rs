@@ -23,8 +23,17 @@ pub(super) const TABLES: [(&str, &str); 12] = [
 ];
 
 /// The tables' definitions.
-pub(super) const SCHEMA: [&str; 8] =
-    [FIRST, IDENTITIES, CONTENTS, MASKED, search::SCHEMA, retention::SCHEMA, approval::SCHEMA, break_glass::SCHEMA];
+pub(super) const SCHEMA: [&str; 9] = [
+    FIRST,
+    IDENTITIES,
+    CONTENTS,
+    MASKED,
+    search::SCHEMA,
+    retention::SCHEMA,
+    approval::SCHEMA,
+    break_glass::SCHEMA,
+    retention::SCOPES,
+];
 
 /// As of schema 1.
 pub(super) const FIRST: &str = "

@@ -2,11 +2,13 @@
 //! back from both. Each is asked for by an event; the writer does it after the event is in the chain, so nothing goes that
 //! the record doesn't tell of. The chain itself is never shortened.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -17,6 +19,8 @@ use super::event::{Event, What};
 use super::query::{QueryError, Reader};
 use super::segment::HEADER;
 use super::verify::Fault;
+use crate::config::RecordSettings;
+use crate::ids::WorkloadName;
 
 /// What schema 4 adds. `retention` and `prunes` are made from the events; `pruning` is what of that is still to be done.
 pub(super) const SCHEMA: &str = "
@@ -27,11 +31,58 @@ CREATE TABLE prunes (seq INTEGER PRIMARY KEY, below TEXT NOT NULL) STRICT;
 CREATE TABLE pruning (seq INTEGER PRIMARY KEY, below TEXT NOT NULL) STRICT;
 ";
 
+/// What schema 5 adds: whose payloads. `workloads` is a JSON array, or null for all.
+pub(super) const SCOPES: &str = "
+ALTER TABLE prunes ADD COLUMN workloads TEXT;
+ALTER TABLE prunes ADD COLUMN others INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE pruning ADD COLUMN workloads TEXT;
+ALTER TABLE pruning ADD COLUMN others INTEGER NOT NULL DEFAULT 0;
+";
+
 /// Payloads that are deleted in one transaction: as much as the writer can do between two batches.
 const PORTION: u32 = 200;
 
-/// Payloads older than `?1` that no hold keeps.
+/// How long payloads are kept, and whose.
+#[derive(Debug)]
+pub(super) struct Keep {
+    pub(super) time: Duration,
+    /// As [`What::RecordPruned`] has them.
+    pub(super) workloads: Vec<WorkloadName>,
+    pub(super) others: bool,
+}
+
+impl Keep {
+    /// What the configuration says: a time for all, and other ones for some workloads.
+    pub(super) fn of(settings: &RecordSettings) -> Vec<Self> {
+        let of = &settings.keep_payloads_of;
+        let times: BTreeSet<Duration> = of.values().copied().collect();
+        let own = times.into_iter().map(|time| {
+            let workloads = of.iter().filter(|(_, own)| **own == time).map(|(name, _)| name.clone()).collect();
+            Self { time, workloads, others: false }
+        });
+        let workloads = || of.keys().cloned().collect();
+        let all = settings.keep_payloads.map(|time| Self { time, workloads: workloads(), others: !of.is_empty() });
+        own.chain(all).collect()
+    }
+
+    /// The event that asks for it at `now`.
+    pub(super) fn event(&self, now: Timestamp) -> What {
+        let time = SignedDuration::try_from(self.time).unwrap_or(SignedDuration::MAX);
+        let before = now.checked_sub(time).unwrap_or(Timestamp::MIN);
+        What::RecordPruned { before, workloads: self.workloads.clone(), others: self.others, uid: None, pid: None }
+    }
+}
+
+/// The workloads as the tables have them.
+fn scope(workloads: &[WorkloadName]) -> Option<String> {
+    let names: Vec<&str> = workloads.iter().map(WorkloadName::as_str).collect();
+    (!names.is_empty()).then(|| serde_json::json!(names).to_string())
+}
+
+/// Payloads older than `?1` that no hold keeps: of the workloads `?2`, or of the others (`?3`).
 const PRUNABLE: &str = "FROM payloads p WHERE operation < ?1
+    AND (?2 IS NULL OR coalesce((SELECT workload FROM operations o WHERE o.operation = p.operation)
+        IN (SELECT value FROM json_each(?2)), 0) <> ?3)
     AND NOT EXISTS (SELECT 1 FROM retention r WHERE r.session = p.session AND r.held = 1)";
 
 /// The id that every operation since `at` has behind it: ids begin with their time, to the millisecond.
@@ -43,9 +94,9 @@ fn below(at: Timestamp) -> String {
 /// Carries an event over into what is derived from the events.
 pub(super) fn apply(db: &Connection, seq: i64, what: &What) -> rusqlite::Result<usize> {
     match what {
-        What::RecordPruned { before, .. } => {
-            db.prepare_cached("INSERT INTO prunes (seq, below) VALUES (?1, ?2)")?.execute(params![seq, below(*before)])
-        }
+        What::RecordPruned { before, workloads, others, .. } => db
+            .prepare_cached("INSERT INTO prunes (seq, below, workloads, others) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![seq, below(*before), scope(workloads), others]),
         What::SessionErased { session, .. } => db
             .prepare_cached(
                 "INSERT INTO retention (session, seq, held, erased) VALUES (?1, ?2, 0, 1)
@@ -65,8 +116,9 @@ pub(super) fn apply(db: &Connection, seq: i64, what: &What) -> rusqlite::Result<
 /// Does what an event that was just applied asks for, or leaves it to [`prune`].
 pub(super) fn enact(db: &Connection, seq: i64, event: &Event) -> rusqlite::Result<()> {
     match &event.what {
-        What::RecordPruned { before, .. } => {
-            db.execute("INSERT INTO pruning (seq, below) VALUES (?1, ?2)", params![seq, below(*before)])?;
+        What::RecordPruned { before, workloads, others, .. } => {
+            let sql = "INSERT INTO pruning (seq, below, workloads, others) VALUES (?1, ?2, ?3, ?4)";
+            db.execute(sql, params![seq, below(*before), scope(workloads), others])?;
         }
         What::SessionErased { session, .. } => {
             // A key that no payload brought yet is erased as well: it must not come later.
@@ -92,23 +144,38 @@ pub(super) fn is_pruning(db: &Connection) -> rusqlite::Result<bool> {
 
 /// Deletes a portion of the payloads that are to be pruned. Gives whether there was anything to prune.
 pub(super) fn prune(db: &Connection) -> rusqlite::Result<bool> {
-    let asked: Option<(i64, String)> = db
-        .prepare_cached("SELECT seq, below FROM pruning ORDER BY below DESC LIMIT 1")?
-        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+    let asked: Option<(i64, String, Option<String>, bool)> = db
+        .prepare_cached("SELECT seq, below, workloads, others FROM pruning ORDER BY below DESC LIMIT 1")?
+        .query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
         .optional()?;
-    let Some((seq, below)) = asked else { return Ok(false) };
+    let Some((seq, below, workloads, others)) = asked else { return Ok(false) };
     let sql =
         format!("DELETE FROM payloads WHERE operation IN (SELECT operation {PRUNABLE} ORDER BY 1 LIMIT {PORTION})");
-    let gone = db.prepare_cached(&sql)?.execute([&below])?;
+    let gone = db.prepare_cached(&sql)?.execute(params![below, workloads, others])?;
     if gone < PORTION as usize {
-        db.execute("DELETE FROM pruning WHERE seq = ?1 OR below <= ?2", params![seq, below])?;
+        // What was asked for the same workloads and less far is done with it.
+        let done = "seq = ?1 OR (below <= ?2 AND workloads IS ?3 AND others = ?4)";
+        db.execute(&format!("DELETE FROM pruning WHERE {done}"), params![seq, below, workloads, others])?;
     }
     Ok(true)
 }
 
-/// How many payloads of operations before `at` are there and not held.
+/// How many payloads of operations before `at` are there and not held, of all workloads.
 pub(super) fn prunable(db: &Connection, at: Timestamp) -> rusqlite::Result<u64> {
-    let count: i64 = db.query_row(&format!("SELECT count(*) {PRUNABLE}"), [below(at)], |row| row.get(0))?;
+    count(db, at, &[], false)
+}
+
+/// Whether an event that asks for pruning would find anything.
+pub(super) fn finds(db: &Connection, what: &What) -> rusqlite::Result<bool> {
+    match what {
+        What::RecordPruned { before, workloads, others, .. } => Ok(count(db, *before, workloads, *others)? > 0),
+        _ => Ok(false),
+    }
+}
+
+fn count(db: &Connection, at: Timestamp, workloads: &[WorkloadName], others: bool) -> rusqlite::Result<u64> {
+    let sql = format!("SELECT count(*) {PRUNABLE}");
+    let count: i64 = db.query_row(&sql, params![below(at), scope(workloads), others], |row| row.get(0))?;
     Ok(count.unsigned_abs())
 }
 
@@ -166,7 +233,9 @@ pub(super) fn check(db: &Connection, notes: &mut Vec<String>) -> rusqlite::Resul
     }
     let unasked = count(
         "SELECT count(*) FROM contents c WHERE NOT EXISTS (SELECT 1 FROM payloads p WHERE p.operation = c.operation)
-         AND c.operation >= coalesce((SELECT max(below) FROM prunes), '')",
+         AND NOT EXISTS (SELECT 1 FROM prunes r WHERE c.operation < r.below AND (r.workloads IS NULL
+             OR coalesce((SELECT workload FROM operations o WHERE o.operation = c.operation)
+                 IN (SELECT value FROM json_each(r.workloads)), 0) <> r.others))",
     )?;
     if unasked > 0 {
         notes.push(format!("{unasked} payloads are gone without an event that says so"));

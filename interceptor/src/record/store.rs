@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::RecordError;
 use super::chain::Head;
-use super::event::Event;
+use super::event::{Event, What};
 use super::payload::{self, Parcel};
 use super::projection::{self, integer};
 use super::{approval, break_glass, retention, search};
@@ -25,7 +25,7 @@ const MIGRATIONS: &[&[&str]] = &[
     &[projection::IDENTITIES, projection::CONTENTS, payload::SCHEMA],
     &[projection::MASKED],
     &[search::SCHEMA, retention::SCHEMA],
-    &[approval::SCHEMA, break_glass::SCHEMA],
+    &[approval::SCHEMA, break_glass::SCHEMA, retention::SCOPES],
 ];
 
 const EVENTS: &str = "
@@ -224,9 +224,9 @@ impl Store {
         Ok(gone)
     }
 
-    /// How many payloads of operations before `at` are there and not held.
-    pub(super) fn prunable(&self, at: Timestamp) -> Result<u64, RecordError> {
-        Ok(retention::prunable(&self.db, at)?)
+    /// Whether an event that asks for pruning would find anything.
+    pub(super) fn finds(&self, what: &What) -> Result<bool, RecordError> {
+        Ok(retention::finds(&self.db, what)?)
     }
 
     /// Brings all that was written ahead into the database's file and empties the rest. Gives whether nobody was in the way.

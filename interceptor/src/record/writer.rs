@@ -17,6 +17,7 @@ use super::chain::Head;
 use super::checkpoint::{self, Signer};
 use super::event::{Event, What};
 use super::payload::Parcel;
+use super::retention::Keep;
 use super::segment::{self, HEADER};
 use super::source::{Piece, Source};
 use super::store::{Entry, FileId, Store};
@@ -52,7 +53,7 @@ pub(super) struct Writer {
     /// When signing failed last, and is to be tried again.
     sign_at: Option<Instant>,
     /// How long payloads are kept, and when it is looked for older ones.
-    keep: Option<Duration>,
+    keep: Vec<Keep>,
     keep_at: Instant,
     /// When to remove the traces of what was destroyed from the write-ahead log and the journals; none if there are none.
     scrub: Option<Instant>,
@@ -92,7 +93,7 @@ impl Writer {
     ) -> Result<Self, RecordError> {
         let database = backlog.database().to_owned();
         let head_file = dir.join("record.head");
-        let (durability, keep) = (settings.durability, settings.keep_payloads);
+        let (durability, keep) = (settings.durability, Keep::of(settings));
         let store = Store::open(&database, durability)?;
         let positions = store.positions()?;
         let (signer, signed) = Signer::open(&database)?;
@@ -261,15 +262,13 @@ impl Writer {
     /// Prunes a portion of what is to be pruned, and once a day finds what is; then sees that nothing of it is left.
     fn retain(&mut self) -> Result<(), RecordError> {
         let Some(store) = self.store.as_mut() else { return Ok(()) };
-        if let Some(keep) = self.keep
-            && self.keep_at <= Instant::now()
-        {
-            let keep = jiff::SignedDuration::try_from(keep).unwrap_or(jiff::SignedDuration::MAX);
-            let before = self.clock.now().checked_sub(keep).unwrap_or(Timestamp::MIN);
-            if store.prunable(before)? > 0 {
-                let what = What::RecordPruned { before, uid: None, pid: None };
-                store.append(&[Entry::of(&Event { at: self.clock.now(), what })?], &[], &[])?;
-                self.backlog.moved(0, store.head().seq, 0);
+        if !self.keep.is_empty() && self.keep_at <= Instant::now() {
+            for keep in &self.keep {
+                let (at, what) = (self.clock.now(), keep.event(self.clock.now()));
+                if store.finds(&what)? {
+                    store.append(&[Entry::of(&Event { at, what })?], &[], &[])?;
+                    self.backlog.moved(0, store.head().seq, 0);
+                }
             }
             self.keep_at = Instant::now() + DAY;
         }
@@ -289,7 +288,8 @@ impl Writer {
             }
         }
         // Between two portions, what came meanwhile is moved.
-        let look_at = self.keep.map(|_| self.keep_at).into_iter().chain(self.scrub).chain(self.room_at).min();
+        let keep_at = (!self.keep.is_empty()).then_some(self.keep_at);
+        let look_at = keep_at.into_iter().chain(self.scrub).chain(self.room_at).min();
         self.backlog.again(more, look_at);
         Ok(())
     }

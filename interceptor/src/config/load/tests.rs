@@ -87,7 +87,7 @@ fn every_key_is_taken() {
         metrics_socket = "/m/m.sock"
         cgroup = "a/b"
         control.operators = ["user:root", "group:root"]
-        record = { reserve = "8MiB", anchor = "required", payload = "headers", payload_bytes = "64KiB", durability = "power-loss", segment = "1MiB", backlog = "2MiB", backlog_age = "1s" }
+        record = { reserve = "8MiB", anchor = "required", payload = "headers", payload_bytes = "64KiB", durability = "power-loss", segment = "1MiB", backlog = "2MiB", backlog_age = "1s", keep_payloads_of = { a = "40d", b = "30d" } }
         upstream = { extra_ca = ["/ca.pem"], resolve = { "A.example" = "[::1]:1", "b.example" = "10.0.0.1", "c.example" = "::1" } }
         limits = { detect_timeout = "1s", dial_timeout = "2s", response_timeout = "3s", idle_timeout = "4s", connections = 5, streams = 9, header_bytes = "8KiB", header_fields = 16, request_body = "1MiB", response_body = "2MiB", decoded_body = "3MiB", decoded_ratio = 11, hold = "5s", holds = 3, holds_in_all = 4, approvable_body = "6KiB", operations = 9, names = 7, drain = "8s" }
 
@@ -294,6 +294,8 @@ fn every_key_is_taken() {
     assert_eq!((one.user.as_deref(), one.home), (Some("61234"), Home::Full));
     assert_eq!(settings.workloads[1].matches.uids, [1, 2]);
     assert_eq!(settings.workloads[1].classes, ["a", "b"]);
+    let keep: Vec<_> = settings.record.keep_payloads_of.values().collect();
+    assert_eq!(keep, [&(30 * units::DAY)], "of several classes the least");
     let targets: Vec<_> = settings.targets.iter().collect();
     let mask = &settings.masks[0];
     assert_eq!((mask.name.as_str(), mask.json[0].as_str(), mask.strategy), ("pii", "$..mail", Strategy::Pseudonym));

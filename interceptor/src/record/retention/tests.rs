@@ -38,7 +38,7 @@ fn later() -> Timestamp {
 }
 
 fn prune(before: Timestamp) -> What {
-    What::RecordPruned { before, uid: Some(0), pid: Some(1) }
+    What::RecordPruned { before, workloads: Vec::new(), others: false, uid: Some(0), pid: Some(1) }
 }
 
 fn count(record: &Record, sql: &str) -> i64 {
@@ -197,4 +197,93 @@ fn payloads_that_are_older_than_the_configuration_keeps_them_go_by_themselves() 
     assert_eq!(record.content(operation).unwrap(), None);
     assert_eq!(count(&record, "SELECT count(*) FROM events WHERE kind = 'record.pruned'"), 1);
     assert!(!notes(&record).contains("without an event"));
+}
+
+/// A payload as [`keep`] makes one, of an operation of this workload.
+fn keep_of(record: &Record, journal: &Journal, workload: &str) -> OperationId {
+    let operation = keep(record, journal, SessionId::new());
+    let what = What::OperationDecided {
+        operation,
+        session: None,
+        launch: crate::ids::LaunchId::new(),
+        workload: workload.parse().unwrap(),
+        target: None,
+        action: "http:GET".into(),
+        summary: "GET /".into(),
+        verdict: crate::record::event::Verdict::Allow,
+        code: None,
+        basis: Box::default(),
+        initiator: None,
+        credential: None,
+        identity: None,
+        approval: None,
+    };
+    tell(record, journal, what);
+    operation
+}
+
+#[test]
+fn workloads_whose_class_says_it_keep_theirs_for_another_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = |pairs: &[(&str, u64)]| {
+        pairs.iter().map(|(name, hours)| (name.parse().unwrap(), Duration::from_secs(hours * 3600))).collect()
+    };
+    let keep_for = |keep_payloads, keep_payloads_of| {
+        let settings = RecordSettings { keep_payloads, keep_payloads_of, ..settings() };
+        Record::open(dir.path(), &settings, Arc::new(SystemClock)).expect("the record opens")
+    };
+    let record = keep_for(None, of(&[]));
+    let journal = record.journal("worker-0").unwrap();
+    for workload in ["crm", "crm", "batch", "other"] {
+        keep_of(&record, &journal, workload);
+    }
+    let left = |record: &Record| {
+        pruned(record);
+        let of = "SELECT group_concat(workload, ' ') FROM (SELECT workload FROM payloads p JOIN operations o
+                  ON o.operation = p.operation ORDER BY workload)";
+        let db = Connection::open(record.database()).unwrap();
+        db.query_row(of, [], |row| row.get::<_, Option<String>>(0)).unwrap().unwrap_or_default()
+    };
+    // By hand: of some, then of all but some.
+    let prune_of = |workloads: &[&str], others| What::RecordPruned {
+        before: later(),
+        workloads: workloads.iter().map(|name| name.parse().unwrap()).collect(),
+        others,
+        uid: None,
+        pid: None,
+    };
+    tell(&record, &journal, prune_of(&["batch"], false));
+    assert_eq!(left(&record), "crm crm other");
+    tell(&record, &journal, prune_of(&["crm"], true));
+    assert_eq!(left(&record), "crm crm");
+    let said = notes(&record);
+    assert!(said.contains("2 payloads aren't there any more") && !said.contains("without an event"), "{said}");
+    // What is pruned of some explains nothing that is missing of others.
+    Connection::open(record.database()).unwrap().execute_batch("DELETE FROM payloads").unwrap();
+    assert!(notes(&record).contains("2 payloads are gone without an event"));
+}
+
+#[test]
+fn the_settings_ask_for_each_time_once() {
+    let hours = |count: u64| Duration::from_secs(count * 3600);
+    let name = |text: &str| text.parse::<WorkloadName>().unwrap();
+    let of = [(name("a"), hours(2)), (name("b"), hours(5)), (name("c"), hours(2))].into();
+    let settings = RecordSettings { keep_payloads: Some(hours(9)), keep_payloads_of: of, ..settings() };
+    let now: Timestamp = "2026-11-25T12:00:00Z".parse().unwrap();
+    let asked: Vec<_> = Keep::of(&settings)
+        .iter()
+        .map(|keep| match keep.event(now) {
+            What::RecordPruned { before, workloads, others, .. } => {
+                let names: Vec<_> = workloads.iter().map(WorkloadName::as_str).collect();
+                format!("{before:.0} {} {others}", names.join("+"))
+            }
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(
+        asked,
+        ["2026-11-25T10:00:00Z a+c false", "2026-11-25T07:00:00Z b false", "2026-11-25T03:00:00Z a+b+c true"]
+    );
+    let without = RecordSettings { keep_payloads: None, keep_payloads_of: Default::default(), ..settings };
+    assert!(Keep::of(&without).is_empty());
 }
