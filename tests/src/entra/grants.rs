@@ -160,7 +160,8 @@ fn answer(
     let (client, subject) = (wanted.client, wanted.subject);
     let audience = wanted.audience.clone();
     let issued = state.issue(wanted).map_err(|error| Refusal::broken(&error))?;
-    let lifetime = issued.expires - seconds();
+    // What has ended already is still told to last, as by a host whose clock is late.
+    let lifetime = (issued.expires - seconds()).max(1);
     let mut answer = Map::new();
     let mut set = |name: &str, value: Value| {
         answer.insert(name.to_owned(), value);

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::Judge;
-use crate::identity::provenance::{Digest, Issued, Known};
+use crate::identity::provenance::{Death, Digest, Issued, Known};
 use crate::identity::verify::LEEWAY;
 use crate::ids::WorkloadName;
 
@@ -24,7 +24,9 @@ impl Judge {
     pub fn standing(&self, token: &Digest, workload: &WorkloadName) -> Result<Option<Arc<Issued>>, &'static str> {
         match self.provenance.find(token, workload, self.clock.now()) {
             Known::Live(issued) => Ok(Some(self.provenance.latest(&issued))),
-            Known::Dead(..) => Err("token-ended"),
+            // A service that asked for a newer one goes on or not as it likes with what it is answering already.
+            Known::Dead(_, Death::Challenged) => Ok(None),
+            Known::Dead(_, Death::Revoked) => Err("token-ended"),
             Known::Expired(_) => Err("token-expired"),
             Known::OfAnother(_) | Known::Unknown => Ok(None),
         }
