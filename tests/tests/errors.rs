@@ -19,7 +19,7 @@ const SOURCES: [&str; 10] = [
 ];
 
 /// Words with a hyphen in those files that are no codes.
-const OTHERS: [&str; 11] = [
+const OTHERS: [&str; 14] = [
     "headers-only",
     "no-store",
     "reload-refused",
@@ -28,6 +28,9 @@ const OTHERS: [&str; 11] = [
     "checkpoint-late",
     "interceptor-justification",
     "request-id",
+    "x-ms-request-id",
+    "x-request-id",
+    "x-amzn-requestid",
     "restrict-access-to-tenants",
     "restrict-access-context",
     "sec-restrict-tenant-access-policy",
