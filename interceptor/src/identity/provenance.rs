@@ -199,8 +199,12 @@ impl Provenance {
     /// audiences: what the issuer said of them last. It may be this one.
     pub fn latest(&self, issued: &Arc<Issued>) -> Arc<Issued> {
         let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
-        let key = |one: &Issued| (one.principal.clone(), one.client, one.audiences.clone());
-        let is_alike = |one: &Arc<Issued>| one.workload == issued.workload && key(one) == key(issued);
+        let is_alike = |one: &Issued| {
+            one.workload == issued.workload
+                && one.client == issued.client
+                && one.principal == issued.principal
+                && one.audiences == issued.audiences
+        };
         let newest = store.shelves.get(&issued.workload).and_then(|shelf| {
             shelf.by_age.iter().rev().find_map(|(number, (_, digest))| {
                 let entry = store.tokens.get(digest)?.iter().find(|entry| entry.number == *number)?;

@@ -153,3 +153,35 @@ fn a_digest_reads_back_as_it_is_printed() {
     assert_eq!(digest.to_string().parse(), Ok(digest));
     assert_eq!("abc".parse::<Digest>(), Err(DigestError));
 }
+
+#[test]
+fn the_newest_token_of_its_kind_says_what_its_principal_is_in() {
+    let (store, key) = (Provenance::default(), key());
+    let with = |workload: &str, roles: &[&str]| {
+        let roles = roles.iter().map(|role| (*role).to_owned()).collect();
+        Issued { roles, ..issued(workload, 60) }
+    };
+    let put = |name: &str, issued: Issued| {
+        store.insert(key.digest(name), issued, now()).unwrap();
+        match store.find(&key.digest(name), &"crm".parse().unwrap(), now()) {
+            Known::Live(issued) => issued,
+            _ => Arc::new(with("crm", &["nobody"])),
+        }
+    };
+    let mut changes = store.watch();
+    let first = put("first", with("crm", &["reads", "writes"]));
+    assert!(changes.has_changed().unwrap());
+    assert_eq!(store.latest(&first).roles, ["reads", "writes"]);
+    put("other's", with("mail", &["none"]));
+    put("for another", Issued { audiences: vec!["https://vault.azure.net".into()], ..with("crm", &["none"]) });
+    put("by another", Issued { client: None, ..with("crm", &["none"]) });
+    assert_eq!(store.latest(&first).roles, ["reads", "writes"], "these say nothing of it");
+    let second = put("second", with("crm", &["reads"]));
+    assert_eq!(store.latest(&first).roles, ["reads"]);
+    let told = store.latest(&first).in_the_words_of(Arc::clone(&first));
+    assert_eq!((&told.roles, &told.uti), (&second.roles, &first.uti));
+    changes.mark_unchanged();
+    store.kill(&key.digest("second"), Death::Challenged);
+    assert!(changes.has_changed().unwrap());
+    assert_eq!(store.latest(&first).roles, ["reads", "writes"], "one that ended says nothing any more");
+}
