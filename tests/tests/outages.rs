@@ -62,13 +62,13 @@ fn until(is_served: bool, within: Duration, wire: &mut Option<Wire>, daemon: &Da
     Ok(start.elapsed())
 }
 
-/// The outage: `begin` is to make requests fail, `end` to let them through again.
+/// The outage: `begin` is to make requests fail, `end` to let them through again. Gives how long both took.
 fn outage(
     graph: &Graph,
     daemon: &Daemon,
     begin: impl FnOnce() -> Result<()>,
     end: impl FnOnce() -> Result<()>,
-) -> Result<()> {
+) -> Result<String> {
     let mut wire = Some(Wire::tls(daemon)?);
     ensure!(served(&mut wire, daemon)?, "it isn't served before");
     begin()?;
@@ -85,7 +85,6 @@ fn outage(
     ensure!(String::from_utf8_lossy(&status.stdout).contains("serving no"), "{status:?}");
     end()?;
     let resumed = until(true, RESUMED, &mut wire, daemon)?;
-    println!("denied after {} ms, served again after {} ms", denied.as_millis(), resumed.as_millis());
 
     // What was served a moment ago is on its way into the database.
     let deadline = Instant::now() + Duration::from_secs(5);
@@ -102,7 +101,7 @@ fn outage(
         sleep(Duration::from_millis(50));
     }
     ensure!(daemon.json(&["sessions", "verify"])?["ok"] == true, "the chain doesn't verify");
-    Ok(())
+    Ok(format!("denied after {} ms, served again after {} ms", denied.as_millis(), resumed.as_millis()))
 }
 
 #[test]
@@ -111,7 +110,10 @@ fn a_locked_database() -> Result<()> {
     let graph = Graph::start(&[])?;
     let daemon = Daemon::start(&order(&graph, "reserve = \"0B\""))?;
     let other = Connection::open(daemon.database())?;
-    outage(&graph, &daemon, || Ok(other.execute_batch("BEGIN IMMEDIATE")?), || Ok(other.execute_batch("COMMIT")?))?;
+    println!(
+        "{}",
+        outage(&graph, &daemon, || Ok(other.execute_batch("BEGIN IMMEDIATE")?), || Ok(other.execute_batch("COMMIT")?))?
+    );
     daemon.finish()
 }
 
@@ -126,11 +128,11 @@ fn a_database_that_is_replaced_by_another() -> Result<()> {
         Connection::open(&database)?.execute_batch("CREATE TABLE other (one)")?;
         Ok(())
     };
-    outage(&graph, &daemon, replace, || Ok(fs::rename(&aside, &database)?))?;
+    println!("{}", outage(&graph, &daemon, replace, || Ok(fs::rename(&aside, &database)?))?);
 
     // One that is only gone isn't made anew.
     let (gone, back) = (|| Ok(fs::rename(&database, &aside)?), || Ok(fs::rename(&aside, &database)?));
-    outage(&graph, &daemon, gone, back)?;
+    println!("{}", outage(&graph, &daemon, gone, back)?);
     daemon.finish()
 }
 
@@ -153,7 +155,7 @@ fn a_disk_that_doesnt_take_what_is_written() -> Result<()> {
         injector.take();
         Ok(())
     };
-    outage(&graph, &daemon, begin, end)?;
+    println!("{}", outage(&graph, &daemon, begin, end)?);
     daemon.finish()
 }
 
@@ -194,7 +196,7 @@ fn a_full_disk() -> Result<()> {
         while file.write(&[1; 4096]).is_ok_and(|written| written > 0) {}
         Ok(())
     };
-    outage(&graph, &daemon, fill, || Ok(fs::remove_file(&filler)?))?;
+    println!("{}", outage(&graph, &daemon, fill, || Ok(fs::remove_file(&filler)?))?);
     daemon.stop()?;
     drop(disk);
     daemon.finish()
