@@ -232,7 +232,7 @@ fn watch(socket: &Path) -> Result<String, ClientError> {
             };
             let others = match row.len() - 1 {
                 0 => String::new(),
-                count => format!("\nand {count} alike:\n{}", alike::lines(&row[1..])),
+                count => format!("\nand {count} alike:\n{}", alike::shown(socket, &row[1..])?),
             };
             let all = if row.len() > 1 { "a for all of them, " } else { "" };
             write!(out, "\n{question}{others}approve exactly this? y, n, {all}or enter to decide later: ")

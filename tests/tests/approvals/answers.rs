@@ -309,6 +309,7 @@ fn what_is_alike_is_one_row_and_one_answer_is_for_all_that_was_shown() -> Result
     // Whoever doesn't say yes has approved nothing.
     let unsaid = says(&daemon, ADA, &["approvals", "approve", &ids[1], "--batch"])?;
     ensure!(ids[..3].iter().all(|id| unsaid.contains(id)) && unsaid.contains("nothing is approved"), "{unsaid}");
+    ensure!(unsaid.contains("DELETE /v1.0/users/00000003-1111-4222-8333-444455556666 HTTP/1.1"), "{unsaid}");
     open(&daemon, 4)?;
     let said = says(&daemon, ADA, &["approvals", "approve", &ids[1], "--batch", "--yes", "--note", "all three"])?;
     ensure!(said.matches("approved").count() == 3, "{said}");

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::{answer, unprintable};
 use crate::cli::terminal::escape;
 use crate::control::client::{self, ClientError};
-use crate::control::protocol::Request;
+use crate::control::protocol::{Request, ShownApproval};
 use crate::policy::Width;
 use crate::record::approval::Approval;
 
@@ -31,15 +31,40 @@ fn is_alike(one: &Approval, other: &Approval) -> bool {
     one.outcome.is_none() && other.outcome.is_none() && key(one) == key(other)
 }
 
-/// A line for each, as it is written to the terminal.
-pub(super) fn lines(row: &[&Approval]) -> String {
-    let line = |one: &&Approval| {
-        let request = &one.request;
-        let why =
-            request.justification.as_deref().map_or_else(String::new, |why| format!("; they say: {}", escape(why)));
-        format!("  {}  {}{why}\n", request.approval, escape(&request.summary))
-    };
-    row.iter().map(line).collect()
+/// How much of a body is shown of one of many, in characters.
+const SHOWN: usize = 2000;
+
+/// Each of them as it is written to the terminal: what is approved with others is seen as well. One that was closed
+/// meanwhile is left out.
+///
+/// # Errors
+/// The daemon can't be asked.
+pub(super) fn shown(socket: &Path, row: &[&Approval]) -> Result<String, ClientError> {
+    let mut text = String::new();
+    for approval in row {
+        let id = approval.request.approval.to_string();
+        match client::call(socket, &Request::ApprovalsShow { id }) {
+            Ok(value) => text += &lines(&client::decoded(value)?),
+            Err(ClientError::Refused { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(text)
+}
+
+/// The lines of one of them: its first line, and its body in one.
+fn lines(one: &ShownApproval) -> String {
+    let request = &one.approval.request;
+    let why = request.justification.as_deref().map_or_else(String::new, |why| format!("; they say: {}", escape(why)));
+    let start = one.exhibit.as_ref().map_or(request.summary.as_str(), |exhibit| exhibit.start.as_str());
+    let mut text = format!("  {}  {}{why}\n", request.approval, escape(start));
+    let body = one.exhibit.as_ref().map_or("", |exhibit| exhibit.body.as_str());
+    let line = body.split_whitespace().collect::<Vec<_>>().join(" ");
+    if !line.is_empty() {
+        let more = if line.chars().count() > SHOWN { " …" } else { "" };
+        text += &format!("      {}{more}\n", escape(&line.chars().take(SHOWN).collect::<String>()));
+    }
+    text
 }
 
 /// Says yes to each of those that were shown. One that was closed meanwhile doesn't keep the others from it.
@@ -79,8 +104,8 @@ pub(super) fn batch(
     };
     let mut out = io::stdout();
     let of = &row[0].request;
-    write!(out, "{} on {}, {}:\n{}", escape(&of.shape.to_string()), of.target, of.workload, lines(row))
-        .map_err(unprintable)?;
+    let all = shown(socket, row)?;
+    write!(out, "{} on {}, {}:\n{all}", escape(&of.shape.to_string()), of.target, of.workload).map_err(unprintable)?;
     if !is_confirmed {
         write!(out, "approve all {}? y or n: ", row.len()).map_err(unprintable)?;
         out.flush().map_err(unprintable)?;

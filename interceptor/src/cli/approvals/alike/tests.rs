@@ -16,7 +16,12 @@ fn rows_are_of_one_workload_target_shape_and_terms() {
 
 #[test]
 fn nothing_that_a_workload_wrote_gets_to_the_terminal_as_it_is() {
-    let approval = asked().approval;
-    let text = lines(&[&approval]);
-    assert!(!text.contains(['\u{202e}', '\x07']) && text.lines().count() == 1, "{text:?}");
+    let mut one = asked();
+    if let Some(exhibit) = &mut one.exhibit {
+        exhibit.start = "POST /notes/\u{202e}7 HTTP/1.1".into();
+        exhibit.body = format!("{{\n  \"note\": \"\x07\u{202e}\"\n}}{}", "x".repeat(3000));
+    }
+    let text = lines(&one);
+    assert!(!text.contains(['\u{202e}', '\x07']) && text.lines().count() == 2, "{text:?}");
+    assert!(text.contains("{ \"note\": ") && text.ends_with("x …\n"), "{text:?}");
 }
