@@ -1,11 +1,12 @@
 //! The daemon: what is started in which order, and stopped in which. What it answers on the control socket is in
 //! `host`, what becomes of launched workloads in `launches`, how settings and policies come into force in `reload`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -18,10 +19,12 @@ use crate::control::{self, SocketError, metrics, server};
 use crate::export::{Dialing, ExportError, Exporter};
 use crate::identity::Judge;
 use crate::identity::provenance::DigestKey;
+use crate::ids::GrantId;
 use crate::keyfile::{self, KeyFileError};
 use crate::mask::BadRule;
 use crate::notify::{Notifier, NotifyError};
 use crate::pipeline::{ApprovalKey, Directory, Order, Pipeline, RecordingGate, Registry, World, start_workers};
+use crate::record::approval::Granted;
 use crate::record::event::{Payload, What};
 use crate::record::{QueryError, Reader, Record, RecordError, Unfinished};
 use crate::transport::accept::{self, Acceptor};
@@ -58,6 +61,8 @@ const WORKER_QUEUE: usize = 256;
 const MASK_KEY: &str = "mask.key";
 /// The file in the state folder that has the key of what held operations are known by.
 const APPROVAL_KEY: &str = "approval.key";
+/// How far behind the latest event the clock may be at a start: as far as it is set right now and then.
+const STEP: SignedDuration = SignedDuration::from_secs(2);
 /// How often it is looked whether a grant or a question is over.
 const EXPIRY: Duration = Duration::from_secs(1);
 
@@ -165,7 +170,9 @@ async fn serve(config: &Path) -> Result<(), DaemonError> {
     // Generations count on over restarts: one number never means two texts.
     let reader = record.reader()?;
     let generation = reader.last_generation()? + 1;
-    conclude(&journal, reader.unfinished()?);
+    let unfinished = reader.unfinished()?;
+    let uncounted = grants_of(&reader, &unfinished)?;
+    conclude(&journal, unfinished);
     let (worlds, watching) = watch::channel(Arc::new(reload::first(&settings, generation, &journal)?));
     let dialing = watching.clone();
     let dialing: Dialing = Arc::new(move || Arc::clone(&dialing.borrow().dialer));
@@ -177,7 +184,7 @@ async fn serve(config: &Path) -> Result<(), DaemonError> {
         let judge = Arc::clone(&judge);
         async move { judge.keep_fresh().await }
     });
-    let desk = desk(&reader, &journal, &notifier)?;
+    let desk = desk(&reader, &journal, &notifier, &uncounted)?;
     let logins = Arc::new(Logins::new(fetcher(&watching)));
     tokio::spawn(expire(Arc::clone(&desk), Arc::clone(&logins), journal.clone()));
     let gate = RecordingGate::new(Arc::clone(&clock), watching.clone(), Arc::clone(&desk), record.journal("resolver")?);
@@ -284,10 +291,21 @@ fn notifier(
 
 /// The desk, with the grants of the daemon before. Nobody waits any more for what that one asked. What the desk does is
 /// told once it is recorded.
-fn desk(reader: &Reader, journal: &OwnJournal, notifier: &Arc<Notifier>) -> Result<Arc<Desk>, DaemonError> {
+/// `uncounted`: grants of which it isn't known how much was used; those of bytes and rows end.
+fn desk(
+    reader: &Reader,
+    journal: &OwnJournal,
+    notifier: &Arc<Notifier>,
+    uncounted: &BTreeSet<GrantId>,
+) -> Result<Arc<Desk>, DaemonError> {
     let now = journal.now();
-    let since = reader.latest()?.map_or(now, |latest| latest.max(now));
-    let granted = reader.live_grants()?;
+    // Behind a clock that was set back nobody knows how much time has passed: then all is over.
+    let is_set_back = reader.latest()?.is_some_and(|latest| latest.duration_since(now) > STEP);
+    let since = if is_set_back { Timestamp::MAX } else { now };
+    let (ended, granted): (Vec<_>, Vec<_>) = reader
+        .live_grants()?
+        .into_iter()
+        .partition(|one| (one.grant.bytes.is_some() || one.grant.rows.is_some()) && uncounted.contains(&one.grant.id));
     let mut broken = reader.broken(false, u32::MAX)?;
     broken.retain(|one| one.ended_at.is_none());
     granted.iter().for_each(|granted| notifier.remember_grant(&granted.grant));
@@ -301,6 +319,9 @@ fn desk(reader: &Reader, journal: &OwnJournal, notifier: &Arc<Notifier>) -> Resu
         notifier.recorded(journal.now(), &what);
         Ok(())
     };
+    for Granted { grant, .. } in ended {
+        record(What::GrantEnded { grant: grant.id, reason: KILLED.into(), by: None })?;
+    }
     for approval in open {
         record(What::ApprovalClosed { approval, outcome: "daemon-restarted".into() })?;
     }
@@ -351,6 +372,15 @@ async fn drain(registry: &Registry, patience: Duration) {
         registry.tell_all(Order::Cut("daemon-stopped"));
         tokio::time::sleep(CUT_PATIENCE).await;
     }
+}
+
+/// The grants that operations used whose ends aren't recorded.
+fn grants_of(reader: &Reader, left: &Unfinished) -> Result<BTreeSet<GrantId>, QueryError> {
+    let mut grants = BTreeSet::new();
+    for operation in &left.operations {
+        grants.extend(reader.operation(&operation.to_string())?.basis.grant);
+    }
+    Ok(grants)
 }
 
 /// Records the end of what was under way when an earlier daemon was killed. How far it came is known to nobody.

@@ -175,7 +175,7 @@ impl Shared {
             Request::LoginEnd { login, query } => self.people().end(&caller, &login, query.as_deref()),
             Request::Logout => self.people().logout(&caller),
             Request::GrantsList { all, limit } => self.with_reader(|reader| {
-                let mut grants = reader.grants(limit)?;
+                let mut grants = reader.grants(all, limit)?;
                 let now = self.pipeline.clock.now();
                 grants.retain(|one| all || (one.ended_at.is_none() && now < one.grant.until));
                 Ok(json!(grants))

@@ -165,12 +165,16 @@ impl Memory {
                     (Origin::Operator, Some(uid)) => (format!("uid {uid}"), None),
                     (Origin::Operator, None) => ("an operator".into(), None),
                 };
-                let uses = grant.uses.map_or("any number of uses".into(), |uses| format!("uses: {uses}"));
+                let mut uses = grant.uses.map_or("any number of uses".into(), |uses| format!("uses: {uses}"));
+                for (most, what) in [(grant.bytes, "bytes"), (grant.rows, "rows")] {
+                    uses += &most.map_or_else(String::new, |most| format!(", {most} {what}"));
+                }
                 notice.facts.push(("until", format!("{:.0}; {uses}", grant.until)));
                 notice.facts.push(("from", from));
-                notice.data.extend(fields(
-                    json!({ "until": grant.until, "uses": grant.uses, "approval": approval, "issuer": by }),
-                ));
+                notice.data.extend(fields(json!({
+                    "until": grant.until, "uses": grant.uses, "bytes": grant.bytes, "rows": grant.rows,
+                    "approval": approval, "issuer": by,
+                })));
                 Some(notice)
             }
             What::GrantEnded { grant, reason, by } => {

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Response;
 use http::response::Parts;
+use http::{HeaderMap, Response};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::Incoming;
@@ -214,4 +214,12 @@ fn reset() -> Fault {
         told: "the server reset the request's stream".into(),
         next: "try again; the request may have taken effect",
     }
+}
+
+/// What the service calls the request, by which its own log knows it: Microsoft's names first.
+pub(super) fn request_id(headers: &HeaderMap) -> Option<String> {
+    const NAMES: [&str; 4] = ["request-id", "x-ms-request-id", "x-request-id", "x-amzn-requestid"];
+    let value = NAMES.iter().find_map(|name| headers.get(*name))?.to_str().ok()?;
+    let is_id = (1..=128).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_graphic());
+    is_id.then(|| value.to_owned())
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::response::Parts;
-use http::{StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 
 use super::live::Live;
 use super::operation::cut_off;
@@ -39,14 +39,15 @@ struct Counting {
 
 impl Charge {
     /// None where the operation uses no grant that is limited so.
-    pub(super) fn of(live: &Live, grant: Option<GrantId>) -> Option<Rc<Self>> {
-        let grant = grant?;
+    ///
+    /// # Errors
+    /// The grant that it uses has ended.
+    pub(super) fn of(live: &Live, grant: Option<GrantId>) -> Result<Option<Rc<Self>>, Fault> {
+        let Some(grant) = grant else { return Ok(None) };
         let desk = Arc::clone(&live.session().worker.pipeline.desk);
-        let (bytes, rows) = desk.limits(grant)?;
-        (bytes || rows).then(|| {
-            let (bytes, counted) = (Cell::default(), Cell::default());
-            Rc::new(Self { desk, grant, by_rows: rows, counting: RefCell::default(), bytes, rows: counted })
-        })
+        let (bytes, by_rows) = desk.limits(grant).ok_or_else(|| cut_off("grant-ended"))?;
+        let (counting, spent, rows) = (RefCell::default(), Cell::default(), Cell::default());
+        Ok((bytes || by_rows).then(|| Rc::new(Self { desk, grant, by_rows, counting, bytes: spent, rows })))
     }
 
     /// Prepares for the body of an answer.
@@ -57,15 +58,16 @@ impl Charge {
         if !self.by_rows {
             return Ok(());
         }
-        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+        // Of a part of something it can't be told what its rows are.
+        if matches!(parts.status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::PARTIAL_CONTENT) {
             return Err(uncountable());
         }
         if !has_body {
             return Ok(());
         }
-        let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
-        let rows = Rows::of(text(header::CONTENT_TYPE).unwrap_or_default()).ok_or_else(uncountable)?;
-        let codings = codings(text(header::CONTENT_ENCODING).unwrap_or_default()).map_err(|_unknown| uncountable())?;
+        let text = |name| one(&parts.headers, name);
+        let rows = Rows::of(text(header::CONTENT_TYPE)?).ok_or_else(uncountable)?;
+        let codings = codings(text(header::CONTENT_ENCODING)?).map_err(|_unknown| uncountable())?;
         let bound = live.session().limits().expansion;
         let decoder = Decoder::new(&codings, bound).map_err(|_unknown| uncountable())?;
         self.counting.replace(Some(Counting { decoder, rows }));
@@ -103,6 +105,16 @@ impl Charge {
     /// What it came to.
     pub(super) fn spent(&self) -> Spent {
         Spent { grant: self.grant, bytes: self.bytes.get(), rows: self.rows.get() }
+    }
+}
+
+/// The value of a field that is there once at most, and is text.
+fn one(headers: &HeaderMap, name: HeaderName) -> Result<&str, Fault> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(""),
+        (Some(value), None) => value.to_str().map_err(|_bytes| uncountable()),
+        (Some(_), Some(_)) => Err(uncountable()),
     }
 }
 

@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::response::Parts;
-use http::{HeaderMap, Response, StatusCode, header};
+use http::{Response, StatusCode, header};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
 
-use super::answer::Coming;
+use super::answer::{Coming, request_id};
 use super::authenticate::{Authenticated, Identified, Wanted};
 use super::charge::Charge;
 use super::credential::has_body;
@@ -34,7 +34,7 @@ use crate::identity::challenge::{self, Challenge};
 use crate::identity::provenance::Death;
 use crate::ids::{Digest, OperationId};
 use crate::mask::Plan;
-use crate::policy::Permit;
+use crate::policy::{Basis, Permit};
 use crate::record::Recorded;
 use crate::record::event::{Payload, What};
 use crate::transport::http::{Meter, Version, strip_hop_by_hop};
@@ -176,6 +176,10 @@ impl Asked {
         let mut grants = live.session().worker.pipeline.desk.watch();
         let let_through = self.known.using.is_some() || self.emergency;
         let ending = if self.emergency { "break-glass-ended" } else { "grant-ended" };
+        if let_through {
+            // It may have ended since the verdict.
+            grants.mark_changed();
+        }
         let mut who = self.who.clone();
         let mut tokens = live.session().worker.pipeline.judge.watch();
         if who.as_ref().is_some_and(|who| who.seen != *tokens.borrow()) {
@@ -188,7 +192,10 @@ impl Asked {
             }
             tokio::select! {
                 Ok(()) = ended.changed() => {}
-                Ok(()) = worlds.changed() => self.may_go_on(live, who.as_ref(), "policy-changed")?,
+                Ok(()) = worlds.changed() => {
+                    live.may_go_on().map_err(|refusal| Box::new(Refusal { fault: cut_off("policy-changed"), ..refusal }))?;
+                    self.may_go_on(live, who.as_ref(), "policy-changed")?;
+                }
                 Ok(()) = grants.changed(), if let_through => self.may_go_on(live, who.as_ref(), ending)?,
                 Ok(()) = tokens.changed(), if who.is_some() => {
                     let renewed = who.as_mut().map_or(Ok(false), |who| live.renew(who));
@@ -202,21 +209,30 @@ impl Asked {
         }
     }
 
-    /// Decides the connection and the operation again.
+    /// Decides the operation again. What would go on by another grant, or by the broken glass, is to begin anew: it was
+    /// neither taken of that one nor recorded so.
     fn may_go_on(&self, live: &Live, who: Option<&Identified>, code: &'static str) -> Result<(), Box<Refusal>> {
         let again = || {
             let ruling = live.rule(who, self.wanted.operation(live), self.known);
             let is_masked_enough = self.is_masked_enough(&ruling);
             ruling.verdict.map(|permit| (permit, is_masked_enough))
         };
-        match live.may_go_on().and_then(|()| again()) {
-            Ok((permit, true)) => {
+        match again() {
+            Ok((permit, true)) if self.is_by_the_same(permit.basis()) => {
                 live.allow_for(permit.basis().obligations.max_session);
                 Ok(())
             }
-            Ok((_permit, false)) => Err(Box::new(cut_off(code).into())),
+            Ok(_otherwise) => Err(Box::new(cut_off(code).into())),
             Err(refusal) => Err(Box::new(Refusal { fault: cut_off(code), ..refusal })),
         }
+    }
+}
+
+impl Asked {
+    /// Whether it would be let through by nothing that it wasn't let through by at first.
+    fn is_by_the_same(&self, basis: &Basis) -> bool {
+        let is_same_grant = basis.grant.is_none_or(|grant| self.known.using == Some(grant));
+        is_same_grant && (basis.break_glass.is_none() || self.emergency)
     }
 }
 
@@ -229,13 +245,17 @@ async fn exchange(live: Rc<Live>, mut permitted: Permitted, mut reply: oneshot::
     let client = permitted.decoded.parts.extensions.remove::<OnUpgrade>();
     let level = permitted.permit.basis().obligations.record;
     let masked = asked.masked(&live);
-    let charge = Charge::of(&live, permitted.permit.basis().grant);
+    let (charge, over) = match Charge::of(&live, permitted.permit.basis().grant) {
+        Ok(charge) => (charge, None),
+        Err(fault) => (None, Some(fault)),
+    };
     let taking = Taking::begin(&live, &permitted.decoded, (level, masked), &sent);
     let seat = live.seat();
     let mut way = Way::of(&live).await;
-    let head = match &seat {
-        None => Err(busy().into()),
-        Some(_) => tokio::select! {
+    let head = match (over, &seat) {
+        (Some(fault), _) => Err(fault.into()),
+        (None, None) => Err(busy().into()),
+        (None, Some(_)) => tokio::select! {
             biased;
             refusal = asked.interrupted(&live) => Err(refusal),
             () = reply.closed() => Err(client_gone().into()),
@@ -291,14 +311,6 @@ async fn exchange(live: Rc<Live>, mut permitted: Permitted, mut reply: oneshot::
         spent: charge.map(|charge| charge.spent()),
         service_request,
     });
-}
-
-/// What the service calls the request, by which its own log knows it: Microsoft's names first.
-fn request_id(headers: &HeaderMap) -> Option<String> {
-    const NAMES: [&str; 4] = ["request-id", "x-ms-request-id", "x-request-id", "x-amzn-requestid"];
-    let value = NAMES.iter().find_map(|name| headers.get(*name))?.to_str().ok()?;
-    let is_id = (1..=128).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_graphic());
-    is_id.then(|| value.to_owned())
 }
 
 /// How an exchange ended.

@@ -238,21 +238,24 @@ impl Reader {
         rows.map(|id| Ok(serde_json::from_value(id?.into())?)).collect()
     }
 
-    /// The latest grants, newest first, at most `limit`.
+    /// The latest grants, newest first, at most `limit`; `all`: those too that have ended.
     ///
     /// # Errors
     /// When the database fails.
-    pub fn grants(&self, limit: u32) -> Result<Vec<Granted>, QueryError> {
-        read(&self.db, "ORDER BY seq DESC LIMIT ?1", limit.min(10_000))
+    pub fn grants(&self, all: bool, limit: u32) -> Result<Vec<Granted>, QueryError> {
+        let which = if all { "" } else { "WHERE ended_at IS NULL " };
+        read(&self.db, &format!("{which}ORDER BY seq DESC LIMIT ?1"), limit.min(10_000))
     }
 
-    /// When the latest event happened; none if there is none.
+    /// When the latest event happened, as far as the last thousand of them and the minutes of operations tell; none if there
+    /// is none.
     ///
     /// # Errors
     /// When the database fails.
     pub fn latest(&self) -> Result<Option<Timestamp>, QueryError> {
-        let sql = "SELECT at FROM events ORDER BY seq DESC LIMIT 1";
-        let latest: Option<String> = self.db.query_row(sql, [], |row| row.get(0)).optional()?;
+        let sql = "SELECT max(at) FROM (SELECT at FROM (SELECT at FROM events ORDER BY seq DESC LIMIT 1000)
+                   UNION ALL SELECT max(minute) || ':00Z' FROM minutes)";
+        let latest: Option<String> = self.db.query_row(sql, [], |row| row.get(0))?;
         latest.as_deref().map(time).transpose()
     }
 

@@ -177,6 +177,8 @@ impl Store {
                 UNION SELECT seq FROM operations WHERE finished_at IS NULL
                     AND session IN (SELECT session FROM sessions WHERE closed_at IS NULL)
                 UNION SELECT seq FROM tokens WHERE expires_at > ?1 AND reason IS NULL
+                UNION SELECT seq FROM events WHERE kind IN ('session.held', 'session.erased')
+                    AND body ->> 'session' IN (SELECT session FROM sessions WHERE closed_at IS NULL)
                 UNION SELECT seq FROM approvals WHERE closed_at IS NULL
                 UNION SELECT seq FROM events WHERE kind = 'approval.answered'
                     AND body ->> 'approval' IN (SELECT approval FROM approvals WHERE closed_at IS NULL)

@@ -23,10 +23,14 @@ pub(super) struct Json {
     escaped: bool,
 }
 
-/// Where in a CSV it is.
-#[derive(Debug, Default)]
+/// Where in a CSV it is. A quote counts only in a field that begins with one, and never where tabs separate.
+#[derive(Debug)]
 pub(super) struct Csv {
+    tabs: bool,
     quoted: bool,
+    /// Whether the field at hand began with a quote, and whether it has begun.
+    in_quotes: bool,
+    in_field: bool,
     /// Whether the record at hand has begun.
     begun: bool,
     is_past_head: bool,
@@ -51,7 +55,8 @@ impl Rows {
             essence if essence.starts_with("application/") && essence.ends_with("+json") => {
                 Some(Rows::Json(Json::default()))
             }
-            "text/csv" | "application/csv" | "text/tab-separated-values" => Some(Rows::Csv(Csv::default())),
+            "text/csv" | "application/csv" => Some(Rows::Csv(Csv::new(false))),
+            "text/tab-separated-values" => Some(Rows::Csv(Csv::new(true))),
             _ => None,
         }
     }
@@ -137,12 +142,23 @@ impl Json {
 }
 
 impl Csv {
+    fn new(tabs: bool) -> Self {
+        Self { tabs, quoted: false, in_quotes: false, in_field: false, begun: false, is_past_head: false }
+    }
+
     /// Whether a record behind the head begins with this byte.
     fn step(&mut self, byte: u8) -> bool {
-        if byte == b'"' {
-            self.quoted = !self.quoted;
+        let ends_line = matches!(byte, b'\r' | b'\n');
+        if byte == b'"' && !self.tabs && (self.in_quotes || !self.in_field) {
+            (self.in_quotes, self.quoted) = (true, !self.quoted);
         }
-        if matches!(byte, b'\r' | b'\n') && !self.quoted {
+        if self.quoted {
+            self.in_field = true;
+        } else {
+            let ends_field = ends_line || byte == b',';
+            (self.in_field, self.in_quotes) = (!ends_field, self.in_quotes && !ends_field);
+        }
+        if ends_line && !self.quoted {
             self.is_past_head |= self.begun;
             self.begun = false;
             return false;

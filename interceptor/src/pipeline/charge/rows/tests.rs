@@ -64,6 +64,12 @@ fn the_rows_of_a_csv_are_its_records_behind_the_head() {
 }
 
 #[test]
+fn a_stray_quote_hides_no_rows() {
+    assert_eq!(count("text/csv", "a,b\n1,5\" pipe\n2,x\n3,\"q\"\"\ny\"\n"), 3);
+    assert_eq!(count("text/tab-separated-values", "a\tb\n\"1\tx\n2\ty\n"), 2);
+}
+
+#[test]
 fn what_has_no_rows_isnt_counted() {
     for other in ["", "text/plain", "text/html", "image/png", "application/octet-stream"] {
         assert!(Rows::of(other).is_none(), "{other}");
