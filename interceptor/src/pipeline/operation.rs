@@ -226,9 +226,7 @@ impl Asked {
             Err(refusal) => Err(Box::new(Refusal { fault: cut_off(code), ..refusal })),
         }
     }
-}
 
-impl Asked {
     /// Whether it would be let through by nothing that it wasn't let through by at first.
     fn is_by_the_same(&self, basis: &Basis) -> bool {
         let is_same_grant = basis.grant.is_none_or(|grant| self.known.using == Some(grant));
