@@ -27,6 +27,8 @@ pub(super) struct Admitted {
     spoken: Permitted,
     upstream: Upstream,
     max_session: Option<u64>,
+    /// Whether only a grant or the broken glass admits it.
+    let_through: bool,
 }
 
 /// What an admitted client speaks.
@@ -66,6 +68,7 @@ impl Detected {
             }
         };
         let max_session = permit.basis().obligations.max_session;
+        let let_through = permit.basis().is_let_through();
         let (host, spoken) = match (session.host.clone(), spoken) {
             (Some(host), Spoken::Tls(hello)) => (host, Permitted::Tls(hello)),
             (Some(host), Spoken::Http(stream)) => (host, Permitted::Http(stream)),
@@ -83,7 +86,7 @@ impl Detected {
         match enforce::connect(permit, recorded, &world.dialer, to, alpn.as_deref(), &session.limits()).await {
             Ok(upstream) => {
                 session.finish(operation, "done", None);
-                Ok(Admitted { session, host, spoken, upstream, max_session })
+                Ok(Admitted { session, host, spoken, upstream, max_session, let_through })
             }
             Err(fault) => {
                 session.finish(operation, fault.code, None);
@@ -196,7 +199,7 @@ fn offered(hello: &Hello) -> Vec<Vec<u8>> {
 impl Admitted {
     /// Serves the connection's operations until it ends or is ended.
     pub(super) async fn serve(self) -> Ending {
-        let Admitted { session, host, spoken, upstream, max_session } = self;
+        let Admitted { session, host, spoken, upstream, max_session, let_through } = self;
         let limits = session.limits();
         let tls = matches!(spoken, Permitted::Tls(_));
         let hop = match Hop::over(upstream, &limits).await {
@@ -206,6 +209,7 @@ impl Admitted {
         let version = hop.version();
         let live = Live::new(Rc::clone(&session), host.clone(), tls, hop);
         live.allow_for(max_session);
+        live.let_through(let_through);
         match spoken {
             Permitted::Http(stream) => serve::serve(live, stream).await,
             Permitted::Tls(hello) => match complete(&session, hello, &host, version).await {

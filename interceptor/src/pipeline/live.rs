@@ -46,6 +46,8 @@ pub(super) struct Live {
     until: watch::Sender<Option<Instant>>,
     /// Whether it has become a WebSocket.
     joined: Cell<bool>,
+    /// Whether only a grant or the broken glass admitted it.
+    let_through: Cell<bool>,
     /// How many operations are under way.
     busy: watch::Sender<usize>,
     /// The client's TCP connection, where only it tells that the client is gone.
@@ -70,6 +72,7 @@ impl Live {
             ended,
             until,
             joined: Cell::default(),
+            let_through: Cell::default(),
             busy,
             client: OnceCell::new(),
         })
@@ -241,6 +244,16 @@ impl Live {
     /// The connection becomes a WebSocket.
     pub(super) fn join(&self) {
         self.joined.set(true);
+    }
+
+    /// Whether only a grant or the broken glass admits it.
+    pub(super) fn let_through(&self, let_through: bool) {
+        self.let_through.set(let_through);
+    }
+
+    /// As [`Live::let_through`] said.
+    pub(super) fn is_let_through(&self) -> bool {
+        self.let_through.get()
     }
 
     /// Whether it has become a WebSocket.

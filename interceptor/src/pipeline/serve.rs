@@ -97,6 +97,12 @@ async fn drive(live: Rc<Live>, connection: impl Graceful) -> Ending {
     let mut connection = pin!(connection);
     let mut order = session.order.clone();
     let mut worlds = session.worlds.clone();
+    let mut grants = session.worker.pipeline.desk.watch();
+    let mut let_through = live.is_let_through();
+    if let_through {
+        // What admitted it may have ended since.
+        grants.mark_changed();
+    }
     let mut time_is_up = pin!(live.time_is_up());
     let mut idle = pin!(live.rests(session.limits().idle_timeout));
     // hyper has no such bound for HTTP/2; in HTTP/1.1 it waits for the next head no longer.
@@ -124,6 +130,16 @@ async fn drive(live: Rc<Live>, connection: impl Graceful) -> Ending {
                 Order::Cut(why) => Some(why),
             },
             _ = worlds.changed() => live.may_go_on().is_err().then_some("policy-changed"),
+            // Operations under way are cut by themselves where they may not go on; no others begin.
+            Ok(()) = grants.changed(), if let_through => {
+                if live.may_go_on().is_err() {
+                    let_through = false;
+                    if !joined {
+                        connection.as_mut().shut_down();
+                    }
+                }
+                None
+            }
             () = time_is_up.as_mut() => Some("max-session"),
             () = idle.as_mut(), if is_http2 => Some("idle"),
         };

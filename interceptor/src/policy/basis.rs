@@ -40,3 +40,10 @@ pub struct Obligations {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<Box<Terms>>,
 }
+
+impl Basis {
+    /// Whether something besides policy lets it through: a grant, or the broken glass.
+    pub fn is_let_through(&self) -> bool {
+        self.grant.is_some() || self.break_glass.is_some()
+    }
+}

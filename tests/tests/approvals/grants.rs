@@ -49,6 +49,31 @@ fn an_operator_opens_a_target_for_a_time_and_closes_it() -> Result<()> {
     daemon.finish()
 }
 
+/// A way to the target only while something lets it through; over it, reading is permitted.
+const WAY: &str = r#"
+@id("way")
+permit (principal, action in Action::"reach", resource == Target::"graph") when { context.base.granted };
+@id("reads")
+permit (principal, action in Action::"http:read", resource == Target::"graph");
+"#;
+
+#[test]
+fn a_connection_ends_with_the_grant_that_admitted_it() -> Result<()> {
+    require_root!(Ok(()));
+    let (_graph, daemon) = begin(WAY, "1s")?;
+    let id = grant(&daemon, &["--for", "30m"])?;
+    let mut wire = Wire::tls(&daemon)?;
+    ensure!(wire.ask("GET", "/v1.0/users")?.status == 200, "it isn't open");
+    ensure!(!wire.is_over(), "it ended before its time");
+    daemon.ask(&["grants", "revoke", &id])?;
+    let since = Instant::now();
+    while !wire.is_over() {
+        ensure!(since.elapsed() < Duration::from_secs(1), "the connection lives on");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    daemon.finish()
+}
+
 #[test]
 fn a_grant_ends_by_itself_and_cuts_what_goes_on() -> Result<()> {
     require_root!(Ok(()));
