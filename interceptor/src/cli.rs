@@ -15,6 +15,7 @@ pub mod config;
 pub mod daemon;
 pub mod doctor;
 pub mod grants;
+pub mod listing;
 pub mod login;
 pub mod mask;
 pub mod notify;

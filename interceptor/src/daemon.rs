@@ -290,18 +290,14 @@ fn notifier(
 }
 
 /// The desk, with the grants of the daemon before. Nobody waits any more for what that one asked. What the desk does is
-/// told once it is recorded.
-/// `uncounted`: grants of which it isn't known how much was used; those of bytes and rows end.
+/// told once it is recorded. `uncounted`: grants of which it isn't known how much was used; those of bytes and rows end.
 fn desk(
     reader: &Reader,
     journal: &OwnJournal,
     notifier: &Arc<Notifier>,
     uncounted: &BTreeSet<GrantId>,
 ) -> Result<Arc<Desk>, DaemonError> {
-    let now = journal.now();
-    // Behind a clock that was set back nobody knows how much time has passed: then all is over.
-    let is_set_back = reader.latest()?.is_some_and(|latest| latest.duration_since(now) > STEP);
-    let since = if is_set_back { Timestamp::MAX } else { now };
+    let since = since(reader.latest()?, journal.now());
     let (ended, granted): (Vec<_>, Vec<_>) = reader
         .live_grants()?
         .into_iter()
@@ -326,6 +322,13 @@ fn desk(
         record(What::ApprovalClosed { approval, outcome: "daemon-restarted".into() })?;
     }
     Ok(Desk::new(Box::new(record), granted, broken, since))
+}
+
+/// From when on what is left of grants counts. Behind a clock that was set back nobody knows how much time has passed: then
+/// all is over.
+fn since(latest: Option<Timestamp>, now: Timestamp) -> Timestamp {
+    let is_set_back = latest.is_some_and(|latest| latest.duration_since(now) > STEP);
+    if is_set_back { Timestamp::MAX } else { now }
 }
 
 /// Ends what is over, as time goes on.

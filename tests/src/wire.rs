@@ -80,6 +80,17 @@ impl Wire {
         Ok(wire)
     }
 
+    /// As [`Wire::tls`], in a workload that goes on for a second after its client: what became of the connection is then
+    /// told by the connection, not by the workload's end.
+    ///
+    /// # Errors
+    /// The program can't be started.
+    pub fn tls_of_a_workload_that_stays(daemon: &Daemon) -> Result<Self> {
+        let program = daemon.binary("wire");
+        let program = program.to_str().context("a path in UTF-8")?;
+        Self::start(daemon, &["/bin/sh", "-c", r#""$0" "$1" 443 tls; exec sleep 1"#, program, "graph.microsoft.com"])
+    }
+
     fn start(daemon: &Daemon, command: &[&str]) -> Result<Self> {
         let mut child =
             daemon.run(command).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;

@@ -9,8 +9,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::command::{ask, cargo, is_root, run, run_quietly, say, target};
+use crate::command::{ask, cargo, is_root, run, say, target};
 use crate::setup;
+use crate::third_party::{install, missing};
 
 /// Debian's packages, each with a question that only succeeds when it is there.
 const PEERS: &[(&str, &[&str])] =
@@ -40,11 +41,7 @@ pub(crate) fn bench(profile: &str, arguments: &[String]) -> Result<()> {
 
 /// Installs the peers that are missing, and starts none of their services.
 fn peers() -> Result<()> {
-    let missing: Vec<&str> = PEERS
-        .iter()
-        .filter(|(_, question)| ask(question[0], &question[1..]).is_none())
-        .map(|(package, _)| *package)
-        .collect();
+    let missing = missing(PEERS);
     if missing.is_empty() {
         say("peers", "nginx, haproxy, sslsplit, found");
         return Ok(());
@@ -55,13 +52,7 @@ fn peers() -> Result<()> {
     }
     say("peers", &format!("installing {names}; their services aren't started …"));
     let policy = Policy::say_no()?;
-    run_quietly(Command::new("apt-get").args(["update", "-q"]))?;
-    run_quietly(
-        Command::new("apt-get")
-            .args(["install", "-q", "-y", "--no-install-recommends"])
-            .args(&missing)
-            .env("DEBIAN_FRONTEND", "noninteractive"),
-    )?;
+    install(&missing)?;
     drop(policy);
     Ok(())
 }

@@ -24,13 +24,9 @@ const DEBIAN: &[(&str, &[&str])] = &[
     ("strace", &["strace", "--version"]),
 ];
 
-/// Installs what is missing of Debian's packages.
+/// Installs what is missing of the tests' packages.
 pub(crate) fn debian() -> Result<()> {
-    let missing: Vec<&str> = DEBIAN
-        .iter()
-        .filter(|(_, question)| ask(question[0], &question[1..]).is_none())
-        .map(|(package, _)| *package)
-        .collect();
+    let missing = missing(DEBIAN);
     if missing.is_empty() {
         say("packages", "curl, h2load, python3, nodejs, strace, found");
         return Ok(());
@@ -40,14 +36,26 @@ pub(crate) fn debian() -> Result<()> {
         bail!("the tests need {names}: install them with your system's package manager, then try again");
     }
     say("packages", &format!("installing {names} …"));
+    install(&missing)?;
+    say("packages", &format!("installed {names}"));
+    Ok(())
+}
+
+/// Which of these packages aren't there: each comes with a question that only succeeds when it is.
+pub(crate) fn missing(packages: &[(&'static str, &[&str])]) -> Vec<&'static str> {
+    let is_missing = |question: &[&str]| ask(question[0], &question[1..]).is_none();
+    packages.iter().filter(|(_, question)| is_missing(question)).map(|(package, _)| *package).collect()
+}
+
+/// Installs Debian packages.
+pub(crate) fn install(packages: &[&str]) -> Result<()> {
     run_quietly(Command::new("apt-get").args(["update", "-q"]))?;
     run_quietly(
         Command::new("apt-get")
             .args(["install", "-q", "-y", "--no-install-recommends"])
-            .args(&missing)
+            .args(packages)
             .env("DEBIAN_FRONTEND", "noninteractive"),
     )?;
-    say("packages", &format!("installed {names}"));
     Ok(())
 }
 

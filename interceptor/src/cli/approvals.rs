@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::listing::Listing;
 use super::login::{self, Browser};
 use super::sessions::table;
 use super::terminal::escape;
@@ -24,18 +25,8 @@ mod verify;
 /// What to do with approvals.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Command {
-    /// List what waits for an answer, the oldest first
-    List {
-        /// The closed ones as well, newest first; for operators
-        #[arg(long)]
-        all: bool,
-        /// How many of those at most
-        #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-        limit: u32,
-        /// Print a JSON array
-        #[arg(long)]
-        json: bool,
-    },
+    /// List what waits for an answer, the oldest first; with `--all`, for operators, what is closed
+    List(Listing),
     /// Show one: who asks, for what exactly, why, and what a yes would let through
     Show {
         /// The approval's id, or the beginning of it
@@ -113,7 +104,7 @@ const LINES: usize = 60;
 /// Does it, through the daemon at `socket`.
 pub fn execute(command: Command, socket: &Path) -> ExitCode {
     let done = match command {
-        Command::List { all, limit, json } => list(socket, all, limit, json),
+        Command::List(listing) => list(socket, listing),
         Command::Show { id, json } => show(socket, &id, json),
         Command::Approve { id, scope, how, .. } if how.login => return sign(socket, id, Some(scope.into()), how),
         Command::Deny { id, how } if how.login => return sign(socket, id, None, how),
@@ -142,7 +133,7 @@ impl From<Wide> for Width {
     }
 }
 
-fn list(socket: &Path, all: bool, limit: u32, json: bool) -> Result<String, ClientError> {
+fn list(socket: &Path, Listing { all, limit, json }: Listing) -> Result<String, ClientError> {
     let value = client::call(socket, &Request::ApprovalsList { all, limit })?;
     if json {
         return Ok(format!("{value:#}\n"));

@@ -4,9 +4,9 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use super::listing::{Listing, time};
 use super::sessions::table;
 use super::terminal::escape;
-use crate::config::duration;
 use crate::control::client::{self, ClientError};
 use crate::control::protocol::{BreakGlassStart, Request};
 use crate::ids::WorkloadName;
@@ -22,7 +22,7 @@ pub enum Command {
         #[arg(long)]
         workload: WorkloadName,
         /// For how long, as in 30m; a day at most
-        #[arg(long = "for", value_name = "TIME", value_parser = time)]
+        #[arg(long = "for", value_name = "TIME", value_parser = time::<1>)]
         time: u64,
         /// Why, for the record and for those who look at it afterwards
         #[arg(long, value_name = "TEXT")]
@@ -34,18 +34,8 @@ pub enum Command {
         #[arg(value_name = "ID")]
         id: String,
     },
-    /// List what lasts, and what no auditor has closed, newest first
-    List {
-        /// The closed ones as well
-        #[arg(long)]
-        all: bool,
-        /// How many at most
-        #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-        limit: u32,
-        /// Print a JSON array
-        #[arg(long)]
-        json: bool,
-    },
+    /// List what lasts, then what no auditor has closed, newest first
+    List(Listing),
     /// Say that you have looked at what was done; for auditors who didn't start it
     Close {
         /// Its id, or the beginning of it
@@ -68,7 +58,7 @@ pub fn execute(command: Command, socket: &Path) -> ExitCode {
             let id = id(value);
             format!("{id}: stopped; an auditor closes it with `interceptor break-glass close {id} --note TEXT`\n")
         }),
-        Command::List { all, limit, json } => list(socket, all, limit, json),
+        Command::List(listing) => list(socket, listing),
         Command::Close { id: asked, note } => {
             let closed = client::call(socket, &Request::BreakGlassClose { id: asked, note });
             closed.map(|value| format!("{}: closed\n", id(value)))
@@ -78,12 +68,6 @@ pub fn execute(command: Command, socket: &Path) -> ExitCode {
         Ok(text) => super::print(text),
         Err(error) => super::fail(escape(&error.to_string())),
     }
-}
-
-fn time(text: &str) -> Result<u64, String> {
-    let seconds = duration(text).map(|time| time.as_secs());
-    let fits = seconds.filter(|seconds| (1..=86_400).contains(seconds));
-    fits.ok_or_else(|| "a time such as 90s, 30m or 8h, at least a second and at most a day".to_owned())
 }
 
 fn started(socket: &Path, start: BreakGlassStart) -> Result<String, ClientError> {
@@ -96,7 +80,7 @@ fn started(socket: &Path, start: BreakGlassStart) -> Result<String, ClientError>
     ))
 }
 
-fn list(socket: &Path, all: bool, limit: u32, json: bool) -> Result<String, ClientError> {
+fn list(socket: &Path, Listing { all, limit, json }: Listing) -> Result<String, ClientError> {
     let value = client::call(socket, &Request::BreakGlassList { all, limit })?;
     if json {
         return Ok(format!("{value:#}\n"));

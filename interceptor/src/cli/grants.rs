@@ -4,9 +4,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::approvals::times;
+use super::listing::{Listing, time};
 use super::sessions::table;
 use super::terminal::escape;
-use crate::config::{duration, size};
+use crate::config::size;
 use crate::control::client::{self, ClientError};
 use crate::control::protocol::{Issue, Request};
 use crate::ids::{TargetName, WorkloadName};
@@ -17,17 +18,7 @@ use crate::record::approval::Granted;
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Command {
     /// List the grants that live, newest first
-    List {
-        /// Those that have ended as well
-        #[arg(long)]
-        all: bool,
-        /// How many at most
-        #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-        limit: u32,
-        /// Print a JSON array
-        #[arg(long)]
-        json: bool,
-    },
+    List(Listing),
     /// Let something through for a time: what policy holds, and what it permits when { context.base.granted }
     Issue {
         /// For this workload
@@ -43,7 +34,7 @@ pub enum Command {
         #[arg(long, requires = "action")]
         path: Option<String>,
         /// For how long, as in 30m
-        #[arg(long = "for", value_name = "TIME", value_parser = time)]
+        #[arg(long = "for", value_name = "TIME", value_parser = time::<30>)]
         time: u64,
         /// How many requests; without it any number
         #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
@@ -66,7 +57,7 @@ pub enum Command {
 /// Does it, through the daemon at `socket`.
 pub fn execute(command: Command, socket: &Path) -> ExitCode {
     let done = match command {
-        Command::List { all, limit, json } => list(socket, all, limit, json),
+        Command::List(listing) => list(socket, listing),
         Command::Issue { workload, target, action, path, time, uses, bytes, rows } => {
             let issue = Issue { workload, target, action, path, seconds: time, uses, bytes, rows };
             issued(socket, issue)
@@ -80,15 +71,6 @@ pub fn execute(command: Command, socket: &Path) -> ExitCode {
         Ok(text) => super::print(text),
         Err(error) => super::fail(escape(&error.to_string())),
     }
-}
-
-/// `90s`, `30m`, `8h`, `2d`, in whole seconds.
-fn time(text: &str) -> Result<u64, String> {
-    let seconds = duration(text).map(|time| time.as_secs());
-    let most = 30 * 86_400;
-    seconds
-        .filter(|seconds| (1..=most).contains(seconds))
-        .ok_or_else(|| "a time such as 90s, 30m, 8h or 2d, at least a second and at most 30 days".to_owned())
 }
 
 /// `512B`, `64KiB`, `10MiB`, `1GiB`, or a number of bytes.
@@ -115,7 +97,7 @@ fn spent(one: &Granted) -> String {
     part(one.grant.bytes, one.spent_bytes, "bytes") + &part(one.grant.rows, one.spent_rows, "rows")
 }
 
-fn list(socket: &Path, all: bool, limit: u32, json: bool) -> Result<String, ClientError> {
+fn list(socket: &Path, Listing { all, limit, json }: Listing) -> Result<String, ClientError> {
     let value = client::call(socket, &Request::GrantsList { all, limit })?;
     if json {
         return Ok(format!("{value:#}\n"));

@@ -203,7 +203,7 @@ impl Asked {
                         self.may_go_on(live, who.as_ref(), "groups-changed")?;
                     }
                 }
-                () = expired.as_mut() => return Err(Box::new(cut_off("token-expired").into())),
+                () = expired.as_mut(), if who.is_some() => return Err(Box::new(cut_off("token-expired").into())),
                 else => return Err(Box::new(cut_off("stopped").into())),
             }
         }

@@ -68,14 +68,14 @@ pub(super) fn apply(db: &Connection, seq: i64, event: &Event) -> rusqlite::Resul
 }
 
 impl Reader {
-    /// The latest ones, newest first, at most `limit`; `all`: those too that an auditor has closed.
+    /// Those that last, then the latest ones, newest first, at most `limit`; `all`: those too that an auditor has closed.
     ///
     /// # Errors
     /// When the database fails.
     pub fn broken(&self, all: bool, limit: u32) -> Result<Vec<Broken>, QueryError> {
         let mut statement = self.db.prepare_cached(
             "SELECT broken, started_at, started_by, ended_at, ending, closed_at, closed_by, note FROM break_glass
-             WHERE ?1 OR closed_at IS NULL ORDER BY seq DESC LIMIT ?2",
+             WHERE ?1 OR closed_at IS NULL ORDER BY ended_at IS NOT NULL, seq DESC LIMIT ?2",
         )?;
         let mut rows = statement.query(params![all, limit.min(10_000)])?;
         let mut found = Vec::new();
@@ -106,3 +106,6 @@ impl Reader {
         found.into_iter().find(|one| one.broken.id == known).ok_or(QueryError::Unknown(id))
     }
 }
+
+#[cfg(test)]
+mod tests;

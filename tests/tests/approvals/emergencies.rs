@@ -113,6 +113,51 @@ fn explained(daemon: &Daemon, summary: &str) -> Result<(String, String)> {
 }
 
 #[test]
+fn one_person_with_two_uids_doesnt_close_what_he_started() -> Result<()> {
+    require_root!(Ok(()));
+    let graph = Graph::start(&[])?;
+    let mut order = order(&graph, READS, "1s");
+    // Root is Eve, who is an auditor by her own uid.
+    let eve = order.more.lines().find(|line| line.starts_with(&format!("{EVE} = "))).context("Eve")?;
+    let root = eve.replacen(&EVE.to_string(), "0", 1);
+    order.more = order.more.replacen("[people]\n", &format!("[people]\n{root}\n"), 1);
+    order.more += &format!("[control]\nauditors = [\"user:{EVE}\", \"user:{BOB}\"]\n");
+    let daemon = Daemon::start(&order)?;
+    write_for_emergencies(&daemon)?;
+    let started = daemon.ask(&START)?;
+    let id = started.split(':').next().context("an id")?;
+    daemon.ask(&["break-glass", "stop", id])?;
+    let close = ["break-glass", "close", id, "--note", "looked at"];
+    let why = refuses(&daemon, EVE, &close)?;
+    ensure!(why.contains("own-operation"), "{why}");
+    ensure!(says(&daemon, BOB, &close)?.contains("closed"), "another auditor can't close it");
+    daemon.finish()
+}
+
+#[test]
+fn what_policy_no_longer_permits_doesnt_go_on_by_an_emergency_unrecorded() -> Result<()> {
+    require_root!(Ok(()));
+    let (_graph, daemon) = begin()?;
+    write_for_emergencies(&daemon)?;
+    let mut wire = Wire::tls(&daemon)?;
+    wire.send("GET /stream HTTP/1.1\r\nHost: graph.microsoft.com\r\n\r\n")?;
+    wire.until("tick")?;
+    daemon.ask(&START)?;
+    let forbidding = format!(
+        "{READS}@id(\"no-reads\") forbid (principal, action in Action::\"http:read\", resource == Target::\"graph\");"
+    );
+    ensure!(daemon.reload(&forbidding)?.status.success(), "the policy isn't taken");
+    wire.rest()?;
+    recorded::wait_for(&daemon.database(), 0, |one| {
+        one.summary == "GET /stream" && one.outcome.as_ref().is_some_and(|(outcome, _)| outcome == "policy-changed")
+    })?;
+    // Sent again it is let through by the emergency, and recorded so.
+    ensure!(Wire::tls(&daemon)?.ask("GET", "/v1.0/users")?.status == 200, "the glass isn't broken");
+    explained(&daemon, "GET /v1.0/users")?;
+    daemon.finish()
+}
+
+#[test]
 fn an_emergency_outlives_a_killed_daemon_and_a_rotation_but_not_its_time() -> Result<()> {
     require_root!(Ok(()));
     let (_graph, mut daemon) = begin()?;

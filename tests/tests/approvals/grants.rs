@@ -118,6 +118,31 @@ fn a_grant_of_bytes_ends_in_the_middle_of_an_answer() -> Result<()> {
 }
 
 #[test]
+fn a_killed_daemon_ends_grants_of_bytes_that_were_in_use_and_no_others() -> Result<()> {
+    require_root!(Ok(()));
+    let (_graph, mut daemon) = begin(JUST_IN_TIME, "1s")?;
+    let used = grant(&daemon, &["--for", "5m", "--bytes", "1GiB"])?;
+    let mut wire = Wire::tls(&daemon)?;
+    wire.send("GET /stream HTTP/1.1\r\nHost: graph.microsoft.com\r\n\r\n")?;
+    wire.until("tick")?;
+    recorded::wait_for(&daemon.database(), 0, |one| one.summary == "GET /stream")?;
+    let idle = grant(&daemon, &["--for", "5m", "--action", "http:write", "--bytes", "1GiB"])?;
+    let revoked = grant(&daemon, &["--for", "5m"])?;
+    daemon.ask(&["grants", "revoke", &revoked])?;
+    let listed = daemon.json(&["grants", "list", "--limit", "1"])?;
+    ensure!(listed[0]["id"] == idle.as_str(), "a live grant is hidden behind one that ended: {listed}");
+    daemon.kill9()?;
+    daemon.restart()?;
+    let listed = daemon.json(&["grants", "list", "--all"])?;
+    let reason =
+        |id: &str| listed.as_array().and_then(|all| all.iter().find(|one| one["id"] == id)).map(|one| &one["reason"]);
+    ensure!(reason(&used).is_some_and(|reason| reason == "daemon-killed"), "{listed}");
+    ensure!(reason(&idle).is_some_and(serde_json::Value::is_null), "{listed}");
+    drop(wire);
+    daemon.finish()
+}
+
+#[test]
 fn a_grant_of_rows_lets_through_so_many_and_only_what_has_rows() -> Result<()> {
     require_root!(Ok(()));
     let (_graph, daemon) = begin(JUST_IN_TIME, "1s")?;

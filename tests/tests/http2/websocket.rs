@@ -52,7 +52,7 @@ fn begin(policy: &str) -> Result<(Scripted, Daemon)> {
 }
 
 fn open(daemon: &Daemon, path: &str) -> Result<Wire> {
-    let mut wire = Wire::tls(daemon)?;
+    let mut wire = Wire::tls_of_a_workload_that_stays(daemon)?;
     wire.send(format!("GET {path} HTTP/1.1\r\n{OPENING}"))?;
     let head = wire.head()?;
     ensure!(head.status == 101 && head.header("upgrade") == Some("websocket"), "{head:?}");

@@ -97,6 +97,37 @@ fn a_sealed_record_and_the_one_after_it_prove_each_other() {
 }
 
 #[test]
+fn what_was_held_or_erased_of_an_open_session_stays_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let (record, journal) = open(dir.path());
+    let (held, erased) = (SessionId::new(), SessionId::new());
+    for session in [held, erased] {
+        note(&journal, opened(session));
+    }
+    note(&journal, What::SessionHeld { session: held, held: true, uid: 0, pid: 1 });
+    note(&journal, What::SessionErased { session: erased, uid: 0, pid: 1 });
+    record.rotate(BY, SOON).expect("a new database");
+    let reader = record.reader().unwrap();
+    assert_eq!(reader.hold_of(&held.to_string()).unwrap(), (held.to_string(), true));
+    let key = "SELECT wrapped FROM session_keys WHERE session = ?1";
+    let wrapped: Option<Vec<u8>> = reader.db.query_row(key, [erased.to_string()], |row| row.get(0)).unwrap();
+    assert_eq!(wrapped, None, "its key can't come back");
+    whole(&verify(record.database()).unwrap());
+}
+
+#[test]
+fn the_latest_event_is_known_also_if_the_clock_was_set_back_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (record, journal) = open(dir.path());
+    let late: Timestamp = "2099-01-01T00:00:00Z".parse().unwrap();
+    let what = || What::DaemonStopped { reason: "late".into() };
+    let _recorded = journal.append(&Event { at: late, what: what() }).unwrap();
+    stopped(&journal, "set back");
+    record.flush(SOON).unwrap();
+    assert_eq!(record.reader().unwrap().latest().unwrap(), Some(late));
+}
+
+#[test]
 fn another_file_or_a_changed_one_is_not_the_one_before() {
     let dir = tempfile::tempdir().unwrap();
     let (record, journal) = open(dir.path());
