@@ -9,7 +9,7 @@ use aya_build::{Package, Result, Toolchain};
 /// The channel of rust-toolchain.toml.
 const TOOLCHAIN: &str = "1.95.0";
 
-const OBJECTS: [&str; 2] = ["steer", "hooks"];
+const OBJECTS: [&str; 4] = ["steer", "hooks", "adopt", "filters"];
 
 fn main() -> Result<()> {
     let here = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);

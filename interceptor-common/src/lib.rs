@@ -60,9 +60,151 @@ pub struct UnixKey {
     pub path: [u8; 112],
 }
 
+/// The deepest level of cgroup that can be governed, the root being level 0.
+pub const DEEPEST_LEVEL: u32 = 15;
+
+/// The longest cgroup path that can be watched, in bytes, its end included: what fits into a key of the trie
+/// (`LPM_DATA_SIZE_MAX` of kernel/bpf/lpm_trie.c, without the length).
+pub const PATH_BYTES: usize = 252;
+
+/// What becomes of the sockets of a governed cgroup: nothing passes, because it isn't known yet what it is, or because it
+/// isn't contained as it has to be.
+pub const STATE_REFUSED: u32 = 0;
+
+/// Connections go to the daemon.
+pub const STATE_STEERED: u32 = 1;
+
+/// A cgroup whose processes are an adopted workload's, and all cgroups below it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Governed {
+    /// The workload: a number of the daemon's.
+    pub workload: u32,
+    /// [`STATE_REFUSED`] or [`STATE_STEERED`].
+    pub state: u32,
+}
+
+/// A workload in a network namespace.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlaceKey {
+    /// The cookie of the network namespace.
+    pub netns: u64,
+    /// The workload.
+    pub workload: u32,
+    /// Zero.
+    pub padding: u32,
+}
+
+/// The ports of the daemon's own sockets for a workload in a network namespace, on its 127.0.0.1 and ::1, in host order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Takes TCP over IPv4.
+    pub tcp4: u16,
+    /// Takes TCP over IPv6.
+    pub tcp6: u16,
+    /// Takes DNS over IPv4.
+    pub dns4: u16,
+    /// Takes DNS over IPv6.
+    pub dns6: u16,
+}
+
+/// One of those ports, which nobody may use but who is steered there.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DoorKey {
+    /// The cookie of the network namespace.
+    pub netns: u64,
+    /// The port, in host order.
+    pub port: u32,
+    /// IPPROTO_TCP or IPPROTO_UDP.
+    pub protocol: u32,
+}
+
+/// Where a steered socket was to go, and whose it is; kept with the socket, and told to the daemon's end of it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// Who connected.
+    pub origin: Origin,
+    /// The address that was asked for, in network order; IPv4 as `::ffff:a.b.c.d`.
+    pub address: [u32; 4],
+    /// The port that was asked for, in host order.
+    pub port: u32,
+    /// The workload.
+    pub workload: u32,
+    /// The socket's cookie (`SO_COOKIE`).
+    pub cookie: u64,
+}
+
+/// What a governed process tried.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A TCP connect.
+    Tcp = 0,
+    /// A datagram or a connect of UDP, other than DNS.
+    Udp = 1,
+    /// A question to a DNS server over UDP.
+    Dns = 2,
+    /// A socket of a protocol that isn't TCP or UDP.
+    Raw = 3,
+    /// A packet of a socket that was never steered.
+    Packet = 4,
+    /// A connect or a send to a unix socket.
+    Unix = 5,
+    /// Anything else.
+    Other = 6,
+}
+
+/// What the kernel half did with it.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Sent to the daemon.
+    Steered = 0,
+    /// Refused, as the process was told.
+    Refused = 1,
+    /// Dropped on its way out.
+    Dropped = 2,
+    /// Let through, because a rule says so.
+    Allowed = 3,
+    /// A steered connect that reached the daemon's listener.
+    Arrived = 4,
+}
+
+/// A count of the ledger.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TallyKey {
+    /// The workload.
+    pub workload: u32,
+    /// [`Kind`] in the low half, [`Fate`] in the high one.
+    pub what: u32,
+}
+
 // SAFETY: `#[repr(C)]`, valid for every bit pattern, and without padding that isn't a field.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for OriginKey {}
+// SAFETY: as above.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Governed {}
+// SAFETY: as above.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for PlaceKey {}
+// SAFETY: as above.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Place {}
+// SAFETY: as above.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for DoorKey {}
+// SAFETY: as above.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Flow {}
+// SAFETY: as above.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for TallyKey {}
 // SAFETY: as above.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Origin {}

@@ -23,7 +23,9 @@ use interceptor_common::{LAYOUT, Origin as RawOrigin, OriginKey, UnixKey};
 
 use crate::ids::LaunchId;
 
+pub mod adopt;
 mod btf;
+mod filters;
 pub mod mounts;
 mod pin;
 mod probe;
@@ -31,6 +33,7 @@ mod steer;
 mod sys;
 mod unix;
 
+pub use filters::FilterReader;
 pub use mounts::cgroup2;
 pub use probe::{Finding, probe};
 pub use steer::Listeners;
@@ -94,6 +97,13 @@ pub struct Origin {
     pub uid: u32,
     /// What the kernel calls it: evidence only.
     pub comm: String,
+}
+
+impl From<RawOrigin> for Origin {
+    fn from(raw: RawOrigin) -> Self {
+        let comm = raw.comm.split(|byte| *byte == 0).next().unwrap_or_default();
+        Self { pid: raw.pid, tid: raw.tid, uid: raw.uid, comm: String::from_utf8_lossy(comm).into_owned() }
+    }
 }
 
 /// The loaded kernel half. Dropping it detaches nothing: links and maps stay pinned.
@@ -172,13 +182,7 @@ impl Kernel {
             remote_port: u32::from(original.port()),
         };
         let found: RawOrigin = sys::lookup_and_delete(self.origins.fd().as_fd(), &key).ok()?;
-        let comm = found.comm.split(|byte| *byte == 0).next().unwrap_or_default();
-        Some(Origin {
-            pid: found.pid,
-            tid: found.tid,
-            uid: found.uid,
-            comm: String::from_utf8_lossy(comm).into_owned(),
-        })
+        Some(found.into())
     }
 
     fn steering(&self) -> std::sync::MutexGuard<'_, EbpfLoader<'static>> {
@@ -205,6 +209,15 @@ fn load_program(object: &mut Ebpf, name: &'static str) -> Result<aya::programs::
             program.load().and_then(|()| program.fd()?.try_clone().map_err(ProgramError::IOError))
         }
         Some(Program::CgroupSockAddr(program)) => {
+            program.load().and_then(|()| program.fd()?.try_clone().map_err(ProgramError::IOError))
+        }
+        Some(Program::CgroupSock(program)) => {
+            program.load().and_then(|()| program.fd()?.try_clone().map_err(ProgramError::IOError))
+        }
+        Some(Program::CgroupSkb(program)) => {
+            program.load().and_then(|()| program.fd()?.try_clone().map_err(ProgramError::IOError))
+        }
+        Some(Program::RawTracePoint(program)) => {
             program.load().and_then(|()| program.fd()?.try_clone().map_err(ProgramError::IOError))
         }
         Some(Program::SockOps(program)) => {

@@ -13,6 +13,7 @@ use http::{HeaderName, HeaderValue};
 use crate::ids::{MaskName, TargetName, WorkloadName};
 
 mod account;
+mod adopt;
 mod credential;
 mod detector;
 mod export;
@@ -27,6 +28,7 @@ mod raw;
 mod trust;
 mod units;
 
+pub use adopt::{Adopt, BadPattern, Level, Pattern};
 pub use credential::{CredentialKind, CredentialSettings, SecretSource};
 pub use detector::{Needs, Rule, Rules, Validator};
 pub use export::{BatchFormat, ExportSettings, SinkSettings, is_post_url};
@@ -291,6 +293,10 @@ pub struct WorkloadSettings {
     pub classes: Vec<String>,
     /// Where its tokens come from.
     pub identity: IdentitySource,
+    /// The cgroups that it is adopted from; empty: it is launched.
+    pub adopt: Vec<Adopt>,
+    /// How well it has to be contained; a launch that isn't is refused, and so are the connections of an adopted one.
+    pub containment: Level,
 }
 
 /// Which callers and commands a workload is for. What is empty isn't tested; a `[[workload]]` without `match` is for

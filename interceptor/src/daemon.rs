@@ -32,6 +32,7 @@ use crate::transport::authority::{Authority, AuthorityError};
 use crate::transport::fetch::{Fetcher, Memberships};
 use crate::transport::trust::{Roots, TrustError};
 
+mod adoptions;
 mod cgroup;
 mod emergencies;
 mod gauges;
@@ -74,6 +75,8 @@ const KILLED: &str = "daemon-killed";
 /// How long the last events may take into the database; what doesn't make it is in the journal for the next start.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
 
+pub use launches::EngageError;
+
 /// Why the daemon doesn't start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
@@ -107,6 +110,9 @@ pub enum DaemonError {
     /// The kernel half can't be loaded.
     #[error("the kernel programs can't be loaded: {0}; `interceptor doctor` tells what is missing")]
     Kernel(#[from] BpfError),
+    /// Workloads can't be served.
+    #[error("workloads can't be served: {0}")]
+    Launches(#[source] EngageError),
     /// There are no roots to verify upstreams against.
     #[error("upstreams can't be verified: {0}")]
     Trust(#[from] TrustError),
@@ -216,8 +222,9 @@ async fn serve(config: &Path) -> Result<(), DaemonError> {
         paths: paths.clone(),
         trust,
     })
-    .map_err(system("the resolver's thread"))?;
+    .map_err(DaemonError::Launches)?;
     launches.revive();
+    launches.adoptions().follow(&settings).map_err(DaemonError::Launches)?;
 
     let metrics_handle = gauges::install().map_err(system("the metrics"))?;
     let metrics_listener = metrics::listen(&paths.metrics_socket, &settings.control)?;

@@ -11,6 +11,7 @@ pub mod daemon;
 
 pub mod pipeline;
 
+pub mod adopt;
 pub mod export;
 pub mod launch;
 pub mod notify;

@@ -1,5 +1,5 @@
-//! Who a connection belongs to: the launched workload (exact: its namespace), and the process and thread (as the
-//! connect hooks saw them; a miss is "unknown", never somebody else).
+//! Who a connection belongs to: the workload (exact: a launched one's namespace, an adopted one's record of the steered
+//! connection), and the process and thread (as the connect hooks saw them; a miss is "unknown", never somebody else).
 
 use std::fs;
 use std::net::SocketAddr;
@@ -8,24 +8,27 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bpf::{Kernel, Origin};
+use crate::bpf::Origin;
 use crate::config::WorkloadSettings;
 use crate::ids::LaunchId;
 
-/// A launched workload that lives.
+/// Stands for no user in the kernel's calls: nobody launched an adopted workload, and it runs as whoever it runs as.
+pub const NOBODY: u32 = u32::MAX;
+
+/// A workload that lives: one launch, or all that an adopted one's configuration fits, for as long as it says so.
 #[derive(Debug)]
 pub struct Workload {
-    /// This launch.
+    /// This launch, or this adoption.
     pub id: LaunchId,
     /// What the configuration says of it, as of its launch.
     pub settings: Arc<WorkloadSettings>,
-    /// The uid of the person who launched it.
+    /// The uid of the person who launched it; of an adopted one [`NOBODY`].
     pub initiator: u32,
-    /// The uid it runs as.
+    /// The uid it runs as; of an adopted one [`NOBODY`].
     pub uid: u32,
-    /// The pid of its process 1, in the daemon's PID namespace.
+    /// The pid of its process 1, in the daemon's PID namespace; 0 of an adopted one.
     pub init: u32,
-    /// Its cgroup, an absolute path below the cgroup2 mount.
+    /// Its cgroup, an absolute path below the cgroup2 mount; of an adopted one the deepest that all of its are in.
     pub cgroup: PathBuf,
     /// The folder for what must survive the daemon while the workload lives: its state, its synthetic names.
     pub folder: PathBuf,
@@ -51,21 +54,21 @@ pub struct Attribution {
     pub workload: Arc<Workload>,
     /// The process, if a connect hook saw it.
     pub process: Option<Process>,
-    /// Where the process connected to (`getsockname` of the accepted socket).
+    /// Where the process connected to: `getsockname` of the accepted socket in a launched workload's namespace, what the
+    /// hooks kept of an adopted one's.
     pub original: SocketAddr,
     /// The process's own end.
     pub peer: SocketAddr,
 }
 
-/// Attributes a connection that was accepted in the network namespace of `workload`, which has this cookie.
+/// Attributes a connection of `workload` that `origin` made, as far as the hooks saw that.
 pub fn attribute(
-    kernel: &Kernel,
     workload: &Arc<Workload>,
-    netns_cookie: u64,
+    origin: Option<Origin>,
     original: SocketAddr,
     peer: SocketAddr,
 ) -> Attribution {
-    let process = kernel.origin(netns_cookie, peer, original).and_then(|origin| process(origin, &workload.cgroup));
+    let process = origin.and_then(|origin| process(origin, &workload.cgroup));
     Attribution { workload: workload.clone(), process, original, peer }
 }
 

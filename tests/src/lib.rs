@@ -2,6 +2,7 @@
 //! with a configuration of its own, [`recorded`] reads what it recorded. Not here: the tests (`tests/tests`, a topic a
 //! file), and the programs under interception (`src/bin`).
 
+pub mod adopted;
 pub mod authority;
 pub mod binary;
 pub mod daemon;
@@ -13,6 +14,7 @@ pub mod remains;
 pub mod scene;
 pub mod scripted;
 pub mod third_party;
+pub mod unit;
 pub mod wire;
 
 /// Whether tests that drive the kernel can run: they need root. Where they must run (`INTERCEPTOR_REQUIRE_KERNEL=1`)

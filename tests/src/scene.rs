@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use interceptor::bpf::{Kernel, Listeners};
-use interceptor::config::{Home, IdentitySource, Match, WorkloadSettings};
+use interceptor::config::{Home, IdentitySource, Level, Match, WorkloadSettings};
 use interceptor::ids::LaunchId;
 use interceptor::transport::accept::{Acceptor, Worker};
 use interceptor::transport::namespace::{self, Sockets};
@@ -69,6 +69,8 @@ pub fn workload(cgroup: PathBuf) -> Arc<Workload> {
         unix: Vec::new(),
         classes: Vec::new(),
         identity: IdentitySource::Observed,
+        adopt: Vec::new(),
+        containment: Level::Steered,
     };
     let settings = Arc::new(settings);
     Arc::new(Workload { id: LaunchId::new(), settings, initiator: 0, uid: 0, init: 0, cgroup, folder: PathBuf::new() })

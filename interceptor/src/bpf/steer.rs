@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use aya::maps::{HashMap, Map, MapData, SockMap};
-use interceptor_common::{LISTENER_V4, LISTENER_V6, UnixKey};
+use interceptor_common::{LISTENER_V4, LISTENER_V6};
 
 use super::{BpfError, Kernel, STEER, inode, io_error, load_program, map_error, pin, sys, unix};
 use crate::ids::LaunchId;
@@ -102,17 +102,7 @@ impl Kernel {
     /// Replaces the pathname unix sockets that the network namespace with this cookie may connect to; none when it has
     /// ended. Paths are compared byte for byte with what is passed to connect(2).
     pub fn allow_unix(&self, netns_cookie: u64, paths: &[PathBuf]) -> Result<(), BpfError> {
-        let failed = |source| map_error("unix", source);
-        let wanted = paths.iter().map(|path| unix::key(netns_cookie, path)).collect::<Result<Vec<UnixKey>, _>>()?;
-        let mut map = self.allowed.lock().unwrap_or_else(PoisonError::into_inner);
-        let there = map.keys().collect::<Result<Vec<UnixKey>, _>>().map_err(failed)?;
-        for key in there.iter().filter(|key| key.netns == netns_cookie && !wanted.contains(key)) {
-            map.remove(key).map_err(failed)?;
-        }
-        for key in wanted {
-            map.insert(key, 1, 0).map_err(failed)?;
-        }
-        Ok(())
+        unix::replace(&mut self.allowed.lock().unwrap_or_else(PoisonError::into_inner), netns_cookie, paths)
     }
 }
 
@@ -124,7 +114,7 @@ fn set_listeners(path: &Path, listeners: &Listeners<'_>) -> Result<(), BpfError>
     map.set(LISTENER_V6, listeners.v6, 0).map_err(failed)
 }
 
-fn gone(result: io::Result<()>, path: &Path) -> Result<(), BpfError> {
+pub(super) fn gone(result: io::Result<()>, path: &Path) -> Result<(), BpfError> {
     match result {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             Err(io_error(format!("removing `{}`", path.display()), source))

@@ -1,7 +1,7 @@
 //! The bpf(2) commands that aya keeps to itself or doesn't know, each as one function. Layouts and numbers are those of
 //! `include/uapi/linux/bpf.h`; the kernel takes a shorter attribute for one that ends in zeros.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -16,12 +16,21 @@ const OBJ_PIN: libc::c_int = 6;
 const OBJ_GET: libc::c_int = 7;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const MAP_LOOKUP_AND_DELETE_ELEM: libc::c_int = 21;
+const RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 const LINK_CREATE: libc::c_int = 28;
 const LINK_UPDATE: libc::c_int = 29;
 
+pub(super) const ATTACH_EGRESS: u32 = 1;
+pub(super) const ATTACH_SOCK_CREATE: u32 = 2;
 pub(super) const ATTACH_SOCK_OPS: u32 = 3;
 pub(super) const ATTACH_CONNECT4: u32 = 10;
 pub(super) const ATTACH_CONNECT6: u32 = 11;
+pub(super) const ATTACH_SENDMSG4: u32 = 14;
+pub(super) const ATTACH_SENDMSG6: u32 = 15;
+pub(super) const ATTACH_RECVMSG4: u32 = 19;
+pub(super) const ATTACH_RECVMSG6: u32 = 20;
+pub(super) const ATTACH_GETPEERNAME4: u32 = 29;
+pub(super) const ATTACH_GETPEERNAME6: u32 = 30;
 pub(super) const ATTACH_SK_LOOKUP: u32 = 36;
 pub(super) const ATTACH_UNIX_CONNECT: u32 = 49;
 pub(super) const ATTACH_UNIX_SENDMSG: u32 = 50;
@@ -30,7 +39,10 @@ pub(super) const LINK_CGROUP: u32 = 3;
 pub(super) const LINK_NETNS: u32 = 5;
 
 pub(super) const MAP_HASH: u32 = 1;
+pub(super) const MAP_ARRAY: u32 = 2;
+pub(super) const MAP_PERCPU_HASH: u32 = 5;
 pub(super) const MAP_LRU_HASH: u32 = 9;
+pub(super) const MAP_LPM_TRIE: u32 = 11;
 pub(super) const MAP_SOCKMAP: u32 = 15;
 pub(super) const MAP_SK_STORAGE: u32 = 24;
 
@@ -166,6 +178,19 @@ pub(super) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
     let mut attribute = LinkAttribute { first: raw(link), second: raw(program), third: 0, fourth: 0 };
     // SAFETY: no pointers.
     unsafe { bpf(LINK_UPDATE, &mut attribute) }.map(drop)
+}
+
+/// Attaches a program to a tracepoint, until the link is closed and not pinned.
+pub(super) fn open_raw_tracepoint(program: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Attribute {
+        name: u64,
+        program: u32,
+        padding: u32,
+    }
+    let mut attribute = Attribute { name: name.as_ptr().addr() as u64, program: raw(program), padding: 0 };
+    // SAFETY: the name outlives this function.
+    unsafe { bpf(RAW_TRACEPOINT_OPEN, &mut attribute) }.and_then(owned)
 }
 
 /// Makes a hash map with entries that are allocated at once.

@@ -1,15 +1,16 @@
-//! Connects and sends to pathname unix sockets: denied for all workloads but for the paths that a namespace is allowed.
-//! Abstract sockets, which belong to a network namespace, pass. aya doesn't know these hooks (`BPF_CGROUP_UNIX_CONNECT`
+//! Connects and sends to pathname unix sockets: denied for all workloads but for the paths that a namespace is allowed, or
+//! an adopted workload. Abstract sockets belong to a network namespace: they pass in a launched workload's, and are denied
+//! in one that others share. aya doesn't know these hooks (`BPF_CGROUP_UNIX_CONNECT`
 //! and `_SENDMSG`, Linux 6.7), so the program is assembled here.
 
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aya::maps::{HashMap, Map, MapData};
-use interceptor_common::{UNIX_PATH_BYTES, UnixKey};
+use interceptor_common::{DEEPEST_LEVEL, Fate, Kind, STATE_STEERED, UNIX_PATH_BYTES, UnixKey};
 
 use super::sys::{self, Insn};
 use super::{BpfError, btf, io_error, map_error, pin};
@@ -39,11 +40,43 @@ pub(super) fn attach(
     root: &Path,
     target: &pin::Target<'_>,
 ) -> Result<(UnixSockets, HashMap<MapData, UnixKey, u8>), BpfError> {
+    attach_for(root, target, Whose::Launched)
+}
+
+/// As [`attach`] for adopted workloads, on the root of cgroup2: whose cgroup `governed` holds, and counted in `tallies`.
+pub(super) fn attach_adopted(
+    root: &Path,
+    target: &pin::Target<'_>,
+    governed: BorrowedFd<'_>,
+    tallies: BorrowedFd<'_>,
+) -> Result<(UnixSockets, HashMap<MapData, UnixKey, u8>), BpfError> {
+    attach_for(root, target, Whose::Adopted { governed, tallies })
+}
+
+/// Whose sockets a program judges.
+#[derive(Clone, Copy)]
+enum Whose<'a> {
+    /// Of all processes below the cgroup that it is attached to; by the network namespace.
+    Launched,
+    /// Of the processes that are governed; by the workload.
+    Adopted {
+        /// The governed cgroups.
+        governed: BorrowedFd<'a>,
+        /// The ledger's counts.
+        tallies: BorrowedFd<'a>,
+    },
+}
+
+fn attach_for(
+    root: &Path,
+    target: &pin::Target<'_>,
+    whose: Whose<'_>,
+) -> Result<(UnixSockets, HashMap<MapData, UnixKey, u8>), BpfError> {
     let failed = |source| map_error("unix", source);
     let map = allowed(&root.join("unix"))?;
     let mut outcome = UnixSockets::Filtered;
     for (name, label, attach_type) in HOOKS {
-        let Ok((program, reached)) = load(map.as_fd(), label, attach_type) else {
+        let Ok((program, reached)) = load(map.as_fd(), label, attach_type, whose) else {
             outcome = UnixSockets::Open;
             break;
         };
@@ -59,7 +92,7 @@ pub(super) fn attach(
 /// What this kernel can do, found by loading.
 pub(super) fn probe() -> (UnixSockets, Option<io::Error>) {
     let loaded = sys::create_hash(b"unix\0\0\0\0\0\0\0\0\0\0\0\0", size_of::<UnixKey>(), 1, 1)
-        .and_then(|map| load(map.as_fd(), HOOKS[0].1, HOOKS[0].2));
+        .and_then(|map| load(map.as_fd(), HOOKS[0].1, HOOKS[0].2, Whose::Launched));
     match loaded {
         Ok((_, reached)) => (reached, None),
         Err(error) => (UnixSockets::Open, Some(error)),
@@ -81,6 +114,20 @@ pub(super) fn key(netns: u64, path: &Path) -> Result<UnixKey, BpfError> {
     Ok(key)
 }
 
+/// Replaces the paths that are allowed under `owner`: a network namespace's cookie, or an adopted workload.
+pub(super) fn replace(map: &mut HashMap<MapData, UnixKey, u8>, owner: u64, paths: &[PathBuf]) -> Result<(), BpfError> {
+    let failed = |source| map_error("unix", source);
+    let wanted = paths.iter().map(|path| key(owner, path)).collect::<Result<Vec<UnixKey>, _>>()?;
+    let there = map.keys().collect::<Result<Vec<UnixKey>, _>>().map_err(failed)?;
+    for key in there.iter().filter(|key| key.netns == owner && !wanted.contains(key)) {
+        map.remove(key).map_err(failed)?;
+    }
+    for key in wanted {
+        map.insert(key, 1, 0).map_err(failed)?;
+    }
+    Ok(())
+}
+
 fn allowed(path: &Path) -> Result<OwnedFd, BpfError> {
     pin::check_map(path, sys::MAP_HASH, size_of::<UnixKey>(), 1)?;
     sys::open(path)
@@ -92,7 +139,12 @@ fn allowed(path: &Path) -> Result<OwnedFd, BpfError> {
         .map_err(|source| io_error(format!("making the map `{}`", path.display()), source))
 }
 
-fn load(map: BorrowedFd<'_>, name: &[u8; 16], attach_type: u32) -> io::Result<(OwnedFd, UnixSockets)> {
+fn load(
+    map: BorrowedFd<'_>,
+    name: &[u8; 16],
+    attach_type: u32,
+    whose: Whose<'_>,
+) -> io::Result<(OwnedFd, UnixSockets)> {
     let types = fs::read("/sys/kernel/btf/vmlinux").unwrap_or_default();
     let layout = (|| {
         Some(Layout {
@@ -101,10 +153,21 @@ fn load(map: BorrowedFd<'_>, name: &[u8; 16], attach_type: u32) -> io::Result<(O
             length: btf::member_offset(&types, "bpf_sock_addr_kern", "uaddrlen")?,
         })
     })();
-    let filtered = layout.and_then(|layout| sys::load_sock_addr(name, attach_type, &filter(&layout, map)).ok());
+    let filtered = layout.and_then(|layout| sys::load_sock_addr(name, attach_type, &filter(&layout, map, whose)).ok());
     match filtered {
         Some(program) => Ok((program, UnixSockets::Filtered)),
-        None => sys::load_sock_addr(name, attach_type, &deny()).map(|program| (program, UnixSockets::Denied)),
+        None => {
+            let program = match whose {
+                Whose::Launched => deny(),
+                Whose::Adopted { governed, tallies } => {
+                    let mut program = only_governed(governed);
+                    let at_deny = program.len();
+                    program.extend(count(tallies));
+                    resolve(program, at_deny)
+                }
+            };
+            sys::load_sock_addr(name, attach_type, &program).map(|program| (program, UnixSockets::Denied))
+        }
     }
 }
 
@@ -125,6 +188,8 @@ const R3: u8 = 3;
 const R6: u8 = 6;
 const R7: u8 = 7;
 const R8: u8 = 8;
+/// An adopted workload's number, once it is known.
+const R9: u8 = 9;
 const FRAME: u8 = 10;
 
 const LD_IMM64: u8 = 0x18;
@@ -132,7 +197,9 @@ const LDX_W: u8 = 0x61;
 const LDX_B: u8 = 0x71;
 const LDX_DW: u8 = 0x79;
 const ST_DW: u8 = 0x7a;
+const STX_W: u8 = 0x63;
 const STX_DW: u8 = 0x7b;
+const ST_W: u8 = 0x62;
 const ADD: u8 = 0x07;
 const MOV: u8 = 0xb7;
 const MOV_REG: u8 = 0xbf;
@@ -150,16 +217,20 @@ const MAP_LOOKUP_ELEM: i32 = 1;
 const PROBE_READ_KERNEL: i32 = 113;
 const PROBE_READ_KERNEL_STR: i32 = 115;
 const GET_NETNS_COOKIE: i32 = 122;
+const GET_CURRENT_ANCESTOR_CGROUP_ID: i32 = 123;
 const SET_RETVAL: i32 = 187;
 
 /// Jump targets, put in place of offsets until the program's length is known.
 const TO_ALLOW: i16 = i16::MAX;
 const TO_DENY: i16 = i16::MAX - 1;
+const TO_GOVERNED: i16 = i16::MAX - 2;
 
 /// On the stack: the key, and below it the address's bytes as they came. The key's first field is the cookie.
 const KEY: i32 = -(size_of::<UnixKey>() as i32);
 const KEY_PATH: i32 = KEY + 8;
 const RAW: i32 = KEY - 112;
+/// A cgroup's id, or the key of a count.
+const SMALL: i32 = RAW - 8;
 
 fn op(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> Insn {
     Insn { code, registers: dst | (src << 4), off, imm }
@@ -179,10 +250,60 @@ fn deny() -> Vec<Insn> {
     vec![op(MOV, R1, 0, 0, -libc::EACCES), call(SET_RETVAL), op(MOV, R0, 0, 0, 0), op(EXIT, 0, 0, 0, 0)]
 }
 
-/// Denies pathname sockets that the map doesn't hold for the socket's network namespace.
-fn filter(layout: &Layout, map: BorrowedFd<'_>) -> Vec<Insn> {
+/// Lets everybody through who isn't governed; goes on with the workload's number in `R9`, if it isn't refused altogether.
+fn only_governed(governed: BorrowedFd<'_>) -> Vec<Insn> {
+    let mut program = vec![op(MOV_REG, R6, R1, 0, 0)];
+    for level in 1..=DEEPEST_LEVEL {
+        program.extend([
+            op(MOV, R1, 0, 0, level.cast_signed()),
+            call(GET_CURRENT_ANCESTOR_CGROUP_ID),
+            op(JEQ, R0, 0, TO_ALLOW, 0),
+            op(STX_DW, FRAME, R0, SMALL as i16, 0),
+            op(LD_IMM64, R1, PSEUDO_MAP_FD, 0, governed.as_raw_fd()),
+            op(0, 0, 0, 0, 0),
+        ]);
+        program.extend(stack(R2, SMALL));
+        program.extend([call(MAP_LOOKUP_ELEM), op(JNE, R0, 0, TO_GOVERNED, 0)]);
+    }
+    program.extend([op(MOV, R0, 0, 0, 1), op(EXIT, 0, 0, 0, 0)]);
+    // Where `TO_GOVERNED` leads: behind the first exit.
+    program.extend([
+        op(LDX_W, R9, R0, 0, 0),
+        op(LDX_W, R1, R0, 4, 0),
+        op(JNE, R1, 0, TO_DENY, STATE_STEERED.cast_signed()),
+    ]);
+    program
+}
+
+/// Counts one that is denied, where the daemon has made room for the count.
+fn count(tallies: BorrowedFd<'_>) -> Vec<Insn> {
+    let what = Kind::Unix as u32 | ((Fate::Refused as u32) << 16);
     let mut program = vec![
-        op(MOV_REG, R6, R1, 0, 0),
+        op(STX_W, FRAME, R9, SMALL as i16, 0),
+        op(ST_W, FRAME, 0, (SMALL + 4) as i16, what.cast_signed()),
+        op(LD_IMM64, R1, PSEUDO_MAP_FD, 0, tallies.as_raw_fd()),
+        op(0, 0, 0, 0, 0),
+    ];
+    program.extend(stack(R2, SMALL));
+    program.extend([
+        call(MAP_LOOKUP_ELEM),
+        op(JEQ, R0, 0, 3, 0),
+        op(LDX_DW, R1, R0, 0, 0),
+        op(ADD, R1, 0, 0, 1),
+        op(STX_DW, R0, R1, 0, 0),
+    ]);
+    program
+}
+
+/// Denies pathname sockets that the map doesn't hold for the socket's network namespace, or the task's workload.
+fn filter(layout: &Layout, map: BorrowedFd<'_>, whose: Whose<'_>) -> Vec<Insn> {
+    let mut program = match whose {
+        Whose::Launched => vec![op(MOV_REG, R6, R1, 0, 0)],
+        Whose::Adopted { governed, .. } => only_governed(governed),
+    };
+    let of_abstract = if matches!(whose, Whose::Launched) { TO_ALLOW } else { TO_DENY };
+    program.extend([
+        op(MOV_REG, R1, R6, 0, 0),
         op(CALL, R0, PSEUDO_KFUNC, 0, layout.cast),
         op(LDX_DW, R7, R0, layout.address, 0),
         op(LDX_W, R8, R0, layout.length, 0),
@@ -190,7 +311,7 @@ fn filter(layout: &Layout, map: BorrowedFd<'_>) -> Vec<Insn> {
         op(ADD, R8, 0, 0, -2),
         op(JGT, R8, 0, TO_DENY, UNIX_PATH_BYTES as i32),
         op(JEQ, R8, 0, TO_DENY, 0),
-    ];
+    ]);
     program.extend((RAW / 8..0).map(|word| op(ST_DW, FRAME, 0, (word * 8) as i16, 0)));
     program.extend(stack(R1, RAW));
     program.extend([
@@ -200,32 +321,41 @@ fn filter(layout: &Layout, map: BorrowedFd<'_>) -> Vec<Insn> {
         call(PROBE_READ_KERNEL),
         op(JNE, R0, 0, TO_DENY, 0),
         op(LDX_B, R1, FRAME, RAW as i16, 0),
-        op(JEQ, R1, 0, TO_ALLOW, 0),
+        op(JEQ, R1, 0, of_abstract, 0),
     ]);
     // A path ends at its first NUL, or where the address does; what may stand behind it is none of the kernel's business
     // when it looks the path up, and so not ours.
     program.extend(stack(R1, KEY_PATH));
     program.push(op(MOV, R2, 0, 0, 112));
     program.extend(stack(R3, RAW));
-    program.extend([
-        call(PROBE_READ_KERNEL_STR),
-        op(JSLT, R0, 0, TO_DENY, 0),
-        op(MOV_REG, R1, R6, 0, 0),
-        call(GET_NETNS_COOKIE),
-        op(STX_DW, FRAME, R0, KEY as i16, 0),
-        op(LD_IMM64, R1, PSEUDO_MAP_FD, 0, map.as_raw_fd()),
-        op(0, 0, 0, 0, 0),
-    ]);
+    program.extend([call(PROBE_READ_KERNEL_STR), op(JSLT, R0, 0, TO_DENY, 0)]);
+    match whose {
+        Whose::Launched => {
+            program.extend([op(MOV_REG, R1, R6, 0, 0), call(GET_NETNS_COOKIE), op(STX_DW, FRAME, R0, KEY as i16, 0)])
+        }
+        Whose::Adopted { .. } => program.push(op(STX_DW, FRAME, R9, KEY as i16, 0)),
+    }
+    program.extend([op(LD_IMM64, R1, PSEUDO_MAP_FD, 0, map.as_raw_fd()), op(0, 0, 0, 0, 0)]);
     program.extend(stack(R2, KEY));
     program.extend([call(MAP_LOOKUP_ELEM), op(JNE, R0, 0, TO_ALLOW, 0)]);
 
     let at_deny = program.len();
+    if let Whose::Adopted { tallies, .. } = whose {
+        program.extend(count(tallies));
+    }
+    resolve(program, at_deny)
+}
+
+/// Ends a program by denying, and puts offsets in place of the jump targets.
+fn resolve(mut program: Vec<Insn>, at_deny: usize) -> Vec<Insn> {
+    let at_governed = program.iter().position(|insn| insn.code == EXIT).map_or(0, |at| at + 1);
     program.extend(deny());
     let at_allow = program.len();
     program.extend([op(MOV, R0, 0, 0, 1), op(EXIT, 0, 0, 0, 0)]);
     for (at, insn) in program.iter_mut().enumerate() {
         let to = match insn.off {
             TO_DENY => at_deny,
+            TO_GOVERNED => at_governed,
             TO_ALLOW => at_allow,
             _ => continue,
         };

@@ -18,6 +18,7 @@ use super::{
     PayloadLevel, PayloadSettings, RecordSettings, Settings, Targets, Trust, Upstream, trust, units,
 };
 
+mod adopted;
 mod credential;
 mod entries;
 mod exports;
@@ -160,7 +161,7 @@ fn resolve(path: &Path, raw: Raw, trust: Trust, collector: &mut Collector) -> Re
     let limits = resolver.limits(&raw.limits);
     let identities = resolver.identities(&raw);
     let notify = resolver.notify(&raw.notify, &identities);
-    let workloads = resolver.workloads(&raw.workload);
+    let workloads = resolver.workloads(&raw.workload, &cgroup);
     let record =
         RecordSettings { keep_payloads_of: resolver.keep_of(&raw.record.keep_payloads_of, &workloads), ..record };
     let masks = resolver.masks(&raw.mask, trust)?;

@@ -206,6 +206,9 @@ pub(super) struct RawWorkload {
     pub(super) class: Option<At<OneOrMany<String>>>,
     /// Where its tokens come from. Default `{ source = "observed" }`.
     pub(super) identity: Option<At<RawIdentity>>,
+    /// How well it has to be contained: `contained` (default), or `steered`, which accepts the holes that `workloads list`
+    /// and `doctor` name.
+    pub(super) containment: Option<At<String>>,
 }
 
 /// Where a workload's tokens come from.
@@ -260,7 +263,8 @@ pub(super) struct RawIssuer {
     pub(super) jwks_uri: Option<At<String>>,
 }
 
-/// Which callers and commands a workload is for; all that is given must fit.
+/// Which callers and commands a workload is for; all that is given must fit. Or, for one that isn't launched but adopted,
+/// which processes it is.
 #[derive(Debug, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawMatch {
@@ -272,6 +276,13 @@ pub(super) struct RawMatch {
     pub(super) group: Option<At<OneOrMany<String>>>,
     /// The command's file name, its last path component.
     pub(super) command: Option<At<String>>,
+    /// Adopts this unit of systemd, or these: `crm-mcp.service`.
+    pub(super) unit: Option<At<OneOrMany<String>>>,
+    /// Adopts the cgroup of this path from the root of cgroup2, or those of these, with all below; `*` stands for any part of
+    /// one name.
+    pub(super) cgroup: Option<At<OneOrMany<String>>>,
+    /// Adopts containers of Docker or Podman with this label, `key=value`, or one of these.
+    pub(super) container_label: Option<At<OneOrMany<String>>>,
 }
 
 /// A named destination.

@@ -68,17 +68,18 @@ impl Peer {
         Ok(Peer { uid: credentials.uid(), gid: credentials.gid(), pid, pidfd })
     }
 
-    /// Whether it is in the cgroup `workloads` or below. `workloads` is a path as /proc/PID/cgroup shows it, from the
-    /// root of cgroup2: `/interceptor/workloads`.
+    /// Whether it is in the cgroup `workloads` or below, or in one of which `governs` says so. Both are given paths as
+    /// /proc/PID/cgroup shows them, from the root of cgroup2: `/interceptor/workloads`.
     ///
     /// # Errors
     ///
     /// It can't be known; to be taken as a yes.
-    pub fn inside(&self, workloads: &Path) -> Result<bool, PeerError> {
+    pub fn inside(&self, workloads: &Path, governs: impl Fn(&Path) -> bool) -> Result<bool, PeerError> {
         let text = self.proc("cgroup")?;
         let cgroup = text.lines().find_map(|line| line.strip_prefix("0::")).ok_or(PeerError::NoCgroup)?;
         // An emptied cgroup that is gone: "/interceptor/workloads/wl_… (deleted)" is still below.
-        Ok(Path::new(cgroup).starts_with(workloads))
+        let cgroup = Path::new(cgroup.strip_suffix(" (deleted)").unwrap_or(cgroup));
+        Ok(cgroup.starts_with(workloads) || governs(cgroup))
     }
 
     /// Whether it is root or one of the operators.

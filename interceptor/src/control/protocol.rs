@@ -15,7 +15,7 @@ mod login;
 mod status;
 
 pub use login::{Begin, Begun, Step, ToSign};
-pub use status::{Cause, Exported, Launched, Serving, Status};
+pub use status::{AdoptedCgroup, Cause, Exported, Launched, Serving, Status};
 
 /// What a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -57,6 +57,9 @@ pub trait Host: Send + Sync + 'static {
     /// Who has which role at the moment.
     fn roles(&self) -> Control;
 
+    /// Whether this cgroup, as /proc/PID/cgroup shows it, is an adopted workload's.
+    fn governs(&self, cgroup: &Path) -> bool;
+
     /// Takes note that `request` of `peer` was refused, and with which code. Called before the peer is told.
     fn refused(&self, peer: &Peer, request: &str, code: &str);
 }
@@ -142,7 +145,7 @@ async fn converse(socket: UnixStream, workloads: Arc<Path>, host: Arc<dyn Host>,
 /// The walk of a connection; none where there is nobody to answer.
 async fn walk(socket: &UnixStream, workloads: &Path, host: &dyn Host, seats: Arc<Seats>) -> Option<Answer> {
     let peer = Peer::of(socket).inspect_err(|error| tracing::warn!(%error, "a control client was dropped")).ok()?;
-    let inside = peer.inside(workloads);
+    let inside = peer.inside(workloads, |cgroup| host.governs(cgroup));
     if !matches!(inside, Ok(false)) {
         return Some(stranger(&peer, inside.err(), host));
     }

@@ -1,6 +1,7 @@
 //! What the daemon answers on the control socket.
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,6 +87,10 @@ impl crate::control::server::Host for Host {
 
     fn roles(&self) -> Control {
         self.0.pipeline.worlds.borrow().snapshot.settings.control.clone()
+    }
+
+    fn governs(&self, cgroup: &Path) -> bool {
+        self.0.launches.adoptions().governs(cgroup)
     }
 
     fn refused(&self, peer: &Peer, request: &str, code: &str) {
@@ -287,6 +292,10 @@ impl Shared {
             Err(error) => {
                 let (code, message, next) = match &error {
                     EngageError::Launch(error) => (error.code(), error.in_full(), error.next()),
+                    EngageError::NotContained(_) => {
+                        let next = "close them, or accept them with `containment = \"steered\"` in its `[[workload]]`";
+                        ("not-contained", error.to_string(), next.into())
+                    }
                     other => {
                         ("launch-failed", other.to_string(), "see `interceptor doctor` and the daemon's log".into())
                     }

@@ -12,10 +12,11 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
+use super::adoptions::Adoptions;
 use super::reaper::Reaper;
 use super::reload::OwnJournal;
 use crate::bpf::{Kernel, Listeners, UnixSockets};
-use crate::config::{Paths, Settings};
+use crate::config::{Level, Paths, Settings};
 use crate::control::protocol::{Launched, Run};
 use crate::ids::LaunchId;
 use crate::launch::{self, Caller, LaunchError, Program, Running, Trust};
@@ -44,7 +45,8 @@ pub(super) struct Parts {
 
 /// The launched workloads.
 pub(super) struct Launches {
-    parts: Parts,
+    parts: Arc<Parts>,
+    adoptions: Arc<Adoptions>,
     /// The resolver's own runtime: what the daemon looks up may block it for a moment.
     resolving: Handle,
     reaper: Reaper,
@@ -67,17 +69,26 @@ struct About {
 
 /// Why a workload can't be served; its launch is undone then.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum EngageError {
+pub enum EngageError {
+    /// The launcher's part failed.
     #[error(transparent)]
     Launch(#[from] LaunchError),
+    /// It would have holes that its configuration doesn't accept.
+    #[error("it wouldn't be contained: {0}")]
+    NotContained(String),
+    /// Its sockets can't be opened.
     #[error("its sockets can't be opened: {0}")]
     Sockets(#[from] namespace::NamespaceError),
+    /// It can't be steered.
     #[error("it can't be steered: {0}")]
     Kernel(#[from] crate::bpf::BpfError),
+    /// Its names can't be kept.
     #[error("its names can't be kept: {0}")]
     Names(#[from] crate::transport::names::NamesError),
+    /// Its connections can't be accepted.
     #[error("its connections can't be accepted: {0}")]
     Accept(#[from] std::io::Error),
+    /// It can't be recorded.
     #[error("it can't be recorded: {0}")]
     Record(#[from] crate::record::RecordError),
 }
@@ -91,7 +102,7 @@ pub(super) fn write_trust(runtime: &Path, roots: &Roots, authority: &Authority) 
 }
 
 impl Launches {
-    pub(super) fn new(parts: Parts) -> std::io::Result<Arc<Self>> {
+    pub(super) fn new(parts: Parts) -> Result<Arc<Self>, EngageError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let resolving = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -99,7 +110,10 @@ impl Launches {
             // Either way it is the end: told so, or the daemon is gone.
             let _ = runtime.block_on(stopped);
         })?;
-        Ok(Arc::new(Self { parts, resolving, reaper: Reaper::start()?, live: Mutex::default(), _stop_resolving: stop }))
+        let parts = Arc::new(parts);
+        let adoptions = Arc::new(Adoptions::new(Arc::clone(&parts), resolving.clone())?);
+        let reaper = Reaper::start()?;
+        Ok(Arc::new(Self { parts, adoptions, resolving, reaper, live: Mutex::default(), _stop_resolving: stop }))
     }
 
     /// Launches a command for a caller. Blocks for milliseconds; the returned descriptor is the caller's channel to
@@ -142,6 +156,9 @@ impl Launches {
         })?;
         if let (Some(workload), Some(netns)) = (prepared.workload(), prepared.netns()) {
             let (workload, holes) = (Arc::clone(workload), self.holes(workload));
+            if !holes.is_empty() && workload.settings.containment == Level::Contained {
+                return Err(EngageError::NotContained(holes.join("; ")));
+            }
             self.engage(&workload, netns, about).inspect_err(|_| self.disengage(workload.id))?;
             let started = What::WorkloadStarted {
                 launch: id,
@@ -196,8 +213,20 @@ impl Launches {
         }
     }
 
-    /// Brings new settings to live workloads: the loopback ports that targets name.
+    /// The workloads that are adopted.
+    pub(super) fn adoptions(&self) -> &Arc<Adoptions> {
+        &self.adoptions
+    }
+
+    /// Brings new settings to live workloads: the loopback ports that targets name, and what is adopted.
     pub(super) fn follow(&self, settings: &Settings) {
+        if let Err(error) = self.adoptions.follow(settings) {
+            tracing::error!(%error, "workloads can't be adopted");
+        }
+        self.follow_ports(settings);
+    }
+
+    fn follow_ports(&self, settings: &Settings) {
         let ports: Vec<u16> = settings.targets.loopback_ports().collect();
         let launches: Vec<LaunchId> = self.live().keys().copied().collect();
         for launch in launches {
@@ -213,6 +242,7 @@ impl Launches {
             self.parts.acceptor.remove(*launch);
             live.resolving.abort();
         }
+        self.adoptions.close();
     }
 
     /// Where what isn't a connection's is recorded.
@@ -223,6 +253,7 @@ impl Launches {
     /// The live workloads, oldest first.
     pub(super) fn list(&self) -> Vec<Launched> {
         let mut list: Vec<Launched> = self.live().values().map(|live| self.launched(live)).collect();
+        list.extend(self.adoptions.list());
         list.sort_by_key(|launched| launched.launch);
         list
     }
@@ -251,6 +282,7 @@ impl Launches {
             connections: u32::try_from(self.parts.pipeline.registry.count(workload.id)).unwrap_or(u32::MAX),
             containment: containment(&holes).into(),
             holes: holes.into_iter().map(str::to_owned).collect(),
+            adopted: None,
         }
     }
 
@@ -262,7 +294,7 @@ impl Launches {
 
     /// Opens a workload's sockets, steers its connections to them, and answers its look-ups.
     fn engage(&self, workload: &Arc<Workload>, netns: BorrowedFd<'_>, about: About) -> Result<(), EngageError> {
-        let Parts { kernel, acceptor, pipeline, gate, .. } = &self.parts;
+        let Parts { kernel, acceptor, pipeline, gate, .. } = &*self.parts;
         let world = Arc::clone(&pipeline.worlds.borrow());
         let settings = &world.snapshot.settings;
         let sockets = namespace::open(netns)?;
@@ -286,7 +318,7 @@ impl Launches {
         // A load that came in between didn't see this launch.
         let now = Arc::clone(&pipeline.worlds.borrow());
         if now.snapshot.generation != world.snapshot.generation {
-            self.follow(&now.snapshot.settings);
+            self.follow_ports(&now.snapshot.settings);
         }
         acceptor.add(Arc::clone(workload), sockets.tcp4, sockets.tcp6, settings.limits.connections)?;
         Ok(())

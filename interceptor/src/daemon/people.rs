@@ -183,6 +183,7 @@ impl People<'_> {
     /// Whether a workload runs as this uid, or was launched by it.
     fn runs_one(&self, peer: &Peer) -> bool {
         self.launches.list().iter().any(|one| one.uid == peer.uid || one.initiator == peer.uid)
+            || self.launches.adoptions().runs_as(peer.uid)
     }
 
     fn refused(&self, peer: &Peer, verb: &str, code: &str, error: &NoAnswer) -> Answer {

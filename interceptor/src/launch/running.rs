@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::PlannedHome;
 use super::{LaunchError, sys, while_doing};
-use crate::config::{IdentitySource, Match, WorkloadSettings};
+use crate::config::{IdentitySource, Level, Match, WorkloadSettings};
 use crate::ids::{LaunchId, WorkloadName};
 use crate::who::Workload;
 
@@ -131,7 +131,7 @@ pub(super) struct Kept {
 
 impl Kept {
     pub(super) fn of(workload: &Workload) -> Self {
-        let WorkloadSettings { name, matches, user, home, unix, classes, identity } = &*workload.settings;
+        let WorkloadSettings { name, matches, user, home, unix, classes, identity, .. } = &*workload.settings;
         let Match { uids, gids, command } = matches;
         Self {
             id: workload.id,
@@ -167,6 +167,9 @@ impl Kept {
                 unix: kept.unix,
                 classes: kept.classes,
                 identity: kept.token_file.map_or(IdentitySource::Observed, IdentitySource::TokenFile),
+                adopt: Vec::new(),
+                // Whether it is contained enough was judged when it was launched.
+                containment: Level::Steered,
             }),
             initiator: kept.initiator,
             uid: kept.uid,

@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::*;
 use crate::config::{
     Approvers, Control, Durability, Expansion, HoldLimits, Home, HostPattern, Identities, IdentitySource, Issuer,
-    Limits, Mask, Match, Named, Paths, PayloadLevel, PayloadSettings, Pin, Protocol, RecordSettings, Strategy, Targets,
-    Tenant, Upstream, WorkloadSettings,
+    Level, Limits, Mask, Match, Named, Paths, PayloadLevel, PayloadSettings, Pin, Protocol, RecordSettings, Strategy,
+    Targets, Tenant, Upstream, WorkloadSettings,
 };
 
 /// Targets `graph` (graph.microsoft.com:443), `api` (*.api.example, 443 and 8443), `box` (192.0.2.7:80, with the
@@ -23,6 +23,8 @@ pub(super) fn settings() -> Arc<Settings> {
             unix: Vec::new(),
             classes: classes.iter().map(|class| class.to_string()).collect(),
             identity: IdentitySource::Observed,
+            adopt: Vec::new(),
+            containment: Level::Steered,
         })
     };
     Arc::new(Settings {

@@ -15,9 +15,11 @@ use crate::ids::{
 use crate::policy::{Basis, BreakGlass, Credential, Grant, Width};
 use crate::who::Process;
 
+mod adoption;
 mod approval;
 mod token;
 
+pub use adoption::{Adoption, Change};
 pub use approval::{ApprovalRequest, Evidence, Spent, Way};
 pub use token::{Identity, TokenIssued};
 
@@ -95,6 +97,9 @@ pub enum What {
         /// How: `exit 0`, `signal 15`, `unknown` (it ended while the daemon was down).
         status: String,
     },
+    /// Something changed of an adopted workload.
+    #[serde(rename = "adoption")]
+    Adoption(Adoption),
     /// A connection was accepted.
     #[serde(rename = "session.opened")]
     SessionOpened {

@@ -249,6 +249,7 @@ pub(super) fn apply(db: &Connection, seq: u64, event: &Event) -> rusqlite::Resul
         | What::SnapshotLoaded { .. }
         | What::SnapshotRejected { .. }
         | What::ControlRequest { .. }
+        | What::Adoption(_)
         | What::NotificationFailed { .. }
         | What::LoginSucceeded { .. }
         | What::LoginRefused { .. }

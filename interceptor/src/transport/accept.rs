@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +15,8 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
-use crate::bpf::{Kernel, netns_cookie};
+use crate::bpf::adopt::{Adopter, Number};
+use crate::bpf::{Kernel, Origin, netns_cookie};
 use crate::ids::LaunchId;
 use crate::who::{self, Attribution, Workload};
 
@@ -74,7 +75,8 @@ pub struct Acceptor {
     runtime: Handle,
     kernel: Arc<Kernel>,
     workers: Arc<[Worker]>,
-    accepting: Mutex<HashMap<LaunchId, [AbortHandle; 2]>>,
+    /// By launch and network namespace.
+    accepting: Mutex<HashMap<(LaunchId, u64), [AbortHandle; 2]>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -99,8 +101,8 @@ impl Acceptor {
         })
     }
 
-    /// Accepts what comes to the two listeners of a workload, which were opened in its namespace, non-blocking; at most
-    /// `connections` of it are open at once. Listeners that were added for this launch before are closed.
+    /// Accepts what comes to the two listeners of a launched workload, which were opened in its namespace, non-blocking; at
+    /// most `connections` of it are open at once. Listeners that were added for this launch before are closed.
     pub fn add(
         &self,
         workload: Arc<Workload>,
@@ -108,31 +110,61 @@ impl Acceptor {
         tcp6: TcpListener,
         connections: usize,
     ) -> io::Result<()> {
+        let tables = Tables::Launched(self.kernel.clone());
+        self.sit_down(workload, tables, Arc::default(), tcp4, tcp6, connections)
+    }
+
+    /// As [`add`](Self::add) for a network namespace that an adopted workload is in, of which there may be several; `live`
+    /// counts the connections of all of them.
+    pub fn add_adopted(
+        &self,
+        workload: Arc<Workload>,
+        adopted: Adopted,
+        tcp4: TcpListener,
+        tcp6: TcpListener,
+        connections: usize,
+    ) -> io::Result<()> {
+        let live = adopted.live.clone();
+        self.sit_down(workload, Tables::Adopted(adopted), live, tcp4, tcp6, connections)
+    }
+
+    fn sit_down(
+        &self,
+        workload: Arc<Workload>,
+        tables: Tables,
+        live: Arc<AtomicUsize>,
+        tcp4: TcpListener,
+        tcp6: TcpListener,
+        connections: usize,
+    ) -> io::Result<()> {
         let netns_cookie = netns_cookie(tcp4.as_fd())?;
-        let launch = workload.id;
-        let seat = Seat {
-            kernel: self.kernel.clone(),
-            workers: self.workers.clone(),
-            workload,
-            netns_cookie,
-            live: Arc::default(),
-            connections,
-        };
+        let key = (workload.id, netns_cookie);
+        let seat = Seat { tables, workers: self.workers.clone(), workload, netns_cookie, live, connections };
         let tasks = {
             let _inside = self.runtime.enter();
             let (v4, v6) = (tokio::net::TcpListener::from_std(tcp4)?, tokio::net::TcpListener::from_std(tcp6)?);
             [self.runtime.spawn(accept(v4, seat.clone())), self.runtime.spawn(accept(v6, seat))]
         };
         let tasks = tasks.map(|task| task.abort_handle());
-        let before = self.accepting.lock().unwrap_or_else(PoisonError::into_inner).insert(launch, tasks);
+        let before = self.accepting.lock().unwrap_or_else(PoisonError::into_inner).insert(key, tasks);
         before.into_iter().flatten().for_each(|task| task.abort());
         Ok(())
     }
 
     /// Closes the listeners of a launch. Its open connections go on; new ones are refused.
     pub fn remove(&self, launch: LaunchId) {
-        let tasks = self.accepting.lock().unwrap_or_else(PoisonError::into_inner).remove(&launch);
-        tasks.into_iter().flatten().for_each(|task| task.abort());
+        self.close(|(of, _)| *of == launch);
+    }
+
+    /// Closes those that it has in the network namespace with this cookie.
+    pub fn remove_in(&self, launch: LaunchId, netns: u64) {
+        self.close(|key| *key == (launch, netns));
+    }
+
+    fn close(&self, which: impl Fn(&(LaunchId, u64)) -> bool) {
+        let mut accepting = self.accepting.lock().unwrap_or_else(PoisonError::into_inner);
+        let closed = accepting.extract_if(|key, _| which(key));
+        closed.flat_map(|(_, tasks)| tasks).for_each(|task| task.abort());
     }
 }
 
@@ -145,10 +177,57 @@ impl Drop for Acceptor {
     }
 }
 
+/// What the accepting of an adopted workload's connections needs besides.
+#[derive(Clone)]
+pub struct Adopted {
+    /// Knows where each was to go.
+    pub adopter: Arc<Adopter>,
+    /// What the kernel calls the workload.
+    pub number: Number,
+    /// The connections of the workload, in all network namespaces.
+    pub live: Arc<AtomicUsize>,
+    /// Whether a process of the workload is contained as it has to be.
+    pub admits: Admits,
+}
+
+/// Says of a workload and the pid of one of its processes whether its connections may be.
+pub type Admits = Arc<dyn Fn(Number, u32) -> bool + Send + Sync>;
+
+/// Who knows where a connection was to go, and who made it.
+#[derive(Clone)]
+enum Tables {
+    Launched(Arc<Kernel>),
+    Adopted(Adopted),
+}
+
+impl Tables {
+    /// The process, if it is known, and the original destination of a connection that was accepted at `own`. Or why it can't
+    /// be: nobody was steered here by this connection, or somebody who isn't contained.
+    fn find(
+        &self,
+        stream: &TcpStream,
+        netns: u64,
+        peer: SocketAddr,
+        own: SocketAddr,
+    ) -> Result<(Option<Origin>, SocketAddr), &'static str> {
+        match self {
+            Tables::Launched(kernel) => Ok((kernel.origin(netns, peer, own), own)),
+            Tables::Adopted(Adopted { adopter, number, admits, .. }) => {
+                let flow = adopter.flow(stream, netns, peer, own).filter(|flow| flow.workload == *number);
+                let flow = flow.ok_or("not-steered")?;
+                if !admits(*number, flow.origin.pid) {
+                    return Err("not-contained");
+                }
+                Ok((Some(flow.origin), flow.original))
+            }
+        }
+    }
+}
+
 /// What the accepting of one workload's connections needs.
 #[derive(Clone)]
 struct Seat {
-    kernel: Arc<Kernel>,
+    tables: Tables,
     workers: Arc<[Worker]>,
     workload: Arc<Workload>,
     netns_cookie: u64,
@@ -191,8 +270,12 @@ impl Seat {
         let Ok(permit) = worker.queue.try_reserve() else {
             return Err((stream, "workers-busy"));
         };
-        let (Ok(original), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else {
+        let (Ok(own), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else {
             return Err((stream, "gone"));
+        };
+        let (origin, original) = match self.tables.find(&stream, self.netns_cookie, peer, own) {
+            Ok(found) => found,
+            Err(reason) => return Err((stream, reason)),
         };
         if stream.set_nodelay(true).is_err() {
             return Err((stream, "gone"));
@@ -200,7 +283,7 @@ impl Seat {
         self.live.fetch_add(1, Ordering::Relaxed);
         worker.live.fetch_add(1, Ordering::Relaxed);
         let load = Load { worker: worker.live.clone(), workload: self.live.clone() };
-        let attribution = who::attribute(&self.kernel, &self.workload, self.netns_cookie, original, peer);
+        let attribution = who::attribute(&self.workload, origin, original, peer);
         permit.send(Accepted { stream, attribution, load });
         Ok(())
     }

@@ -56,20 +56,36 @@ pub struct Sockets {
     pub dns6: UdpSocket,
 }
 
-/// Opens the daemon's sockets in the namespace, on a thread of its own: the caller's stays where it is.
+/// Opens the daemon's sockets in the namespace of a launched workload, on a thread of its own: the caller's stays where
+/// it is.
 pub fn open(netns: BorrowedFd<'_>) -> Result<Sockets, NamespaceError> {
+    open_at(netns, Place::Everywhere)
+}
+
+/// Opens them in a namespace that others made, for an adopted workload: on its loopback, at ports that are free.
+pub fn open_beside(netns: BorrowedFd<'_>) -> Result<Sockets, NamespaceError> {
+    open_at(netns, Place::Loopback)
+}
+
+/// Where the daemon's sockets are in a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// At all addresses, and the one port.
+    Everywhere,
+    /// At 127.0.0.1 and ::1, and any port.
+    Loopback,
+}
+
+fn open_at(netns: BorrowedFd<'_>, place: Place) -> Result<Sockets, NamespaceError> {
     std::thread::scope(|scope| {
         let inside = || {
             setns(netns, CloneFlags::CLONE_NEWNET).map_err(|error| NamespaceError::Enter(error.into()))?;
+            let failed = |what| move |error| NamespaceError::Socket(what, error);
             Ok(Sockets {
-                tcp4: tcp(AddressFamily::Inet).map_err(|error| NamespaceError::Socket("IPv4 listener", error))?.into(),
-                tcp6: tcp(AddressFamily::Inet6).map_err(|error| NamespaceError::Socket("IPv6 listener", error))?.into(),
-                dns4: udp(AddressFamily::Inet)
-                    .map_err(|error| NamespaceError::Socket("IPv4 DNS socket", error))?
-                    .into(),
-                dns6: udp(AddressFamily::Inet6)
-                    .map_err(|error| NamespaceError::Socket("IPv6 DNS socket", error))?
-                    .into(),
+                tcp4: tcp(AddressFamily::Inet, place).map_err(failed("IPv4 listener"))?.into(),
+                tcp6: tcp(AddressFamily::Inet6, place).map_err(failed("IPv6 listener"))?.into(),
+                dns4: udp(AddressFamily::Inet, place).map_err(failed("IPv4 DNS socket"))?.into(),
+                dns6: udp(AddressFamily::Inet6, place).map_err(failed("IPv6 DNS socket"))?.into(),
             })
         };
         let thread = std::thread::Builder::new().name("namespace".into()).spawn_scoped(scope, inside);
@@ -90,23 +106,25 @@ pub fn configure() -> io::Result<()> {
     Ok(())
 }
 
-fn tcp(family: AddressFamily) -> io::Result<OwnedFd> {
+fn tcp(family: AddressFamily, place: Place) -> io::Result<OwnedFd> {
     let socket = unbound(family, SockType::Stream)?;
-    // A restarted daemon finds connections of the one before it on the port.
-    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
-    bind_any(&socket, family)?;
+    if place == Place::Everywhere {
+        // A restarted daemon finds connections of the one before it on the port.
+        setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    }
+    bind_at(&socket, family, place)?;
     listen(&socket, Backlog::new(BACKLOG)?)?;
     Ok(socket)
 }
 
-fn udp(family: AddressFamily) -> io::Result<OwnedFd> {
+fn udp(family: AddressFamily, place: Place) -> io::Result<OwnedFd> {
     let socket = unbound(family, SockType::Datagram)?;
     if family == AddressFamily::Inet {
         setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
     } else {
         setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
     }
-    bind_any(&socket, family)?;
+    bind_at(&socket, family, place)?;
     Ok(socket)
 }
 
@@ -118,11 +136,15 @@ fn unbound(family: AddressFamily, kind: SockType) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-fn bind_any(socket: &OwnedFd, family: AddressFamily) -> io::Result<()> {
+fn bind_at(socket: &OwnedFd, family: AddressFamily, place: Place) -> io::Result<()> {
     let bind_to = |address: &dyn SockaddrLike| -> io::Result<()> { Ok(bind(socket.as_raw_fd(), address)?) };
+    let (v4, v6, port) = match place {
+        Place::Everywhere => (Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED, PORT),
+        Place::Loopback => (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST, 0),
+    };
     if family == AddressFamily::Inet {
-        bind_to(&SockaddrIn::from(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, PORT)))
+        bind_to(&SockaddrIn::from(SocketAddrV4::new(v4, port)))
     } else {
-        bind_to(&SockaddrIn6::from(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, PORT, 0, 0)))
+        bind_to(&SockaddrIn6::from(SocketAddrV6::new(v6, port, 0, 0)))
     }
 }

@@ -33,7 +33,7 @@ pub struct Order {
     pub extra_ca: String,
     /// The `[[target]]` tables.
     pub targets: String,
-    /// More tables of the configuration.
+    /// More tables of the configuration; `{name}` stands for the name of the daemon's cgroup.
     pub more: String,
     /// Keys of the workload `crm`, besides its name and match.
     pub workload: String,
@@ -81,6 +81,6 @@ extra_ca = ["{room}/etc/extra-ca.pem"]
             "\n[[workload]]\nname = \"crm\"\nmatch = {{ uid = {UID} }}\n{}\n{}\n{}",
             self.workload, self.targets, self.more
         );
-        text
+        text.replace("{name}", name)
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 
-use interceptor::config::{Home, IdentitySource, Match, WorkloadSettings};
+use interceptor::config::{Home, IdentitySource, Level, Match, WorkloadSettings};
 use interceptor::ids::LaunchId;
 use interceptor::launch::channel::{self, Received, ToClient};
 use interceptor::launch::{self, Caller, LaunchError, Order, Program, Running, Trust};
@@ -90,6 +90,8 @@ impl Launcher {
             unix: unix.iter().map(|path| path.to_path_buf()).collect(),
             classes: Vec::new(),
             identity: IdentitySource::Observed,
+            adopt: Vec::new(),
+            containment: Level::Steered,
         })
     }
 

@@ -10,7 +10,7 @@ use super::source::Source;
 const LAYERS: &[&[&str]] = &[
     &["cli", "control", "daemon"],
     &["pipeline"],
-    &["launch", "export", "notify"],
+    &["adopt", "launch", "export", "notify"],
     &["approve", "enforce", "record", "transport"],
     &["who", "identity", "vault", "bpf"],
     &["policy", "detect", "wire", "mask"],

@@ -16,9 +16,10 @@ use super::super::{Home, Host, HostPattern, Identities, Mask, Match, Protocol, T
 use super::Resolver;
 
 impl Resolver<'_> {
-    pub(super) fn workloads(&mut self, raw: &[RawWorkload]) -> Vec<Arc<WorkloadSettings>> {
+    /// The workloads; `own` is the daemon's own cgroup.
+    pub(super) fn workloads(&mut self, raw: &[RawWorkload], own: &str) -> Vec<Arc<WorkloadSettings>> {
         let mut names = HashSet::new();
-        raw.iter().filter_map(|raw| self.workload(raw, &mut names)).map(Arc::new).collect()
+        raw.iter().filter_map(|raw| self.workload(raw, own, &mut names)).map(Arc::new).collect()
     }
 
     pub(super) fn targets(
@@ -35,7 +36,7 @@ impl Resolver<'_> {
             .collect()
     }
 
-    fn workload(&mut self, raw: &RawWorkload, names: &mut HashSet<String>) -> Option<WorkloadSettings> {
+    fn workload(&mut self, raw: &RawWorkload, own: &str, names: &mut HashSet<String>) -> Option<WorkloadSettings> {
         let name = self.name(&raw.name, "workload", names);
         let matches = raw.matches.as_ref().map(|at| self.matches(at)).unwrap_or_default();
         let user = raw.user.as_ref().and_then(|at| self.run_as(at));
@@ -61,14 +62,20 @@ impl Resolver<'_> {
             }
         }
         let identity = raw.identity.as_ref().map(|at| self.source(at)).unwrap_or_default();
-        Some(WorkloadSettings { name: name?, matches, user, home, unix, classes, identity })
+        let adopt = self.adopted(raw, own);
+        let containment = self.containment(raw);
+        Some(WorkloadSettings { name: name?, matches, user, home, unix, classes, identity, adopt, containment })
     }
 
     fn matches(&mut self, at: &At<RawMatch>) -> Match {
         let raw = at.value();
         let mut matches = Match::default();
-        if raw.user.is_none() && raw.uid.is_none() && raw.group.is_none() && raw.command.is_none() {
-            self.wrong(at.span(), "`match` is empty", "at least one of `user`, `uid`, `group` and `command`");
+        let launches = raw.user.is_some() || raw.uid.is_some() || raw.group.is_some() || raw.command.is_some();
+        let adopts = raw.unit.is_some() || raw.cgroup.is_some() || raw.container_label.is_some();
+        if !launches && !adopts {
+            let next =
+                "at least one of `user`, `uid`, `group` and `command`, or of `unit`, `cgroup` and `container_label`";
+            self.wrong(at.span(), "`match` is empty", next);
         }
         let lists = [raw.user.as_ref().map(At::each), raw.group.as_ref().map(At::each)];
         for (list, span) in [(&lists[0], &raw.user), (&lists[1], &raw.group)] {

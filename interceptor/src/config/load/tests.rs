@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::config::{
-    BatchFormat, CredentialKind, CredentialSettings, Form, Home, Issues, Named, Occasion, Place, Required,
-    SecretSource, SinkSettings, Strategy,
+    Adopt, BatchFormat, CredentialKind, CredentialSettings, Form, Home, Issues, Level, Named, Occasion, Pattern, Place,
+    Required, SecretSource, SinkSettings, Strategy,
 };
 
 fn parse(text: &str) -> Result<Settings, ConfigError> {
@@ -141,6 +141,11 @@ fn every_key_is_taken() {
         match = { uid = [1, 2] }
         home = "private"
         class = ["a", "b"]
+
+        [[workload]]
+        name = "adopted"
+        match = { unit = "crm.service", cgroup = ["/x/y", "/c/d-*"], container_label = "interceptor=crm" }
+        containment = "steered"
 
         [[target]]
         name = "plain"
@@ -294,6 +299,12 @@ fn every_key_is_taken() {
     assert_eq!((one.user.as_deref(), one.home), (Some("61234"), Home::Full));
     assert_eq!(settings.workloads[1].matches.uids, [1, 2]);
     assert_eq!(settings.workloads[1].classes, ["a", "b"]);
+    assert_eq!((one.adopt.len(), one.containment), (0, Level::Contained));
+    let adopted = &settings.workloads[2];
+    assert_eq!(adopted.containment, Level::Steered);
+    assert_eq!(adopted.adopt[0], Adopt::Unit("crm.service".into()));
+    assert_eq!(adopted.adopt[2], Adopt::Cgroup(Pattern::new("/c/d-*").unwrap()));
+    assert_eq!(adopted.adopt[3], Adopt::ContainerLabel("interceptor=crm".into()));
     let keep: Vec<_> = settings.record.keep_payloads_of.values().collect();
     assert_eq!(keep, [&(30 * units::DAY)], "of several classes the least");
     let targets: Vec<_> = settings.targets.iter().collect();

@@ -27,12 +27,12 @@ fn inside_is_the_cgroup_or_below_by_whole_components() {
     let (one, _other) = UnixStream::pair().unwrap();
     let peer = Peer::of(&one).unwrap();
     let own = own_cgroup();
-    assert!(peer.inside(&own).unwrap());
-    assert!(peer.inside(Path::new("/")).unwrap());
-    assert!(!peer.inside(&own.join("below")).unwrap());
+    assert!(peer.inside(&own, |_| false).unwrap());
+    assert!(peer.inside(Path::new("/"), |_| false).unwrap());
+    assert!(!peer.inside(&own.join("below"), |_| false).unwrap());
     let mut longer = own.into_os_string();
     longer.push("x");
-    assert!(!peer.inside(Path::new(&longer)).unwrap());
+    assert!(!peer.inside(Path::new(&longer), |_| false).unwrap());
 }
 
 #[test]
@@ -50,12 +50,12 @@ fn a_peer_that_has_ended_is_not_known() {
     socket.read_exact(&mut [0]).unwrap();
     let peer = Peer::of(&socket).unwrap();
     assert_eq!(peer.pid, child.id());
-    assert!(peer.inside(Path::new("/")).unwrap());
+    assert!(peer.inside(Path::new("/"), |_| false).unwrap());
     drop(child.stdin.take());
     child.wait().unwrap();
-    assert!(peer.inside(Path::new("/nowhere")).is_err());
+    assert!(peer.inside(Path::new("/nowhere"), |_| false).is_err());
     let late = Peer::of(&socket).unwrap();
-    assert!(late.inside(Path::new("/nowhere")).is_err());
+    assert!(late.inside(Path::new("/nowhere"), |_| false).is_err());
 }
 
 #[test]

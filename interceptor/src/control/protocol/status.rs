@@ -94,4 +94,16 @@ pub struct Launched {
     pub containment: String,
     /// What lowers the containment, a line each.
     pub holes: Vec<String>,
+    /// The cgroups of an adopted workload that are there; none of a launched one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<Vec<AdoptedCgroup>>,
+}
+
+/// A cgroup of an adopted workload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdoptedCgroup {
+    /// Its path from the root of cgroup2.
+    pub cgroup: String,
+    /// The digest of its image, if it is a container's.
+    pub image: Option<String>,
 }

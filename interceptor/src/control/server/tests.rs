@@ -33,6 +33,10 @@ impl Host for Notes {
         })
     }
 
+    fn governs(&self, _cgroup: &Path) -> bool {
+        false
+    }
+
     fn roles(&self) -> Control {
         Control::default()
     }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::Level;
 use crate::config::{Home, IdentitySource};
 use crate::launch::caller::hold;
 
@@ -11,6 +12,8 @@ fn workload(name: &str, matches: Match, user: Option<&str>) -> Arc<WorkloadSetti
         unix: Vec::new(),
         classes: Vec::new(),
         identity: IdentitySource::Observed,
+        adopt: Vec::new(),
+        containment: Level::Steered,
     })
 }
 

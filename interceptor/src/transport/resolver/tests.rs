@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::config::{Home, IdentitySource, Match, WorkloadSettings};
+use crate::config::{Home, IdentitySource, Level, Match, WorkloadSettings};
 use crate::ids::LaunchId;
 use crate::transport::dial::Looking;
 
@@ -79,6 +79,8 @@ fn resolver(folder: &Path, limit: usize) -> (Arc<Resolver>, Log) {
             unix: Vec::new(),
             classes: Vec::new(),
             identity: IdentitySource::Observed,
+            adopt: Vec::new(),
+            containment: Level::Steered,
         }),
         initiator: 1000,
         uid: 1000,

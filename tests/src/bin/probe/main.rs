@@ -12,6 +12,8 @@ use std::process::ExitCode;
 use nix::errno::Errno;
 
 mod reach;
+mod storm;
+mod unit;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
@@ -56,7 +58,23 @@ fn attempt(words: &[&str]) -> io::Result<String> {
         ["rename", from, to] => std::fs::rename(from, to).and_then(|()| done()),
         ["link", from, to] => std::fs::hard_link(from, to).and_then(|()| done()),
         ["connect-unix", path] => UnixStream::connect(path).and_then(|_| done()),
+        ["connect-abstract", name] => {
+            use std::os::linux::net::SocketAddrExt;
+            let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
+            UnixStream::connect_addr(&address).and_then(|_| done())
+        }
+        ["hold", address] => {
+            let _stream = TcpStream::connect(address)?;
+            std::thread::sleep(std::time::Duration::from_secs(60));
+            done()
+        }
         ["connect", address] => TcpStream::connect(address).and_then(|_| done()),
+        // As a manager of services starts one.
+        ["as-unit", cgroup, uid, how, command @ ..] => unit::run(cgroup, parse(uid)?, how, command),
+        // What the daemon's end of a kernel test says of it.
+        ["told", address] => told(TcpStream::connect(destination(address)?)?),
+        ["fail", address, rounds] => storm::fail(destination(address)?, parse(rounds)?),
+        ["storm", threads, count] => storm::storm(parse(threads)?, parse(count)?),
         ["udp", address] => reach::udp(destination(address)?),
         ["tcp", way, address] => reach::tcp(way, destination(address)?),
         ["families"] => families(),
@@ -69,6 +87,16 @@ fn attempt(words: &[&str]) -> io::Result<String> {
         ["type-of-input"] => Ok(format!("{:?}", File::open("/proc/self/fd/0")?.metadata()?.file_type())),
         _ => Err(io::Error::other(format!("unknown attempt {words:?}"))),
     }
+}
+
+/// The line that comes on a connection, and who the peer seems to be.
+fn told(stream: TcpStream) -> io::Result<String> {
+    use io::BufRead;
+
+    let peer = stream.peer_addr()?;
+    let mut line = String::new();
+    io::BufReader::new(stream).read_line(&mut line)?;
+    Ok(format!("{} as {peer}", line.trim_end()))
 }
 
 fn done() -> io::Result<String> {

@@ -1,0 +1,164 @@
+//! How the daemon's end learns where a steered connection was to go: published under the connecting socket's address
+//! before its SYN leaves, taken over by the daemon's end when that is established, and gone when the connect fails.
+
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+use core::ptr;
+
+use aya_ebpf::bindings::{
+    BPF_NOEXIST, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG,
+    BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE, BPF_TCP_SYN_SENT, bpf_sock, bpf_sock_ops,
+};
+use aya_ebpf::helpers::generated::bpf_get_netns_cookie;
+use aya_ebpf::macros::{map, sock_ops};
+use aya_ebpf::maps::HashMap;
+use aya_ebpf::programs::SockOpsContext;
+use interceptor_common::{Fate, Flow, Kind, OriginKey};
+
+use super::storage::{ACCEPTED, STEERED};
+use super::tally::count;
+
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
+
+/// Connects under way that one workload may have; more are refused by the daemon, for want of an entry.
+const UNDER_WAY: u64 = 16_384;
+
+/// Connects under way, by the address of the connecting socket.
+#[map]
+static FLOWS: HashMap<OriginKey, Flow> = HashMap::with_max_entries(262_144, 1);
+
+/// How many of them each workload has.
+#[map]
+static WAITING: HashMap<u32, u64> = HashMap::with_max_entries(4096, 1);
+
+#[sock_ops]
+fn publish(ctx: SockOpsContext) -> u32 {
+    match ctx.op() {
+        BPF_SOCK_OPS_TCP_CONNECT_CB => {
+            if let Some(sk) = socket(ctx.ops)
+                && let Some(flow) = STEERED.get(sk)
+                && let Some(key) = key(&ctx, End::Client)
+                && make_room(flow.workload)
+            {
+                // What another socket left under this address has no one to take it.
+                let replaced = FLOWS.insert(key, *flow, BPF_NOEXIST.into()).is_err();
+                if replaced {
+                    add(flow.workload, -1);
+                    let _ = FLOWS.insert(key, *flow, 0);
+                }
+                let _ = ctx.set_cb_flags((ctx.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG) as i32);
+            }
+        }
+        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => {
+            if let Some(key) = key(&ctx, End::Daemon)
+                && let Some(found) = FLOWS.get_ptr(key)
+                && let Some(sk) = socket(ctx.ops)
+            {
+                // SAFETY: a value of this map; entries are never changed, only replaced.
+                let mut flow = unsafe { *found };
+                if ACCEPTED.get_or_make(sk, &mut flow).is_some() {
+                    take(&key, flow.workload);
+                    count(flow.workload, Kind::Tcp, Fate::Arrived);
+                }
+            }
+        }
+        BPF_SOCK_OPS_STATE_CB if ctx.arg(0) == BPF_TCP_SYN_SENT && ctx.arg(1) == BPF_TCP_CLOSE => {
+            if let Some(sk) = socket(ctx.ops)
+                && let Some(flow) = STEERED.get(sk)
+                && let Some(key) = key(&ctx, End::Client)
+            {
+                take(&key, flow.workload);
+                // The next connect of this socket is judged anew.
+                STEERED.remove(sk);
+            }
+        }
+        _ => {}
+    }
+    1
+}
+
+#[inline(always)]
+fn socket(ops: *mut bpf_sock_ops) -> Option<*mut bpf_sock> {
+    // SAFETY: the verifier knows `ops` as this program's context; it insists on the check for null.
+    let sk = unsafe { (*ops).__bindgen_anon_2.sk };
+    if sk.is_null() { None } else { Some(sk) }
+}
+
+#[inline(always)]
+fn make_room(workload: u32) -> bool {
+    match WAITING.get_ptr_mut(workload) {
+        // SAFETY: a value of this map.
+        Some(waiting) if unsafe { ptr::read_volatile(waiting) } >= UNDER_WAY => return false,
+        Some(_) => {}
+        None => {
+            let _ = WAITING.insert(workload, 0, BPF_NOEXIST.into());
+        }
+    }
+    add(workload, 1);
+    true
+}
+
+#[inline(always)]
+fn take(key: &OriginKey, workload: u32) {
+    if FLOWS.remove(key).is_ok() {
+        add(workload, -1);
+    }
+}
+
+#[inline(always)]
+fn add(workload: u32, by: i64) {
+    if let Some(waiting) = WAITING.get_ptr_mut(workload) {
+        // The target's atomics in `core` stop at loads and stores, which is all that every BPF has; this one has an add.
+        // SAFETY: a value of this map, aligned, which is only ever changed atomically.
+        let _ = unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(waiting, by as u64) };
+    }
+}
+
+/// Whose end of the connection a program runs for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Client,
+    Daemon,
+}
+
+/// The key of a connection, from either end. A connect of an IPv6 socket to a mapped address is IPv4 to the peer.
+#[inline(always)]
+fn key(ctx: &SockOpsContext, end: End) -> Option<OriginKey> {
+    let ops = ctx.ops;
+    let mapped = 0xffff_u32.to_be();
+    // SAFETY: the verifier knows `ops` as this program's context. Reads are volatile so that the compiler keeps them 32
+    // bits wide, which is all that the verifier takes.
+    let (family, local4, remote4, remote_port) = unsafe {
+        (
+            (&raw const (*ops).family).read_volatile(),
+            (&raw const (*ops).local_ip4).read_volatile(),
+            (&raw const (*ops).remote_ip4).read_volatile(),
+            (&raw const (*ops).remote_port).read_volatile(),
+        )
+    };
+    // SAFETY: as above.
+    let local6 = |at: usize| unsafe { (&raw const (*ops).local_ip6[at]).read_volatile() };
+    // SAFETY: as above.
+    let remote6 = |at: usize| unsafe { (&raw const (*ops).remote_ip6[at]).read_volatile() };
+    let (local, remote) = match family {
+        AF_INET => ([0, 0, mapped, local4], [0, 0, mapped, remote4]),
+        AF_INET6 => {
+            let remote = [remote6(0), remote6(1), remote6(2), remote6(3)];
+            if remote[0] == 0 && remote[1] == 0 && remote[2] == mapped {
+                ([0, 0, mapped, local4], remote)
+            } else {
+                ([local6(0), local6(1), local6(2), local6(3)], remote)
+            }
+        }
+        _ => return None,
+    };
+    // SAFETY: `ops` is this program's context.
+    let netns = unsafe { bpf_get_netns_cookie(ops.cast()) };
+    let (local_port, remote_port) = (ctx.local_port(), u32::from_be(remote_port));
+    Some(match end {
+        End::Client => OriginKey { netns, local, remote, local_port, remote_port },
+        End::Daemon => {
+            OriginKey { netns, local: remote, remote: local, local_port: remote_port, remote_port: local_port }
+        }
+    })
+}

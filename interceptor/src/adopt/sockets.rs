@@ -1,0 +1,140 @@
+//! Sockets that a governed process has from before its adoption, from its parent or from a friend: those that reach out
+//! without having been steered are cut. Found by their inodes; looked at, and cut, by a copy of the descriptor.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::PathBuf;
+
+use nix::sys::socket::{
+    AddressFamily, SockType, SockaddrLike, SockaddrStorage, getpeername, getsockopt, setsockopt, sockopt,
+};
+use rustix::net::connect_unspec;
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+
+use crate::bpf::adopt::Adopter;
+
+/// Looks at sockets, each once.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    right: BTreeSet<u64>,
+}
+
+/// A socket that reaches past the hooks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stray {
+    /// The process that has it.
+    pub pid: u32,
+    /// What it is: `tcp to 198.51.100.7:443`.
+    pub what: String,
+    /// Whether it was cut; else it is still open.
+    pub cut: bool,
+}
+
+/// What a socket is to us.
+enum Judged {
+    /// Steered, inbound, or reaching nowhere.
+    Right,
+    /// Not connected yet: it will be judged by the hooks, and again here.
+    Idle,
+    /// It reaches past us.
+    Stray(String),
+}
+
+impl Sockets {
+    /// Cuts what these processes have that reaches past the hooks, but for unix sockets to `allowed` paths and the standard
+    /// streams.
+    pub fn cut(&mut self, adopter: &Adopter, pids: &[u32], allowed: &[PathBuf]) -> Vec<Stray> {
+        let mut strays = Vec::new();
+        let mut open = BTreeSet::new();
+        for pid in pids {
+            // One that is gone has nothing.
+            for (number, inode) in sockets_of(*pid).unwrap_or_default() {
+                open.insert(inode);
+                if self.right.contains(&inode) {
+                    continue;
+                }
+                let Ok(socket) = copy(*pid, number) else { continue };
+                match judge(adopter, &socket, number, allowed) {
+                    Ok(Judged::Right) => {
+                        self.right.insert(inode);
+                    }
+                    Ok(Judged::Idle) | Err(_) => {}
+                    Ok(Judged::Stray(what)) => {
+                        let cut = cut(&socket).is_ok();
+                        strays.push(Stray { pid: *pid, what, cut });
+                    }
+                }
+            }
+        }
+        // Inodes are used again.
+        self.right.retain(|inode| open.contains(inode));
+        strays
+    }
+}
+
+/// The numbers and the inodes of a process's sockets.
+fn sockets_of(pid: u32) -> io::Result<Vec<(i32, u64)>> {
+    let mut sockets = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
+        let entry = entry?;
+        let Ok(link) = fs::read_link(entry.path()) else { continue };
+        let link = link.to_string_lossy();
+        let inode =
+            link.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']')).and_then(|it| it.parse().ok());
+        let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        sockets.extend(number.zip(inode));
+    }
+    Ok(sockets)
+}
+
+/// A copy of a process's descriptor.
+fn copy(pid: u32, number: i32) -> io::Result<OwnedFd> {
+    let pid = Pid::from_raw(pid.cast_signed()).ok_or(io::ErrorKind::NotFound)?;
+    let process = pidfd_open(pid, PidfdFlags::empty())?;
+    Ok(pidfd_getfd(process, number, PidfdGetfdFlags::empty())?)
+}
+
+fn judge(adopter: &Adopter, socket: &OwnedFd, number: i32, allowed: &[PathBuf]) -> io::Result<Judged> {
+    let kind = getsockopt(socket, sockopt::SockType);
+    let local: SockaddrStorage = nix::sys::socket::getsockname(socket.as_raw_fd())?;
+    let peer: Option<SockaddrStorage> = getpeername(socket.as_raw_fd()).ok();
+    match local.family() {
+        Some(AddressFamily::Inet | AddressFamily::Inet6) => {
+            if !matches!(kind, Ok(SockType::Stream | SockType::Datagram)) {
+                return Ok(Judged::Stray("a raw socket".into()));
+            }
+            let name = if matches!(kind, Ok(SockType::Stream)) { "tcp" } else { "udp" };
+            let Some(peer) = peer else { return Ok(Judged::Idle) };
+            let is_right = adopter.is_steered(&socket.as_fd()) || adopter.is_inbound(&socket.as_fd());
+            Ok(if is_right { Judged::Right } else { Judged::Stray(format!("{name} to {peer}")) })
+        }
+        Some(AddressFamily::Unix) => {
+            // What began with it: its manager's pipes and log.
+            if number <= 2 {
+                return Ok(Judged::Right);
+            }
+            let peer = peer.as_ref().and_then(SockaddrStorage::as_unix_addr);
+            let Some(peer) = peer else { return Ok(Judged::Idle) };
+            match (peer.path(), peer.as_abstract()) {
+                (Some(path), _) if allowed.iter().any(|one| one == path) => Ok(Judged::Right),
+                (Some(path), _) => Ok(Judged::Stray(format!("unix to `{}`", path.display()))),
+                (None, Some(name)) => Ok(Judged::Stray(format!("unix to `@{}`", String::from_utf8_lossy(name)))),
+                // A pair, or a connection that it accepted.
+                (None, None) => Ok(Judged::Right),
+            }
+        }
+        Some(AddressFamily::Netlink) => Ok(Judged::Right),
+        other => Ok(Judged::Stray(format!("a socket of the family {other:?}"))),
+    }
+}
+
+/// Ends what a socket is connected to, with a reset where there is one.
+fn cut(socket: &OwnedFd) -> io::Result<()> {
+    // For what isn't TCP this does nothing.
+    let _ = setsockopt(socket, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 });
+    let dissolved = connect_unspec(socket);
+    let shut = nix::sys::socket::shutdown(socket.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+    dissolved.map_err(io::Error::from).or_else(|_| Ok(shut?))
+}

@@ -1,0 +1,262 @@
+//! What the processes of an adopted workload may that would get around the hooks. Nothing is believed of the unit or
+//! container that started them: it is read from the processes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::filter::{Call, Filters};
+use super::find::Tree;
+use super::procfs::{Namespaces, Process};
+use crate::bpf::FilterReader;
+
+/// Something that is open, in words for the operator: what it is, and how to close it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Hole {
+    /// What is open.
+    pub what: String,
+    /// How to close it.
+    pub mend: String,
+}
+
+impl Hole {
+    fn new(what: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self { what: what.into(), mend: mend.into() }
+    }
+}
+
+impl std::fmt::Display for Hole {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}; {}", self.what, self.mend)
+    }
+}
+
+/// Looks at processes, and remembers what it found: what a process may can only become less, but for what a program that
+/// it runs brings, which is a look of its own.
+#[derive(Debug)]
+pub struct Survey {
+    own: Namespaces,
+    /// Whether `io_uring` is switched off for all.
+    no_io_uring: bool,
+    /// None: this kernel doesn't let filters be read.
+    reader: Option<FilterReader>,
+    seen: BTreeMap<(u32, u64), (Fingerprint, BTreeSet<Hole>)>,
+}
+
+/// What a look depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Fingerprint(Process, String);
+
+/// Capabilities in the host's namespace of users, with which the network can be reached past the hooks, or the hooks
+/// themselves (capabilities(7)).
+const FOREIGN: [(u32, &str); 11] = [
+    (12, "CAP_NET_ADMIN"),
+    (13, "CAP_NET_RAW"),
+    (16, "CAP_SYS_MODULE"),
+    (17, "CAP_SYS_RAWIO"),
+    (19, "CAP_SYS_PTRACE"),
+    (21, "CAP_SYS_ADMIN"),
+    (22, "CAP_SYS_BOOT"),
+    (27, "CAP_MKNOD"),
+    (38, "CAP_PERFMON"),
+    (39, "CAP_BPF"),
+    (40, "CAP_CHECKPOINT_RESTORE"),
+];
+
+/// Those with which it can become or change what is outside of it, where it sees that.
+const SHARED: [(u32, &str); 7] = [
+    (0, "CAP_CHOWN"),
+    (1, "CAP_DAC_OVERRIDE"),
+    (2, "CAP_DAC_READ_SEARCH"),
+    (3, "CAP_FOWNER"),
+    (6, "CAP_SETGID"),
+    (7, "CAP_SETUID"),
+    (31, "CAP_SETFCAP"),
+];
+
+/// The families of sockets that the hooks know: unix, IPv4, IPv6, netlink.
+const KNOWN_FAMILIES: [u64; 4] = [1, 2, 10, 16];
+
+/// As many as the kernel has.
+const FAMILIES: u64 = 46;
+
+const FAMILIES_MEND: &str = "set `RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK`";
+
+impl Survey {
+    /// Looks from the daemon's own namespaces.
+    ///
+    /// # Errors
+    /// /proc can't be read.
+    pub fn new() -> io::Result<Self> {
+        let disabled = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
+        let own = Namespaces::of("self")?;
+        Ok(Self { own, no_io_uring: disabled.trim() == "2", reader: None, seen: BTreeMap::new() })
+    }
+
+    /// Reads seccomp filters by this from now on.
+    pub fn read_filters_by(&mut self, reader: FilterReader) {
+        self.reader = Some(reader);
+    }
+
+    /// What is open to these processes of the cgroup at `path`. `outside` are the uids of processes of no workload.
+    pub fn look(&mut self, tree: &Tree, path: &str, pids: &[u32], outside: &BTreeSet<u32>) -> BTreeSet<Hole> {
+        let mut holes = BTreeSet::new();
+        let mut uids = BTreeSet::new();
+        for pid in pids {
+            // One that is gone did what it did under the hooks.
+            let Ok(process) = Process::read(*pid) else { continue };
+            holes.extend(self.of(&process).iter().cloned());
+            if process.namespaces.pid == self.own.pid {
+                uids.extend(process.uids.iter().copied().filter(|uid| *uid != 0 && outside.contains(uid)));
+            }
+            holes.extend(leaving(tree, path, &process));
+        }
+        for uid in uids {
+            holes.insert(Hole::new(
+                format!("uid {uid} also runs processes outside of it, which it can take over"),
+                "give it a user of its own (`User=`, or `DynamicUser=yes`)",
+            ));
+        }
+        holes
+    }
+
+    /// Whether this process was looked at as it is now.
+    pub fn knows(&self, pid: u32) -> bool {
+        let Ok(process) = Process::read(pid) else { return false };
+        let key = (process.pid, process.started);
+        self.seen.get(&key).is_some_and(|(fingerprint, _)| *fingerprint == fingerprint_of(&process))
+    }
+
+    /// Forgets those that have ended.
+    pub fn keep(&mut self, live: &BTreeSet<u32>) {
+        self.seen.retain(|(pid, _), _| live.contains(pid));
+    }
+
+    fn of(&mut self, process: &Process) -> &BTreeSet<Hole> {
+        let fingerprint = fingerprint_of(process);
+        let key = (process.pid, process.started);
+        let is_new = self.seen.get(&key).is_none_or(|(before, _)| *before != fingerprint);
+        if is_new {
+            let holes = self.holes(process);
+            self.seen.insert(key, (fingerprint, holes));
+        }
+        &self.seen.entry(key).or_insert_with(|| (fingerprint_of(process), BTreeSet::new())).1
+    }
+
+    fn holes(&mut self, process: &Process) -> BTreeSet<Hole> {
+        let mut holes = privileges(process, &self.own);
+        let read = process.barest_thread().and_then(|(thread, count)| match &mut self.reader {
+            Some(reader) => Filters::of(reader, thread, count),
+            None if count == 0 => Ok(Filters::default()),
+            None => Err(io::ErrorKind::Unsupported.into()),
+        });
+        match read {
+            Ok(filters) => calls(&filters, self.no_io_uring, &mut holes),
+            // Gone in between: it did what it did under the hooks.
+            Err(_) if Process::read(process.pid).is_err() => {}
+            Err(error) => {
+                let what = format!("what its seccomp filters let through can't be read ({error})");
+                holes.insert(Hole::new(what, "use a kernel with BTF and CONFIG_CHECKPOINT_RESTORE"));
+            }
+        }
+        holes
+    }
+}
+
+/// The executable is part of it: what a program brings in capabilities and filters comes with it.
+fn fingerprint_of(process: &Process) -> Fingerprint {
+    let exe = fs::read_link(format!("/proc/{}/exe", process.pid)).map(|path| path.display().to_string());
+    Fingerprint(process.clone(), exe.unwrap_or_default())
+}
+
+/// What its uids and capabilities open. Capabilities in a namespace of users of its own are worth nothing outside of it.
+fn privileges(process: &Process, own: &Namespaces) -> BTreeSet<Hole> {
+    let mut holes = BTreeSet::new();
+    if process.namespaces.user != own.user {
+        return holes;
+    }
+    // Without no_new_privs what counts is what a set-uid program could have.
+    let held = process.capabilities[0] | process.capabilities[1];
+    let held = if process.no_new_privs { held } else { held | process.capabilities[2] };
+    let shares = process.namespaces.mount == own.mount || process.namespaces.pid == own.pid;
+    let listed = FOREIGN.iter().chain(if shares { SHARED.as_slice() } else { &[] });
+    let named: Vec<&str> = listed.filter(|(bit, _)| held & (1 << bit) != 0).map(|(_, name)| *name).collect();
+    if !named.is_empty() {
+        let how = if process.no_new_privs { "it holds" } else { "it holds, or a set-uid program gives it," };
+        holes.insert(Hole::new(
+            format!("{how} {}", named.join(", ")),
+            "set `CapabilityBoundingSet=`, `AmbientCapabilities=` and `NoNewPrivileges=yes` (a container: `--cap-drop ALL`)",
+        ));
+    }
+    if process.namespaces.mount == own.mount && process.uids.contains(&0) {
+        holes.insert(Hole::new("it runs as root, who owns the cgroups", "give it a user of its own (`User=`)"));
+    } else if process.namespaces.mount == own.mount && !process.no_new_privs {
+        let what = "it can become root by a set-uid program";
+        holes.insert(Hole::new(what, "set `NoNewPrivileges=yes`"));
+    }
+    holes
+}
+
+/// What its filters let through that the hooks don't see.
+fn calls(filters: &Filters, no_io_uring: bool, holes: &mut BTreeSet<Hole>) {
+    let call = |number: i64, arguments| Call { number: number as u32, architecture: NATIVE, arguments };
+    let makes = |number: i64, family: u64| (1..=5).any(|kind| filters.allow(&call(number, [family, kind, 0, 0, 0, 0])));
+    let foreign = (0..FAMILIES).filter(|family| !KNOWN_FAMILIES.contains(family));
+    if foreign.clone().any(|family| makes(libc::SYS_socket, family)) {
+        let vsock =
+            if makes(libc::SYS_socket, libc::AF_VSOCK.unsigned_abs().into()) { " (AF_VSOCK among them)" } else { "" };
+        holes.insert(Hole::new(
+            format!("it can make sockets of families that the hooks don't see{vsock}"),
+            FAMILIES_MEND,
+        ));
+    }
+    let uring = filters.allow(&call(libc::SYS_io_uring_setup, [8, 0, 0, 0, 0, 0]));
+    if uring && !no_io_uring {
+        let what = "it can use io_uring, whose sockets no filter sees";
+        holes.insert(Hole::new(
+            what,
+            "set `SystemCallFilter=~io_uring_setup`, or the sysctl `kernel.io_uring_disabled` to 2",
+        ));
+    }
+    for (architecture, number) in OTHER_TABLES {
+        let other = Call { number, architecture, arguments: [40, 1, 0, 0, 0, 0] };
+        if filters.allow(&other) {
+            let what = "it can make system calls of another architecture, whose sockets no filter sees";
+            holes.insert(Hole::new(what, "set `SystemCallArchitectures=native`"));
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+const NATIVE: u32 = 0xc000_003e;
+/// `socketcall` and `socket` of i386, `socket` of x32.
+#[cfg(target_arch = "x86_64")]
+const OTHER_TABLES: [(u32, u32); 3] = [(0x4000_0003, 102), (0x4000_0003, 359), (NATIVE, 0x4000_0029)];
+#[cfg(target_arch = "aarch64")]
+const NATIVE: u32 = 0xc000_00b7;
+/// `socket` of 32-bit ARM.
+#[cfg(target_arch = "aarch64")]
+const OTHER_TABLES: [(u32, u32); 1] = [(0x4000_0028, 281)];
+
+/// Whether a process may write the list of processes of a cgroup above its own: then it can leave
+/// (Documentation/admin-guide/cgroup-v2.rst, delegation).
+fn leaving(tree: &Tree, path: &str, process: &Process) -> Option<Hole> {
+    let uid = process.uids[1];
+    if uid == 0 {
+        return None;
+    }
+    let above = Path::new(path).ancestors().skip(1).filter_map(Path::to_str);
+    let open = above.into_iter().find(|path| {
+        let found = fs::metadata(tree.folder(path).join("cgroup.procs"));
+        found.is_ok_and(|found| found.uid() == uid || found.mode() & 0o022 != 0)
+    })?;
+    Some(Hole::new(
+        format!("uid {uid} may move processes out of it, into `{open}`"),
+        "don't delegate the cgroup above it (`Delegate=`)",
+    ))
+}
+
+#[cfg(test)]
+mod tests;

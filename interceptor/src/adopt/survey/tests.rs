@@ -1,0 +1,53 @@
+use super::{Namespaces, Process, privileges};
+
+const OWN: Namespaces = Namespaces { user: 1, pid: 2, mount: 3, net: 4 };
+
+fn process() -> Process {
+    Process { pid: 9, uids: [1000; 4], no_new_privs: true, namespaces: OWN, ..Process::default() }
+}
+
+fn told(process: &Process) -> String {
+    privileges(process, &OWN).iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn an_unprivileged_process_that_stays_so_has_no_holes() {
+    assert_eq!(told(&process()), "");
+}
+
+#[test]
+fn a_process_that_can_become_root_is_told() {
+    let before = process();
+    let process = Process { no_new_privs: false, capabilities: [0, 0, u64::MAX], ..process() };
+    let told = told(&process);
+    assert!(
+        told.contains("set-uid program gives it, CAP_NET_ADMIN, CAP_NET_RAW") && told.contains("become root"),
+        "{told}"
+    );
+    let process = Process { capabilities: [0, 0, u64::MAX], ..before };
+    assert_eq!(super::tests::told(&process), "", "a bounding set is nothing that it has");
+}
+
+#[test]
+fn root_and_capabilities_are_told() {
+    let root = told(&Process { uids: [0; 4], ..process() });
+    assert!(root.contains("runs as root"), "{root}");
+    let saved = told(&Process { uids: [1000, 1000, 0, 1000], ..process() });
+    assert!(saved.contains("runs as root"), "{saved}");
+    let raw = told(&Process { capabilities: [1 << 13, 0, 0], ..process() });
+    assert!(raw.contains("CAP_NET_RAW") && raw.contains("CapabilityBoundingSet="), "{raw}");
+    let permitted = told(&Process { capabilities: [0, 1 << 7, 0], ..process() });
+    assert!(permitted.contains("CAP_SETUID"), "{permitted}");
+}
+
+#[test]
+fn what_root_of_a_container_may_only_there_is_no_hole() {
+    let inside = Namespaces { pid: 12, mount: 13, net: 14, ..OWN };
+    let root = Process { uids: [0; 4], namespaces: inside, capabilities: [1 << 7 | 1 << 1, 0, 0], ..process() };
+    assert_eq!(told(&root), "");
+    let raw = Process { capabilities: [1 << 13, 0, 0], ..root };
+    assert!(told(&raw).contains("CAP_NET_RAW"));
+    let users =
+        Process { namespaces: Namespaces { user: 11, ..OWN }, uids: [0; 4], capabilities: [u64::MAX; 3], ..process() };
+    assert_eq!(told(&users), "", "a namespace of users of its own gives nothing outside");
+}

@@ -1,0 +1,36 @@
+use super::Pattern;
+
+#[test]
+fn a_pattern_fits_whole_paths_and_a_star_stays_within_a_name() {
+    let fits = |pattern: &str, path: &str| Pattern::new(pattern).unwrap().fits(path);
+    assert!(fits("/system.slice/crm.service", "/system.slice/crm.service"));
+    assert!(!fits("/system.slice/crm.service", "/system.slice/crm.service/below"));
+    assert!(!fits("/system.slice/crm.service", "/system.slice"));
+    assert!(fits("/system.slice/mcp-*.service", "/system.slice/mcp-a.service"));
+    assert!(fits("/system.slice/mcp-*.service", "/system.slice/mcp-.service"));
+    assert!(!fits("/system.slice/mcp-*.service", "/system.slice/mcp-a.scope"));
+    assert!(!fits("/system.slice/mcp-*.service", "/system.slice/mcp-a/b.service"));
+    assert!(fits("/a/*x*y", "/a/1x2x3y"));
+    assert!(!fits("/a/*x*y", "/a/1y2x"));
+    assert!(!fits("/a/aa*aa", "/a/aaa"));
+    assert!(fits("/a/*/b", "/a/anything/b"));
+}
+
+#[test]
+fn how_paths_begin_is_what_comes_before_the_first_star() {
+    let pattern = Pattern::new("/system.slice/mcp-*.service").unwrap();
+    assert_eq!((pattern.beginning(), pattern.is_whole()), ("/system.slice/mcp-", false));
+    let pattern = Pattern::new("/a/b").unwrap();
+    assert_eq!((pattern.beginning(), pattern.is_whole()), ("/a/b", true));
+}
+
+#[test]
+fn what_is_no_path_of_a_cgroup_is_refused() {
+    for text in ["", "/", "a/b", "/a//b", "/a/", "/a/../b", "/./a", "/*", "/*a/b", "/a\0b"] {
+        assert!(Pattern::new(text).is_err(), "`{text}` was taken");
+    }
+    assert!(Pattern::new(&format!("/{}", "a".repeat(250))).is_ok());
+    assert!(Pattern::new(&format!("/{}", "a".repeat(251))).is_err());
+    assert!(Pattern::new(&"/a".repeat(15)).is_ok());
+    assert!(Pattern::new(&"/a".repeat(16)).is_err());
+}

@@ -1,0 +1,374 @@
+//! The adopted workloads as the daemon holds them. A thread looks several times a second which cgroups they are, in which
+//! network namespaces they need the daemon's sockets, what their processes may, and what they have that reaches past us.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+
+use self::look::Gaze;
+use super::launches::{EngageError, Parts};
+use crate::adopt::{Cgroup, Hole, Sockets, Tree};
+use crate::bpf::adopt::{Adopter, Doors, Number, State};
+use crate::bpf::{BpfError, FilterReader, cgroup2, netns_cookie};
+use crate::config::{Level, Settings, WorkloadSettings};
+use crate::control::protocol::{AdoptedCgroup, Launched};
+use crate::ids::{LaunchId, WorkloadName};
+use crate::pipeline::{CurrentLookup, Lookups, Order};
+use crate::record::event::{Adoption, Change, What};
+use crate::transport::accept::Adopted;
+use crate::transport::names::Names;
+use crate::transport::namespace::{self, Sockets as Opened};
+use crate::transport::resolver::Resolver;
+use crate::who::{NOBODY, Workload};
+
+mod look;
+
+/// How often the thread looks.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Every how many ticks it looks at what changes rarely.
+const SLOWLY: u32 = 10;
+
+/// The adopted workloads.
+pub(super) struct Adoptions {
+    parts: Arc<Parts>,
+    resolving: Handle,
+    tree: Tree,
+    adopter: OnceLock<Arc<Adopter>>,
+    gaze: Arc<Gaze>,
+    held: Mutex<BTreeMap<Number, Held>>,
+}
+
+/// One adopted workload.
+struct Held {
+    workload: Arc<Workload>,
+    number: Number,
+    resolver: Arc<Resolver>,
+    live: Arc<AtomicUsize>,
+    started: jiff::Timestamp,
+    /// The network namespaces in which the daemon has sockets for it, by inode.
+    places: BTreeMap<u64, Place>,
+    cgroups: BTreeMap<u64, Cgroup>,
+    pids: BTreeSet<u32>,
+    sockets: Sockets,
+    holes: BTreeSet<Hole>,
+    /// Sockets that can't be cut.
+    open: BTreeSet<Hole>,
+    refused: bool,
+}
+
+/// The daemon's sockets in a network namespace.
+struct Place {
+    cookie: u64,
+    resolving: AbortHandle,
+}
+
+impl Held {
+    fn level(&self) -> Level {
+        if self.holes.is_empty() && self.open.is_empty() { Level::Contained } else { Level::Steered }
+    }
+
+    fn all_holes(&self) -> Vec<String> {
+        self.holes.iter().chain(&self.open).map(ToString::to_string).collect()
+    }
+
+    fn state(&self) -> State {
+        if self.refused { State::Refused } else { State::Steered }
+    }
+}
+
+impl Adoptions {
+    pub(super) fn new(parts: Arc<Parts>, resolving: Handle) -> Result<Self, EngageError> {
+        let tree = Tree::new(cgroup2()?);
+        let gaze = Arc::new(Gaze::new(tree.clone())?);
+        Ok(Self { parts, resolving, tree, adopter: OnceLock::new(), gaze, held: Mutex::default() })
+    }
+
+    /// Brings what the settings adopt under control, and lets go of what they don't any more. What an earlier daemon
+    /// governed stays so until this has been said.
+    ///
+    /// # Errors
+    /// The hooks can't be loaded: then nothing is adopted, and nothing of it is let out by us.
+    pub(super) fn follow(self: &Arc<Self>, settings: &Settings) -> Result<(), EngageError> {
+        let wanted: Vec<&Arc<WorkloadSettings>> =
+            settings.workloads.iter().filter(|workload| !workload.adopt.is_empty()).collect();
+        if wanted.is_empty() && self.adopter.get().is_none() && !Adopter::is_left(&self.parts.paths.pins) {
+            return Ok(());
+        }
+        let adopter = self.adopter()?;
+        let mut held = self.held();
+        for one in &wanted {
+            let number = number(&one.name);
+            match held.get_mut(&number) {
+                Some(known) if Arc::ptr_eq(&known.workload.settings, one) => {}
+                Some(known) if same(&known.workload.settings, one) => {}
+                _ => {
+                    if let Some(before) = held.remove(&number) {
+                        self.let_go(&adopter, before, "changed");
+                    }
+                    held.insert(number, self.take(one, settings, &adopter)?);
+                }
+            }
+        }
+        let numbers: BTreeSet<Number> = wanted.iter().map(|one| number(&one.name)).collect();
+        let gone: Vec<Number> = held.keys().copied().filter(|number| !numbers.contains(number)).collect();
+        let watched: Vec<_> = wanted.iter().flat_map(|one| crate::adopt::watched(one, number(&one.name))).collect();
+        adopter.watch(&watched)?;
+        for number in gone {
+            if let Some(before) = held.remove(&number) {
+                self.let_go(&adopter, before, "released");
+            }
+        }
+        self.sweep(&adopter, &held);
+        drop(held);
+        self.look(0);
+        Ok(())
+    }
+
+    /// The hooks, loaded at first need; from then on a thread looks.
+    fn adopter(self: &Arc<Self>) -> Result<Arc<Adopter>, EngageError> {
+        if let Some(adopter) = self.adopter.get() {
+            return Ok(Arc::clone(adopter));
+        }
+        let adopter = Arc::new(Adopter::load(&self.parts.paths.pins)?);
+        match FilterReader::load() {
+            Ok(reader) => self.gaze.read_filters_by(reader),
+            Err(error) => tracing::warn!(%error, "seccomp filters can't be read, so no workload counts as contained"),
+        }
+        if self.adopter.set(Arc::clone(&adopter)).is_ok() {
+            let adoptions = Arc::downgrade(self);
+            std::thread::Builder::new().name("adopt".into()).spawn(move || keep_looking(&adoptions))?;
+        }
+        Ok(adopter)
+    }
+
+    /// Takes a workload under control: its names, its resolver, and the daemon's sockets in its own network namespace.
+    fn take(
+        &self,
+        settings: &Arc<WorkloadSettings>,
+        all: &Settings,
+        adopter: &Arc<Adopter>,
+    ) -> Result<Held, EngageError> {
+        let folder = self.folder(&settings.name);
+        fs::create_dir_all(&folder)?;
+        let (id, is_new) = identity(&folder)?;
+        let number = number(&settings.name);
+        let workload = Arc::new(Workload {
+            id,
+            settings: Arc::clone(settings),
+            initiator: NOBODY,
+            uid: NOBODY,
+            init: 0,
+            cgroup: self.tree.folder(&crate::adopt::common(settings)),
+            folder: folder.clone(),
+        });
+        let pipeline = &self.parts.pipeline;
+        let names = Arc::new(Names::open(&folder, all.limits.names)?);
+        let lookup = Arc::new(CurrentLookup::new(pipeline.worlds.clone()));
+        let resolver = Resolver::new(Arc::clone(&workload), Arc::clone(&names), Arc::clone(&self.parts.gate), lookup);
+        pipeline.directory.enter(id, Lookups { names, resolver: Arc::clone(&resolver) });
+        if is_new {
+            self.parts.journal.record(What::WorkloadStarted {
+                launch: id,
+                workload: settings.name.clone(),
+                initiator: NOBODY,
+                uid: NOBODY,
+                pid: 0,
+                command: crate::adopt::told(settings),
+                containment: "adopted".into(),
+            })?;
+        }
+        let mut held = Held {
+            workload,
+            number,
+            resolver,
+            live: Arc::default(),
+            started: self.parts.journal.now(),
+            places: BTreeMap::new(),
+            cgroups: BTreeMap::new(),
+            pids: BTreeSet::new(),
+            sockets: Sockets::default(),
+            holes: BTreeSet::new(),
+            open: BTreeSet::new(),
+            refused: false,
+        };
+        adopter.allow_unix(number, &settings.unix)?;
+        let own = File::open("/proc/self/ns/net")?;
+        self.settle(adopter, &mut held, &own)?;
+        Ok(held)
+    }
+
+    /// Opens the daemon's sockets for a workload in a network namespace.
+    fn settle(&self, adopter: &Arc<Adopter>, held: &mut Held, netns: &File) -> Result<(), EngageError> {
+        use std::os::unix::fs::MetadataExt;
+
+        let Opened { tcp4, tcp6, dns4, dns6 } = namespace::open_beside(netns.as_fd())?;
+        let cookie = netns_cookie(tcp4.as_fd())?;
+        let doors = Doors { tcp4: &tcp4, tcp6: &tcp6, dns4: &dns4, dns6: &dns6 };
+        adopter.open_doors(held.number, cookie, &doors)?;
+        let serving = Arc::clone(&held.resolver).serve_udp(vec![dns4, dns6]);
+        let resolving = self.resolving.spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "a workload's resolver ended");
+            }
+        });
+        let seen = Arc::clone(&self.gaze);
+        let adopted = Adopted {
+            adopter: Arc::clone(adopter),
+            number: held.number,
+            live: Arc::clone(&held.live),
+            admits: Arc::new(move |number, pid| seen.admits(number, pid)),
+        };
+        let most = self.parts.pipeline.worlds.borrow().snapshot.settings.limits.connections;
+        self.parts.acceptor.add_adopted(Arc::clone(&held.workload), adopted, tcp4, tcp6, most)?;
+        let place = Place { cookie, resolving: resolving.abort_handle() };
+        if let Some(before) = held.places.insert(netns.metadata()?.ino(), place) {
+            before.resolving.abort();
+        }
+        Ok(())
+    }
+
+    /// Lets a workload go: whatever of it lives isn't governed any more.
+    fn let_go(&self, adopter: &Adopter, held: Held, why: &str) {
+        let launch = held.workload.id;
+        let tell = |result: Result<(), BpfError>| {
+            if let Err(error) = result {
+                tracing::error!(%error, %launch, "an adopted workload can't be let go of");
+            }
+        };
+        self.parts.acceptor.remove(launch);
+        self.parts.pipeline.registry.tell_launch(launch, Order::Cut("workload-ended"));
+        self.parts.pipeline.directory.leave(launch);
+        held.places.values().for_each(|place| {
+            place.resolving.abort();
+            tell(adopter.close_doors(held.number, place.cookie));
+        });
+        tell(adopter.allow_unix(held.number, &[]));
+        held.cgroups.keys().for_each(|id| tell(adopter.forget(*id)));
+        self.parts.journal.note(What::WorkloadEnded { launch, status: why.into() });
+        // A new adoption of this name is another one.
+        let _ = fs::remove_dir_all(&held.workload.folder);
+    }
+
+    /// Removes from the kernel what belongs to no workload that there is: sockets of an earlier daemon, cgroups of what was
+    /// released while none ran.
+    fn sweep(&self, adopter: &Adopter, held: &BTreeMap<Number, Held>) {
+        for (number, cookie) in adopter.places().unwrap_or_default() {
+            let is_known = held.get(&number).is_some_and(|one| one.places.values().any(|place| place.cookie == cookie));
+            if !is_known && let Err(error) = adopter.close_doors(number, cookie) {
+                tracing::error!(%error, "what an earlier daemon opened can't be closed");
+            }
+        }
+        for (id, (number, _)) in adopter.governed().unwrap_or_default() {
+            if !held.contains_key(&number)
+                && let Err(error) = adopter.forget(id)
+            {
+                tracing::error!(%error, "a cgroup that isn't governed any more can't be let go of");
+            }
+        }
+    }
+
+    /// Closes the daemon's sockets: connects are refused until the next daemon. The hooks stay.
+    pub(super) fn close(&self) {
+        for held in self.held().values() {
+            self.parts.acceptor.remove(held.workload.id);
+            held.places.values().for_each(|place| place.resolving.abort());
+        }
+    }
+
+    /// Whether this cgroup, as /proc/PID/cgroup shows it, is one of an adopted workload or below one.
+    pub(super) fn governs(&self, cgroup: &Path) -> bool {
+        // Not what the thread has found: a cgroup that was made just now is governed already.
+        self.held().values().any(|one| crate::adopt::is_of(&one.workload.settings, cgroup))
+    }
+
+    /// Whether a process of an adopted workload has this uid.
+    pub(super) fn runs_as(&self, uid: u32) -> bool {
+        let pids: Vec<u32> = self.held().values().flat_map(|one| one.pids.iter().copied()).collect();
+        pids.into_iter().any(|pid| crate::adopt::Process::read(pid).is_ok_and(|process| process.uids.contains(&uid)))
+    }
+
+    /// They, as they are listed.
+    pub(super) fn list(&self) -> Vec<Launched> {
+        self.held()
+            .values()
+            .map(|held| Launched {
+                launch: held.workload.id,
+                workload: held.workload.settings.name.clone(),
+                initiator: NOBODY,
+                uid: NOBODY,
+                pid: 0,
+                command: crate::adopt::told(&held.workload.settings),
+                started: Some(held.started),
+                connections: u32::try_from(self.parts.pipeline.registry.count(held.workload.id)).unwrap_or(u32::MAX),
+                containment: if held.refused { "refused".into() } else { held.level().to_string() },
+                holes: held.all_holes(),
+                adopted: Some(held.cgroups.values().map(AdoptedCgroup::from).collect()),
+            })
+            .collect()
+    }
+
+    fn tell(&self, held: &Held, change: Change) {
+        let (launch, workload) = (held.workload.id, held.workload.settings.name.clone());
+        self.parts.journal.note(What::Adoption(Adoption { launch, workload, change }));
+    }
+
+    fn folder(&self, name: &WorkloadName) -> PathBuf {
+        self.parts.paths.runtime.join("adopted").join(name.as_str())
+    }
+
+    fn held(&self) -> MutexGuard<'_, BTreeMap<Number, Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks until the daemon is gone.
+fn keep_looking(adoptions: &Weak<Adoptions>) {
+    let mut tick = 0_u32;
+    while let Some(adoptions) = adoptions.upgrade() {
+        adoptions.look(tick);
+        tick = tick.wrapping_add(1);
+        drop(adoptions);
+        std::thread::sleep(TICK);
+    }
+}
+
+/// The id of an adoption, which outlives the daemon but not the host's uptime, and whether it is new.
+fn identity(folder: &Path) -> std::io::Result<(LaunchId, bool)> {
+    let file = folder.join("id");
+    if let Some(id) = fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok()) {
+        return Ok((id, false));
+    }
+    let id = LaunchId::new();
+    fs::write(file, id.to_string())?;
+    Ok((id, true))
+}
+
+/// What the kernel calls a workload: the same number for a name over restarts.
+fn number(name: &WorkloadName) -> Number {
+    let hash = blake3::hash(name.as_str().as_bytes());
+    let [a, b, c, d, ..] = *hash.as_bytes();
+    Number::from_le_bytes([a, b, c, d])
+}
+
+/// Whether a workload may go on as it is under new settings.
+fn same(before: &WorkloadSettings, now: &WorkloadSettings) -> bool {
+    before.adopt == now.adopt
+        && before.containment == now.containment
+        && before.unix == now.unix
+        && before.classes == now.classes
+        && before.identity == now.identity
+}
+
+impl From<&Cgroup> for AdoptedCgroup {
+    fn from(cgroup: &Cgroup) -> Self {
+        Self { cgroup: cgroup.path.clone(), image: cgroup.image.clone() }
+    }
+}

@@ -1,0 +1,250 @@
+//! What the thread looks at, and what the acceptor asks before it hands over a connection of a process that the thread
+//! hasn't seen yet.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use super::{Adoptions, Held, SLOWLY};
+use crate::adopt::{Cgroup, Hole, Process, Survey, Tree};
+use crate::bpf::adopt::{Adopter, Number, State};
+use crate::bpf::{FilterReader, UnixSockets};
+use crate::config::Level;
+use crate::pipeline::Order;
+use crate::record::event::Change;
+
+/// Who has been looked at.
+pub(super) struct Gaze {
+    tree: Tree,
+    survey: Mutex<Survey>,
+    /// What is known of each workload.
+    known: RwLock<BTreeMap<Number, Known>>,
+    /// The uids of processes that belong to no workload.
+    outside: RwLock<BTreeSet<u32>>,
+}
+
+#[derive(Default)]
+struct Known {
+    cgroups: Vec<String>,
+    pids: BTreeSet<u32>,
+    accepts_holes: bool,
+    refused: bool,
+}
+
+impl Gaze {
+    pub(super) fn new(tree: Tree) -> std::io::Result<Self> {
+        Ok(Self { tree, survey: Mutex::new(Survey::new()?), known: RwLock::default(), outside: RwLock::default() })
+    }
+
+    pub(super) fn read_filters_by(&self, reader: FilterReader) {
+        self.survey.lock().unwrap_or_else(PoisonError::into_inner).read_filters_by(reader);
+    }
+
+    /// Whether a connection of this process may be handed over: one that nobody has looked at yet is looked at now.
+    pub(super) fn admits(&self, number: Number, pid: u32) -> bool {
+        let path = {
+            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+            let Some(known) = known.get(&number) else { return false };
+            if known.refused {
+                return false;
+            }
+            if known.accepts_holes || known.pids.contains(&pid) {
+                return true;
+            }
+            // A process that is gone is judged with its cgroup; one elsewhere was told the socket by one inside.
+            let of = self.tree.of_process(pid).unwrap_or_default();
+            known.cgroups.iter().find(|path| std::path::Path::new(&of).starts_with(path)).cloned()
+        };
+        let Some(path) = path else { return true };
+        self.holes(&path, &[pid]).is_empty()
+    }
+
+    fn holes(&self, path: &str, pids: &[u32]) -> BTreeSet<Hole> {
+        let outside = self.outside.read().unwrap_or_else(PoisonError::into_inner);
+        self.survey.lock().unwrap_or_else(PoisonError::into_inner).look(&self.tree, path, pids, &outside)
+    }
+
+    fn knows(&self, pid: u32) -> bool {
+        self.survey.lock().unwrap_or_else(PoisonError::into_inner).knows(pid)
+    }
+}
+
+impl Adoptions {
+    /// Looks once. The `tick` says what is due.
+    pub(super) fn look(&self, tick: u32) {
+        let Some(adopter) = self.adopter.get() else { return };
+        let mut held = self.held();
+        let slowly = tick.is_multiple_of(SLOWLY);
+        let mut claimed = BTreeSet::new();
+        let governed = adopter.governed().unwrap_or_default();
+        let mut all = BTreeSet::new();
+        for one in held.values_mut() {
+            self.find(adopter, one, &governed, &mut claimed);
+            self.people(adopter, one, slowly);
+            all.extend(one.pids.iter().copied());
+        }
+        // What only began right and is nobody's.
+        for id in governed.keys().filter(|id| !claimed.contains(*id)) {
+            if let Err(error) = adopter.forget(*id) {
+                tracing::error!(%error, "a cgroup can't be let go of");
+            }
+        }
+        if slowly {
+            let outside = self.uids_outside(&all);
+            *self.gaze.outside.write().unwrap_or_else(PoisonError::into_inner) = outside;
+            self.gaze.survey.lock().unwrap_or_else(PoisonError::into_inner).keep(&all);
+        }
+        for one in held.values_mut() {
+            self.judge(adopter, one, slowly);
+        }
+    }
+
+    /// Governs the cgroups that a workload is now.
+    fn find(
+        &self,
+        adopter: &Adopter,
+        one: &mut Held,
+        governed: &BTreeMap<u64, (Number, State)>,
+        claimed: &mut BTreeSet<u64>,
+    ) {
+        // The first workload of the configuration that fits has it.
+        let found = self.tree.of(&one.workload.settings);
+        let found: BTreeMap<u64, Cgroup> =
+            found.into_iter().filter(|cgroup| claimed.insert(cgroup.id)).map(|cgroup| (cgroup.id, cgroup)).collect();
+        for (id, cgroup) in &found {
+            if governed.get(id) != Some(&(one.number, one.state()))
+                && let Err(error) = adopter.govern(&cgroup.path, *id, one.number, one.state())
+            {
+                tracing::error!(%error, cgroup = %cgroup.path, "a cgroup can't be governed");
+            }
+            if !one.cgroups.contains_key(id) {
+                let processes = self.tree.processes(&cgroup.path).map_or(0, |pids| pids.len());
+                let (cgroup, image) = (cgroup.path.clone(), cgroup.image.clone());
+                let processes = u32::try_from(processes).unwrap_or(u32::MAX);
+                self.tell(one, Change::Adopted { cgroup, image, processes });
+            }
+        }
+        let gone: Vec<Cgroup> =
+            one.cgroups.iter().filter(|(id, _)| !found.contains_key(id)).map(|(_, cgroup)| cgroup.clone()).collect();
+        for cgroup in gone {
+            if let Err(error) = adopter.forget(cgroup.id) {
+                tracing::error!(%error, cgroup = %cgroup.path, "a cgroup can't be let go of");
+            }
+            self.tell(one, Change::Gone { cgroup: cgroup.path });
+        }
+        one.cgroups = found;
+    }
+
+    /// Its processes: the daemon's sockets where they are, and no others of theirs that reach out.
+    fn people(&self, adopter: &Arc<Adopter>, one: &mut Held, slowly: bool) {
+        let paths: Vec<&String> = one.cgroups.values().map(|cgroup| &cgroup.path).collect();
+        let pids: BTreeSet<u32> =
+            paths.into_iter().flat_map(|path| self.tree.processes(path).unwrap_or_default()).collect();
+        let new: Vec<u32> = pids.difference(&one.pids).copied().collect();
+        let mut namespaces = BTreeMap::new();
+        for pid in &pids {
+            if let Ok(process) = Process::read(*pid) {
+                namespaces.entry(process.namespaces.net).or_insert(*pid);
+            }
+        }
+        for (inode, pid) in &namespaces {
+            if one.places.contains_key(inode) {
+                continue;
+            }
+            let netns = File::open(format!("/proc/{pid}/ns/net"));
+            // It may have ended; its connects are refused until there are sockets.
+            if let Ok(netns) = netns
+                && let Err(error) = self.settle(adopter, one, &netns)
+            {
+                tracing::error!(%error, pid, "a workload's network namespace can't be served; its connects are refused");
+            }
+        }
+        let own = File::open("/proc/self/ns/net").and_then(|file| file.metadata());
+        let own = own.map(|found| std::os::unix::fs::MetadataExt::ino(&found)).unwrap_or_default();
+        let empty: Vec<u64> =
+            one.places.keys().copied().filter(|inode| *inode != own && !namespaces.contains_key(inode)).collect();
+        if slowly {
+            for place in empty.iter().filter_map(|inode| one.places.remove(inode)) {
+                place.resolving.abort();
+                self.parts.acceptor.remove_in(one.workload.id, place.cookie);
+                if let Err(error) = adopter.close_doors(one.number, place.cookie) {
+                    tracing::error!(%error, "what was opened in a network namespace can't be closed");
+                }
+            }
+        }
+        one.pids = pids;
+        if slowly || !new.is_empty() {
+            let looked: Vec<u32> = if slowly { one.pids.iter().copied().collect() } else { new };
+            for stray in one.sockets.cut(adopter, &looked, &one.workload.settings.unix) {
+                if !stray.cut {
+                    one.open.insert(Hole {
+                        what: format!("process {} has {}", stray.pid, stray.what),
+                        mend: "restart it".into(),
+                    });
+                }
+                self.tell(one, Change::SocketCut { pid: stray.pid, what: stray.what, cut: stray.cut });
+            }
+        }
+    }
+
+    /// How well it is contained, and whether that is enough.
+    fn judge(&self, adopter: &Adopter, one: &mut Held, slowly: bool) {
+        let is_new = one.pids.iter().any(|pid| !self.gaze.knows(*pid));
+        let before = (one.level(), one.refused, one.all_holes());
+        if slowly || is_new {
+            let mut holes: BTreeSet<Hole> = self.kernel_holes(adopter);
+            for cgroup in one.cgroups.values() {
+                let pids: Vec<u32> = self.tree.processes(&cgroup.path).unwrap_or_default();
+                holes.extend(self.gaze.holes(&cgroup.path, &pids));
+            }
+            one.holes = holes;
+        }
+        if one.pids.is_empty() {
+            one.open.clear();
+        }
+        one.refused = one.level() < one.workload.settings.containment;
+        {
+            let mut known = self.gaze.known.write().unwrap_or_else(PoisonError::into_inner);
+            let known = known.entry(one.number).or_default();
+            known.cgroups = one.cgroups.values().map(|cgroup| cgroup.path.clone()).collect();
+            known.pids.clone_from(&one.pids);
+            known.accepts_holes = one.workload.settings.containment == Level::Steered;
+            known.refused = one.refused;
+        }
+        if before == (one.level(), one.refused, one.all_holes()) {
+            return;
+        }
+        if one.refused != before.1 {
+            for cgroup in one.cgroups.values() {
+                if let Err(error) = adopter.govern(&cgroup.path, cgroup.id, one.number, one.state()) {
+                    tracing::error!(%error, cgroup = %cgroup.path, "a cgroup can't be governed");
+                }
+            }
+        }
+        if one.refused {
+            self.parts.pipeline.registry.tell_launch(one.workload.id, Order::Cut("not-contained"));
+        }
+        let holes = one.all_holes();
+        let containment =
+            if holes.is_empty() { one.level().to_string() } else { format!("{}: {}", one.level(), holes.join(" | ")) };
+        self.tell(one, Change::Contained { containment, refused: one.refused });
+    }
+
+    /// What the kernel leaves open under every adopted workload.
+    fn kernel_holes(&self, adopter: &Adopter) -> BTreeSet<Hole> {
+        let open = adopter.unix_sockets() == UnixSockets::Open;
+        let hole = open.then(|| Hole {
+            what: "this kernel can't refuse unix sockets".into(),
+            mend: "use Linux 6.7 or newer".into(),
+        });
+        hole.into_iter().collect()
+    }
+
+    /// The uids of all processes but these.
+    fn uids_outside(&self, governed: &BTreeSet<u32>) -> BTreeSet<u32> {
+        let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        let outside = pids.filter(|pid| !governed.contains(pid)).filter_map(|pid| Process::read(pid).ok());
+        outside.map(|process| process.uids[0]).collect()
+    }
+}

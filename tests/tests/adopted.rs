@@ -1,0 +1,6 @@
+//! Adopted workloads: processes in cgroups and network namespaces that others made.
+
+#[path = "adopted/daemon.rs"]
+mod daemon;
+#[path = "adopted/steering.rs"]
+mod steering;

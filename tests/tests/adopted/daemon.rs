@@ -1,0 +1,294 @@
+//! A service under a real daemon: nobody launched it, and it is governed all the same.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use interceptor_tests::daemon::{Daemon, Order, READ_ONLY};
+use interceptor_tests::graph::Graph;
+use interceptor_tests::require_root;
+use interceptor_tests::unit::{ADOPTED, Unit, said};
+
+pub(crate) fn start(purpose: &'static str, more: &str) -> Result<(Graph, Daemon)> {
+    let graph = Graph::start(&[])?;
+    let more = format!("[limits]\ndetect_timeout = \"300ms\"\n{ADOPTED}{more}");
+    let order = Order { bring: vec!["probe", "wire"], purpose, more, ..Order::for_graph(&graph, READ_ONLY) };
+    let daemon = Daemon::start(&order)?;
+    Ok((graph, daemon))
+}
+
+/// The adopted workload, as it is listed.
+pub(crate) fn listed(daemon: &Daemon) -> Result<serde_json::Value> {
+    let list = daemon.json(&["workloads", "list"])?;
+    let found = list.as_array().context("a list")?.iter().find(|one| one["workload"] == "svc").cloned();
+    found.with_context(|| format!("it isn't listed: {list}"))
+}
+
+/// Waits until what is listed of it is as it should be.
+pub(crate) fn until(daemon: &Daemon, is_so: impl Fn(&serde_json::Value) -> bool) -> Result<serde_json::Value> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let found = listed(daemon)?;
+        if is_so(&found) {
+            return Ok(found);
+        }
+        ensure!(Instant::now() < deadline, "it isn't so: {found}\n{}", daemon.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A client of the service that asks Graph for something and prints the answer.
+fn asking(daemon: &Daemon, unit: &Unit, method: &str) -> Command {
+    let mut command = unit.command("/bin/sh");
+    let script = r#"(printf '%s /v1.0/users HTTP/1.1\r\nHost: graph.microsoft.com\r\nConnection: close\r\n\r\n' "$1"; sleep 2) | "$0" graph.microsoft.com 443 tls"#;
+    command.args(["-c", script]).arg(daemon.binary("wire")).arg(method);
+    command
+}
+
+#[test]
+fn a_service_is_decided_and_recorded_as_a_launched_workload_is() -> Result<()> {
+    require_root!(Ok(()));
+    let (graph, daemon) = start("adopt", "")?;
+    let unit = Unit::new(&daemon)?;
+    let read = said(&mut asking(&daemon, &unit, "GET"))?;
+    ensure!(read.starts_with("HTTP/1.1 200"), "{read}\n{}", daemon.log());
+    let deleted = said(&mut asking(&daemon, &unit, "DELETE"))?;
+    ensure!(deleted.starts_with("HTTP/1.1 403") && deleted.contains("denied-by-default"), "{deleted}");
+    let sessions = daemon.json(&["sessions", "list"])?;
+    let sessions = sessions.as_array().context("a list")?;
+    ensure!(sessions.len() == 2 && sessions.iter().all(|one| one["workload"] == "svc"), "{sessions:?}");
+    let process = &sessions[0]["process"];
+    ensure!(process["comm"] == "wire" && process["pid"].as_u64().is_some_and(|pid| pid > 1), "{process}");
+    let listed = until(&daemon, |one| one["adopted"].as_array().is_some_and(|cgroups| cgroups.len() == 1))?;
+    ensure!(listed["containment"] == "contained", "{listed}");
+    // To connect is permitted; what is asked for is not.
+    ensure!(graph.connections() == 2, "{}", graph.connections());
+    unit.remove()?;
+    daemon.finish()
+}
+
+#[test]
+fn what_is_no_target_or_no_tcp_gets_nowhere() -> Result<()> {
+    require_root!(Ok(()));
+    let (_graph, daemon) = start("adopt", "")?;
+    let unit = Unit::new(&daemon)?;
+    ensure!(unit.attempt(&["tcp", "plain", "198.51.100.7:443"])? == "ECONNRESET");
+    ensure!(unit.attempt(&["udp", "198.51.100.7:443"])? == "ECONNREFUSED");
+    let sessions = daemon.json(&["sessions", "list"])?;
+    ensure!(sessions[0]["original"] == "198.51.100.7:443" && sessions[0]["reason"] == "not-a-target", "{sessions}");
+    unit.remove()?;
+    daemon.finish()
+}
+
+/// What is listed once something of the service runs that lacks one thing of what contains it.
+fn without(daemon: &Daemon, unit: &Unit, what: &str) -> Result<String> {
+    let mut child = unit.command_but(what, "sleep").arg("60").spawn()?;
+    let found = until(daemon, |one| one["containment"] == "refused");
+    child.kill()?;
+    child.wait()?;
+    let found = found?;
+    until(daemon, |one| one["containment"] == "contained")?;
+    Ok(found["holes"].to_string())
+}
+
+#[test]
+fn what_a_process_may_that_gets_around_us_is_named_and_refused() -> Result<()> {
+    require_root!(Ok(()));
+    let (graph, daemon) = start("adopt", "")?;
+    let unit = Unit::new(&daemon)?;
+    for (what, named) in [
+        ("privileges", "NoNewPrivileges=yes"),
+        ("families", "RestrictAddressFamilies="),
+        ("io-uring", "io_uring_setup"),
+        ("architectures", "SystemCallArchitectures=native"),
+        ("capabilities", "CAP_NET_RAW"),
+        ("user", "runs as root"),
+    ] {
+        let holes = without(&daemon, &unit, what)?;
+        ensure!(holes.contains(named), "without {what}: {holes}");
+    }
+    // Its very first call is refused as well, when nobody has looked at it yet.
+    let mut early = unit.command_but("io-uring", daemon.binary("probe"));
+    ensure!(said(early.args(["tcp", "plain", "198.51.100.7:443"]))? != "ok");
+    ensure!(daemon.json(&["sessions", "list"])?.as_array().is_some_and(Vec::is_empty), "it got to be a session");
+    ensure!(graph.connections() == 0);
+    unit.remove()?;
+    daemon.finish()
+}
+
+#[test]
+fn another_process_of_its_user_is_a_hole_and_holes_can_be_accepted() -> Result<()> {
+    require_root!(Ok(()));
+    use std::os::unix::process::CommandExt;
+
+    let (_graph, daemon) = start("adopt", "containment = \"steered\"\n")?;
+    let unit = Unit::new(&daemon)?;
+    let mut beside = Command::new("sleep").arg("60").uid(unit.uid).spawn()?;
+    let mut inside = unit.command("sleep").arg("60").spawn()?;
+    let found = until(&daemon, |one| one["containment"] == "steered");
+    let answer = unit.attempt(&["tcp", "plain", "198.51.100.7:443"]);
+    for child in [&mut beside, &mut inside] {
+        child.kill()?;
+        child.wait()?;
+    }
+    ensure!(found?["holes"].to_string().contains("which it can take over"));
+    ensure!(answer? == "ECONNRESET", "it is steered all the same");
+    unit.remove()?;
+    daemon.finish()
+}
+
+#[test]
+fn a_service_that_restarts_is_never_without() -> Result<()> {
+    require_root!(Ok(()));
+    let (_graph, mut daemon) = start("adopt", "")?;
+    let unit = Unit::new(&daemon)?;
+    for _ in 0..20 {
+        unit.remove()?;
+        unit.make()?;
+        ensure!(unit.attempt(&["tcp", "plain", "198.51.100.7:443"])? == "ECONNRESET");
+    }
+    let sessions = daemon.json(&["sessions", "list"])?;
+    ensure!(sessions.as_array().is_some_and(|list| list.len() == 20), "{sessions}");
+    daemon.kill9()?;
+    unit.remove()?;
+    unit.make()?;
+    ensure!(unit.attempt(&["tcp", "plain", "198.51.100.7:443"])? == "ECONNREFUSED", "while no daemon runs");
+    daemon.restart()?;
+    ensure!(unit.attempt(&["tcp", "plain", "198.51.100.7:443"])? == "ECONNRESET");
+    unit.remove()?;
+    daemon.finish()
+}
+
+#[test]
+fn the_control_socket_is_closed_to_it() -> Result<()> {
+    require_root!(Ok(()));
+    let (_graph, daemon) = start("adopt", "")?;
+    let unit = Unit::new(&daemon)?;
+    let asking = || -> Result<String> {
+        let mut command = unit.command(daemon.binary("interceptor"));
+        let output = command.env("INTERCEPTOR_SOCKET", daemon.socket()).arg("status").output()?;
+        ensure!(!output.status.success(), "{output:?}");
+        Ok(String::from_utf8(output.stderr)?)
+    };
+    let said = asking()?;
+    ensure!(said.contains("may not be used"), "it isn't an allowed unix socket: {said}");
+    let text = std::fs::read_to_string(daemon.config())?;
+    let allowed = format!("name = \"svc\"\nunix = [{:?}]", daemon.socket());
+    std::fs::write(daemon.config(), text.replace("name = \"svc\"", &allowed))?;
+    daemon.ask(&["policy", "reload"])?;
+    let said = asking()?;
+    ensure!(said.contains("may not use the control socket"), "{said}");
+    unit.remove()?;
+    daemon.finish()
+}
+
+#[test]
+fn what_isnt_adopted_any_more_is_free() -> Result<()> {
+    require_root!(Ok(()));
+    let (_graph, daemon) = start("adopt", "")?;
+    let unit = Unit::new(&daemon)?;
+    ensure!(unit.attempt(&["udp", "127.0.0.1:9"])? == "ECONNREFUSED");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?.to_string();
+    ensure!(
+        unit.attempt(&["connect", &address])? != "ok"
+            || daemon.json(&["sessions", "list"])?[0]["original"] == address.as_str()
+    );
+    let text = std::fs::read_to_string(daemon.config())?;
+    let at = text.find("[[workload]]\nname = \"svc\"").context("the table")?;
+    std::fs::write(daemon.config(), &text[..at])?;
+    daemon.ask(&["policy", "reload"])?;
+    ensure!(unit.attempt(&["connect", &address])? == "ok", "{}", daemon.log());
+    ensure!(daemon.json(&["workloads", "list"])?.as_array().is_some_and(Vec::is_empty));
+    unit.remove()?;
+    daemon.finish()
+}
+
+#[test]
+fn only_allowed_unix_sockets_can_be_reached() -> Result<()> {
+    require_root!(Ok(()));
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::{SocketAddr, UnixListener};
+
+    let folder = tempfile::Builder::new().prefix("interceptor-adopt-").tempdir()?;
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
+    let paths = [folder.path().join("allowed"), folder.path().join("other")];
+    let mut listeners = Vec::new();
+    for path in &paths {
+        listeners.push(UnixListener::bind(path)?);
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777))?;
+    }
+    let (_graph, daemon) = start("adopt", &format!("unix = [{:?}]\n", paths[0]))?;
+    let unit = Unit::new(&daemon)?;
+    let allowed = unit.attempt(&["connect-unix", &paths[0].display().to_string()])?;
+    let other = unit.attempt(&["connect-unix", &paths[1].display().to_string()])?;
+    ensure!((allowed.as_str(), other.as_str()) == ("ok", "EACCES"), "{allowed}, {other}");
+    let name = format!("interceptor-adopt-{}", std::process::id());
+    listeners.push(UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name)?)?);
+    let hidden = unit.attempt(&["connect-abstract", &name])?;
+    ensure!(hidden == "EACCES", "abstract: {hidden}");
+    // Who isn't governed isn't asked.
+    ensure!(said(Command::new(daemon.binary("probe")).args(["connect-abstract", &name]))? == "ok");
+    unit.remove()?;
+    daemon.finish()
+}
+
+/// A process outside connects, and hands the socket to one inside.
+#[test]
+fn sockets_from_before_or_from_elsewhere_are_cut() -> Result<()> {
+    require_root!(Ok(()));
+    use std::io::{Read, Write};
+    use std::os::fd::OwnedFd;
+    use std::process::Stdio;
+
+    let (_graph, daemon) = start("adopt", "")?;
+    let unit = Unit::new(&daemon)?;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let stream = std::net::TcpStream::connect(listener.local_addr()?)?;
+    let (mut outside, _) = listener.accept()?;
+    outside.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let mut inside = unit.command("sleep");
+    let mut inside = inside.arg("60").stdin(Stdio::from(OwnedFd::from(stream))).spawn()?;
+    let ended = outside.read(&mut [0; 1]);
+    let is_over = matches!(&ended, Ok(0))
+        || ended.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset);
+    inside.kill()?;
+    inside.wait()?;
+    ensure!(is_over, "{ended:?}\n{}", daemon.log());
+    ensure!(outside.write_all(b"x").and_then(|()| outside.write_all(b"x")).is_err() || is_over);
+    unit.remove()?;
+    daemon.finish()
+}
+
+/// What is there before its cgroup is governed has what it has; nothing of it goes on.
+#[test]
+fn a_connection_from_before_its_adoption_is_cut() -> Result<()> {
+    require_root!(Ok(()));
+    use std::io::Read;
+
+    let graph = Graph::start(&[])?;
+    let order = Order { bring: vec!["probe"], purpose: "adopt", ..Order::for_graph(&graph, READ_ONLY) };
+    let daemon = Daemon::start(&order)?;
+    let unit = Unit::new(&daemon)?;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let mut inside =
+        unit.command(daemon.binary("probe")).args(["hold", &listener.local_addr()?.to_string()]).spawn()?;
+    let (mut outside, _) = listener.accept()?;
+    outside.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let name = daemon.cgroup().file_name().and_then(|name| name.to_str()).context("a name")?.to_owned();
+    let mut text = std::fs::read_to_string(daemon.config())?;
+    text.push_str(&ADOPTED.replace("{name}", &name));
+    std::fs::write(daemon.config(), text)?;
+    daemon.ask(&["policy", "reload"])?;
+    let ended = outside.read(&mut [0; 1]);
+    inside.kill()?;
+    inside.wait()?;
+    ensure!(
+        matches!(&ended, Ok(0))
+            || ended.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset),
+        "{ended:?}"
+    );
+    unit.remove()?;
+    daemon.finish()
+}
