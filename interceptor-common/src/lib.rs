@@ -172,6 +172,24 @@ pub enum Fate {
     Allowed = 3,
     /// A steered connect that reached the daemon's listener.
     Arrived = 4,
+    /// A connect that came to nothing.
+    Failed = 5,
+    /// A connect that somebody answered, whoever that was: counted apart from the hooks that steer.
+    Established = 6,
+    /// A connection that its process left before the daemon's listener had room for it.
+    Lost = 7,
+}
+
+/// A count of a launched workload's connects, by its network namespace.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpaceKey {
+    /// The cookie of the network namespace.
+    pub netns: u64,
+    /// [`Kind`] in the low half, [`Fate`] in the high one.
+    pub what: u32,
+    /// Zero.
+    pub padding: u32,
 }
 
 /// A count of the ledger.
@@ -205,6 +223,9 @@ unsafe impl aya::Pod for Flow {}
 // SAFETY: as above.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for TallyKey {}
+// SAFETY: as above.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for SpaceKey {}
 // SAFETY: as above.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Origin {}

@@ -1,6 +1,7 @@
 //! Attribution: the connect hooks note on the socket which process and thread connects it; the sock_ops program
 //! publishes that under the socket's own address before the SYN leaves, where the daemon finds it by the address of the
-//! accepted peer. Evidence only: nothing here decides where a connection goes.
+//! accepted peer. Evidence only: nothing here decides where a connection goes. What came of each connect is counted for
+//! the ledger.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
@@ -8,16 +9,16 @@ mod bpf {
     use core::ptr;
 
     use aya_ebpf::bindings::{
-        BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE,
-        BPF_TCP_SYN_SENT, bpf_sock_ops,
+        BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG,
+        BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE, BPF_TCP_SYN_SENT, bpf_sock_ops,
     };
     use aya_ebpf::btf_maps::SkStorage;
     use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_sk_storage_get};
     use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid};
     use aya_ebpf::macros::{btf_map, cgroup_sock_addr, map, sock_ops};
-    use aya_ebpf::maps::LruHashMap;
+    use aya_ebpf::maps::{LruHashMap, PerCpuHashMap};
     use aya_ebpf::programs::{SockAddrContext, SockOpsContext};
-    use interceptor_common::{Origin, OriginKey};
+    use interceptor_common::{Fate, Kind, Origin, OriginKey, SpaceKey};
 
     const AF_INET: u32 = 2;
     const AF_INET6: u32 = 10;
@@ -31,6 +32,10 @@ mod bpf {
     /// Who connected the sockets whose peer hasn't been asked about yet; the oldest make way.
     #[map]
     static ORIGINS: LruHashMap<OriginKey, Origin> = LruHashMap::with_max_entries(32_768, 0);
+
+    /// What came of connects.
+    #[map]
+    static SPACES: PerCpuHashMap<SpaceKey, u64> = PerCpuHashMap::with_max_entries(32_768, 1);
 
     #[cgroup_sock_addr(connect4)]
     fn connect4(ctx: SockAddrContext) -> i32 {
@@ -82,15 +87,41 @@ mod bpf {
                     }
                 }
             }
+            BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB => {
+                if let Some(key) = key(&ctx) {
+                    count(&key, Fate::Established);
+                }
+            }
             // A connect that was refused: nobody will ask.
             BPF_SOCK_OPS_STATE_CB if ctx.arg(0) == BPF_TCP_SYN_SENT && ctx.arg(1) == BPF_TCP_CLOSE => {
                 if let Some(key) = key(&ctx) {
                     let _ = ORIGINS.remove(key);
+                    count(&key, Fate::Failed);
                 }
             }
             _ => {}
         }
         1
+    }
+
+    /// Counts a connect. One to loopback, which is the workload's own but for a few ports, is allowed by that rule.
+    #[inline(always)]
+    fn count(key: &OriginKey, fate: Fate) {
+        let [a, b, c, d] = key.remote;
+        let is_loopback = match c {
+            _ if a != 0 || b != 0 => false,
+            0 => d == 1_u32.to_be(),
+            mapped => mapped == 0xffff_u32.to_be() && u32::from_be(d) >> 24 == 127,
+        };
+        let fate = if is_loopback { Fate::Allowed } else { fate };
+        let key = SpaceKey { netns: key.netns, what: Kind::Tcp as u32 | ((fate as u32) << 16), padding: 0 };
+        match SPACES.get_ptr_mut(key) {
+            // SAFETY: a value of this map, this processor's own.
+            Some(count) => unsafe { *count += 1 },
+            None => {
+                let _ = SPACES.insert(key, 1, 0);
+            }
+        }
     }
 
     #[inline(always)]

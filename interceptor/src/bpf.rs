@@ -17,9 +17,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use aya::include_bytes_aligned;
-use aya::maps::{HashMap, MapData, MapError};
+use aya::maps::{HashMap, Map, MapData, MapError, PerCpuHashMap};
 use aya::{Ebpf, EbpfError, EbpfLoader};
-use interceptor_common::{LAYOUT, Origin as RawOrigin, OriginKey, UnixKey};
+use interceptor_common::{Fate, Kind, LAYOUT, Origin as RawOrigin, OriginKey, SpaceKey, UnixKey};
 
 use crate::ids::LaunchId;
 
@@ -112,6 +112,7 @@ pub struct Kernel {
     /// Kept because making one reads all of the kernel's BTF.
     steering: Mutex<EbpfLoader<'static>>,
     origins: MapData,
+    spaces: Mutex<PerCpuHashMap<MapData, SpaceKey, u64>>,
     allowed: Mutex<HashMap<MapData, UnixKey, u8>>,
     /// The namespaces of the launches that were steered, by their cookies.
     cookies: Mutex<BTreeMap<LaunchId, u64>>,
@@ -138,11 +139,14 @@ impl Kernel {
 
         let processes = root.join("processes");
         let origins = root.join("origins");
+        let spaces = root.join("spaces");
+        pin::check_map(&spaces, sys::MAP_PERCPU_HASH, size_of::<SpaceKey>(), 8)?;
         pin::check_map(&processes, sys::MAP_SK_STORAGE, 4, size_of::<RawOrigin>())?;
         pin::check_map(&origins, sys::MAP_LRU_HASH, size_of::<OriginKey>(), size_of::<RawOrigin>())?;
         let mut hooks = EbpfLoader::new()
             .map_pin_path("PROCESSES", processes)
             .map_pin_path("ORIGINS", origins.clone())
+            .map_pin_path("SPACES", spaces.clone())
             .load(HOOKS)
             .map_err(|source| BpfError::Load { what: "hooks", source: Box::new(source) })?;
         for (name, attach_type) in
@@ -152,6 +156,9 @@ impl Kernel {
             pin::attach(&root.join(name), program.as_fd(), &target, attach_type)?;
         }
         let origins = MapData::from_pin(origins).map_err(|source| map_error("origins", source))?;
+        let failed = |source| map_error("spaces", source);
+        let spaces = MapData::from_pin(spaces).map_err(failed)?;
+        let spaces = Mutex::new(PerCpuHashMap::try_from(Map::PerCpuHashMap(spaces)).map_err(failed)?);
         let (unix, allowed) = unix::attach(&root, &target)?;
 
         let mut steering = EbpfLoader::new();
@@ -160,6 +167,7 @@ impl Kernel {
             root,
             steering: Mutex::new(steering),
             origins,
+            spaces,
             allowed: Mutex::new(allowed),
             cookies: Mutex::default(),
             unix,
@@ -183,6 +191,23 @@ impl Kernel {
         };
         let found: RawOrigin = sys::lookup_and_delete(self.origins.fd().as_fd(), &key).ok()?;
         Some(found.into())
+    }
+
+    /// How often a launched workload's connects came to this, as the hooks saw them; for the ledger.
+    pub fn connects(&self, launch: LaunchId, fate: Fate) -> u64 {
+        let cookies = self.cookies.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(netns) = cookies.get(&launch).copied() else { return 0 };
+        let spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
+        spaces.get(&space_key(netns, fate), 0).map_or(0, |counts| counts.iter().sum())
+    }
+
+    /// Forgets the counts of a network namespace that has ended.
+    fn forget_connects(&self, netns: u64) {
+        let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
+        for fate in [Fate::Established, Fate::Failed, Fate::Allowed] {
+            // What never happened wasn't counted.
+            let _ = spaces.remove(&space_key(netns, fate));
+        }
     }
 
     fn steering(&self) -> std::sync::MutexGuard<'_, EbpfLoader<'static>> {
@@ -227,6 +252,10 @@ fn load_program(object: &mut Ebpf, name: &'static str) -> Result<aya::programs::
     };
     load(object.program_mut(name))
         .map_err(|source| BpfError::Load { what: name, source: Box::new(EbpfError::ProgramError(source)) })
+}
+
+fn space_key(netns: u64, fate: Fate) -> SpaceKey {
+    SpaceKey { netns, what: Kind::Tcp as u32 | ((fate as u32) << 16), padding: 0 }
 }
 
 /// An address as the hooks write it.

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+pub mod adopt;
 pub mod approvals;
 pub mod break_glass;
 pub mod ca;
@@ -15,6 +16,7 @@ pub mod config;
 pub mod daemon;
 pub mod doctor;
 pub mod grants;
+pub mod ledger;
 pub mod listing;
 pub mod login;
 pub mod mask;
@@ -25,6 +27,8 @@ pub mod run;
 pub mod sessions;
 pub mod status;
 pub mod terminal;
+pub mod uninstall;
+pub mod upgrade;
 pub mod workloads;
 
 /// Just-in-time access control under MCP servers: what they send is steered, decided by policy, and recorded.
@@ -56,15 +60,21 @@ enum Verb {
     Status(status::Args),
     /// What this host lacks, and how to mend it; as root.
     Doctor,
+    /// Make a unit of systemd one that can be contained, by a drop-in; as root.
+    Adopt(adopt::Args),
+    /// Remove that drop-in; as root.
+    Release(adopt::Args),
     /// Check, load and explain policies.
     #[command(subcommand)]
     Policy(policy::Command),
     /// Try masks and their detectors.
     #[command(subcommand)]
     Mask(mask::Command),
-    /// The launched workloads.
+    /// The workloads, launched and adopted.
     #[command(subcommand)]
     Workloads(workloads::Command),
+    /// What the kernel saw of each workload, beside what the proxy handled; what is unexplained has to be 0.
+    Ledger(ledger::Args),
     /// What was recorded.
     #[command(subcommand)]
     Sessions(sessions::Command),
@@ -93,6 +103,10 @@ enum Verb {
     /// Check the configuration file, or print its schema.
     #[command(subcommand)]
     Config(config::Command),
+    /// Whether this binary can take over from the daemon that runs; as root.
+    Upgrade(upgrade::Args),
+    /// Remove what the daemon leaves on a host, but for the record; as root.
+    Uninstall(uninstall::Args),
     /// Print the completions for a shell.
     Completions(completions::Args),
 }
@@ -114,9 +128,12 @@ pub fn main() -> ExitCode {
         Verb::Run(args) => run::execute(args, &socket),
         Verb::Status(args) => status::execute(&args, &socket),
         Verb::Doctor => doctor::execute(&config, &socket),
+        Verb::Adopt(args) => adopt::adopt(&args, &config),
+        Verb::Release(args) => adopt::release(&args, &config),
         Verb::Policy(command) => policy::execute(command, &config, &socket),
         Verb::Mask(command) => mask::execute(&command, &config),
         Verb::Workloads(command) => workloads::execute(&command, &socket),
+        Verb::Ledger(args) => ledger::execute(&args, &socket),
         Verb::Sessions(command) => sessions::execute(command, &socket),
         Verb::Approvals(command) => approvals::execute(command, &socket),
         Verb::Login(args) => login::login(&args, &socket),
@@ -127,6 +144,8 @@ pub fn main() -> ExitCode {
         Verb::Record(command) => record::execute(command, &socket),
         Verb::Ca(command) => ca::execute(&command, &config),
         Verb::Config(command) => config::execute(&command, &config),
+        Verb::Upgrade(args) => upgrade::execute(&args, &config, &socket),
+        Verb::Uninstall(args) => uninstall::execute(&args, &config, &socket),
         Verb::Completions(args) => completions::execute(&args, &mut Arguments::command()),
     }
 }

@@ -38,12 +38,14 @@ mod emergencies;
 mod gauges;
 mod host;
 mod launches;
+mod ledger;
 mod login;
 mod payloads;
 mod people;
 mod reaper;
 mod reload;
 mod retention;
+mod service;
 mod status;
 
 use cgroup::{CgroupError, Cgroups};
@@ -226,6 +228,7 @@ async fn serve(config: &Path) -> Result<(), DaemonError> {
     launches.revive();
     launches.adoptions().follow(&settings).map_err(DaemonError::Launches)?;
 
+    tokio::spawn(ledger::keep(Arc::clone(&launches)));
     let metrics_handle = gauges::install().map_err(system("the metrics"))?;
     let metrics_listener = metrics::listen(&paths.metrics_socket, &settings.control)?;
     let gauges = gauges::Gauges::new(&record, &pipeline, &exporter, &notifier);
@@ -245,9 +248,11 @@ async fn serve(config: &Path) -> Result<(), DaemonError> {
     let (stop, stopped) = watch::channel(false);
     let answering = tokio::spawn(server::serve(listener, cgroups.below_root, Arc::new(host), until(stopped)));
     tracing::info!(socket = %paths.control_socket.display(), "serving");
+    service::ready();
 
     let why = until_told_to_stop(&loader).await.map_err(system("signals"))?;
     tracing::info!(why, "stopping");
+    service::stopping();
     stop.send_replace(true);
     launches.close();
     let drain_for = watching.borrow().snapshot.settings.limits.drain;

@@ -13,6 +13,7 @@ pub mod checkpoint;
 pub mod event;
 mod journal;
 mod keys;
+pub mod ledger;
 mod link;
 mod outage;
 pub mod payload;

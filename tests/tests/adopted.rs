@@ -2,5 +2,7 @@
 
 #[path = "adopted/daemon.rs"]
 mod daemon;
+#[path = "adopted/ledger.rs"]
+mod ledger;
 #[path = "adopted/steering.rs"]
 mod steering;

@@ -9,6 +9,7 @@
 mod bpf {
     mod address;
     mod egress;
+    mod established;
     mod govern;
     mod publish;
     mod socket;

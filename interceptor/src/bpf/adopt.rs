@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -103,6 +103,8 @@ pub struct Adopter {
     steered: SkStorage<MapData, RawFlow>,
     inbound: SkStorage<MapData, u32>,
     unix: UnixSockets,
+    /// All maps, to be pinned again where a pin is gone.
+    pinned: Vec<(&'static str, OwnedFd)>,
 }
 
 struct Maps {
@@ -112,6 +114,7 @@ struct Maps {
     places: HashMap<MapData, PlaceKey, Place>,
     doors: HashMap<MapData, DoorKey, u32>,
     ours: SkStorage<MapData, u32>,
+    waiting: HashMap<MapData, u32, u64>,
     /// The pathname unix sockets that workloads may connect to.
     sockets: HashMap<MapData, UnixKey, u8>,
     tallies: PerCpuHashMap<MapData, TallyKey, u64>,
@@ -314,6 +317,11 @@ impl Adopter {
     /// Whether a socket answers who came to it.
     pub fn is_inbound(&self, socket: &impl AsRawFd) -> bool {
         self.inbound.get(socket, 0).is_ok()
+    }
+
+    /// How many of a workload's connects are noted down and not handed over yet.
+    pub fn waiting(&self, workload: Number) -> u64 {
+        self.maps().waiting.get(&workload, 0).unwrap_or_default()
     }
 
     /// How many connects under way are noted down.

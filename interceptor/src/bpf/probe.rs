@@ -48,6 +48,14 @@ pub fn probe() -> Vec<Finding> {
         )),
     };
     findings.push(Finding { name: "unix sockets (cgroup unix_connect)", trouble, required: false });
+    let adoption = |trouble: Option<super::BpfError>| {
+        trouble.map(|error| format!("workloads can't be adopted: {}", chain(&error)))
+    };
+    let optional = |name, trouble| Finding { name, trouble, required: false };
+    findings.push(optional("adoption (hooks on the root of cgroup2)", adoption(super::adopt::Adopter::probe().err())));
+    let filters = super::FilterReader::load().err();
+    let filters = filters.map(|error| format!("no adopted workload counts as contained: {}", chain(&error)));
+    findings.push(optional("adoption (reading seccomp filters)", filters));
     findings
 }
 

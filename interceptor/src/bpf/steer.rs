@@ -80,6 +80,7 @@ impl Kernel {
         let cookie = self.cookies.lock().unwrap_or_else(PoisonError::into_inner).remove(&launch);
         if let Some(cookie) = cookie {
             self.allow_unix(cookie, &[])?;
+            self.forget_connects(cookie);
         }
         let folder = self.folder(launch);
         for name in ["link", "listeners", "ports"] {

@@ -15,6 +15,7 @@ const PROG_LOAD: libc::c_int = 5;
 const OBJ_PIN: libc::c_int = 6;
 const OBJ_GET: libc::c_int = 7;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const PROG_QUERY: libc::c_int = 16;
 const MAP_LOOKUP_AND_DELETE_ELEM: libc::c_int = 21;
 const RAW_TRACEPOINT_OPEN: libc::c_int = 17;
 const LINK_CREATE: libc::c_int = 28;
@@ -191,6 +192,34 @@ pub(super) fn open_raw_tracepoint(program: BorrowedFd<'_>, name: &CStr) -> io::R
     let mut attribute = Attribute { name: name.as_ptr().addr() as u64, program: raw(program), padding: 0 };
     // SAFETY: the name outlives this function.
     unsafe { bpf(RAW_TRACEPOINT_OPEN, &mut attribute) }.and_then(owned)
+}
+
+/// The ids of the programs that are attached to a cgroup for this type, at most 64 (`BPF_CGROUP_MAX_PROGS`).
+pub(super) fn attached(cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<Vec<u32>> {
+    #[repr(C)]
+    struct Attribute {
+        target: u32,
+        attach_type: u32,
+        query_flags: u32,
+        attach_flags: u32,
+        ids: u64,
+        count: u32,
+        padding: u32,
+    }
+    let mut ids = vec![0_u32; 64];
+    let mut attribute = Attribute {
+        target: raw(cgroup),
+        attach_type,
+        query_flags: 0,
+        attach_flags: 0,
+        ids: ids.as_mut_ptr().addr() as u64,
+        count: ids.len() as u32,
+        padding: 0,
+    };
+    // SAFETY: the kernel writes at most `count` ids, for which there is room.
+    unsafe { bpf(PROG_QUERY, &mut attribute) }?;
+    ids.truncate(attribute.count as usize);
+    Ok(ids)
 }
 
 /// Makes a hash map with entries that are allocated at once.

@@ -12,7 +12,7 @@ use crate::cli::ca;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Settings, Trust, policy_sources};
 use crate::control::client;
-use crate::control::protocol::{Request, Serving, Status};
+use crate::control::protocol::{Launched, Request, Serving, Status};
 
 /// Prints the findings; exits 1 if something essential is missing.
 pub fn execute(config: &Path, socket: &Path) -> ExitCode {
@@ -22,6 +22,7 @@ pub fn execute(config: &Path, socket: &Path) -> ExitCode {
     match Settings::load_trusted(config) {
         Ok(settings) => {
             findings.push(Finding::ok("configuration", config.display()));
+            findings.extend(rewriters(&settings));
             findings.extend([policies(&settings), authority(&settings), record(&settings)]);
         }
         Err(error) => {
@@ -31,6 +32,7 @@ pub fn execute(config: &Path, socket: &Path) -> ExitCode {
         }
     }
     findings.push(daemon(socket));
+    findings.extend(holes(socket));
     let essential = findings.iter().any(|finding| finding.state == State::Missing);
     let printed = super::print(findings.iter().map(Finding::line).collect::<String>());
     if essential { ExitCode::FAILURE } else { printed }
@@ -97,6 +99,36 @@ fn kernel() -> Vec<Finding> {
             None => Finding::ok(found.name, ""),
             Some(trouble) if found.required => Finding::missing(found.name, trouble, ""),
             Some(trouble) => Finding::warn(found.name, trouble, ""),
+        })
+        .collect()
+}
+
+/// Programs of others that could lead an adopted workload's connects elsewhere, where something is adopted.
+fn rewriters(settings: &Settings) -> Option<Finding> {
+    if settings.workloads.iter().all(|workload| workload.adopt.is_empty()) {
+        return None;
+    }
+    let others = bpf::adopt::Adopter::others(&settings.paths.pins);
+    Some(match others.as_slice() {
+        [] => Finding::ok("other programs on connect", ""),
+        others => Finding::warn(
+            "other programs on connect",
+            others.join(", "),
+            "make sure that they leave 127.0.0.1 and ::1 alone (Cilium, Azure's GuestProxyAgent), or run the workload by \
+             `interceptor run`, out of their reach",
+        ),
+    })
+}
+
+/// The holes of the workloads that there are, by the daemon.
+fn holes(socket: &Path) -> Vec<Finding> {
+    let Ok(value) = client::call(socket, &Request::Workloads) else { return Vec::new() };
+    let Ok(workloads) = serde_json::from_value::<Vec<Launched>>(value) else { return Vec::new() };
+    let found = workloads.iter().flat_map(|one| one.holes.iter().map(move |hole| (one, hole)));
+    found
+        .map(|(one, hole)| {
+            let (what, mend) = hole.split_once("; ").unwrap_or((hole, ""));
+            Finding::warn(format!("workload {} ({})", one.workload, one.containment), what, mend)
         })
         .collect()
 }

@@ -7,11 +7,12 @@ use comfy_table::{Table, presets};
 
 use crate::control::client;
 use crate::control::protocol::{Launched, Request};
+use crate::who::NOBODY;
 
 /// What to do with the workloads.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
-    /// List the launched workloads that live.
+    /// List the launched workloads that live, and the adopted ones; below each what lowers its containment.
     List {
         /// Print a JSON array.
         #[arg(long)]
@@ -30,9 +31,30 @@ pub fn execute(command: &Command, socket: &Path) -> ExitCode {
         return super::print(format_args!("{value:#}\n"));
     }
     match serde_json::from_value::<Vec<Launched>>(value) {
-        Ok(launched) => super::print(format_args!("{}\n", table(&launched))),
+        Ok(launched) => super::print(format_args!("{}\n{}", table(&launched), holes(&launched))),
         Err(error) => super::fail(client::ClientError::Garbled(error.to_string())),
     }
+}
+
+/// What is open, and how to close it: a line each.
+fn holes(launched: &[Launched]) -> String {
+    let mut said = String::new();
+    for one in launched {
+        for cgroup in one.adopted.iter().flatten() {
+            let image = cgroup.image.as_ref().map(|image| format!(", image {image}")).unwrap_or_default();
+            // A cgroup's name is whoever made it's choice.
+            said += &format!("{}: {}{}\n", one.workload, cgroup.cgroup.escape_debug(), image.escape_debug());
+        }
+        for hole in &one.holes {
+            said += &format!("{}: {}\n", one.workload, hole.escape_debug());
+        }
+    }
+    if said.is_empty() { said } else { format!("\n{said}") }
+}
+
+/// A number that an adopted workload doesn't have.
+fn known(number: u32, none: u32) -> String {
+    if number == none { "-".into() } else { number.to_string() }
 }
 
 fn table(launched: &[Launched]) -> Table {
@@ -55,9 +77,9 @@ fn table(launched: &[Launched]) -> Table {
             one.workload.to_string(),
             // The command's name is its owner's choice.
             one.command.escape_debug().to_string(),
-            one.initiator.to_string(),
-            one.uid.to_string(),
-            one.pid.to_string(),
+            known(one.initiator, NOBODY),
+            known(one.uid, NOBODY),
+            known(one.pid, 0),
             one.started.map_or_else(|| "unknown".into(), |at| at.to_string()),
             one.connections.to_string(),
             one.containment.clone(),

@@ -25,6 +25,8 @@ pub enum Request {
     Status,
     /// The launched workloads.
     Workloads,
+    /// What the kernel counted of each workload, beside what the proxy handled.
+    Ledger,
     /// Load settings and policies again.
     PolicyReload,
     /// The policies in force.
@@ -290,6 +292,7 @@ impl Request {
         match self {
             Request::Status => "status",
             Request::Workloads => "workloads",
+            Request::Ledger => "ledger",
             Request::PolicyReload => "policy-reload",
             Request::PolicyShow => "policy-show",
             Request::PolicyExplain { .. } => "policy-explain",
@@ -355,6 +358,7 @@ impl Request {
             | Request::LoginEnd { .. }
             | Request::Logout => Right::Anyone,
             Request::Workloads
+            | Request::Ledger
             | Request::PolicyShow
             | Request::PolicyExplain { .. }
             | Request::SessionsHold { .. }

@@ -14,6 +14,7 @@ use tokio::task::AbortHandle;
 
 use self::look::Gaze;
 use super::launches::{EngageError, Parts};
+use super::ledger;
 use crate::adopt::{Cgroup, Hole, Sockets, Tree};
 use crate::bpf::adopt::{Adopter, Doors, Number, State};
 use crate::bpf::{BpfError, FilterReader, cgroup2, netns_cookie};
@@ -21,7 +22,7 @@ use crate::config::{Level, Settings, WorkloadSettings};
 use crate::control::protocol::{AdoptedCgroup, Launched};
 use crate::ids::{LaunchId, WorkloadName};
 use crate::pipeline::{CurrentLookup, Lookups, Order};
-use crate::record::event::{Adoption, Change, What};
+use crate::record::event::{Adoption, Change, Ledger, What};
 use crate::transport::accept::Adopted;
 use crate::transport::names::Names;
 use crate::transport::namespace::{self, Sockets as Opened};
@@ -35,6 +36,9 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// Every how many ticks it looks at what changes rarely.
 const SLOWLY: u32 = 10;
+
+/// The file that says that a workload was frozen.
+const FROZEN: &str = "frozen";
 
 /// The adopted workloads.
 pub(super) struct Adoptions {
@@ -202,6 +206,10 @@ impl Adoptions {
         adopter.allow_unix(number, &settings.unix)?;
         let own = File::open("/proc/self/ns/net")?;
         self.settle(adopter, &mut held, &own)?;
+        // An earlier daemon ended in the middle of putting the hooks right, which are right now.
+        if folder.join(FROZEN).exists() {
+            self.freeze(&held, false);
+        }
         Ok(held)
     }
 
@@ -311,6 +319,26 @@ impl Adoptions {
                 containment: if held.refused { "refused".into() } else { held.level().to_string() },
                 holes: held.all_holes(),
                 adopted: Some(held.cgroups.values().map(AdoptedCgroup::from).collect()),
+            })
+            .collect()
+    }
+
+    /// The counts of all, as far as they settle.
+    pub(super) fn ledger(&self) -> Vec<Ledger> {
+        let Some(adopter) = self.adopter.get() else { return Vec::new() };
+        let held: Vec<_> = {
+            let held = self.held();
+            let names = held.values().map(|one| (one.number, one.workload.id, one.workload.settings.name.clone()));
+            names.collect()
+        };
+        held.into_iter()
+            .map(|(number, launch, workload)| {
+                ledger::settled(|| {
+                    let mut tallies = adopter.tallies().unwrap_or_default();
+                    tallies.retain(|one| one.workload == number);
+                    let kinds = ledger::adopted(&tallies, adopter.waiting(number));
+                    Ledger { launch, workload: workload.clone(), kinds }
+                })
             })
             .collect()
     }

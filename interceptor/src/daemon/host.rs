@@ -108,6 +108,7 @@ impl Shared {
         match request {
             Request::Status => value(&self.status()),
             Request::Workloads => value(&self.launches.list()),
+            Request::Ledger => value(&self.launches.ledger()),
             Request::PolicyReload => match self.loader.reload(Some(caller.peer.uid)) {
                 Ok(loaded) => value(&loaded),
                 Err(error) => Answer::refused(

@@ -7,12 +7,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use interceptor_common::Fate;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::adoptions::Adoptions;
+use super::ledger::{self, Connects, Recorded};
 use super::reaper::Reaper;
 use super::reload::OwnJournal;
 use crate::bpf::{Kernel, Listeners, UnixSockets};
@@ -21,7 +23,7 @@ use crate::control::protocol::{Launched, Run};
 use crate::ids::LaunchId;
 use crate::launch::{self, Caller, LaunchError, Program, Running, Trust};
 use crate::pipeline::{CurrentLookup, Lookups, Order, Pipeline};
-use crate::record::event::What;
+use crate::record::event::{Ledger, What};
 use crate::transport::accept::Acceptor;
 use crate::transport::authority::Authority;
 use crate::transport::names::Names;
@@ -47,6 +49,7 @@ pub(super) struct Parts {
 pub(super) struct Launches {
     parts: Arc<Parts>,
     adoptions: Arc<Adoptions>,
+    counted: Recorded,
     /// The resolver's own runtime: what the daemon looks up may block it for a moment.
     resolving: Handle,
     reaper: Reaper,
@@ -55,6 +58,8 @@ pub(super) struct Launches {
 }
 
 struct Live {
+    /// Connects that somebody answered before this daemon: what became of them an earlier one knew.
+    answered: u64,
     workload: Arc<Workload>,
     resolving: AbortHandle,
     about: About,
@@ -113,7 +118,16 @@ impl Launches {
         let parts = Arc::new(parts);
         let adoptions = Arc::new(Adoptions::new(Arc::clone(&parts), resolving.clone())?);
         let reaper = Reaper::start()?;
-        Ok(Arc::new(Self { parts, adoptions, resolving, reaper, live: Mutex::default(), _stop_resolving: stop }))
+        let counted = Recorded::default();
+        Ok(Arc::new(Self {
+            parts,
+            adoptions,
+            counted,
+            resolving,
+            reaper,
+            live: Mutex::default(),
+            _stop_resolving: stop,
+        }))
     }
 
     /// Launches a command for a caller. Blocks for milliseconds; the returned descriptor is the caller's channel to
@@ -258,6 +272,37 @@ impl Launches {
         list
     }
 
+    /// The counts of all workloads, as far as they settle.
+    pub(super) fn ledger(&self) -> Vec<Ledger> {
+        let launches: Vec<LaunchId> = self.live().keys().copied().collect();
+        let mut ledger: Vec<Ledger> = launches.into_iter().filter_map(|launch| self.counts(launch)).collect();
+        ledger.extend(self.adoptions.ledger());
+        ledger.sort_by_key(|one| one.launch);
+        ledger
+    }
+
+    /// The counts of one launch.
+    fn counts(&self, launch: LaunchId) -> Option<Ledger> {
+        let (workload, answered) =
+            self.live().get(&launch).map(|live| (live.workload.settings.name.clone(), live.answered))?;
+        let Parts { kernel, acceptor, .. } = &*self.parts;
+        Some(ledger::settled(|| {
+            let taken = answered + acceptor.taken(launch);
+            let connects = Connects {
+                established: kernel.connects(launch, Fate::Established),
+                failed: kernel.connects(launch, Fate::Failed),
+                allowed: kernel.connects(launch, Fate::Allowed),
+                taken,
+            };
+            Ledger { launch, workload: workload.clone(), kinds: connects.kinds() }
+        }))
+    }
+
+    /// What was recorded last of the counts.
+    pub(super) fn recorded_counts(&self) -> &Recorded {
+        &self.counted
+    }
+
     /// What the kernel leaves open under every workload.
     pub(super) fn kernel_holes(&self) -> Vec<&'static str> {
         match self.parts.kernel.unix_sockets() {
@@ -313,7 +358,8 @@ impl Launches {
                 tracing::error!(%error, "a workload's resolver ended");
             }
         });
-        let live = Live { workload: Arc::clone(workload), resolving: resolving.abort_handle(), about };
+        let answered = kernel.connects(workload.id, Fate::Established);
+        let live = Live { answered, workload: Arc::clone(workload), resolving: resolving.abort_handle(), about };
         self.live().insert(workload.id, live);
         // A load that came in between didn't see this launch.
         let now = Arc::clone(&pipeline.worlds.borrow());
@@ -332,6 +378,7 @@ impl Launches {
         if let Some(live) = self.live().remove(&launch) {
             live.resolving.abort();
         }
+        self.parts.acceptor.forget(launch);
         self.release(launch);
     }
 
@@ -347,6 +394,10 @@ impl Launches {
         let pidfd = running.pidfd().try_clone_to_owned()?;
         self.reaper.once_ended(pidfd, move || {
             let launch = running.workload().id;
+            if let Some(ledger) = launches.counts(launch) {
+                launches.note_ledger(ledger);
+            }
+            launches.counted.forget(launch);
             launches.parts.journal.note(What::WorkloadEnded { launch, status: status(&running) });
             launches.disengage(launch);
             running.clean_up();

@@ -126,6 +126,18 @@ impl Shared {
         for (code, message, next) in self.emergencies().causes(self.record.reader().ok().as_ref()) {
             cause(code, message, next);
         }
+        for ledger in self.launches.ledger() {
+            let unexplained = ledger.unexplained();
+            if unexplained > 0 {
+                let message =
+                    format!("{unexplained} connections of `{}` got an answer, and not from the proxy", ledger.workload);
+                cause(
+                    "ledger-unexplained",
+                    message,
+                    "end the workload, then see `interceptor ledger` and `interceptor doctor`",
+                );
+            }
+        }
         for hole in self.launches.kernel_holes() {
             cause("containment", hole.to_owned(), "see `interceptor doctor`");
         }

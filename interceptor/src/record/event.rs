@@ -17,10 +17,12 @@ use crate::who::Process;
 
 mod adoption;
 mod approval;
+mod ledger;
 mod token;
 
 pub use adoption::{Adoption, Change};
 pub use approval::{ApprovalRequest, Evidence, Spent, Way};
+pub use ledger::{Counts, Ledger};
 pub use token::{Identity, TokenIssued};
 
 /// One thing that happened, with its time.
@@ -100,6 +102,9 @@ pub enum What {
     /// Something changed of an adopted workload.
     #[serde(rename = "adoption")]
     Adoption(Adoption),
+    /// What the kernel saw of a workload, beside what the proxy handled.
+    #[serde(rename = "ledger")]
+    Ledger(Ledger),
     /// A connection was accepted.
     #[serde(rename = "session.opened")]
     SessionOpened {

@@ -246,7 +246,10 @@ impl Drop for Journal {
 
 /// Whether something waits for this event to be recorded. The others become durable with the next one that is.
 fn is_intent(what: &What) -> bool {
-    !matches!(what, What::OperationFinished { .. } | What::SessionClosed { .. } | What::WorkloadEnded { .. })
+    !matches!(
+        what,
+        What::OperationFinished { .. } | What::SessionClosed { .. } | What::WorkloadEnded { .. } | What::Ledger(_)
+    )
 }
 
 /// Takes the disk space now, so that a full disk is known here and not in the middle of an entry.

@@ -4,10 +4,10 @@
 use rusqlite::{Connection, params};
 
 use super::event::{Event, Verdict, What};
-use super::{approval, break_glass, retention, search};
+use super::{approval, break_glass, ledger, retention, search};
 
 /// The tables, with the column that names a row. Each has `seq`: the event that made the row.
-pub(super) const TABLES: [(&str, &str); 12] = [
+pub(super) const TABLES: [(&str, &str); 13] = [
     ("workloads", "launch"),
     ("sessions", "session"),
     ("operations", "operation"),
@@ -20,10 +20,11 @@ pub(super) const TABLES: [(&str, &str); 12] = [
     ("approvals", "approval"),
     ("grants", "id"),
     ("break_glass", "id"),
+    ("ledger", "launch"),
 ];
 
 /// The tables' definitions.
-pub(super) const SCHEMA: [&str; 9] = [
+pub(super) const SCHEMA: [&str; 10] = [
     FIRST,
     IDENTITIES,
     CONTENTS,
@@ -33,6 +34,7 @@ pub(super) const SCHEMA: [&str; 9] = [
     approval::SCHEMA,
     break_glass::SCHEMA,
     retention::SCOPES,
+    ledger::SCHEMA,
 ];
 
 /// As of schema 1.
@@ -243,6 +245,7 @@ pub(super) fn apply(db: &Connection, seq: u64, event: &Event) -> rusqlite::Resul
         What::BreakGlassStarted { .. } | What::BreakGlassEnded { .. } | What::BreakGlassClosed { .. } => {
             return break_glass::apply(db, seq, event);
         }
+        What::Ledger(_) => return ledger::apply(db, seq, event),
         What::PayloadRead { .. }
         | What::DaemonStarted { .. }
         | What::DaemonStopped { .. }

@@ -16,7 +16,7 @@ use super::chain::Head;
 use super::event::{Event, What};
 use super::payload::{self, Parcel};
 use super::projection::{self, integer};
-use super::{approval, break_glass, retention, search};
+use super::{approval, break_glass, ledger, retention, search};
 use crate::config::Durability;
 
 /// Each brings the schema from the version of its index to the next. Never changed once released; only added to.
@@ -26,6 +26,7 @@ const MIGRATIONS: &[&[&str]] = &[
     &[projection::MASKED],
     &[search::SCHEMA, retention::SCHEMA],
     &[approval::SCHEMA, break_glass::SCHEMA, retention::SCOPES],
+    &[ledger::SCHEMA],
 ];
 
 const EVENTS: &str = "

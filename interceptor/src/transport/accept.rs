@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -77,6 +77,8 @@ pub struct Acceptor {
     workers: Arc<[Worker]>,
     /// By launch and network namespace.
     accepting: Mutex<HashMap<(LaunchId, u64), [AbortHandle; 2]>>,
+    /// How many connections of each launch were taken, whatever became of them.
+    taken: Mutex<HashMap<LaunchId, Arc<AtomicU64>>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -96,6 +98,7 @@ impl Acceptor {
             kernel,
             workers: workers.into(),
             accepting: Mutex::default(),
+            taken: Mutex::default(),
             stop: Some(stop),
             thread: Some(thread),
         })
@@ -139,7 +142,8 @@ impl Acceptor {
     ) -> io::Result<()> {
         let netns_cookie = netns_cookie(tcp4.as_fd())?;
         let key = (workload.id, netns_cookie);
-        let seat = Seat { tables, workers: self.workers.clone(), workload, netns_cookie, live, connections };
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner).entry(workload.id).or_default().clone();
+        let seat = Seat { taken, tables, workers: self.workers.clone(), workload, netns_cookie, live, connections };
         let tasks = {
             let _inside = self.runtime.enter();
             let (v4, v6) = (tokio::net::TcpListener::from_std(tcp4)?, tokio::net::TcpListener::from_std(tcp6)?);
@@ -154,6 +158,18 @@ impl Acceptor {
     /// Closes the listeners of a launch. Its open connections go on; new ones are refused.
     pub fn remove(&self, launch: LaunchId) {
         self.close(|(of, _)| *of == launch);
+    }
+
+    /// How many connections of a launch were taken, whatever became of them; those to loopback, which only a few ports of a
+    /// launched workload's lead here, aren't counted.
+    pub fn taken(&self, launch: LaunchId) -> u64 {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.get(&launch).map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    /// Forgets the count of a launch that has ended.
+    pub fn forget(&self, launch: LaunchId) {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&launch);
     }
 
     /// Closes those that it has in the network namespace with this cookie.
@@ -227,6 +243,7 @@ impl Tables {
 /// What the accepting of one workload's connections needs.
 #[derive(Clone)]
 struct Seat {
+    taken: Arc<AtomicU64>,
     tables: Tables,
     workers: Arc<[Worker]>,
     workload: Arc<Workload>,
@@ -239,6 +256,9 @@ async fn accept(listener: tokio::net::TcpListener, seat: Seat) {
     loop {
         match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
             Ok(stream) => {
+                if stream.local_addr().is_ok_and(|own| !own.ip().to_canonical().is_loopback()) {
+                    seat.taken.fetch_add(1, Ordering::Relaxed);
+                }
                 if let Err((stream, reason)) = seat.hand_over(stream) {
                     let workload = seat.workload.settings.name.to_string();
                     metrics::counter!("interceptor_connections_reset_total", "workload" => workload, "reason" => reason)

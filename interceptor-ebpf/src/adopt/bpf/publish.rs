@@ -1,5 +1,5 @@
 //! How the daemon's end learns where a steered connection was to go: published under the connecting socket's address
-//! before its SYN leaves, taken over by the daemon's end when that is established, and gone when the connect fails.
+//! before its SYN leaves, taken over by the daemon's end when that is established, and gone when the connect fails, or ends before it is taken over.
 
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use core::ptr;
@@ -62,14 +62,18 @@ fn publish(ctx: SockOpsContext) -> u32 {
                 }
             }
         }
-        BPF_SOCK_OPS_STATE_CB if ctx.arg(0) == BPF_TCP_SYN_SENT && ctx.arg(1) == BPF_TCP_CLOSE => {
+        BPF_SOCK_OPS_STATE_CB if ctx.arg(1) == BPF_TCP_CLOSE => {
             if let Some(sk) = socket(ctx.ops)
                 && let Some(flow) = STEERED.get(sk)
                 && let Some(key) = key(&ctx, End::Client)
             {
-                take(&key, flow.workload);
-                // The next connect of this socket is judged anew.
-                STEERED.remove(sk);
+                let was_there = take(&key, flow.workload);
+                if ctx.arg(0) == BPF_TCP_SYN_SENT {
+                    // The next connect of this socket is judged anew.
+                    STEERED.remove(sk);
+                } else if was_there {
+                    count(flow.workload, Kind::Tcp, Fate::Lost);
+                }
             }
         }
         _ => {}
@@ -99,10 +103,12 @@ fn make_room(workload: u32) -> bool {
 }
 
 #[inline(always)]
-fn take(key: &OriginKey, workload: u32) {
-    if FLOWS.remove(key).is_ok() {
+fn take(key: &OriginKey, workload: u32) -> bool {
+    let was_there = FLOWS.remove(key).is_ok();
+    if was_there {
         add(workload, -1);
     }
+    was_there
 }
 
 #[inline(always)]

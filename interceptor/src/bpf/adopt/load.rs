@@ -19,7 +19,9 @@ use crate::bpf::{BpfError, UnixSockets, btf, io_error, load_program, map_error, 
 
 static ADOPT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/adopt"));
 
-const TRACEPOINT: &std::ffi::CStr = c"cgroup_mkdir";
+/// The programs on tracepoints.
+pub(super) const TRACEPOINTS: [(&str, &std::ffi::CStr); 2] =
+    [("made", c"cgroup_mkdir"), ("changed", c"inet_sock_set_state")];
 
 /// The id of the root of cgroup2, as a process outside of all cgroup namespaces sees it.
 const ROOT_ID: u64 = 1;
@@ -39,7 +41,7 @@ const HOOKS: [(&str, u32); 11] = [
 ];
 
 /// The maps, by the names of their pins: the name in the object, the kernel's type, the sizes of key and value.
-const MAPS: [(&str, &str, u32, usize, usize); 12] = [
+const MAPS: [(&str, &str, u32, usize, usize); 13] = [
     ("governed", "GOVERNED", sys::MAP_HASH, 8, size_of::<RawGoverned>()),
     ("levels", "LEVELS", sys::MAP_ARRAY, 4, 4),
     ("watched", "WATCHED", sys::MAP_LPM_TRIE, PATH_BYTES + 4, size_of::<RawGoverned>()),
@@ -51,6 +53,7 @@ const MAPS: [(&str, &str, u32, usize, usize); 12] = [
     ("accepted", "ACCEPTED", sys::MAP_SK_STORAGE, 4, size_of::<RawFlow>()),
     ("ours", "OURS", sys::MAP_SK_STORAGE, 4, 4),
     ("inbound", "INBOUND", sys::MAP_SK_STORAGE, 4, 4),
+    ("connecting", "CONNECTING", sys::MAP_LRU_HASH, 8, 4),
     ("tallies", "TALLIES", sys::MAP_PERCPU_HASH, size_of::<TallyKey>(), 8),
 ];
 
@@ -64,36 +67,88 @@ impl Adopter {
             return Err(BpfError::NotBuilt);
         }
         mounts::require_bpffs(pins)?;
-        let mount = mounts::cgroup2()?;
         let (layout, root) = (pins.join(LAYOUT), pins.join(LAYOUT).join("adopt"));
         [pins, &layout, &root].into_iter().try_for_each(pin::make_folder)?;
-        let cgroup = File::open(&mount).map_err(|source| io_error(format!("opening `{}`", mount.display()), source))?;
-        let id = cgroup.metadata().map_err(|source| io_error("reading the cgroup's id".into(), source))?.ino();
-        if id != ROOT_ID {
-            return Err(BpfError::Mount(format!(
-                "`{}` isn't the root of cgroup2 but of a cgroup namespace: run the daemon in the host's to adopt workloads",
-                mount.display()
-            )));
-        }
-        let mut object = load_object(&root)?;
-        let target = pin::Target { fd: cgroup.as_fd(), kind: pin::Kind::Cgroup, id };
-        for (name, attach_type) in HOOKS {
-            let program = load_program(&mut object, name)?;
-            pin::attach(&root.join(name), program.as_fd(), &target, attach_type)?;
-        }
-        let descriptor = |name: &'static str| {
-            sys::open(&root.join(name)).map_err(|source| io_error(format!("opening `{name}`"), source))
-        };
-        let (governed, tallies) = (descriptor("governed")?, descriptor("tallies")?);
-        let (unix, sockets) = unix::attach_adopted(&root, &target, governed.as_fd(), tallies.as_fd())?;
-        let made = load_program(&mut object, "made")?;
-        let link = sys::open_raw_tracepoint(made.as_fd(), TRACEPOINT)
-            .map_err(|source| io_error("attaching to the tracepoint `cgroup_mkdir`".into(), source))?;
-        // Links of tracepoints can't be updated; two of them do the same twice.
-        let place = root.join("made");
-        steer::gone(fs::remove_file(&place), &place)?;
-        sys::pin(link.as_fd(), &place).map_err(|source| io_error(format!("pinning `{}`", place.display()), source))?;
+        let (unix, sockets) = attach_all(&root)?;
         Self::open(root, unix, sockets)
+    }
+
+    /// Which of the hooks aren't attached any more.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let unix = [("unix_connect", sys::ATTACH_UNIX_CONNECT), ("unix_sendmsg", sys::ATTACH_UNIX_SENDMSG)];
+        let unix = unix.into_iter().filter(|_| self.unix != UnixSockets::Open);
+        let on_cgroup = HOOKS.into_iter().chain(unix).filter(|(name, attach_type)| {
+            let link = sys::open(&self.root.join(name)).and_then(|link| sys::link_info(link.as_fd()));
+            !link.is_ok_and(|link| link.target() == ROOT_ID && link.attach_type() == *attach_type)
+        });
+        let names = TRACEPOINTS.into_iter().map(|(name, _)| name);
+        let traced = names.filter(|name| sys::open(&self.root.join(name)).is_err());
+        on_cgroup.map(|(name, _)| name).chain(traced).collect()
+    }
+
+    /// The programs of others that rewrite connects for the whole host, by name: Cilium's, for one. What runs after ours sees
+    /// what ours has written, and could write something else.
+    pub fn others(pins: &Path) -> Vec<String> {
+        let root = pins.join(LAYOUT).join("adopt");
+        let Ok(cgroup) = mounts::cgroup2().and_then(|mount| {
+            File::open(&mount).map_err(|source| io_error(format!("opening `{}`", mount.display()), source))
+        }) else {
+            return Vec::new();
+        };
+        let rewriting = [sys::ATTACH_CONNECT4, sys::ATTACH_CONNECT6, sys::ATTACH_SENDMSG4, sys::ATTACH_SENDMSG6];
+        let mut ids: Vec<u32> = rewriting
+            .into_iter()
+            .flat_map(|attach_type| sys::attached(cgroup.as_fd(), attach_type).unwrap_or_default())
+            .collect();
+        let ours = HOOKS.iter().filter_map(|(name, _)| {
+            let link = sys::open(&root.join(name)).ok()?;
+            sys::link_info(link.as_fd()).ok().map(|link| link.program)
+        });
+        let ours: Vec<u32> = ours.collect();
+        ids.retain(|id| !ours.contains(id));
+        let programs = aya::programs::loaded_programs().flatten().filter(|program| ids.contains(&program.id()));
+        let mut names: Vec<String> = programs
+            .map(|program| format!("{} (id {})", program.name_as_str().unwrap_or("unnamed"), program.id()))
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Tries whether this kernel takes the hooks; why it doesn't. Nothing is attached or pinned.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn probe() -> Result<(), BpfError> {
+        if ADOPT.is_empty() {
+            return Err(BpfError::NotBuilt);
+        }
+        let mut object = load_object(None)?;
+        for name in HOOKS.into_iter().map(|(name, _)| name).chain(TRACEPOINTS.into_iter().map(|(name, _)| name)) {
+            let program = load_program(&mut object, name)?;
+            if let Some((_, tracepoint)) = TRACEPOINTS.into_iter().find(|(traced, _)| *traced == name) {
+                sys::open_raw_tracepoint(program.as_fd(), tracepoint)
+                    .map_err(|source| io_error(format!("attaching to the tracepoint {tracepoint:?}"), source))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Attaches what isn't attached any more, with the maps that there are.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn repair(&self) -> Result<(), BpfError> {
+        for folder in [self.root.parent(), Some(self.root.as_path())].into_iter().flatten() {
+            pin::make_folder(folder)?;
+        }
+        for (name, map) in &self.pinned {
+            let place = self.root.join(name);
+            if !place.exists() {
+                sys::pin(map.as_fd(), &place)
+                    .map_err(|source| io_error(format!("pinning `{}`", place.display()), source))?;
+            }
+        }
+        attach_all(&self.root).map(drop)
     }
 
     fn open(root: PathBuf, unix: UnixSockets, sockets: HashMap<MapData, UnixKey, u8>) -> Result<Self, BpfError> {
@@ -104,6 +159,7 @@ impl Adopter {
             watched: LpmTrie::try_from(Map::LpmTrie(map("watched")?)).map_err(|source| map_error("watched", source))?,
             places: hash(map("places")?)?,
             doors: hash(map("doors")?)?,
+            waiting: hash(map("waiting")?)?,
             sockets,
             ours: storage(map("ours")?)?,
             tallies: PerCpuHashMap::try_from(Map::PerCpuHashMap(map("tallies")?))
@@ -116,13 +172,60 @@ impl Adopter {
             steered: storage(map("steered")?)?,
             inbound: storage(map("inbound")?)?,
             maps: Mutex::new(maps),
+            pinned: MAPS
+                .iter()
+                .map(|(name, ..)| *name)
+                .chain(["unix"])
+                .map(|name| Ok((name, sys::open(&root.join(name))?)))
+                .collect::<io::Result<_>>()
+                .map_err(|source| io_error("opening the maps' pins".into(), source))?,
             root,
             unix,
         })
     }
 }
 
-fn load_object(root: &Path) -> Result<Ebpf, BpfError> {
+/// Loads the object, with the pinned maps where there are, and attaches all of its programs; the ones before make way without a
+/// gap.
+fn attach_all(root: &Path) -> Result<(UnixSockets, HashMap<MapData, UnixKey, u8>), BpfError> {
+    let mount = mounts::cgroup2()?;
+    let cgroup = File::open(&mount).map_err(|source| io_error(format!("opening `{}`", mount.display()), source))?;
+    let id = cgroup.metadata().map_err(|source| io_error("reading the cgroup's id".into(), source))?.ino();
+    if id != ROOT_ID {
+        return Err(BpfError::Mount(format!(
+            "`{}` isn't the root of cgroup2 but of a cgroup namespace: run the daemon in the host's to adopt workloads",
+            mount.display()
+        )));
+    }
+    let mut object = load_object(Some(root))?;
+    let target = pin::Target { fd: cgroup.as_fd(), kind: pin::Kind::Cgroup, id };
+    for (name, attach_type) in HOOKS {
+        let program = load_program(&mut object, name)?;
+        pin::attach(&root.join(name), program.as_fd(), &target, attach_type)?;
+    }
+    let descriptor = |name: &'static str| {
+        sys::open(&root.join(name)).map_err(|source| io_error(format!("opening `{name}`"), source))
+    };
+    let (governed, tallies) = (descriptor("governed")?, descriptor("tallies")?);
+    let (unix, sockets) = unix::attach_adopted(root, &target, governed.as_fd(), tallies.as_fd())?;
+    for (name, tracepoint) in TRACEPOINTS {
+        trace(&mut object, &root.join(name), name, tracepoint)?;
+    }
+    Ok((unix, sockets))
+}
+
+/// Attaches a program to a tracepoint and pins the link. Links of tracepoints can't be updated: the one before goes when the
+/// new one is there, and what both see counts once, because they share their maps.
+fn trace(object: &mut Ebpf, place: &Path, name: &'static str, tracepoint: &std::ffi::CStr) -> Result<(), BpfError> {
+    let program = load_program(object, name)?;
+    let link = sys::open_raw_tracepoint(program.as_fd(), tracepoint)
+        .map_err(|source| io_error(format!("attaching to the tracepoint {tracepoint:?}"), source))?;
+    steer::gone(fs::remove_file(place), place)?;
+    sys::pin(link.as_fd(), place).map_err(|source| io_error(format!("pinning `{}`", place.display()), source))
+}
+
+/// Loads the object; its maps are those that are pinned below `root`, if there is one.
+fn load_object(root: Option<&Path>) -> Result<Ebpf, BpfError> {
     let types = fs::read("/sys/kernel/btf/vmlinux")
         .map_err(|source| io_error("reading `/sys/kernel/btf/vmlinux`".into(), source))?;
     let at = |structure, member| {
@@ -143,7 +246,7 @@ fn load_object(root: &Path) -> Result<Ebpf, BpfError> {
     for (name, at) in &places {
         loader.override_global(name, at, true);
     }
-    for (pin_name, name, kind, key, value) in MAPS {
+    for (root, (pin_name, name, kind, key, value)) in root.into_iter().flat_map(|root| MAPS.map(|map| (root, map))) {
         let path = root.join(pin_name);
         pin::check_map(&path, kind, key, value)?;
         loader.map_pin_path(name, path);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use super::{Adoptions, Held, SLOWLY};
+use super::{Adoptions, FROZEN, Held, SLOWLY};
 use crate::adopt::{Cgroup, Hole, Process, Survey, Tree};
 use crate::bpf::adopt::{Adopter, Number, State};
 use crate::bpf::{FilterReader, UnixSockets};
@@ -75,6 +75,9 @@ impl Adoptions {
         let Some(adopter) = self.adopter.get() else { return };
         let mut held = self.held();
         let slowly = tick.is_multiple_of(SLOWLY);
+        if slowly {
+            self.watch_over(adopter, &held);
+        }
         let mut claimed = BTreeSet::new();
         let governed = adopter.governed().unwrap_or_default();
         let mut all = BTreeSet::new();
@@ -96,6 +99,45 @@ impl Adoptions {
         }
         for one in held.values_mut() {
             self.judge(adopter, one, slowly);
+        }
+    }
+
+    /// Sees that the hooks are there. Where one isn't, the workloads stand still until it is again.
+    fn watch_over(&self, adopter: &Adopter, held: &BTreeMap<Number, Held>) {
+        let missing = adopter.missing();
+        if missing.is_empty() {
+            return;
+        }
+        tracing::error!(?missing, "hooks are gone; the adopted workloads are frozen until they are back");
+        held.values().for_each(|one| self.freeze(one, true));
+        let what = format!("the hooks {} were gone", missing.join(", "));
+        match adopter.repair() {
+            Ok(()) => {
+                held.values().for_each(|one| {
+                    self.tell(one, Change::Repaired { what: what.clone() });
+                    self.freeze(one, false);
+                });
+            }
+            Err(error) => tracing::error!(%error, "the hooks can't be attached; the adopted workloads stay frozen"),
+        }
+    }
+
+    /// Lets the processes of a workload stand still, or go on. A file says so, for a daemon that comes after.
+    pub(super) fn freeze(&self, one: &Held, still: bool) {
+        let mark = one.workload.folder.join(FROZEN);
+        if still && let Err(error) = std::fs::write(&mark, "") {
+            tracing::warn!(%error, "that a workload is frozen can't be noted down");
+        }
+        for cgroup in self.tree.of(&one.workload.settings) {
+            let written =
+                std::fs::write(self.tree.folder(&cgroup.path).join("cgroup.freeze"), if still { "1" } else { "0" });
+            if let Err(error) = written {
+                tracing::error!(%error, cgroup = %cgroup.path, still, "a cgroup can't be frozen or thawed");
+            }
+        }
+        if !still {
+            // It may never have been there.
+            let _ = std::fs::remove_file(mark);
         }
     }
 

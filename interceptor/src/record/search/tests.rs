@@ -164,7 +164,7 @@ fn what_an_older_version_recorded_is_entered_when_it_is_opened() {
     drop(record);
     let db = Connection::open(&path).unwrap();
     db.execute_batch(
-        "DROP TABLE search; DROP TABLE minutes; DROP TABLE session_principals; DROP TABLE retention;
+        "DROP TABLE ledger; DROP TABLE search; DROP TABLE minutes; DROP TABLE session_principals; DROP TABLE retention;
          DROP TABLE prunes; DROP TABLE pruning; DROP INDEX operations_by_seq; DROP TABLE approvals; DROP TABLE grants;
          DROP TABLE break_glass;
          ALTER TABLE operations DROP COLUMN approval; ALTER TABLE operations DROP COLUMN service_request;

@@ -1,0 +1,126 @@
+//! `interceptor adopt` and `interceptor release`: the drop-in that makes a unit of systemd one that can be contained.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use crate::adopt::DropIn;
+use crate::config::{Adopt, Settings};
+
+/// The unit, and how far to go.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The unit, by its whole name, as in crm-mcp.service
+    #[arg(long, value_name = "NAME")]
+    unit: String,
+    /// Restart the unit, so that it holds at once
+    #[arg(long, conflicts_with = "dry_run")]
+    restart: bool,
+    /// Only show what would be done
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Writes the drop-in.
+pub fn adopt(args: &Args, config: &Path) -> ExitCode {
+    let (drop_in, settings) = match drop_in(args, config) {
+        Ok(found) => found,
+        Err(error) => return super::fail(error),
+    };
+    let path = drop_in.path.display().to_string();
+    if args.dry_run {
+        let text = &drop_in.text;
+        return super::print(format_args!("would write {path}:\n\n{text}\n{}", stanza(&settings, &args.unit)));
+    }
+    let was_there = drop_in.is_written();
+    if let Err(error) = drop_in.write() {
+        return super::fail(error);
+    }
+    let mut said = if was_there { format!("{path} is as it should be\n") } else { format!("wrote {path}\n") };
+    said += &stanza(&settings, &args.unit);
+    finish(said, args, "it is under control once it is restarted")
+}
+
+/// Removes the drop-in.
+pub fn release(args: &Args, config: &Path) -> ExitCode {
+    let (drop_in, settings) = match drop_in(args, config) {
+        Ok(found) => found,
+        Err(error) => return super::fail(error),
+    };
+    let path = drop_in.path.display().to_string();
+    let mut said = String::new();
+    if args.dry_run {
+        let state = if drop_in.path.exists() { "would remove" } else { "there is no" };
+        let _ = writeln!(said, "{state} {path}");
+    } else {
+        match drop_in.remove() {
+            Ok(true) => said = format!("removed {path}\n"),
+            Ok(false) => said = format!("there was no {path}\n"),
+            Err(error) => return super::fail(error),
+        }
+    }
+    if is_listed(&settings, &args.unit) {
+        let _ = writeln!(
+            said,
+            "`{}` is still adopted: remove it from the `match` of its `[[workload]]`, then `interceptor policy reload`",
+            args.unit
+        );
+    }
+    if args.dry_run {
+        super::print(said)
+    } else {
+        finish(said, args, "what the drop-in took away is back once it is restarted")
+    }
+}
+
+fn drop_in(args: &Args, config: &Path) -> Result<(DropIn, Settings), String> {
+    let settings = Settings::load(config).map_err(|error| error.to_string())?;
+    let runtime = &settings.paths.runtime;
+    let drop_in = DropIn::new(Path::new("/"), &args.unit, &runtime.join("trust.pem"), &runtime.join("authority.pem"));
+    Ok((drop_in.map_err(|error| error.to_string())?, settings))
+}
+
+fn is_listed(settings: &Settings, unit: &str) -> bool {
+    settings.workloads.iter().flat_map(|workload| &workload.adopt).any(|adopt| *adopt == Adopt::Unit(unit.to_owned()))
+}
+
+/// What the configuration lacks for it, if it lacks something.
+fn stanza(settings: &Settings, unit: &str) -> String {
+    if is_listed(settings, unit) {
+        return String::new();
+    }
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let name: String = unit.trim_end_matches(".service").chars().map(plain).take(63).collect();
+    let name = name.trim_matches('-');
+    format!(
+        "no workload adopts it yet; add this to the configuration, then `interceptor policy reload`:\n\n\
+         [[workload]]\nname = \"{name}\"\nmatch = {{ unit = {} }}\n\n",
+        toml::Value::String(unit.into())
+    )
+}
+
+/// Tells systemd, and restarts the unit or says that it has to be.
+fn finish(mut said: String, args: &Args, otherwise: &str) -> ExitCode {
+    if !Path::new("/run/systemd/system").exists() {
+        let _ = writeln!(said, "systemd doesn't run here: {otherwise}");
+        return super::print(said);
+    }
+    let restart = ["restart", &args.unit];
+    let steps: &[&[&str]] = if args.restart { &[&["daemon-reload"], &restart] } else { &[&["daemon-reload"]] };
+    for step in steps {
+        let done = Command::new("systemctl").args(*step).status();
+        if !done.as_ref().is_ok_and(std::process::ExitStatus::success) {
+            let _ = super::print(said);
+            let why = done.map_or_else(|error| error.to_string(), |status| status.to_string());
+            return super::fail(format_args!("`systemctl {}` failed: {why}", step.join(" ")));
+        }
+        let _ = writeln!(said, "systemctl {}: done", step.join(" "));
+    }
+    if !args.restart {
+        let _ = writeln!(said, "{otherwise}: systemctl restart {}", args.unit);
+    }
+    super::print(said)
+}
+
+#[cfg(test)]
+mod tests;
