@@ -1,5 +1,5 @@
-//! What the tests use and didn't come with cargo: curl, h2load and strace, and MCP servers and HTTP clients of Python
-//! and Node, unmodified, pinned by `tests/third-party/`.
+//! What the tests use and didn't come with cargo: curl, h2load, strace and systemd-analyze, and MCP servers and HTTP
+//! clients of Python and Node, unmodified, pinned by `tests/third-party/`.
 
 use std::fs;
 use std::path::Path;
@@ -22,13 +22,15 @@ const DEBIAN: &[(&str, &[&str])] = &[
     ("nodejs", &["node", "--version"]),
     ("npm", &["npm", "--version"]),
     ("strace", &["strace", "--version"]),
+    // For systemd-analyze, which reads units without a systemd that runs. It doesn't become the host's init by that.
+    ("systemd", &["systemd-analyze", "--version"]),
 ];
 
 /// Installs what is missing of the tests' packages.
 pub(crate) fn debian() -> Result<()> {
     let missing = missing(DEBIAN);
     if missing.is_empty() {
-        say("packages", "curl, h2load, python3, nodejs, strace, found");
+        say("packages", "curl, h2load, python3, nodejs, strace, systemd, found");
         return Ok(());
     }
     let names = missing.join(" ");

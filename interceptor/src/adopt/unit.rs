@@ -111,9 +111,10 @@ fn text(bundle: &Path, authority: &Path) -> String {
     let mut text = String::from(
         "# Written by `interceptor adopt`; `interceptor release` removes it.\n\
          [Unit]\n\
-         # Without the daemon every connect is refused; so it starts after it, and is stopped with it.\n\
-         Requires=interceptor.service\n\
-         After=interceptor.service\n\
+         # It isn't started before the daemon serves, and goes on when the daemon is started again.\n\
+         Requires=interceptor-anchor.service\n\
+         Wants=interceptor.service\n\
+         After=interceptor.service interceptor-anchor.service\n\
          \n\
          [Service]\n\
          # One place for all that is under control.\n\

@@ -97,7 +97,10 @@ pub(super) fn build(plan: &Plan) -> Result<(), Failure> {
         .map_err(failing("mount `/sys`"))?;
     mounts::filesystem(c"proc", "/proc", &[], mounts::INERT).map_err(failing("mount `/proc`"))?;
 
-    for path in strays.iter().cloned().chain(plan.hidden.iter().map(|path| planned_path(path))) {
+    // What lies in a private folder is hidden by that, and our own things are there by now: the daemon's runtime folder may
+    // have the same name.
+    let hidden = plan.hidden.iter().map(|path| planned_path(path)).filter(|path| !is_private(path));
+    for path in strays.iter().cloned().chain(hidden) {
         hide(&path).map_err(failing(format!("hide `{}`", path.display())))?;
     }
     names.place().map_err(failing("place the name service's files"))?;
@@ -107,6 +110,12 @@ pub(super) fn build(plan: &Plan) -> Result<(), Failure> {
         socket.place(&path).map_err(failing(format!("show the socket `{}`", path.display())))?;
     }
     Ok(())
+}
+
+/// Whether a path leads into a folder that the workload has its own of.
+fn is_private(path: &Path) -> bool {
+    let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    PRIVATE.iter().any(|(private, ..)| real.starts_with(private))
 }
 
 /// Why a path can't be seen inside, if the view is the reason.

@@ -281,3 +281,14 @@ fn a_full_home_is_the_users() {
     let listed = launcher.attempt_with(&["list", path.to_str().unwrap()], |order| order.settings = settings);
     assert_eq!(listed, "id");
 }
+
+/// The daemon's runtime folder has the name of ours inside, by default.
+#[test]
+fn what_is_hidden_may_lie_where_our_own_things_are() {
+    require_root!();
+    let launcher = Launcher::new();
+    for hidden in ["/run/interceptor", "/var/run/interceptor"] {
+        let read = ["read", "/run/interceptor/nothing"];
+        assert_eq!(launcher.attempt_with(&read, |order| order.hidden = vec![hidden.into()]), "ok", "{hidden}");
+    }
+}

@@ -41,7 +41,8 @@ fn what_is_no_service_has_no_drop_in() {
 fn it_says_what_has_to_hold_for_a_contained_workload() {
     let text = drop_in(Path::new("/"), "crm.service").expect("a service").text;
     for line in [
-        "Requires=interceptor.service",
+        "Requires=interceptor-anchor.service",
+        "After=interceptor.service interceptor-anchor.service",
         "NoNewPrivileges=yes",
         "CapabilityBoundingSet=",
         "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
