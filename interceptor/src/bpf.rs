@@ -239,6 +239,9 @@ fn load_program(object: &mut Ebpf, name: &'static str) -> Result<aya::programs::
         Some(Program::CgroupSock(program)) => {
             program.load().and_then(|()| program.fd()?.try_clone().map_err(ProgramError::IOError))
         }
+        Some(Program::CgroupDevice(program)) => {
+            program.load().and_then(|()| program.fd()?.try_clone().map_err(ProgramError::IOError))
+        }
         Some(Program::CgroupSkb(program)) => {
             program.load().and_then(|()| program.fd()?.try_clone().map_err(ProgramError::IOError))
         }

@@ -8,6 +8,7 @@
 #[cfg(target_arch = "bpf")]
 mod bpf {
     mod address;
+    mod device;
     mod egress;
     mod established;
     mod govern;

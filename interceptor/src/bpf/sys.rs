@@ -24,6 +24,7 @@ const LINK_UPDATE: libc::c_int = 29;
 pub(super) const ATTACH_EGRESS: u32 = 1;
 pub(super) const ATTACH_SOCK_CREATE: u32 = 2;
 pub(super) const ATTACH_SOCK_OPS: u32 = 3;
+pub(super) const ATTACH_DEVICE: u32 = 6;
 pub(super) const ATTACH_CONNECT4: u32 = 10;
 pub(super) const ATTACH_CONNECT6: u32 = 11;
 pub(super) const ATTACH_SENDMSG4: u32 = 14;

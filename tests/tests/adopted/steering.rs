@@ -36,6 +36,19 @@ fn every_kind_of_destination_is_steered_and_told() {
 }
 
 #[test]
+fn every_way_to_connect_is_steered() {
+    require_root!();
+    let scene = Scene::new();
+    for way in ["plain", "bound", "device", "fast-open", "fast-open-connect"] {
+        for to in ["198.51.100.7:443", "[2001:db8::7]:443"] {
+            // The scene answers; without it the attempt would be told an error.
+            assert_eq!(scene.attempt(PROBE, &["tcp", way, to]), "ok", "{way} to {to}");
+        }
+    }
+    assert_eq!(scene.adopter.under_way().unwrap(), 0);
+}
+
+#[test]
 fn the_process_is_told() {
     require_root!();
     let scene = Scene::new();

@@ -5,7 +5,8 @@ use core::mem;
 
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr, bpf_sock_tuple};
 use aya_ebpf::helpers::generated::{
-    bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_set_retval, bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release,
+    bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_set_retval, bpf_setsockopt, bpf_sk_lookup_tcp, bpf_sk_lookup_udp,
+    bpf_sk_release,
 };
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid};
 use aya_ebpf::macros::{cgroup_sock_addr, map};
@@ -21,6 +22,8 @@ use super::tally::count;
 const SOCK_STREAM: u32 = 1;
 const IPPROTO_TCP: u32 = 6;
 const IPPROTO_UDP: u32 = 17;
+const SOL_SOCKET: i32 = 1;
+const SO_BINDTOIFINDEX: i32 = 62;
 const ECONNREFUSED: i32 = 111;
 const BPF_F_CURRENT_NETNS: u64 = u64::MAX;
 
@@ -163,9 +166,24 @@ fn to_the_daemon(
         Some(kept) => *kept = flow,
         None => return refuse(workload, kind),
     }
+    free_of_device(ctx.sock_addr, sk);
     own.put(ctx.sock_addr, family);
     count(workload, kind, Fate::Steered);
     ALLOW
+}
+
+/// Lets a socket go that is bound to a device: the daemon is on `lo`, and would be out of reach.
+#[inline(always)]
+fn free_of_device(ctx: *mut bpf_sock_addr, sk: *mut bpf_sock) {
+    // SAFETY: the socket of the context, not null.
+    if unsafe { (&raw const (*sk).bound_dev_if).read_volatile() } == 0 {
+        return;
+    }
+    let mut none = 0_u32;
+    // SAFETY: the value is on the stack, and has the length that is given. Where it can't be done the connect fails.
+    let _ = unsafe {
+        bpf_setsockopt(ctx.cast(), SOL_SOCKET, SO_BINDTOIFINDEX, (&raw mut none).cast(), size_of::<u32>() as i32)
+    };
 }
 
 /// Whether the socket that listens there is the daemon's for this workload: anybody may bind the port of a daemon that is
