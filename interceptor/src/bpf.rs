@@ -242,6 +242,9 @@ fn load_program(object: &mut Ebpf, name: &'static str) -> Result<aya::programs::
         Some(Program::CgroupDevice(program)) => {
             program.load().and_then(|()| program.fd()?.try_clone().map_err(ProgramError::IOError))
         }
+        Some(Program::CgroupSockopt(program)) => {
+            program.load().and_then(|()| program.fd()?.try_clone().map_err(ProgramError::IOError))
+        }
         Some(Program::CgroupSkb(program)) => {
             program.load().and_then(|()| program.fd()?.try_clone().map_err(ProgramError::IOError))
         }

@@ -24,6 +24,7 @@ mod load;
 mod mask;
 mod mistake;
 mod notify;
+mod publish;
 mod raw;
 mod trust;
 mod units;
@@ -39,6 +40,7 @@ pub use load::schema;
 pub use mask::{Mask, Strategy};
 pub use mistake::{ConfigError, Mistake, Mistakes};
 pub use notify::{Form, NotifySettings, NotifyWay, Occasion, Place};
+pub use publish::{BadPublish, Publish};
 pub use trust::{Trust, break_glass_sources, policy_sources, program, secret, text};
 pub use units::{duration, size};
 
@@ -289,6 +291,8 @@ pub struct WorkloadSettings {
     pub home: Home,
     /// Pathname unix sockets that it may connect to.
     pub unix: Vec<PathBuf>,
+    /// Ports of its own at which the host's callers reach it.
+    pub publish: Vec<Publish>,
     /// Labels that policy can name.
     pub classes: Vec<String>,
     /// Where its tokens come from.

@@ -42,6 +42,7 @@ mod ledger;
 mod login;
 mod payloads;
 mod people;
+mod publish;
 mod reaper;
 mod reload;
 mod retention;

@@ -69,6 +69,7 @@ pub fn workload(cgroup: PathBuf) -> Arc<Workload> {
         unix: Vec::new(),
         classes: Vec::new(),
         identity: IdentitySource::Observed,
+        publish: Vec::new(),
         adopt: Vec::new(),
         containment: Level::Steered,
     };

@@ -33,6 +33,9 @@ enum Verb {
         /// The long rounds as well.
         #[arg(long)]
         long: bool,
+        /// Only the escape matrix, printed: what each way past the proxy saw, and what caught it.
+        #[arg(long, conflicts_with_all = ["long", "filter"])]
+        escape: bool,
         /// What cargo-nextest is told besides: names of tests, or its options.
         #[arg(last = true)]
         filter: Vec<String>,
@@ -59,7 +62,8 @@ enum Verb {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
         Verb::Setup { tests } => setup::setup(tests),
-        Verb::Test { long, filter } => test::test(long, &filter),
+        Verb::Test { escape: true, .. } => test::escape(),
+        Verb::Test { long, filter, .. } => test::test(long, &filter),
         Verb::Check => check::check(),
         Verb::Demo { keep } => demo::demo(keep),
         Verb::Bench { profile, arguments } => bench::bench(&profile, &arguments),

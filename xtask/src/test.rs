@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::command::{cargo, is_root, root, run, say};
 use crate::setup;
@@ -39,6 +39,18 @@ pub(crate) fn test(long: bool, filter: &[String]) -> Result<()> {
         say("left out", "the long rounds: run `cargo xtask test --long` for them");
     }
     run(&mut nextest)
+}
+
+/// Prints the escape matrix: builds, and runs the one test that does, its output where ours goes.
+pub(crate) fn escape() -> Result<()> {
+    setup::setup(true)?;
+    if !is_root() {
+        bail!("the escape matrix makes namespaces, cgroups and eBPF programs: run it as root");
+    }
+    run(cargo().arg("build").args(PACKAGES).args(["--bins", "--tests"]))?;
+    let mut nextest = cargo();
+    nextest.args(["nextest", "run"]).args(PACKAGES).args(["--filterset", "binary(escape_matrix)", "--no-capture"]);
+    run(nextest.env("INTERCEPTOR_REQUIRE_KERNEL", "1"))
 }
 
 fn topics() -> Result<Vec<String>> {

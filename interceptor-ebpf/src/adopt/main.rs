@@ -12,6 +12,7 @@ mod bpf {
     mod egress;
     mod established;
     mod govern;
+    mod option;
     mod publish;
     mod socket;
     mod steer;

@@ -113,6 +113,15 @@ impl Survey {
             }
             holes.extend(leaving(tree, path, &process));
         }
+        for pid in one_of_each_network(pids) {
+            let list = fs::read_to_string(format!("/proc/{pid}/net/netlink")).unwrap_or_default();
+            if let Some(port) = user_netlink(&list) {
+                holes.insert(Hole::new(
+                    format!("a process that it can reach listens at NETLINK_USERSOCK, as port {port}"),
+                    "end that process, or set `RestrictAddressFamilies=` without AF_NETLINK",
+                ));
+            }
+        }
         for uid in uids {
             holes.insert(Hole::new(
                 format!("uid {uid} also runs processes outside of it, which it can take over"),
@@ -171,10 +180,29 @@ fn fingerprint_of(process: &Process) -> Fingerprint {
     Fingerprint(process.clone(), exe.unwrap_or_default())
 }
 
+/// A process for each network namespace that they are in.
+fn one_of_each_network(pids: &[u32]) -> impl Iterator<Item = u32> {
+    let of = pids.iter().filter_map(|pid| Some((fs::read_link(format!("/proc/{pid}/ns/net")).ok()?, *pid)));
+    of.collect::<BTreeMap<_, _>>().into_values()
+}
+
+/// The port id of a process that listens for messages of other processes, of a /proc/PID/net/netlink: no cgroup hook sees
+/// those, and a filter by families lets them through with NETLINK_ROUTE.
+fn user_netlink(list: &str) -> Option<&str> {
+    const USERSOCK: &str = "2";
+    list.lines().skip(1).find_map(|line| {
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        let (protocol, port) = (fields.next()?, fields.next()?);
+        // 0 is the kernel.
+        (protocol == USERSOCK && port != "0").then_some(port)
+    })
+}
+
 /// What its uids and capabilities open. Capabilities in a namespace of users of its own are worth nothing outside of it.
 fn privileges(process: &Process, own: &Namespaces) -> BTreeSet<Hole> {
     let mut holes = BTreeSet::new();
     if process.namespaces.user != own.user {
+        holes.extend(sharing_a_way_out(process, own));
         return holes;
     }
     // Without no_new_privs what counts is what a set-uid program could have.
@@ -197,6 +225,30 @@ fn privileges(process: &Process, own: &Namespaces) -> BTreeSet<Hole> {
         holes.insert(Hole::new(what, "set `NoNewPrivileges=yes`"));
     }
     holes
+}
+
+/// In a namespace of users of its own it may do what it likes to a network that belongs to that as well. One that has only `lo`
+/// leads nowhere; a rootless container's leads out.
+fn sharing_a_way_out(process: &Process, own: &Namespaces) -> Option<Hole> {
+    const NETWORK: u64 = 1 << 12 | 1 << 13;
+    // The host's network belongs to the host's namespace of users.
+    if process.namespaces.net == own.net || (process.capabilities[0] | process.capabilities[1]) & NETWORK == 0 {
+        return None;
+    }
+    let devices = fs::read_to_string(format!("/proc/{}/net/dev", process.pid)).unwrap_or_default();
+    let device = other_device(&devices)?;
+    Some(Hole::new(
+        format!(
+            "it holds CAP_NET_RAW or CAP_NET_ADMIN in a namespace of users of its own, and its network has `{device}`"
+        ),
+        "set `RestrictNamespaces=user` (a rootless container: `--cap-drop ALL`)",
+    ))
+}
+
+/// The first device that isn't `lo`, of a /proc/PID/net/dev (proc_pid_net(5)).
+fn other_device(list: &str) -> Option<&str> {
+    let names = list.lines().skip(2).filter_map(|line| line.split_once(':'));
+    names.map(|(name, _)| name.trim()).find(|name| *name != "lo")
 }
 
 /// What its filters let through that the hooks don't see.

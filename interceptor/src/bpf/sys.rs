@@ -31,6 +31,7 @@ pub(super) const ATTACH_SENDMSG4: u32 = 14;
 pub(super) const ATTACH_SENDMSG6: u32 = 15;
 pub(super) const ATTACH_RECVMSG4: u32 = 19;
 pub(super) const ATTACH_RECVMSG6: u32 = 20;
+pub(super) const ATTACH_SETSOCKOPT: u32 = 22;
 pub(super) const ATTACH_GETPEERNAME4: u32 = 29;
 pub(super) const ATTACH_GETPEERNAME6: u32 = 30;
 pub(super) const ATTACH_SK_LOOKUP: u32 = 36;

@@ -202,6 +202,9 @@ pub(super) struct RawWorkload {
     /// Pathname unix sockets that it may connect to.
     #[serde(default)]
     pub(super) unix: Vec<At<String>>,
+    /// Ports at which callers of the host reach what it listens at on its own loopback: `127.0.0.1:8000:8000`.
+    #[serde(default)]
+    pub(super) publish: Vec<At<String>>,
     /// Labels that policy can name.
     pub(super) class: Option<At<OneOrMany<String>>>,
     /// Where its tokens come from. Default `{ source = "observed" }`.

@@ -15,6 +15,7 @@ use tokio::task::AbortHandle;
 
 use super::adoptions::Adoptions;
 use super::ledger::{self, Connects, Recorded};
+use super::publish;
 use super::reaper::Reaper;
 use super::reload::OwnJournal;
 use crate::bpf::{Kernel, Listeners, UnixSockets};
@@ -58,6 +59,8 @@ pub(super) struct Launches {
 }
 
 struct Live {
+    /// The listeners of its published ports.
+    published: Vec<AbortHandle>,
     /// Connects that somebody answered before this daemon: what became of them an earlier one knew.
     answered: u64,
     workload: Arc<Workload>,
@@ -90,6 +93,9 @@ pub enum EngageError {
     /// Its names can't be kept.
     #[error("its names can't be kept: {0}")]
     Names(#[from] crate::transport::names::NamesError),
+    /// A published port can't be opened.
+    #[error("its published port {0} can't be opened: {1}")]
+    Publish(std::net::SocketAddr, std::io::Error),
     /// Its connections can't be accepted.
     #[error("its connections can't be accepted: {0}")]
     Accept(#[from] std::io::Error),
@@ -255,6 +261,7 @@ impl Launches {
         for (launch, live) in self.live().iter() {
             self.parts.acceptor.remove(*launch);
             live.resolving.abort();
+            live.published.iter().for_each(AbortHandle::abort);
         }
         self.adoptions.close();
     }
@@ -359,7 +366,9 @@ impl Launches {
             }
         });
         let answered = kernel.connects(workload.id, Fate::Established);
-        let live = Live { answered, workload: Arc::clone(workload), resolving: resolving.abort_handle(), about };
+        let published = self.publish(workload, netns)?;
+        let live =
+            Live { published, answered, workload: Arc::clone(workload), resolving: resolving.abort_handle(), about };
         self.live().insert(workload.id, live);
         // A load that came in between didn't see this launch.
         let now = Arc::clone(&pipeline.worlds.borrow());
@@ -370,6 +379,28 @@ impl Launches {
         Ok(())
     }
 
+    /// Opens the published ports of a workload to callers.
+    fn publish(&self, workload: &Arc<Workload>, netns: BorrowedFd<'_>) -> Result<Vec<AbortHandle>, EngageError> {
+        let mut listeners = Vec::new();
+        for publish in &workload.settings.publish {
+            let listener = publish::listen(publish).map_err(|error| EngageError::Publish(publish.outside, error))?;
+            listeners.push((listener, *publish));
+        }
+        if listeners.is_empty() {
+            return Ok(Vec::new());
+        }
+        let published = Arc::new(publish::Published {
+            workload: Arc::clone(workload),
+            netns: Arc::new(netns.try_clone_to_owned()?),
+            registry: Arc::clone(&self.parts.pipeline.registry),
+            journal: self.parts.journal.clone(),
+        });
+        let serving = listeners.into_iter().map(|(listener, publish)| {
+            self.resolving.spawn(publish::serve(listener, publish, Arc::clone(&published))).abort_handle()
+        });
+        Ok(serving.collect())
+    }
+
     /// Undoes [`engage`](Self::engage).
     fn disengage(&self, launch: LaunchId) {
         self.parts.acceptor.remove(launch);
@@ -377,6 +408,7 @@ impl Launches {
         self.parts.pipeline.directory.leave(launch);
         if let Some(live) = self.live().remove(&launch) {
             live.resolving.abort();
+            live.published.iter().for_each(AbortHandle::abort);
         }
         self.parts.acceptor.forget(launch);
         self.release(launch);

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::PlannedHome;
 use super::{LaunchError, sys, while_doing};
-use crate::config::{IdentitySource, Level, Match, WorkloadSettings};
+use crate::config::{IdentitySource, Level, Match, Publish, WorkloadSettings};
 use crate::ids::{LaunchId, WorkloadName};
 use crate::who::Workload;
 
@@ -126,12 +126,14 @@ pub(super) struct Kept {
     classes: Vec<String>,
     /// None: its tokens are observed.
     #[serde(default)]
+    publish: Vec<Publish>,
+    #[serde(default)]
     token_file: Option<PathBuf>,
 }
 
 impl Kept {
     pub(super) fn of(workload: &Workload) -> Self {
-        let WorkloadSettings { name, matches, user, home, unix, classes, identity, .. } = &*workload.settings;
+        let WorkloadSettings { name, matches, user, home, unix, publish, classes, identity, .. } = &*workload.settings;
         let Match { uids, gids, command } = matches;
         Self {
             id: workload.id,
@@ -146,6 +148,7 @@ impl Kept {
             user: user.clone(),
             home: (*home).into(),
             unix: unix.clone(),
+            publish: publish.clone(),
             classes: classes.clone(),
             token_file: match identity {
                 IdentitySource::Observed => None,
@@ -165,6 +168,7 @@ impl Kept {
                 user: kept.user,
                 home: kept.home.into(),
                 unix: kept.unix,
+                publish: kept.publish,
                 classes: kept.classes,
                 identity: kept.token_file.map_or(IdentitySource::Observed, IdentitySource::TokenFile),
                 adopt: Vec::new(),

@@ -23,6 +23,7 @@ pub(super) fn settings() -> Arc<Settings> {
             unix: Vec::new(),
             classes: classes.iter().map(|class| class.to_string()).collect(),
             identity: IdentitySource::Observed,
+            publish: Vec::new(),
             adopt: Vec::new(),
             containment: Level::Steered,
         })

@@ -99,10 +99,10 @@ pub enum What {
         /// How: `exit 0`, `signal 15`, `unknown` (it ended while the daemon was down).
         status: String,
     },
-    /// Something changed of an adopted workload.
+    /// See [`Adoption`].
     #[serde(rename = "adoption")]
     Adoption(Adoption),
-    /// What the kernel saw of a workload, beside what the proxy handled.
+    /// See [`Ledger`].
     #[serde(rename = "ledger")]
     Ledger(Ledger),
     /// A connection was accepted.
@@ -147,7 +147,7 @@ pub enum What {
         code: Option<String>,
         /// What determined it.
         basis: Box<Basis>,
-        /// The uid of the person who launched the workload; none in records of versions that didn't say it here.
+        /// The uid of who launched the workload, or of who calls it; none in records of versions that didn't say it here.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         initiator: Option<u32>,
         /// What it authenticates with; none for what carries no credential by its nature.
@@ -187,7 +187,7 @@ pub enum What {
         /// What was masked in it: the path or the detector's id, and how many values.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         masked: BTreeMap<String, u64>,
-        /// What it took of a grant that is limited in bytes or rows.
+        /// What it took of a grant of bytes or rows.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         spent: Option<Spent>,
         /// What the service calls the request: its `request-id`, or the like.

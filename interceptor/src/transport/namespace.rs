@@ -5,8 +5,9 @@
 //! `sk_lookup` program; see `bpf`.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{
@@ -65,6 +66,28 @@ pub fn open(netns: BorrowedFd<'_>) -> Result<Sockets, NamespaceError> {
 /// Opens them in a namespace that others made, for an adopted workload: on its loopback, at ports that are free.
 pub fn open_beside(netns: BorrowedFd<'_>) -> Result<Sockets, NamespaceError> {
     open_at(netns, Place::Loopback)
+}
+
+/// Connects from inside the namespace to the first of these addresses that answers, on a thread of its own. Blocks.
+///
+/// # Errors
+/// The namespace can't be entered, or nobody answers.
+pub fn dial(netns: BorrowedFd<'_>, addresses: &[SocketAddr], patience: Duration) -> io::Result<TcpStream> {
+    std::thread::scope(|scope| {
+        let inside = || {
+            setns(netns, CloneFlags::CLONE_NEWNET)?;
+            let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+            for address in addresses {
+                match TcpStream::connect_timeout(address, patience) {
+                    Ok(stream) => return Ok(stream),
+                    Err(error) => last = error,
+                }
+            }
+            Err(last)
+        };
+        let thread = std::thread::Builder::new().name("namespace".into()).spawn_scoped(scope, inside)?;
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("it panicked")))
+    })
 }
 
 /// Where the daemon's sockets are in a namespace.

@@ -292,3 +292,30 @@ fn a_connection_from_before_its_adoption_is_cut() -> Result<()> {
     unit.remove()?;
     daemon.finish()
 }
+
+/// Messages between processes by netlink: harmless until somebody listens.
+#[test]
+fn somebody_who_listens_for_its_messages_is_a_hole() -> Result<()> {
+    require_root!(Ok(()));
+    use nix::sys::socket::{AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, socket};
+    use std::os::fd::AsRawFd;
+
+    // A network of its own, for this thread and what it starts: others' workloads could reach the listener, too.
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)?;
+    interceptor::transport::namespace::configure()?;
+    let (_graph, daemon) = start("adopt", "")?;
+    let unit = Unit::new(&daemon)?;
+    let mut inside = unit.command("sleep").arg("60").spawn()?;
+    until(&daemon, |one| one["containment"] == "contained" && one["adopted"][0].is_object())?;
+    let listening =
+        socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkUserSock)?;
+    bind(listening.as_raw_fd(), &NetlinkAddr::new(0, 1))?;
+    let found = until(&daemon, |one| one["containment"] == "refused")?;
+    ensure!(found["holes"].to_string().contains("NETLINK_USERSOCK"), "{found}");
+    drop(listening);
+    until(&daemon, |one| one["containment"] == "contained")?;
+    inside.kill()?;
+    inside.wait()?;
+    unit.remove()?;
+    daemon.finish()
+}

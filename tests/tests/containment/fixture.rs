@@ -90,6 +90,7 @@ impl Launcher {
             unix: unix.iter().map(|path| path.to_path_buf()).collect(),
             classes: Vec::new(),
             identity: IdentitySource::Observed,
+            publish: Vec::new(),
             adopt: Vec::new(),
             containment: Level::Steered,
         })

@@ -12,11 +12,14 @@ use super::storage::{INBOUND, STEERED};
 use super::tally::count;
 
 const IPPROTO_TCP: u32 = 6;
+const IPPROTO_UDP: u32 = 17;
 /// A listener, for its SYN-ACKs (include/net/tcp_states.h).
 const TCP_LISTEN: u32 = 10;
 
-/// Bytes of an IPv6 header (RFC 8200); where the flags are in a TCP header, and RST among them (RFC 9293).
-const IPV6_HEADER: usize = 40;
+/// `lo` is the first interface of every namespace.
+const LO: u32 = 1;
+
+/// Where the flags are in a TCP header, and RST among them (RFC 9293).
 const TCP_FLAGS: usize = 13;
 const TCP_RST: u8 = 4;
 
@@ -42,41 +45,68 @@ fn egress(ctx: SkBuffContext) -> i32 {
 
 #[inline(always)]
 fn is_right(ctx: &SkBuffContext, sk: *mut bpf_sock) -> bool {
+    let Some(packet) = Packet::read(ctx) else { return false };
+    if STEERED.get(sk).is_some() {
+        // A device, a message's own route, or its destination may lead elsewhere, whatever the socket was sent to before.
+        return packet.to_own && device(ctx) == LO;
+    }
     // SAFETY: a whole socket, not null.
     let (protocol, state) =
         unsafe { ((&raw const (*sk).protocol).read_volatile(), (&raw const (*sk).state).read_volatile()) };
-    if STEERED.get(sk).is_some() {
-        // A datagram's destination is its own, whatever was sent before.
-        return protocol == IPPROTO_TCP || stays(ctx);
+    if protocol != IPPROTO_TCP {
+        return false;
     }
-    // That a connection is over may be told.
-    if protocol == IPPROTO_TCP && is_reset(ctx) {
-        return true;
-    }
-    // What a listener accepts once its SYN-ACK is out is a clone of it, and is known by that.
-    INBOUND.get(sk).is_some()
-        || protocol == IPPROTO_TCP && state == TCP_LISTEN && INBOUND.get_or_make(sk, &mut 1).is_some()
+    // That a connection is over may be told. What a listener accepts once its SYN-ACK is out is a clone of it, and is known by
+    // that.
+    packet.is_reset(ctx)
+        || INBOUND.get(sk).is_some()
+        || state == TCP_LISTEN && INBOUND.get_or_make(sk, &mut 1).is_some()
 }
 
-/// Whether the packet is a RST. The kernel wrote it: no process makes packets on a TCP socket.
-#[inline(always)]
-fn is_reset(ctx: &SkBuffContext) -> bool {
-    let header = match ctx.load::<u8>(0) {
-        Ok(first) if first >> 4 == 4 => usize::from(first & 0xf) * 4,
-        Ok(first) if first >> 4 == 6 => IPV6_HEADER,
-        _ => return false,
-    };
-    ctx.load::<u8>(header + TCP_FLAGS).is_ok_and(|flags| flags & TCP_RST != 0)
+/// What decides of a packet's headers.
+struct Packet {
+    /// Whether it is for 127.0.0.1 or ::1.
+    to_own: bool,
+    /// Where the transport's header is.
+    transport: usize,
 }
 
-/// Whether the packet is for 127.0.0.1 or ::1.
-#[inline(always)]
-fn stays(ctx: &SkBuffContext) -> bool {
-    match ctx.load::<u8>(0).map(|first| first >> 4) {
-        Ok(4) => ctx.load::<[u8; 4]>(16) == Ok([127, 0, 0, 1]),
-        Ok(6) => ctx.load::<[u32; 4]>(24) == Ok([0, 0, 0, 1_u32.to_be()]),
-        _ => false,
+impl Packet {
+    /// Reads the headers. None: it has options or headers between, in which a process can write, and which can lead it
+    /// elsewhere.
+    #[inline(always)]
+    fn read(ctx: &SkBuffContext) -> Option<Self> {
+        match ctx.load::<u8>(0).ok()? {
+            // Version 4, without options.
+            0x45 => {
+                let to_own = ctx.load::<[u8; 4]>(16) == Ok([127, 0, 0, 1]);
+                Some(Self { to_own, transport: 20 })
+            }
+            first if first >> 4 == 6 => {
+                let next = u32::from(ctx.load::<u8>(6).ok()?);
+                if next != IPPROTO_TCP && next != IPPROTO_UDP {
+                    return None;
+                }
+                let to = ctx.load::<[u32; 4]>(24).ok()?;
+                // IPv4 by a socket of IPv6 is IPv4 by now.
+                Some(Self { to_own: to == [0, 0, 0, 1_u32.to_be()], transport: 40 })
+            }
+            _ => None,
+        }
     }
+
+    /// Whether it is a RST. The kernel wrote it: no process makes packets on a TCP socket.
+    #[inline(always)]
+    fn is_reset(&self, ctx: &SkBuffContext) -> bool {
+        ctx.load::<u8>(self.transport + TCP_FLAGS).is_ok_and(|flags| flags & TCP_RST != 0)
+    }
+}
+
+/// The interface that it leaves by.
+#[inline(always)]
+fn device(ctx: &SkBuffContext) -> u32 {
+    // SAFETY: the verifier knows `skb` as this program's context.
+    unsafe { (&raw const (*ctx.skb.skb).ifindex).read_volatile() }
 }
 
 #[inline(always)]

@@ -166,24 +166,28 @@ fn to_the_daemon(
         Some(kept) => *kept = flow,
         None => return refuse(workload, kind),
     }
-    free_of_device(ctx.sock_addr, sk);
+    if !free_of_device(ctx.sock_addr, sk) {
+        return refuse(workload, kind);
+    }
     own.put(ctx.sock_addr, family);
     count(workload, kind, Fate::Steered);
     ALLOW
 }
 
-/// Lets a socket go that is bound to a device: the daemon is on `lo`, and would be out of reach.
+/// Lets a socket go that was bound to a device before its process was governed: the daemon is on `lo`, and would be out of
+/// reach. Whether it could; the kernel lets only the privileged do it.
 #[inline(always)]
-fn free_of_device(ctx: *mut bpf_sock_addr, sk: *mut bpf_sock) {
+fn free_of_device(ctx: *mut bpf_sock_addr, sk: *mut bpf_sock) -> bool {
     // SAFETY: the socket of the context, not null.
     if unsafe { (&raw const (*sk).bound_dev_if).read_volatile() } == 0 {
-        return;
+        return true;
     }
     let mut none = 0_u32;
-    // SAFETY: the value is on the stack, and has the length that is given. Where it can't be done the connect fails.
-    let _ = unsafe {
+    // SAFETY: the value is on the stack, and has the length that is given.
+    let done = unsafe {
         bpf_setsockopt(ctx.cast(), SOL_SOCKET, SO_BINDTOIFINDEX, (&raw mut none).cast(), size_of::<u32>() as i32)
     };
+    done == 0
 }
 
 /// Whether the socket that listens there is the daemon's for this workload: anybody may bind the port of a daemon that is

@@ -11,6 +11,7 @@ fn adopting(adopt: Vec<Adopt>) -> WorkloadSettings {
         unix: Vec::new(),
         classes: Vec::new(),
         identity: IdentitySource::Observed,
+        publish: Vec::new(),
         adopt,
         containment: Level::Contained,
     }

@@ -1,4 +1,4 @@
-use super::{Namespaces, Process, privileges};
+use super::{Namespaces, Process, other_device, privileges, user_netlink};
 
 const OWN: Namespaces = Namespaces { user: 1, pid: 2, mount: 3, net: 4 };
 
@@ -50,4 +50,22 @@ fn what_root_of_a_container_may_only_there_is_no_hole() {
     let users =
         Process { namespaces: Namespaces { user: 11, ..OWN }, uids: [0; 4], capabilities: [u64::MAX; 3], ..process() };
     assert_eq!(told(&users), "", "a namespace of users of its own gives nothing outside");
+}
+
+#[test]
+fn a_device_besides_lo_is_a_way_out() {
+    let head = "Inter-|   Receive |  Transmit\n face |bytes packets|bytes packets\n";
+    assert_eq!(other_device(&format!("{head}    lo:       0       0\n")), None);
+    assert_eq!(other_device(&format!("{head}    lo:       0       0\n  tap0: 17 1\n")), Some("tap0"));
+    assert_eq!(other_device(""), None);
+}
+
+#[test]
+fn who_listens_for_messages_of_processes_is_found() {
+    let head = "sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n";
+    let route = "0 0   712        00000000 0        0        0     2        0        4\n";
+    let kernel = "0 2   0          00000000 0        0        0     2        0        5\n";
+    let user = "0 2   4711       00000001 0        0        0     2        0        6\n";
+    assert_eq!(user_netlink(&format!("{head}{route}{kernel}")), None);
+    assert_eq!(user_netlink(&format!("{head}{route}{kernel}{user}")), Some("4711"));
 }

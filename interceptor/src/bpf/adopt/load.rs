@@ -26,11 +26,12 @@ pub(super) const TRACEPOINTS: [(&str, &std::ffi::CStr); 2] =
 /// The id of the root of cgroup2, as a process outside of all cgroup namespaces sees it.
 const ROOT_ID: u64 = 1;
 
-const HOOKS: [(&str, u32); 12] = [
+const HOOKS: [(&str, u32); 13] = [
     ("publish", sys::ATTACH_SOCK_OPS),
     ("egress", sys::ATTACH_EGRESS),
     ("create", sys::ATTACH_SOCK_CREATE),
     ("device", sys::ATTACH_DEVICE),
+    ("option", sys::ATTACH_SETSOCKOPT),
     ("recvmsg4", sys::ATTACH_RECVMSG4),
     ("recvmsg6", sys::ATTACH_RECVMSG6),
     ("getpeername4", sys::ATTACH_GETPEERNAME4),

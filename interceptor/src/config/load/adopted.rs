@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::super::raw::{At, OneOrMany, RawWorkload};
-use super::super::{Adopt, Level, Pattern};
+use super::super::{Adopt, Level, Pattern, Publish};
 use super::Resolver;
 
 impl Resolver<'_> {
@@ -16,6 +16,28 @@ impl Resolver<'_> {
                 Level::Contained
             }
         }
+    }
+
+    /// Where it can be called.
+    pub(super) fn published(&mut self, raw: &RawWorkload) -> Vec<Publish> {
+        let mut published: Vec<Publish> = Vec::new();
+        for at in &raw.publish {
+            match at.value().parse::<Publish>() {
+                Ok(one) if published.iter().any(|other| other.outside == one.outside) => {
+                    self.wrong(
+                        at.span(),
+                        format!("`{}` is published twice", one.outside),
+                        "each address and port once",
+                    );
+                }
+                Ok(one) => published.push(one),
+                Err(error) => {
+                    let message = format!("`{}` can't be published: {error}", at.value());
+                    self.wrong(at.span(), message, "`127.0.0.1:8000:8000`: where callers connect, and the port inside");
+                }
+            }
+        }
+        published
     }
 
     /// The cgroups that the workload is adopted from; empty if it is launched. `own` is the daemon's own cgroup, which nothing
@@ -60,7 +82,12 @@ impl Resolver<'_> {
                 let message = "a workload is launched or adopted, not both";
                 self.wrong(at.span(), message, "`user`, `uid`, `group` and `command` in a `[[workload]]` of their own");
             }
-            for (key, given) in [("user", raw.user.as_ref().map(At::span)), ("home", raw.home.as_ref().map(At::span))] {
+            let given = [
+                ("user", raw.user.as_ref().map(At::span)),
+                ("home", raw.home.as_ref().map(At::span)),
+                ("publish", raw.publish.first().map(At::span)),
+            ];
+            for (key, given) in given {
                 if let Some(span) = given {
                     let message = format!("`{key}` is for launched workloads");
                     self.wrong(span, message, "nothing: who started the processes decided it");

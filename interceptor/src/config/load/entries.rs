@@ -62,9 +62,21 @@ impl Resolver<'_> {
             }
         }
         let identity = raw.identity.as_ref().map(|at| self.source(at)).unwrap_or_default();
+        let publish = self.published(raw);
         let adopt = self.adopted(raw, own);
         let containment = self.containment(raw);
-        Some(WorkloadSettings { name: name?, matches, user, home, unix, classes, identity, adopt, containment })
+        Some(WorkloadSettings {
+            name: name?,
+            matches,
+            user,
+            home,
+            unix,
+            publish,
+            classes,
+            identity,
+            adopt,
+            containment,
+        })
     }
 
     fn matches(&mut self, at: &At<RawMatch>) -> Match {

@@ -134,6 +134,7 @@ fn every_key_is_taken() {
         user = "61234"
         home = "full"
         unix = ["/run/a.sock"]
+        publish = ["127.0.0.1:8000:80", "[::1]:8000:80"]
         class = "internal"
 
         [[workload]]

@@ -12,6 +12,7 @@ fn workload(name: &str, matches: Match, user: Option<&str>) -> Arc<WorkloadSetti
         unix: Vec::new(),
         classes: Vec::new(),
         identity: IdentitySource::Observed,
+        publish: Vec::new(),
         adopt: Vec::new(),
         containment: Level::Steered,
     })

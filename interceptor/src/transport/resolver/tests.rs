@@ -79,6 +79,7 @@ fn resolver(folder: &Path, limit: usize) -> (Arc<Resolver>, Log) {
             unix: Vec::new(),
             classes: Vec::new(),
             identity: IdentitySource::Observed,
+            publish: Vec::new(),
             adopt: Vec::new(),
             containment: Level::Steered,
         }),

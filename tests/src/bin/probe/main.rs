@@ -1,5 +1,5 @@
-//! What an adversary would try from inside a workload, one attempt a run: prints `ok`, or the errno's name. It is process 1
-//! of the workloads of the containment tests as well.
+//! What an adversary would try from inside a workload, one attempt a run: prints `ok`, or the errno's name. [`matrix`] tries
+//! many in a run. It is process 1 of the workloads of the containment tests as well.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use nix::errno::Errno;
 
+mod matrix;
 mod reach;
 mod storm;
 mod unit;
@@ -63,6 +64,24 @@ fn attempt(words: &[&str]) -> io::Result<String> {
             let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
             UnixStream::connect_addr(&address).and_then(|_| done())
         }
+        // Gives back what it gets, in capitals.
+        ["serve", port] => {
+            let port = u16::try_from(parse(port)?).map_err(io::Error::other)?;
+            let listener = std::net::TcpListener::bind(("127.0.0.1", port))?;
+            for stream in listener.incoming() {
+                let mut stream = stream?;
+                std::thread::spawn(move || -> io::Result<()> {
+                    let mut bytes = [0; 1024];
+                    loop {
+                        match stream.read(&mut bytes)? {
+                            0 => return Ok(()),
+                            count => stream.write_all(&bytes[..count].to_ascii_uppercase())?,
+                        }
+                    }
+                });
+            }
+            done()
+        }
         ["hold", address] => {
             let _stream = TcpStream::connect(address)?;
             std::thread::sleep(std::time::Duration::from_secs(60));
@@ -77,6 +96,8 @@ fn attempt(words: &[&str]) -> io::Result<String> {
         ["storm", threads, count] => storm::storm(parse(threads)?, parse(count)?),
         ["udp", address] => reach::udp(destination(address)?),
         ["tcp", way, address] => reach::tcp(way, destination(address)?),
+        ["matrix", "names"] => Ok(matrix::names()),
+        ["matrix", mode, world @ ..] => matrix::run(mode, world),
         ["families"] => families(),
         ["write-memory", pid] => write_memory(parse(pid)?),
         ["take-descriptor", pid] => take_descriptor(parse(pid)?),
