@@ -18,11 +18,13 @@ use crate::who::Process;
 mod adoption;
 mod approval;
 mod ledger;
+mod payload;
 mod token;
 
 pub use adoption::{Adoption, Change};
 pub use approval::{ApprovalRequest, Evidence, Spent, Way};
 pub use ledger::{Counts, Ledger};
+pub use payload::Payload;
 pub use token::{Identity, TokenIssued};
 
 /// One thing that happened, with its time.
@@ -68,7 +70,7 @@ pub enum What {
     /// Settings or policies were refused; the last good ones stay.
     #[serde(rename = "snapshot.rejected")]
     SnapshotRejected {
-        /// The first line of the error: file:line:column and what was expected.
+        /// The first line of the error.
         error: String,
         /// Who asked for it.
         by: Option<u32>,
@@ -96,7 +98,7 @@ pub enum What {
     WorkloadEnded {
         /// The launch.
         launch: LaunchId,
-        /// How: `exit 0`, `signal 15`, `unknown` (it ended while the daemon was down).
+        /// How: `exit 0`, `signal 15`, `unknown`, `released`.
         status: String,
     },
     /// See [`Adoption`].
@@ -470,15 +472,6 @@ pub enum Verdict {
     Deny,
     /// It didn't, because nobody has answered yet.
     Hold,
-}
-
-/// A body, by size and digest.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Payload {
-    /// Its bytes, decoded from the transfer coding.
-    pub bytes: u64,
-    /// BLAKE3 of them in hex; none if there were none.
-    pub digest: Option<String>,
 }
 
 impl Verdict {
