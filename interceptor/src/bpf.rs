@@ -8,11 +8,9 @@
 //! moment without a program. A pin that isn't what it should be is an error, never replaced.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -32,6 +30,7 @@ mod probe;
 mod steer;
 mod sys;
 mod unix;
+mod watch;
 
 pub use filters::FilterReader;
 pub use mounts::cgroup2;
@@ -109,6 +108,8 @@ impl From<RawOrigin> for Origin {
 /// The loaded kernel half. Dropping it detaches nothing: links and maps stay pinned.
 pub struct Kernel {
     root: PathBuf,
+    /// The id of the workloads' parent.
+    parent: u64,
     /// Kept because making one reads all of the kernel's BTF.
     steering: Mutex<EbpfLoader<'static>>,
     origins: MapData,
@@ -132,39 +133,17 @@ impl Kernel {
         pin::make_folder(pins)?;
         pin::make_folder(&root)?;
 
-        let cgroup = fs::File::open(workloads)
-            .map_err(|source| io_error(format!("opening `{}`", workloads.display()), source))?;
-        let cgroup_id = cgroup.metadata().map_err(|source| io_error("reading the cgroup's id".into(), source))?.ino();
-        let target = pin::Target { fd: cgroup.as_fd(), kind: pin::Kind::Cgroup, id: cgroup_id };
-
-        let processes = root.join("processes");
-        let origins = root.join("origins");
-        let spaces = root.join("spaces");
-        pin::check_map(&spaces, sys::MAP_PERCPU_HASH, size_of::<SpaceKey>(), 8)?;
-        pin::check_map(&processes, sys::MAP_SK_STORAGE, 4, size_of::<RawOrigin>())?;
-        pin::check_map(&origins, sys::MAP_LRU_HASH, size_of::<OriginKey>(), size_of::<RawOrigin>())?;
-        let mut hooks = EbpfLoader::new()
-            .map_pin_path("PROCESSES", processes)
-            .map_pin_path("ORIGINS", origins.clone())
-            .map_pin_path("SPACES", spaces.clone())
-            .load(HOOKS)
-            .map_err(|source| BpfError::Load { what: "hooks", source: Box::new(source) })?;
-        for (name, attach_type) in
-            [("connect4", sys::ATTACH_CONNECT4), ("connect6", sys::ATTACH_CONNECT6), ("publish", sys::ATTACH_SOCK_OPS)]
-        {
-            let program = load_program(&mut hooks, name)?;
-            pin::attach(&root.join(name), program.as_fd(), &target, attach_type)?;
-        }
-        let origins = MapData::from_pin(origins).map_err(|source| map_error("origins", source))?;
+        let (parent, unix, allowed) = watch::attach_hooks(&root, workloads)?;
+        let origins = MapData::from_pin(root.join("origins")).map_err(|source| map_error("origins", source))?;
         let failed = |source| map_error("spaces", source);
-        let spaces = MapData::from_pin(spaces).map_err(failed)?;
+        let spaces = MapData::from_pin(root.join("spaces")).map_err(failed)?;
         let spaces = Mutex::new(PerCpuHashMap::try_from(Map::PerCpuHashMap(spaces)).map_err(failed)?);
-        let (unix, allowed) = unix::attach(&root, &target)?;
 
         let mut steering = EbpfLoader::new();
         steering.btf(None);
         Ok(Self {
             root,
+            parent,
             steering: Mutex::new(steering),
             origins,
             spaces,

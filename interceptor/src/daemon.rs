@@ -48,6 +48,7 @@ mod reload;
 mod retention;
 mod service;
 mod status;
+mod watchdog;
 
 use cgroup::{CgroupError, Cgroups};
 use host::Host;
@@ -230,6 +231,7 @@ async fn serve(config: &Path) -> Result<(), DaemonError> {
     launches.adoptions().follow(&settings).map_err(DaemonError::Launches)?;
 
     tokio::spawn(ledger::keep(Arc::clone(&launches)));
+    tokio::spawn(watchdog::keep(Arc::clone(&launches)));
     let metrics_handle = gauges::install().map_err(system("the metrics"))?;
     let metrics_listener = metrics::listen(&paths.metrics_socket, &settings.control)?;
     let gauges = gauges::Gauges::new(&record, &pipeline, &exporter, &notifier);

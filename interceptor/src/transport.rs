@@ -3,6 +3,7 @@
 
 pub mod accept;
 pub mod authority;
+pub mod diagnosis;
 pub mod dial;
 pub mod fetch;
 pub mod hello;

@@ -69,7 +69,7 @@ impl Scene {
     /// Opens the daemon's sockets, as after a restart.
     pub fn listen(&mut self) {
         let netns = File::open("/proc/self/ns/net").unwrap();
-        let Sockets { tcp4, tcp6, dns4, dns6 } = namespace::open_beside(netns.as_fd()).unwrap();
+        let (Sockets { tcp4, tcp6, dns4, dns6 }, diagnosis) = namespace::open_beside(netns.as_fd()).unwrap();
         self.cookie = netns_cookie(tcp4.as_fd()).unwrap();
         self.ports = [tcp4.local_addr().unwrap().port(), tcp6.local_addr().unwrap().port()];
         let doors = Doors { tcp4: &tcp4, tcp6: &tcp6, dns4: &dns4, dns6: &dns6 };
@@ -78,6 +78,7 @@ impl Scene {
             adopter: self.adopter.clone(),
             number: NUMBER,
             live: Arc::default(),
+            diagnosis: Arc::new(diagnosis),
             admits: Arc::new(|_, _| true),
         };
         self.acceptor.add_adopted(self.workload.clone(), adopted, tcp4, tcp6, 10_000).unwrap();

@@ -217,7 +217,7 @@ impl Adoptions {
     fn settle(&self, adopter: &Arc<Adopter>, held: &mut Held, netns: &File) -> Result<(), EngageError> {
         use std::os::unix::fs::MetadataExt;
 
-        let Opened { tcp4, tcp6, dns4, dns6 } = namespace::open_beside(netns.as_fd())?;
+        let (Opened { tcp4, tcp6, dns4, dns6 }, diagnosis) = namespace::open_beside(netns.as_fd())?;
         let cookie = netns_cookie(tcp4.as_fd())?;
         let doors = Doors { tcp4: &tcp4, tcp6: &tcp6, dns4: &dns4, dns6: &dns6 };
         adopter.open_doors(held.number, cookie, &doors)?;
@@ -232,6 +232,7 @@ impl Adoptions {
             adopter: Arc::clone(adopter),
             number: held.number,
             live: Arc::clone(&held.live),
+            diagnosis: Arc::new(diagnosis),
             admits: Arc::new(move |number, pid| seen.admits(number, pid)),
         };
         let most = self.parts.pipeline.worlds.borrow().snapshot.settings.limits.connections;

@@ -18,6 +18,7 @@ use super::ledger::{self, Connects, Recorded};
 use super::publish;
 use super::reaper::Reaper;
 use super::reload::OwnJournal;
+use super::watchdog;
 use crate::bpf::{Kernel, Listeners, UnixSockets};
 use crate::config::{Level, Paths, Settings};
 use crate::control::protocol::{Launched, Run};
@@ -211,6 +212,8 @@ impl Launches {
             if let Err(error) = self.engage(&workload, running.netns(), About::default()) {
                 tracing::error!(%error, launch = %id, "a workload that lives can't be served; it can connect to nothing");
             }
+            // An earlier daemon may have ended while it stood still.
+            watchdog::freeze(&workload, false);
             if let Err(error) = self.await_end(running) {
                 tracing::error!(%error, launch = %id, "the end of a workload can't be awaited");
             }
@@ -264,6 +267,20 @@ impl Launches {
             live.published.iter().for_each(AbortHandle::abort);
         }
         self.adoptions.close();
+    }
+
+    /// The launched workloads.
+    pub(super) fn workloads(&self) -> Vec<Arc<Workload>> {
+        self.live().values().map(|live| Arc::clone(&live.workload)).collect()
+    }
+
+    pub(super) fn kernel(&self) -> &Kernel {
+        &self.parts.kernel
+    }
+
+    /// The parent of the launched workloads' cgroups.
+    pub(super) fn parent(&self) -> &Path {
+        &self.parts.cgroup
     }
 
     /// Where what isn't a connection's is recorded.
@@ -437,7 +454,8 @@ impl Launches {
         Ok(())
     }
 
-    fn lives(&self, launch: LaunchId) -> bool {
+    /// Whether a launch is served.
+    pub(super) fn lives(&self, launch: LaunchId) -> bool {
         self.live().contains_key(&launch)
     }
 

@@ -18,6 +18,7 @@ use tokio::task::AbortHandle;
 use crate::bpf::adopt::{Adopter, Number};
 use crate::bpf::{Kernel, Origin, netns_cookie};
 use crate::ids::LaunchId;
+use crate::transport::diagnosis::Diagnosis;
 use crate::who::{self, Attribution, Workload};
 
 /// How long accepting rests when the daemon is out of descriptors or memory.
@@ -202,6 +203,8 @@ pub struct Adopted {
     pub number: Number,
     /// The connections of the workload, in all network namespaces.
     pub live: Arc<AtomicUsize>,
+    /// Knows which sockets there are where the listeners are.
+    pub diagnosis: Arc<Diagnosis>,
     /// Whether a process of the workload is contained as it has to be.
     pub admits: Admits,
 }
@@ -228,9 +231,13 @@ impl Tables {
     ) -> Result<(Option<Origin>, SocketAddr), &'static str> {
         match self {
             Tables::Launched(kernel) => Ok((kernel.origin(netns, peer, own), own)),
-            Tables::Adopted(Adopted { adopter, number, admits, .. }) => {
+            Tables::Adopted(Adopted { adopter, number, diagnosis, admits, .. }) => {
                 let flow = adopter.flow(stream, netns, peer, own).filter(|flow| flow.workload == *number);
                 let flow = flow.ok_or("not-steered")?;
+                // Who connects from this address now has to be who was steered.
+                if !diagnosis.has(peer, own, flow.cookie).unwrap_or(false) {
+                    return Err("gone");
+                }
                 if !admits(*number, flow.origin.pid) {
                     return Err("not-contained");
                 }

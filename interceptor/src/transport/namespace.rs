@@ -15,6 +15,8 @@ use nix::sys::socket::{
     socket, sockopt,
 };
 
+use super::diagnosis::Diagnosis;
+
 mod netlink;
 
 /// The namespace's own IPv4 address: what the workload's connects come from.
@@ -63,9 +65,18 @@ pub fn open(netns: BorrowedFd<'_>) -> Result<Sockets, NamespaceError> {
     open_at(netns, Place::Everywhere)
 }
 
-/// Opens them in a namespace that others made, for an adopted workload: on its loopback, at ports that are free.
-pub fn open_beside(netns: BorrowedFd<'_>) -> Result<Sockets, NamespaceError> {
-    open_at(netns, Place::Loopback)
+/// Opens them in a namespace that others made, for an adopted workload: on its loopback, at ports that are free. With them
+/// comes what asks after the sockets there.
+pub fn open_beside(netns: BorrowedFd<'_>) -> Result<(Sockets, Diagnosis), NamespaceError> {
+    let sockets = open_at(netns, Place::Loopback)?;
+    let diagnosis = std::thread::scope(|scope| {
+        let inside = || {
+            setns(netns, CloneFlags::CLONE_NEWNET).map_err(|error| NamespaceError::Enter(error.into()))?;
+            Diagnosis::open().map_err(|error| NamespaceError::Socket("socket for diagnosis", error))
+        };
+        scope.spawn(inside).join().unwrap_or_else(|_| Err(NamespaceError::Thread(io::Error::other("it panicked"))))
+    })?;
+    Ok((sockets, diagnosis))
 }
 
 /// Connects from inside the namespace to the first of these addresses that answers, on a thread of its own. Blocks.

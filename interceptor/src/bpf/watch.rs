@@ -1,0 +1,95 @@
+//! The hooks and the steering of launched workloads, watched: whether they are attached still, and attaching them again.
+
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use aya::EbpfLoader;
+use aya::maps::{HashMap, MapData};
+use interceptor_common::{Origin as RawOrigin, OriginKey, SpaceKey, UnixKey};
+
+use super::{BpfError, HOOKS, Kernel, STEER, UnixSockets, inode, io_error, load_program, pin, sys, unix};
+use crate::ids::LaunchId;
+
+/// The hooks on the workloads' parent.
+const ATTACHED: [(&str, u32); 3] =
+    [("connect4", sys::ATTACH_CONNECT4), ("connect6", sys::ATTACH_CONNECT6), ("publish", sys::ATTACH_SOCK_OPS)];
+
+/// Those that judge unix sockets, where the kernel has them.
+const UNIX: [(&str, u32); 2] = [("unix_connect", sys::ATTACH_UNIX_CONNECT), ("unix_sendmsg", sys::ATTACH_UNIX_SENDMSG)];
+
+/// Loads the hooks, with the pinned maps where there are, and attaches them to the workloads' parent; gives its id, what
+/// becomes of unix sockets, and the map of those that are allowed.
+pub(super) fn attach_hooks(
+    root: &Path,
+    workloads: &Path,
+) -> Result<(u64, UnixSockets, HashMap<MapData, UnixKey, u8>), BpfError> {
+    let cgroup =
+        fs::File::open(workloads).map_err(|source| io_error(format!("opening `{}`", workloads.display()), source))?;
+    let cgroup_id = cgroup.metadata().map_err(|source| io_error("reading the cgroup's id".into(), source))?.ino();
+    let target = pin::Target { fd: cgroup.as_fd(), kind: pin::Kind::Cgroup, id: cgroup_id };
+
+    let processes = root.join("processes");
+    let origins = root.join("origins");
+    let spaces = root.join("spaces");
+    pin::check_map(&spaces, sys::MAP_PERCPU_HASH, size_of::<SpaceKey>(), 8)?;
+    pin::check_map(&processes, sys::MAP_SK_STORAGE, 4, size_of::<RawOrigin>())?;
+    pin::check_map(&origins, sys::MAP_LRU_HASH, size_of::<OriginKey>(), size_of::<RawOrigin>())?;
+    let mut hooks = EbpfLoader::new()
+        .map_pin_path("PROCESSES", processes)
+        .map_pin_path("ORIGINS", origins)
+        .map_pin_path("SPACES", spaces)
+        .load(HOOKS)
+        .map_err(|source| BpfError::Load { what: "hooks", source: Box::new(source) })?;
+    for (name, attach_type) in ATTACHED {
+        let program = load_program(&mut hooks, name)?;
+        pin::attach(&root.join(name), program.as_fd(), &target, attach_type)?;
+    }
+    let (unix, allowed) = unix::attach(root, &target)?;
+    Ok((cgroup_id, unix, allowed))
+}
+
+impl Kernel {
+    /// Which of the hooks on the workloads' parent aren't attached any more.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let unix = UNIX.into_iter().filter(|_| self.unix != UnixSockets::Open);
+        let gone = ATTACHED.into_iter().chain(unix).filter(|(name, attach_type)| {
+            let link = sys::open(&self.root.join(name)).and_then(|link| sys::link_info(link.as_fd()));
+            !link.is_ok_and(|link| link.target() == self.parent && link.attach_type() == *attach_type)
+        });
+        gone.map(|(name, _)| name).collect()
+    }
+
+    /// Attaches them again to the workloads' parent.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn repair(&self, workloads: &Path) -> Result<(), BpfError> {
+        attach_hooks(&self.root, workloads).map(drop)
+    }
+
+    /// Whether a launch's connections are steered still.
+    pub fn is_steered(&self, launch: LaunchId) -> bool {
+        let link = sys::open(&self.folder(launch).join("link")).and_then(|link| sys::link_info(link.as_fd()));
+        link.is_ok_and(|link| link.target() != 0 && link.attach_type() == sys::ATTACH_SK_LOOKUP)
+    }
+
+    /// Steers a launch's connections again, to the listeners that it has.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn steer_again(&self, launch: LaunchId, netns: BorrowedFd<'_>) -> Result<(), BpfError> {
+        let folder = self.folder(launch);
+        let id = inode(netns).map_err(|source| io_error("looking at the network namespace".into(), source))?;
+        let mut object = self
+            .steering()
+            .map_pin_path("LISTENERS", folder.join("listeners"))
+            .map_pin_path("PORTS", folder.join("ports"))
+            .load(STEER)
+            .map_err(|source| BpfError::Load { what: "steer", source: Box::new(source) })?;
+        let program = load_program(&mut object, "steer")?;
+        let target = pin::Target { fd: netns, kind: pin::Kind::Netns, id };
+        pin::attach(&folder.join("link"), program.as_fd(), &target, sys::ATTACH_SK_LOOKUP)
+    }
+}
