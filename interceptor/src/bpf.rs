@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use aya::include_bytes_aligned;
-use aya::maps::{HashMap, Map, MapData, MapError, PerCpuHashMap};
+use aya::maps::{Map, MapData, MapError, PerCpuHashMap};
 use aya::{Ebpf, EbpfError, EbpfLoader};
-use interceptor_common::{Fate, Kind, LAYOUT, Origin as RawOrigin, OriginKey, SpaceKey, UnixKey};
+use interceptor_common::{Fate, Kind, LAYOUT, Origin as RawOrigin, OriginKey, SpaceKey};
 
 use crate::ids::LaunchId;
 
@@ -114,7 +114,7 @@ pub struct Kernel {
     steering: Mutex<EbpfLoader<'static>>,
     origins: MapData,
     spaces: Mutex<PerCpuHashMap<MapData, SpaceKey, u64>>,
-    allowed: Mutex<HashMap<MapData, UnixKey, u8>>,
+    allowed: Mutex<unix::Allowed>,
     /// The namespaces of the launches that were steered, by their cookies.
     cookies: Mutex<BTreeMap<LaunchId, u64>>,
     unix: UnixSockets,

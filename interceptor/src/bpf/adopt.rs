@@ -16,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuHashMap, PerCpuValues, SkStorage, lpm_trie};
 use interceptor_common::{
     DEEPEST_LEVEL, DoorKey, Fate, Flow as RawFlow, Governed as RawGoverned, Kind, LAYOUT, OriginKey, PATH_BYTES, Place,
-    PlaceKey, STATE_REFUSED, STATE_STEERED, TallyKey, UnixKey,
+    PlaceKey, STATE_REFUSED, STATE_STEERED, TallyKey,
 };
 
 use super::{BpfError, Origin, UnixSockets, io_error, map_error, sys, words};
@@ -116,7 +116,7 @@ struct Maps {
     ours: SkStorage<MapData, u32>,
     waiting: HashMap<MapData, u32, u64>,
     /// The pathname unix sockets that workloads may connect to.
-    sockets: HashMap<MapData, UnixKey, u8>,
+    sockets: super::unix::Allowed,
     tallies: PerCpuHashMap<MapData, TallyKey, u64>,
     /// What is governed by levels that nothing watches any more.
     deepest: u32,

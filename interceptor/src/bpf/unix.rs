@@ -27,6 +27,9 @@ pub enum UnixSockets {
     Open,
 }
 
+/// The pathname unix sockets that may be connected to.
+pub(super) type Allowed = HashMap<MapData, UnixKey, u8>;
+
 /// The most paths that all workloads together may be allowed.
 const ALLOWED_ENTRIES: u32 = 8192;
 
@@ -36,10 +39,7 @@ const HOOKS: [(&str, &[u8; 16], u32); 2] = [
 ];
 
 /// Loads the hooks, pins them below `root`, and gives the map of what is allowed.
-pub(super) fn attach(
-    root: &Path,
-    target: &pin::Target<'_>,
-) -> Result<(UnixSockets, HashMap<MapData, UnixKey, u8>), BpfError> {
+pub(super) fn attach(root: &Path, target: &pin::Target<'_>) -> Result<(UnixSockets, Allowed), BpfError> {
     attach_for(root, target, Whose::Launched)
 }
 
@@ -49,7 +49,7 @@ pub(super) fn attach_adopted(
     target: &pin::Target<'_>,
     governed: BorrowedFd<'_>,
     tallies: BorrowedFd<'_>,
-) -> Result<(UnixSockets, HashMap<MapData, UnixKey, u8>), BpfError> {
+) -> Result<(UnixSockets, Allowed), BpfError> {
     attach_for(root, target, Whose::Adopted { governed, tallies })
 }
 
@@ -67,11 +67,7 @@ enum Whose<'a> {
     },
 }
 
-fn attach_for(
-    root: &Path,
-    target: &pin::Target<'_>,
-    whose: Whose<'_>,
-) -> Result<(UnixSockets, HashMap<MapData, UnixKey, u8>), BpfError> {
+fn attach_for(root: &Path, target: &pin::Target<'_>, whose: Whose<'_>) -> Result<(UnixSockets, Allowed), BpfError> {
     let failed = |source| map_error("unix", source);
     let map = allowed(&root.join("unix"))?;
     let mut outcome = UnixSockets::Filtered;
@@ -115,7 +111,7 @@ pub(super) fn key(netns: u64, path: &Path) -> Result<UnixKey, BpfError> {
 }
 
 /// Replaces the paths that are allowed under `owner`: a network namespace's cookie, or an adopted workload.
-pub(super) fn replace(map: &mut HashMap<MapData, UnixKey, u8>, owner: u64, paths: &[PathBuf]) -> Result<(), BpfError> {
+pub(super) fn replace(map: &mut Allowed, owner: u64, paths: &[PathBuf]) -> Result<(), BpfError> {
     let failed = |source| map_error("unix", source);
     let wanted = paths.iter().map(|path| key(owner, path)).collect::<Result<Vec<UnixKey>, _>>()?;
     let there = map.keys().collect::<Result<Vec<UnixKey>, _>>().map_err(failed)?;

@@ -6,9 +6,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use aya::EbpfLoader;
-use aya::maps::{HashMap, MapData};
-use interceptor_common::{Origin as RawOrigin, OriginKey, SpaceKey, UnixKey};
+use interceptor_common::{Origin as RawOrigin, OriginKey, SpaceKey};
 
+use super::unix::Allowed;
 use super::{BpfError, HOOKS, Kernel, STEER, UnixSockets, inode, io_error, load_program, pin, sys, unix};
 use crate::ids::LaunchId;
 
@@ -21,10 +21,7 @@ const UNIX: [(&str, u32); 2] = [("unix_connect", sys::ATTACH_UNIX_CONNECT), ("un
 
 /// Loads the hooks, with the pinned maps where there are, and attaches them to the workloads' parent; gives its id, what
 /// becomes of unix sockets, and the map of those that are allowed.
-pub(super) fn attach_hooks(
-    root: &Path,
-    workloads: &Path,
-) -> Result<(u64, UnixSockets, HashMap<MapData, UnixKey, u8>), BpfError> {
+pub(super) fn attach_hooks(root: &Path, workloads: &Path) -> Result<(u64, UnixSockets, Allowed), BpfError> {
     let cgroup =
         fs::File::open(workloads).map_err(|source| io_error(format!("opening `{}`", workloads.display()), source))?;
     let cgroup_id = cgroup.metadata().map_err(|source| io_error("reading the cgroup's id".into(), source))?.ino();

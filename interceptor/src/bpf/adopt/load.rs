@@ -11,7 +11,6 @@ use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuHashMap, SkStorage}
 use aya::{Ebpf, EbpfLoader};
 use interceptor_common::{
     DoorKey, Flow as RawFlow, Governed as RawGoverned, LAYOUT, OriginKey, PATH_BYTES, Place, PlaceKey, TallyKey,
-    UnixKey,
 };
 
 use super::{Adopter, Maps};
@@ -153,7 +152,7 @@ impl Adopter {
         attach_all(&self.root).map(drop)
     }
 
-    fn open(root: PathBuf, unix: UnixSockets, sockets: HashMap<MapData, UnixKey, u8>) -> Result<Self, BpfError> {
+    fn open(root: PathBuf, unix: UnixSockets, sockets: unix::Allowed) -> Result<Self, BpfError> {
         let map = |name: &'static str| MapData::from_pin(root.join(name)).map_err(|source| map_error(name, source));
         let maps = Maps {
             governed: hash(map("governed")?)?,
@@ -189,7 +188,7 @@ impl Adopter {
 
 /// Loads the object, with the pinned maps where there are, and attaches all of its programs; the ones before make way without a
 /// gap.
-fn attach_all(root: &Path) -> Result<(UnixSockets, HashMap<MapData, UnixKey, u8>), BpfError> {
+fn attach_all(root: &Path) -> Result<(UnixSockets, unix::Allowed), BpfError> {
     let mount = mounts::cgroup2()?;
     let cgroup = File::open(&mount).map_err(|source| io_error(format!("opening `{}`", mount.display()), source))?;
     let id = cgroup.metadata().map_err(|source| io_error("reading the cgroup's id".into(), source))?.ino();
