@@ -131,13 +131,6 @@ impl Survey {
         holes
     }
 
-    /// Whether this process was looked at as it is now.
-    pub fn knows(&self, pid: u32) -> bool {
-        let Ok(process) = Process::read(pid) else { return false };
-        let key = (process.pid, process.started);
-        self.seen.get(&key).is_some_and(|(fingerprint, _)| *fingerprint == fingerprint_of(&process))
-    }
-
     /// Forgets those that have ended.
     pub fn keep(&mut self, live: &BTreeSet<u32>) {
         self.seen.retain(|(pid, _), _| live.contains(pid));

@@ -61,6 +61,10 @@ struct Held {
     places: BTreeMap<u64, Place>,
     cgroups: BTreeMap<u64, Cgroup>,
     pids: BTreeSet<u32>,
+    /// Their network namespaces, by inode, as they were at the last slow look.
+    networks: BTreeMap<u32, u64>,
+    /// Whether there are processes that weren't judged yet.
+    has_new: bool,
     sockets: Sockets,
     holes: BTreeSet<Hole>,
     /// Sockets that can't be cut.
@@ -198,6 +202,8 @@ impl Adoptions {
             places: BTreeMap::new(),
             cgroups: BTreeMap::new(),
             pids: BTreeSet::new(),
+            networks: BTreeMap::new(),
+            has_new: false,
             sockets: Sockets::default(),
             holes: BTreeSet::new(),
             open: BTreeSet::new(),

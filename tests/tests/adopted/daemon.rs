@@ -319,3 +319,30 @@ fn somebody_who_listens_for_its_messages_is_a_hole() -> Result<()> {
     unit.remove()?;
     daemon.finish()
 }
+
+/// What it costs to look at fifty processes that do nothing.
+#[test]
+fn looking_at_idle_processes_costs_little() -> Result<()> {
+    require_root!(Ok(()));
+    let (_graph, daemon) = start("adopt", "")?;
+    let unit = Unit::new(&daemon)?;
+    let mut inside = (0..50).map(|_| Ok(unit.command("sleep").arg("60").spawn()?)).collect::<Result<Vec<_>>>()?;
+    until(&daemon, |one| one["containment"] == "contained")?;
+    let ticks = || -> Result<u64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", daemon.pid()?))?;
+        let fields: Vec<&str> = stat.rsplit_once(')').context("a stat")?.1.split_whitespace().collect();
+        Ok(fields[11].parse::<u64>()? + fields[12].parse::<u64>()?)
+    };
+    std::thread::sleep(Duration::from_secs(2));
+    let (before, time) = (ticks()?, Instant::now());
+    std::thread::sleep(Duration::from_secs(5));
+    let share = (ticks()? - before) as f64 / 100.0 / time.elapsed().as_secs_f64();
+    println!("{:.1} % of a core for 50 processes", share * 100.0);
+    for child in &mut inside {
+        child.kill()?;
+        child.wait()?;
+    }
+    ensure!(share < 0.1, "{share} of a core");
+    unit.remove()?;
+    daemon.finish()
+}

@@ -63,10 +63,6 @@ impl Gaze {
         let outside = self.outside.read().unwrap_or_else(PoisonError::into_inner);
         self.survey.lock().unwrap_or_else(PoisonError::into_inner).look(&self.tree, path, pids, &outside)
     }
-
-    fn knows(&self, pid: u32) -> bool {
-        self.survey.lock().unwrap_or_else(PoisonError::into_inner).knows(pid)
-    }
 }
 
 impl Adoptions {
@@ -183,12 +179,13 @@ impl Adoptions {
         let pids: BTreeSet<u32> =
             paths.into_iter().flat_map(|path| self.tree.processes(path).unwrap_or_default()).collect();
         let new: Vec<u32> = pids.difference(&one.pids).copied().collect();
-        let mut namespaces = BTreeMap::new();
-        for pid in &pids {
+        one.networks.retain(|pid, _| pids.contains(pid));
+        for pid in pids.iter().filter(|pid| slowly || new.contains(pid)) {
             if let Ok(process) = Process::read(*pid) {
-                namespaces.entry(process.namespaces.net).or_insert(*pid);
+                one.networks.insert(*pid, process.namespaces.net);
             }
         }
+        let namespaces: BTreeMap<u64, u32> = one.networks.iter().map(|(pid, inode)| (*inode, *pid)).collect();
         for (inode, pid) in &namespaces {
             if one.places.contains_key(inode) {
                 continue;
@@ -215,6 +212,7 @@ impl Adoptions {
             }
         }
         one.pids = pids;
+        one.has_new |= !new.is_empty();
         if slowly || !new.is_empty() {
             let looked: Vec<u32> = if slowly { one.pids.iter().copied().collect() } else { new };
             for stray in one.sockets.cut(adopter, &looked, &one.workload.settings.unix) {
@@ -231,9 +229,8 @@ impl Adoptions {
 
     /// How well it is contained, and whether that is enough.
     fn judge(&self, adopter: &Adopter, one: &mut Held, slowly: bool) {
-        let is_new = one.pids.iter().any(|pid| !self.gaze.knows(*pid));
         let before = (one.level(), one.refused, one.all_holes());
-        if slowly || is_new {
+        if slowly || std::mem::take(&mut one.has_new) {
             let mut holes: BTreeSet<Hole> = self.kernel_holes(adopter);
             for cgroup in one.cgroups.values() {
                 let pids: Vec<u32> = self.tree.processes(&cgroup.path).unwrap_or_default();
