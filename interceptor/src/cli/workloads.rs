@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use comfy_table::{Table, presets};
 
+use super::terminal::escape;
 use crate::control::client;
 use crate::control::protocol::{Launched, Request};
 use crate::who::NOBODY;
@@ -41,12 +42,12 @@ fn holes(launched: &[Launched]) -> String {
     let mut said = String::new();
     for one in launched {
         for cgroup in one.adopted.iter().flatten() {
-            let image = cgroup.image.as_ref().map(|image| format!(", image {image}")).unwrap_or_default();
-            // A cgroup's name is whoever made it's choice.
-            said += &format!("{}: {}{}\n", one.workload, cgroup.cgroup.escape_debug(), image.escape_debug());
+            let image = cgroup.image.as_ref().map(|image| format!(", image {}", escape(image))).unwrap_or_default();
+            // Its name is the choice of whoever made it.
+            said += &format!("{}: {}{image}\n", one.workload, escape(&cgroup.cgroup));
         }
         for hole in &one.holes {
-            said += &format!("{}: {}\n", one.workload, hole.escape_debug());
+            said += &format!("{}: {}\n", one.workload, escape(hole));
         }
     }
     if said.is_empty() { said } else { format!("\n{said}") }

@@ -1,0 +1,97 @@
+//! What an administrator does to the installation: take over, remove, put a unit under control.
+
+use std::fs;
+use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use interceptor_tests::daemon::{Daemon, Order, READ_ONLY};
+use interceptor_tests::graph::Graph;
+use interceptor_tests::require_root;
+use interceptor_tests::unit::ADOPTED;
+
+fn start() -> Result<(Graph, Daemon)> {
+    let graph = Graph::start(&[])?;
+    let order = Order {
+        bring: vec!["probe"],
+        purpose: "upkeep",
+        more: ADOPTED.to_owned(),
+        ..Order::for_graph(&graph, READ_ONLY)
+    };
+    let daemon = Daemon::start(&order)?;
+    Ok((graph, daemon))
+}
+
+/// `interceptor ARG…` with the daemon's configuration.
+fn with_config(daemon: &Daemon, arguments: &[&str]) -> Result<Output> {
+    Ok(daemon.interceptor(arguments).arg("--config").arg(daemon.config()).stdin(Stdio::null()).output()?)
+}
+
+fn both(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn what_is_left_on_the_host_is_removed_but_for_the_record() -> Result<()> {
+    require_root!(Ok(()));
+    let (_graph, mut daemon) = start()?;
+    let running = with_config(&daemon, &["uninstall"])?;
+    ensure!(!running.status.success() && both(&running).contains("stop it first"), "{running:?}");
+    let mut launched = daemon.run(&["sleep", "60"]).stdin(Stdio::null()).spawn()?;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while daemon.json(&["workloads", "list"])?.as_array().context("a list")?.len() < 2 {
+        ensure!(Instant::now() < deadline, "it isn't launched");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    ensure!(daemon.stop()?.success(), "it failed");
+    let alive = with_config(&daemon, &["uninstall"])?;
+    ensure!(!alive.status.success() && both(&alive).contains("lives: end it first"), "{alive:?}");
+    launched.kill()?;
+    launched.wait()?;
+    let folder = daemon.cgroup().join("workloads");
+    let has_processes = || -> Result<bool> {
+        let mut entries = fs::read_dir(&folder)?.flatten();
+        Ok(entries
+            .any(|entry| fs::read_to_string(entry.path().join("cgroup.procs")).is_ok_and(|pids| !pids.is_empty())))
+    };
+    while has_processes()? {
+        ensure!(Instant::now() < deadline, "its processes don't end");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let dry = with_config(&daemon, &["uninstall", "--dry-run"])?;
+    ensure!(dry.status.success() && daemon.pins().exists(), "{dry:?}");
+    let done = with_config(&daemon, &["uninstall"])?;
+    ensure!(done.status.success() && both(&done).contains("kept"), "{done:?}");
+    ensure!(!daemon.pins().exists() && !daemon.cgroup().exists() && !daemon.room().join("run").exists());
+    ensure!(daemon.database().exists(), "the record is gone");
+    let purged = with_config(&daemon, &["uninstall", "--purge-record"])?;
+    ensure!(purged.status.success() && !daemon.database().exists(), "{purged:?}");
+    daemon.finish()
+}
+
+#[test]
+fn a_binary_says_whether_it_can_take_over() -> Result<()> {
+    require_root!(Ok(()));
+    let (_graph, daemon) = start()?;
+    let same = with_config(&daemon, &["upgrade", "--check"])?;
+    ensure!(same.status.success() && both(&same).contains("it can take over"), "{same:?}");
+    let other = daemon.pins().join("v0");
+    fs::create_dir(&other)?;
+    let layout = with_config(&daemon, &["upgrade", "--check"])?;
+    fs::remove_dir(&other)?;
+    ensure!(!layout.status.success() && both(&layout).contains("has the layout `v0`"), "{layout:?}");
+    daemon.finish()
+}
+
+#[test]
+fn a_units_drop_in_is_shown_before_it_is_written() -> Result<()> {
+    require_root!(Ok(()));
+    let (_graph, daemon) = start()?;
+    let shown = with_config(&daemon, &["adopt", "--unit", "interceptor-test-nowhere.service", "--dry-run"])?;
+    let said = both(&shown);
+    ensure!(shown.status.success() && said.contains("NoNewPrivileges=yes") && said.contains("[[workload]]"), "{said}");
+    ensure!(said.contains(&format!("SSL_CERT_FILE={}", daemon.room().join("run/trust.pem").display())), "{said}");
+    let wrong = with_config(&daemon, &["adopt", "--unit", "nowhere"])?;
+    ensure!(!wrong.status.success() && both(&wrong).contains("name it in full"), "{wrong:?}");
+    daemon.finish()
+}
