@@ -35,6 +35,7 @@ use crate::transport::trust::{Roots, TrustError};
 mod adoptions;
 mod cgroup;
 mod emergencies;
+mod engage;
 mod gauges;
 mod host;
 mod launches;
@@ -79,7 +80,7 @@ const KILLED: &str = "daemon-killed";
 /// How long the last events may take into the database; what doesn't make it is in the journal for the next start.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(5);
 
-pub use launches::EngageError;
+pub use engage::EngageError;
 
 /// Why the daemon doesn't start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -222,6 +223,7 @@ async fn serve(config: &Path) -> Result<(), DaemonError> {
         pipeline: Arc::clone(&pipeline),
         gate: Arc::new(gate),
         journal: journal.clone(),
+        store: service::Store::inherited(),
         cgroup: cgroups.workloads.clone(),
         paths: paths.clone(),
         trust,
@@ -229,6 +231,7 @@ async fn serve(config: &Path) -> Result<(), DaemonError> {
     .map_err(DaemonError::Launches)?;
     launches.revive();
     launches.adoptions().follow(&settings).map_err(DaemonError::Launches)?;
+    launches.let_go_of_the_rest();
 
     tokio::spawn(ledger::keep(Arc::clone(&launches)));
     tokio::spawn(watchdog::keep(Arc::clone(&launches)));

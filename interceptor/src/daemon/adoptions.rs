@@ -13,7 +13,8 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use self::look::Gaze;
-use super::launches::{EngageError, Parts};
+use super::engage::EngageError;
+use super::launches::Parts;
 use super::ledger;
 use crate::adopt::{Cgroup, Hole, Sockets, Tree};
 use crate::bpf::adopt::{Adopter, Doors, Number, State};
@@ -210,6 +211,8 @@ impl Adoptions {
             refused: false,
         };
         adopter.allow_unix(number, &settings.unix)?;
+        // Connections may wait already at sockets that were kept: who makes them is looked at as they are accepted.
+        self.introduce(number, settings);
         let own = File::open("/proc/self/ns/net")?;
         self.settle(adopter, &mut held, &own)?;
         // An earlier daemon ended in the middle of putting the hooks right, which are right now.
@@ -223,7 +226,18 @@ impl Adoptions {
     fn settle(&self, adopter: &Arc<Adopter>, held: &mut Held, netns: &File) -> Result<(), EngageError> {
         use std::os::unix::fs::MetadataExt;
 
-        let (Opened { tcp4, tcp6, dns4, dns6 }, diagnosis) = namespace::open_beside(netns.as_fd())?;
+        let inode = netns.metadata()?.ino();
+        let name = kept_as(held.workload.id, inode);
+        // Sockets that are kept keep their namespace, so its inode is no other's.
+        let (sockets, diagnosis) = match self.parts.store.take(&name) {
+            Some(sockets) => (sockets, namespace::diagnose(netns.as_fd())?),
+            None => {
+                let (sockets, diagnosis) = namespace::open_beside(netns.as_fd())?;
+                self.parts.store.keep(&name, &sockets);
+                (sockets, diagnosis)
+            }
+        };
+        let Opened { tcp4, tcp6, dns4, dns6 } = sockets;
         let cookie = netns_cookie(tcp4.as_fd())?;
         let doors = Doors { tcp4: &tcp4, tcp6: &tcp6, dns4: &dns4, dns6: &dns6 };
         adopter.open_doors(held.number, cookie, &doors)?;
@@ -244,7 +258,7 @@ impl Adoptions {
         let most = self.parts.pipeline.worlds.borrow().snapshot.settings.limits.connections;
         self.parts.acceptor.add_adopted(Arc::clone(&held.workload), adopted, tcp4, tcp6, most)?;
         let place = Place { cookie, resolving: resolving.abort_handle() };
-        if let Some(before) = held.places.insert(netns.metadata()?.ino(), place) {
+        if let Some(before) = held.places.insert(inode, place) {
             before.resolving.abort();
         }
         Ok(())
@@ -261,8 +275,9 @@ impl Adoptions {
         self.parts.acceptor.remove(launch);
         self.parts.pipeline.registry.tell_launch(launch, Order::Cut("workload-ended"));
         self.parts.pipeline.directory.leave(launch);
-        held.places.values().for_each(|place| {
+        held.places.iter().for_each(|(inode, place)| {
             place.resolving.abort();
+            self.parts.store.let_go(&kept_as(launch, *inode));
             tell(adopter.close_doors(held.number, place.cookie));
         });
         tell(adopter.allow_unix(held.number, &[]));
@@ -362,6 +377,11 @@ impl Adoptions {
     fn held(&self) -> MutexGuard<'_, BTreeMap<Number, Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What the sockets of a workload in a network namespace are called where they are kept.
+fn kept_as(launch: LaunchId, inode: u64) -> String {
+    format!("{launch}.{inode}")
 }
 
 /// Looks until the daemon is gone.

@@ -10,7 +10,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::emergencies::Emergencies;
-use super::launches::{EngageError, Launches};
+use super::engage::EngageError;
+use super::launches::Launches;
 use super::login::Logins;
 use super::payloads;
 use super::people::{People, Said};

@@ -14,16 +14,18 @@ use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
 use super::adoptions::Adoptions;
+use super::engage::EngageError;
 use super::ledger::{self, Connects, Recorded};
 use super::publish;
 use super::reaper::Reaper;
 use super::reload::OwnJournal;
+use super::service::Store;
 use super::watchdog;
 use crate::bpf::{Kernel, Listeners, UnixSockets};
 use crate::config::{Level, Paths, Settings};
 use crate::control::protocol::{Launched, Run};
 use crate::ids::LaunchId;
-use crate::launch::{self, Caller, LaunchError, Program, Running, Trust};
+use crate::launch::{self, Caller, Program, Running, Trust};
 use crate::pipeline::{CurrentLookup, Lookups, Order, Pipeline};
 use crate::record::event::{Ledger, What};
 use crate::transport::accept::Acceptor;
@@ -41,6 +43,7 @@ pub(super) struct Parts {
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) gate: Arc<dyn Gate>,
     pub(super) journal: OwnJournal,
+    pub(super) store: Store,
     /// The parent of the workloads' cgroups.
     pub(super) cgroup: PathBuf,
     pub(super) paths: Paths,
@@ -74,35 +77,6 @@ struct Live {
 struct About {
     command: String,
     started: Option<jiff::Timestamp>,
-}
-
-/// Why a workload can't be served; its launch is undone then.
-#[derive(Debug, thiserror::Error)]
-pub enum EngageError {
-    /// The launcher's part failed.
-    #[error(transparent)]
-    Launch(#[from] LaunchError),
-    /// It would have holes that its configuration doesn't accept.
-    #[error("it wouldn't be contained: {0}")]
-    NotContained(String),
-    /// Its sockets can't be opened.
-    #[error("its sockets can't be opened: {0}")]
-    Sockets(#[from] namespace::NamespaceError),
-    /// It can't be steered.
-    #[error("it can't be steered: {0}")]
-    Kernel(#[from] crate::bpf::BpfError),
-    /// Its names can't be kept.
-    #[error("its names can't be kept: {0}")]
-    Names(#[from] crate::transport::names::NamesError),
-    /// A published port can't be opened.
-    #[error("its published port {0} can't be opened: {1}")]
-    Publish(std::net::SocketAddr, std::io::Error),
-    /// Its connections can't be accepted.
-    #[error("its connections can't be accepted: {0}")]
-    Accept(#[from] std::io::Error),
-    /// It can't be recorded.
-    #[error("it can't be recorded: {0}")]
-    Record(#[from] crate::record::RecordError),
 }
 
 /// Writes what workloads are to trust: the merged bundle, and our authority alone.
@@ -223,6 +197,11 @@ impl Launches {
             Ok(pinned) => pinned.into_iter().filter(|id| !self.lives(*id)).for_each(|id| self.release(id)),
             Err(error) => tracing::warn!(%error, "the pins of earlier launches can't be read"),
         }
+    }
+
+    /// Lets go of the sockets that a service manager kept for workloads that have ended.
+    pub(super) fn let_go_of_the_rest(&self) {
+        self.parts.store.let_go_of_the_rest();
     }
 
     /// Removes the cgroups, and ends what is in them, of launches that have no folder: a daemon was killed between making
@@ -366,7 +345,15 @@ impl Launches {
         let Parts { kernel, acceptor, pipeline, gate, .. } = &*self.parts;
         let world = Arc::clone(&pipeline.worlds.borrow());
         let settings = &world.snapshot.settings;
-        let sockets = namespace::open(netns)?;
+        let name = workload.id.to_string();
+        let sockets = match self.parts.store.take(&name) {
+            Some(sockets) => sockets,
+            None => {
+                let sockets = namespace::open(netns)?;
+                self.parts.store.keep(&name, &sockets);
+                sockets
+            }
+        };
         let listeners = Listeners { v4: &sockets.tcp4, v6: &sockets.tcp6 };
         let ports: Vec<u16> = settings.targets.loopback_ports().collect();
         let cookie = kernel.steer(workload.id, netns, &listeners, &ports)?;
@@ -428,6 +415,7 @@ impl Launches {
             live.published.iter().for_each(AbortHandle::abort);
         }
         self.parts.acceptor.forget(launch);
+        self.parts.store.let_go(&launch.to_string());
         self.release(launch);
     }
 

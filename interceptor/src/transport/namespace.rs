@@ -6,7 +6,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
@@ -59,6 +59,35 @@ pub struct Sockets {
     pub dns6: UdpSocket,
 }
 
+/// What each of the sockets is called where a service manager keeps them.
+pub const PARTS: [&str; 4] = ["tcp4", "tcp6", "dns4", "dns6"];
+
+impl Sockets {
+    /// The sockets with their names, for a service manager that keeps them while no daemon runs.
+    pub fn parts(&self) -> [(&'static str, BorrowedFd<'_>); 4] {
+        let [tcp4, tcp6, dns4, dns6] = PARTS;
+        [(tcp4, self.tcp4.as_fd()), (tcp6, self.tcp6.as_fd()), (dns4, self.dns4.as_fd()), (dns6, self.dns6.as_fd())]
+    }
+
+    /// The sockets that were kept, found by their names; none if one is missing.
+    pub fn kept(mut find: impl FnMut(&str) -> Option<OwnedFd>) -> Option<Self> {
+        let [tcp4, tcp6, dns4, dns6] = PARTS.map(&mut find);
+        Some(Self { tcp4: tcp4?.into(), tcp6: tcp6?.into(), dns4: dns4?.into(), dns6: dns6?.into() })
+    }
+}
+
+/// The descriptors that a service manager kept and passed on (sd_listen_fds_with_names(3)), by their names. To be called once.
+///
+/// # Errors
+/// What was passed on isn't as the manager says.
+pub fn inherited() -> io::Result<Vec<(String, OwnedFd)>> {
+    use std::os::fd::FromRawFd;
+
+    let passed = sd_notify::listen_fds_with_names(false)?;
+    // SAFETY: the manager made these for this process alone, and nobody else has asked for them.
+    Ok(passed.map(|(fd, name)| (name, unsafe { OwnedFd::from_raw_fd(fd) })).collect())
+}
+
 /// Opens the daemon's sockets in the namespace of a launched workload, on a thread of its own: the caller's stays where
 /// it is.
 pub fn open(netns: BorrowedFd<'_>) -> Result<Sockets, NamespaceError> {
@@ -68,15 +97,18 @@ pub fn open(netns: BorrowedFd<'_>) -> Result<Sockets, NamespaceError> {
 /// Opens them in a namespace that others made, for an adopted workload: on its loopback, at ports that are free. With them
 /// comes what asks after the sockets there.
 pub fn open_beside(netns: BorrowedFd<'_>) -> Result<(Sockets, Diagnosis), NamespaceError> {
-    let sockets = open_at(netns, Place::Loopback)?;
-    let diagnosis = std::thread::scope(|scope| {
+    Ok((open_at(netns, Place::Loopback)?, diagnose(netns)?))
+}
+
+/// Opens what asks after the sockets of a namespace.
+pub fn diagnose(netns: BorrowedFd<'_>) -> Result<Diagnosis, NamespaceError> {
+    std::thread::scope(|scope| {
         let inside = || {
             setns(netns, CloneFlags::CLONE_NEWNET).map_err(|error| NamespaceError::Enter(error.into()))?;
             Diagnosis::open().map_err(|error| NamespaceError::Socket("socket for diagnosis", error))
         };
         scope.spawn(inside).join().unwrap_or_else(|_| Err(NamespaceError::Thread(io::Error::other("it panicked"))))
-    })?;
-    Ok((sockets, diagnosis))
+    })
 }
 
 /// Connects from inside the namespace to the first of these addresses that answers, on a thread of its own. Blocks.

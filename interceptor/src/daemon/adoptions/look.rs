@@ -9,7 +9,7 @@ use super::{Adoptions, FROZEN, Held, SLOWLY};
 use crate::adopt::{Cgroup, Hole, Process, Survey, Tree};
 use crate::bpf::adopt::{Adopter, Number, State};
 use crate::bpf::{FilterReader, UnixSockets};
-use crate::config::Level;
+use crate::config::{Level, WorkloadSettings};
 use crate::pipeline::Order;
 use crate::record::event::Change;
 
@@ -66,6 +66,21 @@ impl Gaze {
 }
 
 impl Adoptions {
+    /// Says which workload there is, before any of its processes was looked at.
+    pub(super) fn introduce(&self, number: Number, settings: &WorkloadSettings) {
+        let cgroups: Vec<String> = self.tree.of(settings).into_iter().map(|cgroup| cgroup.path).collect();
+        let pids = cgroups.iter().flat_map(|path| self.tree.processes(path).unwrap_or_default()).collect();
+        let outside = self.uids_outside(&pids);
+        self.gaze.outside.write().unwrap_or_else(PoisonError::into_inner).extend(outside);
+        let known = Known {
+            cgroups,
+            pids: BTreeSet::new(),
+            accepts_holes: settings.containment == Level::Steered,
+            refused: false,
+        };
+        self.gaze.known.write().unwrap_or_else(PoisonError::into_inner).insert(number, known);
+    }
+
     /// Looks once. The `tick` says what is due.
     pub(super) fn look(&self, tick: u32) {
         let Some(adopter) = self.adopter.get() else { return };
@@ -203,8 +218,9 @@ impl Adoptions {
         let empty: Vec<u64> =
             one.places.keys().copied().filter(|inode| *inode != own && !namespaces.contains_key(inode)).collect();
         if slowly {
-            for place in empty.iter().filter_map(|inode| one.places.remove(inode)) {
+            for (inode, place) in empty.iter().filter_map(|inode| Some((*inode, one.places.remove(inode)?))) {
                 place.resolving.abort();
+                self.parts.store.let_go(&super::kept_as(one.workload.id, inode));
                 self.parts.acceptor.remove_in(one.workload.id, place.cookie);
                 if let Err(error) = adopter.close_doors(one.number, place.cookie) {
                     tracing::error!(%error, "what was opened in a network namespace can't be closed");
