@@ -6,7 +6,6 @@
 //! that restarts is never without.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -349,20 +348,6 @@ impl Adopter {
                 Ok(Tally { workload: key.workload, kind, fate, count: counts.iter().sum() })
             })
             .collect()
-    }
-
-    /// Detaches everything and removes the pins: nothing is governed any more.
-    ///
-    /// # Errors
-    /// A pin that can't be removed.
-    pub fn remove(pins: &Path) -> Result<(), BpfError> {
-        let root = pins.join(LAYOUT).join("adopt");
-        match fs::remove_dir_all(&root) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(io_error(format!("removing `{}`", root.display()), source))
-            }
-            _ => Ok(()),
-        }
     }
 
     fn maps(&self) -> MutexGuard<'_, Maps> {

@@ -132,7 +132,11 @@ impl Adoptions {
         adopter.watch(&watched)?;
         for number in gone {
             if let Some(before) = held.remove(&number) {
+                let cgroups: Vec<u64> = before.cgroups.keys().copied().collect();
                 self.let_go(&adopter, before, "released");
+                for id in cgroups {
+                    adopter.forget(id)?;
+                }
             }
         }
         self.sweep(&adopter, &held);
@@ -264,7 +268,8 @@ impl Adoptions {
         Ok(())
     }
 
-    /// Lets a workload go: whatever of it lives isn't governed any more.
+    /// Lets a workload go. Its cgroups stay governed, and refused for want of sockets: it may be taken again at once, and must
+    /// not be free in between.
     fn let_go(&self, adopter: &Adopter, held: Held, why: &str) {
         let launch = held.workload.id;
         let tell = |result: Result<(), BpfError>| {
@@ -281,7 +286,6 @@ impl Adoptions {
             tell(adopter.close_doors(held.number, place.cookie));
         });
         tell(adopter.allow_unix(held.number, &[]));
-        held.cgroups.keys().for_each(|id| tell(adopter.forget(*id)));
         self.parts.journal.note(What::WorkloadEnded { launch, status: why.into() });
         // A new adoption of this name is another one.
         let _ = fs::remove_dir_all(&held.workload.folder);

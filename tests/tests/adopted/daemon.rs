@@ -346,3 +346,29 @@ fn looking_at_idle_processes_costs_little() -> Result<()> {
     unit.remove()?;
     daemon.finish()
 }
+
+/// A reload that changes a workload takes it anew; it isn't free for a moment in between.
+#[test]
+fn a_changed_workload_is_governed_all_the_time() -> Result<()> {
+    require_root!(Ok(()));
+    let (_graph, daemon) = start("adopt", "")?;
+    let unit = Unit::new(&daemon)?;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    listener.set_nonblocking(true)?;
+    let mut inside = unit.command("/bin/sh");
+    let script = r#"while :; do "$0" connect "$1" >/dev/null; done"#;
+    let address = listener.local_addr()?.to_string();
+    let mut inside = inside.args(["-c", script]).arg(daemon.binary("probe")).arg(address).spawn()?;
+    until(&daemon, |one| one["connections"].as_u64().is_some())?;
+    let text = std::fs::read_to_string(daemon.config())?;
+    for round in 0..20 {
+        let changed = format!("name = \"svc\"\nclass = \"round-{round}\"");
+        std::fs::write(daemon.config(), text.replace("name = \"svc\"", &changed))?;
+        daemon.ask(&["policy", "reload"])?;
+    }
+    inside.kill()?;
+    inside.wait()?;
+    ensure!(listener.accept().is_err(), "it got past us");
+    unit.remove()?;
+    daemon.finish()
+}

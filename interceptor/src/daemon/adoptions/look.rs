@@ -97,8 +97,9 @@ impl Adoptions {
             self.people(adopter, one, slowly);
             all.extend(one.pids.iter().copied());
         }
-        // What only began right and is nobody's.
-        for id in governed.keys().filter(|id| !claimed.contains(*id)) {
+        // What only began right and is nobody's. Of a workload that isn't held nothing is known here: it stays refused.
+        let known = governed.iter().filter(|(_, (number, _))| held.contains_key(number)).map(|(id, _)| id);
+        for id in known.filter(|id| !claimed.contains(*id)) {
             if let Err(error) = adopter.forget(*id) {
                 tracing::error!(%error, "a cgroup can't be let go of");
             }
