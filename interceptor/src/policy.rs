@@ -26,6 +26,7 @@ mod grant;
 mod lex;
 mod load;
 mod path;
+mod reads;
 mod rules;
 
 pub use basis::{Basis, Obligations};

@@ -1,5 +1,6 @@
-//! A question in Cedar's words: principal, action, resource and the context that the schema describes. The values have
-//! the schema's types by construction (a test holds them against it), so no decision pays for checking them again.
+//! A question in Cedar's words: principal, action, resource and the context that the schema describes, as far as a policy
+//! of the slice looks at it. The values have the schema's types by construction (a test holds them against it), so no
+//! decision pays for checking them again.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -8,6 +9,7 @@ use cedar_policy::{Context, Entities, Entity, PolicySet, Request, RestrictedExpr
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::reads::{EVERYTHING, Reads, View};
 use super::rules::Rules;
 use super::{Credential, HttpRequest, Operation, Principal, Question, Snapshot, TokenRequest, path};
 use crate::config::{Host, Named};
@@ -40,10 +42,32 @@ pub(super) enum Unasked {
 }
 
 impl<'a> Ask<'a> {
+    /// With what the slice's policies look at.
     pub(super) fn new(
         snapshot: &Snapshot,
         rules: &'a Rules,
         question: &Question<'_>,
+        granted: bool,
+        at: Timestamp,
+    ) -> Result<Self, Unasked> {
+        Self::put(snapshot, rules, question, None, granted, at)
+    }
+
+    /// With everything, for people to see.
+    pub(super) fn whole(
+        snapshot: &Snapshot,
+        rules: &'a Rules,
+        question: &Question<'_>,
+        at: Timestamp,
+    ) -> Result<Self, Unasked> {
+        Self::put(snapshot, rules, question, Some(&EVERYTHING), false, at)
+    }
+
+    fn put(
+        snapshot: &Snapshot,
+        rules: &'a Rules,
+        question: &Question<'_>,
+        reads: Option<&Reads>,
         granted: bool,
         at: Timestamp,
     ) -> Result<Self, Unasked> {
@@ -52,7 +76,8 @@ impl<'a> Ask<'a> {
         let ready = rules
             .ready(name, question.operation.action())
             .ok_or_else(|| Unasked::Unknown(format!("`{name}` isn't a target in these settings")))?;
-        let base = base(snapshot, rules, question, granted, at)?;
+        let reads = reads.unwrap_or(ready.reads);
+        let base = base(snapshot, rules, question, reads.view("base"), (granted, at))?;
         let mut special_entities = Vec::new();
         let principal = match question.principal {
             Some(principal) => {
@@ -71,21 +96,29 @@ impl<'a> Ask<'a> {
         };
         let mut query = BTreeMap::new();
         let (kind, special) = match &question.operation {
-            Operation::Resolve { name } => ("dns", record([("name", string(name.as_str()))])?),
+            Operation::Resolve { name } => {
+                let mut dns = Record::new(reads.view("dns"));
+                dns.put("name", || string(name.as_str()));
+                ("dns", dns.value()?)
+            }
             Operation::Connect { host, port } => {
-                ("connect", record([("host", string(host.to_string())), ("port", Value::new_long((*port).into()))])?)
+                let mut connect = Record::new(reads.view("connect"));
+                connect.put("host", || string(host.to_string()));
+                connect.put("port", || Value::new_long((*port).into()));
+                ("connect", connect.value()?)
             }
             Operation::Http(request) => {
+                let view = reads.view("http");
                 if let Some(raw) = request.query {
+                    // Read in any case: one that can't be is not forwarded.
                     query = tags(raw)?;
-                    let tags = query.iter().map(|(key, values)| {
-                        (key.clone(), Value::new_set(values.iter().map(|value| string(value.as_str()))))
-                    });
-                    special_entities.push(Entity::new_with_tags(rules.query().clone(), [], [], tags).map_err(broken)?);
+                    if view.has("query") {
+                        special_entities.push(query_entity(rules, &query)?);
+                    }
                 }
-                ("http", http(rules, request)?)
+                ("http", http(rules, request, view)?)
             }
-            Operation::Token(request) => ("token", token(request)?),
+            Operation::Token(request) => ("token", token(request, reads.view("token"))?),
         };
         let entities = if special_entities.is_empty() {
             Cow::Borrowed(ready.entities)
@@ -136,8 +169,8 @@ fn base(
     snapshot: &Snapshot,
     rules: &Rules,
     question: &Question<'_>,
-    granted: bool,
-    at: Timestamp,
+    view: View<'_>,
+    (granted, at): (bool, Timestamp),
 ) -> Result<Value, Unasked> {
     let asker = question.asker;
     let workload = rules
@@ -148,27 +181,30 @@ fn base(
         Operation::Resolve { .. } | Operation::Connect { .. } | Operation::Token(_) => Credential::None,
     };
     let principal = question.principal;
-    let person = snapshot.settings.identities.people.get(&asker.initiator);
-    let person = person.map(|person| rules.identity(person.as_str()));
-    let client = principal.and_then(|principal| principal.client);
-    let local = at.to_zoned(snapshot.zone.clone());
-    let minute = i64::from(local.hour()) * 60 + i64::from(local.minute());
-    let facts = [
-        ("workload", Value::new_entity_uid(workload.clone())),
-        ("classes", Value::new_set(asker.classes.iter().map(|class| string(class.as_str())))),
-        ("initiator", Value::new_long(asker.initiator.into())),
-        ("credential", string(credential.as_str())),
-        ("tenant", string(principal.map_or("", |principal| principal.id.realm()))),
-        ("client", string(client.map(|client| client.to_string()).unwrap_or_default())),
-        ("kind", string(principal.map_or("none", |principal| principal.kind.as_str()))),
-        ("authentic", string(principal.map_or("none", |principal| principal.authentic.as_str()))),
-        ("bound", string(principal.map_or("none", |principal| principal.bound.as_str()))),
-        ("granted", Value::new_bool(granted)),
-        ("now", Value::new_datetime(datetime(at))),
-        ("minute", Value::new_long(minute)),
-        ("weekday", Value::new_long(local.weekday().to_monday_one_offset().into())),
-    ];
-    record(facts.into_iter().chain(person.map(|person| ("person", Value::new_entity_uid(person)))))
+    let mut base = Record::new(view);
+    base.put("workload", || Value::new_entity_uid(workload.clone()));
+    base.put("classes", || Value::new_set(asker.classes.iter().map(|class| string(class.as_str()))));
+    base.put("initiator", || Value::new_long(asker.initiator.into()));
+    base.put("credential", || string(credential.as_str()));
+    base.put("tenant", || string(principal.map_or("", |principal| principal.id.realm())));
+    base.put("client", || {
+        let client = principal.and_then(|principal| principal.client);
+        string(client.map(|client| client.to_string()).unwrap_or_default())
+    });
+    base.put("kind", || string(principal.map_or("none", |principal| principal.kind.as_str())));
+    base.put("authentic", || string(principal.map_or("none", |principal| principal.authentic.as_str())));
+    base.put("bound", || string(principal.map_or("none", |principal| principal.bound.as_str())));
+    base.put("granted", || Value::new_bool(granted));
+    base.put("now", || Value::new_datetime(datetime(at)));
+    if view.has("minute") || view.has("weekday") {
+        let local = at.to_zoned(snapshot.zone.clone());
+        base.put("minute", || Value::new_long(i64::from(local.hour()) * 60 + i64::from(local.minute())));
+        base.put("weekday", || Value::new_long(local.weekday().to_monday_one_offset().into()));
+    }
+    if let Some(person) = snapshot.settings.identities.people.get(&asker.initiator) {
+        base.put("person", || Value::new_entity_uid(rules.identity(person.as_str())));
+    }
+    base.value()
 }
 
 /// The principal with its groups and roles, under their ids and under every name that the configuration gives them.
@@ -191,35 +227,61 @@ fn identity(snapshot: &Snapshot, rules: &Rules, principal: &Principal) -> Result
     Entity::new(uid, HashMap::new(), parents).map_err(broken)
 }
 
-fn token(request: &TokenRequest<'_>) -> Result<Value, Unasked> {
-    record([
-        ("tenant", string(request.tenant)),
-        ("client", string(request.client)),
-        ("grant", string(request.grant)),
-        ("scopes", Value::new_set(request.scopes.iter().map(|scope| string(scope.as_str())))),
-        ("audience", string(request.audience)),
-    ])
+fn token(request: &TokenRequest<'_>, view: View<'_>) -> Result<Value, Unasked> {
+    let mut token = Record::new(view);
+    token.put("tenant", || string(request.tenant));
+    token.put("client", || string(request.client));
+    token.put("grant", || string(request.grant));
+    token.put("scopes", || Value::new_set(request.scopes.iter().map(|scope| string(scope.as_str()))));
+    token.put("audience", || string(request.audience));
+    token.value()
 }
 
-fn http(rules: &Rules, request: &HttpRequest<'_>) -> Result<Value, Unasked> {
+fn http(rules: &Rules, request: &HttpRequest<'_>, view: View<'_>) -> Result<Value, Unasked> {
     const NAMES: [&str; SEGMENTS] =
         ["s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11", "s12", "s13", "s14", "s15"];
     let segments = request.path.segments();
-    let fields = [
-        ("method", string(request.method)),
-        ("host", string(request.host.to_string())),
-        ("port", Value::new_long(request.port.into())),
-        ("tls", Value::new_bool(request.tls)),
-        ("path", string(request.path.decoded())),
-        ("raw", string(request.path.raw())),
-        ("segments", Value::new_long(i64::try_from(segments.len()).unwrap_or(i64::MAX))),
-        ("query", Value::new_entity_uid(rules.query().clone())),
-    ];
-    let named = NAMES.into_iter().enumerate().map(|(at, name)| {
-        let segment = segments.get(at).map_or("", |segment| &**segment);
-        (name, string(segment))
-    });
-    record(fields.into_iter().chain(named))
+    let mut http = Record::new(view);
+    http.put("method", || string(request.method));
+    http.put("host", || string(request.host.to_string()));
+    http.put("port", || Value::new_long(request.port.into()));
+    http.put("tls", || Value::new_bool(request.tls));
+    http.put("path", || string(request.path.decoded()));
+    http.put("raw", || string(request.path.raw()));
+    http.put("segments", || Value::new_long(i64::try_from(segments.len()).unwrap_or(i64::MAX)));
+    http.put("query", || Value::new_entity_uid(rules.query().clone()));
+    for (at, name) in NAMES.into_iter().enumerate() {
+        http.put(name, || string(segments.get(at).map_or("", |segment| &**segment)));
+    }
+    http.value()
+}
+
+fn query_entity(rules: &Rules, query: &BTreeMap<String, Vec<String>>) -> Result<Entity, Unasked> {
+    let set = |values: &Vec<String>| Value::new_set(values.iter().map(|value| string(value.as_str())));
+    let tags = query.iter().map(|(key, values)| (key.clone(), set(values)));
+    Entity::new_with_tags(rules.query().clone(), [], [], tags).map_err(broken)
+}
+
+/// A record of the context in the making: what nobody looks at isn't made.
+struct Record<'a> {
+    view: View<'a>,
+    fields: Vec<(String, Value)>,
+}
+
+impl<'a> Record<'a> {
+    fn new(view: View<'a>) -> Self {
+        Self { view, fields: Vec::new() }
+    }
+
+    fn put(&mut self, name: &str, value: impl FnOnce() -> Value) {
+        if self.view.has(name) {
+            self.fields.push((name.to_owned(), value()));
+        }
+    }
+
+    fn value(self) -> Result<Value, Unasked> {
+        Value::new_record(self.fields).map_err(broken)
+    }
 }
 
 /// The parameters by key; a key without `=` has the value "".
@@ -249,10 +311,6 @@ fn datetime(at: Timestamp) -> String {
 
 fn string(text: impl Into<String>) -> Value {
     Value::new_string(text.into())
-}
-
-fn record<'a>(fields: impl IntoIterator<Item = (&'a str, Value)>) -> Result<Value, Unasked> {
-    Value::new_record(fields.into_iter().map(|(name, value)| (name.to_owned(), value))).map_err(broken)
 }
 
 fn broken(error: impl std::fmt::Display) -> Unasked {

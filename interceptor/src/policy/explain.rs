@@ -67,7 +67,7 @@ pub fn explain(snapshot: &Snapshot, question: &Question<'_>, at: Timestamp) -> E
         }
         State::Open(rules) => rules,
     };
-    let ask = match Ask::new(snapshot, rules, question, false, at) {
+    let ask = match Ask::whole(snapshot, rules, question, at) {
         Ok(ask) => ask,
         Err(unasked) => return verdict(Some(rules), refuse(snapshot, unasked), Vec::new(), None),
     };

@@ -11,6 +11,7 @@ use cedar_policy::{
 };
 
 use super::annotation::Annotations;
+use super::reads::Reads;
 use crate::config::Settings;
 use crate::ids::{TargetName, WorkloadName};
 
@@ -69,6 +70,8 @@ struct Slice {
     names_groups: bool,
     /// Whether one of them names a group or a role: if none does, none can tell what a principal is in.
     names_kin: bool,
+    /// What they look at of the context.
+    reads: Arc<Reads>,
 }
 
 /// What stands ready for one target and action.
@@ -82,6 +85,8 @@ pub(super) struct Ready<'a> {
     pub(super) names_groups: bool,
     /// Whether one names a group or a role.
     pub(super) names_kin: bool,
+    /// What the slice's policies look at of the context.
+    pub(super) reads: &'a Reads,
 }
 
 /// Every action that an operation can have; [`super::Operation::action`] gives no other.
@@ -118,6 +123,7 @@ impl Rules {
             let entities = Entities::from_entities(family.clone(), None).map_err(|error| error.to_string())?;
             actions.insert(name, Action { index, uid, family, entities });
         }
+        let reads_of: Vec<_> = rules.iter().map(|rule| Reads::of(&rule.policy)).collect();
         let mut known: HashMap<Vec<usize>, Slice> = HashMap::new();
         let mut targets = HashMap::new();
         for target in settings.targets.iter() {
@@ -139,7 +145,10 @@ impl Rules {
                         let names = |kind: &str| chosen.iter().any(|&at| names(&rules[at].policy, kind));
                         let names_groups = names("Group");
                         let names_kin = names_groups || names("Role");
-                        let slice = Slice { policies: Arc::new(policies), names_groups, names_kin };
+                        let mut reads = Reads::default();
+                        chosen.iter().for_each(|&at| reads.merge(&reads_of[at]));
+                        let (policies, reads) = (Arc::new(policies), Arc::new(reads));
+                        let slice = Slice { policies, names_groups, names_kin, reads };
                         known.insert(chosen, slice.clone());
                         slice
                     }
@@ -177,6 +186,7 @@ impl Rules {
             slice: &slice.policies,
             names_groups: slice.names_groups,
             names_kin: slice.names_kin,
+            reads: &slice.reads,
         })
     }
 
