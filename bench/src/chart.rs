@@ -6,6 +6,8 @@ use crate::cells::{CELLS, What};
 use crate::peers::Peer;
 use crate::report::Run;
 
+pub(crate) mod curves;
+
 /// Where the bars begin, how long one is that equals direct, and how high a line is.
 const LEFT: f64 = 270.0;
 const WIDTH: f64 = 420.0;
@@ -56,6 +58,6 @@ fn colour(peer: Peer) -> &'static str {
     match peer {
         Peer::Ours => "#c2410c",
         Peer::Relay | Peer::Direct => "#9ca3af",
-        Peer::Nginx | Peer::Haproxy | Peer::Sslsplit | Peer::Mitmproxy => "#3b82a0",
+        Peer::Nginx | Peer::Haproxy | Peer::Envoy | Peer::Sslsplit | Peer::Mitmproxy => "#3b82a0",
     }
 }

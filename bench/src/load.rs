@@ -6,13 +6,14 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 use tokio::task::LocalSet;
 
 use crate::affinity;
@@ -21,8 +22,9 @@ use lane::{Counts, Lane};
 mod lane;
 mod token;
 
-/// How long the connections may take to stand.
+/// How long the connections may take to stand: this, and for each of them so much more.
 const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE_EACH: Duration = Duration::from_millis(10);
 
 /// What is asked, how, and for how long.
 #[derive(Args, Debug, Clone)]
@@ -57,6 +59,9 @@ pub(crate) struct Options {
     /// Milliseconds that it counts for.
     #[arg(long)]
     time: u64,
+    /// Stop earlier, when so many requests have been sent.
+    #[arg(long)]
+    most: Option<u64>,
     /// Threads.
     #[arg(long)]
     threads: usize,
@@ -124,6 +129,10 @@ struct Stage {
     /// Connections that stand, and lanes that have given up.
     ready: AtomicUsize,
     broken: AtomicUsize,
+    /// Requests that were sent; only counted here where the options say how many there shall be.
+    sent: AtomicU64,
+    /// Wakes those that hold.
+    over: Notify,
 }
 
 /// What runs beside a connection runs on its thread.
@@ -173,6 +182,7 @@ pub(crate) fn load(options: Options) -> Result<()> {
         .collect::<Result<Vec<_>>>()?;
     let spent = direct(&options, &stage);
     stage.phase.store(DONE, Ordering::Relaxed);
+    stage.over.notify_waiters();
     let mut all = Counts::default();
     for lane in lanes {
         all.add(lane.join().map_err(|_| anyhow::anyhow!("a lane panicked"))??);
@@ -195,11 +205,12 @@ fn direct(options: &Options, stage: &Stage) -> Result<Duration> {
         writeln!(io::stdout(), "{word}")?;
         io::stdout().flush()
     };
-    let deadline = Instant::now() + PATIENCE;
+    let patience = PATIENCE + PATIENCE_EACH * u32::try_from(options.connections)?;
+    let deadline = Instant::now() + patience;
     while stage.ready.load(Ordering::Relaxed) < options.connections {
         ensure!(stage.broken.load(Ordering::Relaxed) == 0, "a connection could not be made");
         if Instant::now() > deadline {
-            bail!("the connections don't stand after {PATIENCE:?}");
+            bail!("the connections don't stand after {patience:?}");
         }
         std::thread::sleep(Duration::from_millis(2));
     }
@@ -212,7 +223,15 @@ fn direct(options: &Options, stage: &Stage) -> Result<Duration> {
     let start = Instant::now();
     stage.phase.store(COUNT, Ordering::Relaxed);
     tell("begin")?;
-    std::thread::sleep(Duration::from_millis(options.time));
+    let time = Duration::from_millis(options.time);
+    match options.most {
+        None => std::thread::sleep(time),
+        Some(most) => {
+            while start.elapsed() < time && stage.sent.load(Ordering::Relaxed) < most {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+    }
     stage.phase.store(DONE, Ordering::Relaxed);
     let spent = start.elapsed();
     tell("end")?;

@@ -7,8 +7,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod affinity;
+mod asking;
 mod cells;
 mod chart;
+mod ground;
+mod growth;
 mod load;
 mod machine;
 mod measure;
@@ -16,10 +19,12 @@ mod origin;
 mod ours;
 mod peers;
 mod pki;
+mod points;
 mod relay;
 mod report;
 mod rounds;
 mod spread;
+mod stages;
 mod tls;
 mod usage;
 

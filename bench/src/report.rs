@@ -1,5 +1,5 @@
-//! What a run found: medians, spread and ratios; as tables for people, as JSON, and as docs/performance.md. The chart is
-//! in [`chart`](crate::chart).
+//! What a run found: medians, spread and ratios; as tables for people and as JSON. How it gets into docs/performance.md is
+//! in [`document`], its drawings are in [`chart`](crate::chart).
 
 use std::fmt::Write as _;
 use std::fs;
@@ -15,8 +15,12 @@ use crate::machine::Machine;
 use crate::measure::Sample;
 use crate::peers::Peer;
 
-/// What follows in docs/performance.md is written by the run.
-const RESULTS: &str = "<!-- From here on `cargo xtask bench --docs` writes. -->";
+pub(crate) use self::document::document;
+pub(crate) use self::growth::{MARK, steps};
+
+mod document;
+mod growth;
+mod stages;
 
 /// A whole run.
 #[derive(Debug, Serialize, Deserialize)]
@@ -48,8 +52,8 @@ pub(crate) fn say(what: &str, how: &str) {
 }
 
 /// Where the JSON goes if nobody says.
-pub(crate) fn place(machine: &Machine) -> PathBuf {
-    root().join("target/bench").join(format!("{}.json", machine.date))
+pub(crate) fn place(machine: &Machine, kind: &str) -> PathBuf {
+    root().join("target/bench").join(format!("{}{kind}.json", machine.date))
 }
 
 fn root() -> PathBuf {
@@ -75,43 +79,55 @@ impl Run {
     }
 
     /// A figure of all rounds that have it, with the round.
-    fn all(&self, cell: &Cell, peer: Peer, figure: &str) -> Vec<(usize, f64)> {
-        let of = self.samples.iter().filter(|sample| sample.cell == cell.name && sample.peer == peer.name());
+    fn all(&self, cell: &str, peer: &str, figure: &str) -> Vec<(usize, f64)> {
+        let of = self.samples.iter().filter(|sample| sample.cell == cell && sample.peer == peer);
         of.filter_map(|sample| Some((sample.round, *sample.figures.get(figure)?))).collect()
     }
 
     /// The median of a figure.
-    pub(crate) fn median(&self, cell: &Cell, peer: Peer, figure: &str) -> Option<f64> {
+    pub(crate) fn median(&self, cell: &str, peer: &str, figure: &str) -> Option<f64> {
         median(self.all(cell, peer, figure).into_iter().map(|(_, value)| value).collect())
     }
 
     /// The median of the rounds' ratios: what happened to a whole round doesn't show.
-    fn ratio(&self, cell: &Cell, peer: Peer, other: Peer) -> Option<f64> {
-        let others = self.all(cell, other, "rate");
-        let ratios = self.all(cell, peer, "rate").into_iter().filter_map(|(round, rate)| {
-            others.iter().find(|(other, _)| *other == round).map(|(_, other)| rate / other)
+    pub(crate) fn ratio(&self, cell: &str, (peer, other): (&str, &str), figure: &str) -> Option<f64> {
+        let others = self.all(cell, other, figure);
+        let ratios = self.all(cell, peer, figure).into_iter().filter_map(|(round, value)| {
+            others.iter().find(|(other, _)| *other == round).map(|(_, other)| value / other)
         });
-        median(ratios.collect())
+        median(ratios.filter(|ratio| ratio.is_finite()).collect())
+    }
+
+    /// Whom or what a cell was measured for, in the order in which they were.
+    pub(crate) fn names(&self, cell: &str) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for sample in self.samples.iter().filter(|sample| sample.cell == cell) {
+            if !names.contains(&sample.peer.as_str()) {
+                names.push(&sample.peer);
+            }
+        }
+        names
     }
 
     /// The lines of a cell of traffic.
     pub(crate) fn lines(&self, cell: &Cell) -> Vec<Line> {
-        let rate = |peer: Peer| self.median(cell, peer, "rate");
+        let rate = |peer: Peer| self.median(cell.name, peer.name(), "rate");
         let peers = Peer::ALL.into_iter().filter(|peer| peer.is_peer());
         let best = peers
             .filter(|peer| rate(*peer).is_some())
             .max_by(|a, b| rate(*a).unwrap_or_default().total_cmp(&rate(*b).unwrap_or_default()));
+        let ratio = |peer: Peer, other: Peer| self.ratio(cell.name, (peer.name(), other.name()), "rate");
         let line = |peer: Peer| {
             let rate = rate(peer)?;
-            let all = self.all(cell, peer, "rate").into_iter().map(|(_, value)| value);
+            let all = self.all(cell.name, peer.name(), "rate").into_iter().map(|(_, value)| value);
             let (least, most) = (all.clone().fold(f64::MAX, f64::min), all.fold(0.0, f64::max));
             Some(Line {
                 peer,
                 rate,
                 spread: (most - least) / 2.0 / rate,
-                of_direct: self.ratio(cell, peer, Peer::Direct),
-                of_limit: self.ratio(cell, peer, Peer::Relay),
-                of_best: best.and_then(|best| self.ratio(cell, peer, best)),
+                of_direct: ratio(peer, Peer::Direct),
+                of_limit: ratio(peer, Peer::Relay),
+                of_best: best.and_then(|best| ratio(peer, best)),
             })
         };
         Peer::ALL.into_iter().filter_map(line).collect()
@@ -128,9 +144,14 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
     }
 }
 
-/// A table: its head, and its lines.
-type Table = (Vec<&'static str>, Vec<Vec<String>>);
+/// A table for people.
+pub(crate) struct Table {
+    pub(crate) title: String,
+    pub(crate) head: Vec<&'static str>,
+    pub(crate) lines: Vec<Vec<String>>,
+}
 
+/// What a cell found, if it was measured.
 fn table(run: &Run, cell: &Cell) -> Option<Table> {
     let (head, lines): (Vec<&str>, Vec<Vec<String>>) = match cell.what {
         What::Traffic(traffic) => {
@@ -151,7 +172,7 @@ fn table(run: &Run, cell: &Cell) -> Option<Table> {
             ];
             let lines = run.lines(cell).into_iter().map(|line| {
                 let figure = |name, digits, scale: f64| {
-                    number(run.median(cell, line.peer, name).map(|value| value / scale), digits)
+                    number(run.median(cell.name, line.peer.name(), name).map(|value| value / scale), digits)
                 };
                 vec![
                     line.peer.name().to_owned(),
@@ -173,7 +194,7 @@ fn table(run: &Run, cell: &Cell) -> Option<Table> {
         What::Memory => {
             let head = vec!["", "idle MiB", "with 1,000 TLS connections MiB"];
             let line = |peer: Peer| {
-                let mib = |name| run.median(cell, peer, name).map(|kib| kib / 1024.0);
+                let mib = |name| run.median(cell.name, peer.name(), name).map(|kib| kib / 1024.0);
                 mib("idle_kib")?;
                 Some(vec![peer.name().to_owned(), number(mib("idle_kib"), 1), number(mib("held_kib"), 1)])
             };
@@ -181,13 +202,13 @@ fn table(run: &Run, cell: &Cell) -> Option<Table> {
         }
         What::Launch => {
             let line = |peer: Peer| {
-                let time = run.median(cell, peer, "launch_ms")?;
+                let time = run.median(cell.name, peer.name(), "launch_ms")?;
                 Some(vec![peer.name().to_owned(), format!("{time:.2}")])
             };
             (vec!["", "ms"], Peer::ALL.into_iter().filter_map(line).collect())
         }
     };
-    (!lines.is_empty()).then_some((head, lines))
+    (!lines.is_empty()).then(|| Table { title: cell.title.to_owned(), head, lines })
 }
 
 fn number(value: Option<f64>, digits: usize) -> String {
@@ -219,48 +240,62 @@ fn about(run: &Run) -> String {
     )
 }
 
+/// What belongs together: the cells, the stages, the curves.
+struct Section {
+    /// What marks it in docs/performance.md.
+    name: &'static str,
+    heading: &'static str,
+    tables: Vec<Table>,
+    notes: Vec<String>,
+    drawing: Option<Drawing>,
+}
+
+/// A drawing beside docs/performance.md.
+struct Drawing {
+    file: &'static str,
+    about: &'static str,
+    svg: String,
+}
+
+/// All sections that the run has something for.
+fn sections(run: &Run) -> Vec<Section> {
+    let cells: Vec<Table> = CELLS.iter().filter_map(|cell| table(run, cell)).collect();
+    let bars = Drawing {
+        file: "performance.svg",
+        about: "Rates as parts of what the load reaches without a proxy",
+        svg: chart::draw(run),
+    };
+    let all = [
+        Section { name: "cells", heading: "Results", tables: cells, notes: Vec::new(), drawing: Some(bars) },
+        stages::section(run),
+        growth::section(run),
+    ];
+    all.into_iter().filter(|section| !section.tables.is_empty()).collect()
+}
+
 /// Prints the tables.
 pub(crate) fn print(run: &Run) -> Result<()> {
     let mut text = String::new();
-    for cell in CELLS {
-        let Some((head, lines)) = table(run, cell) else { continue };
-        let _ = writeln!(text, "\n{}", cell.title);
-        let width = |column: usize| {
-            let of = lines.iter().map(|line| line[column].chars().count());
-            of.chain([head[column].chars().count()]).max().unwrap_or_default()
-        };
-        let widths: Vec<usize> = (0..head.len()).map(width).collect();
-        for line in std::iter::once(head.iter().map(ToString::to_string).collect()).chain(lines.iter().cloned()) {
-            let first = format!("  {:<width$}", line[0], width = widths[0]);
-            let rest = line.iter().zip(&widths).skip(1).map(|(text, width)| format!("  {text:>width$}"));
-            let _ = writeln!(text, "{first}{}", rest.collect::<String>());
+    for section in sections(run) {
+        for Table { title, head, lines } in section.tables {
+            let _ = writeln!(text, "\n{title}");
+            let width = |column: usize| {
+                let of = lines.iter().map(|line| line[column].chars().count());
+                of.chain([head[column].chars().count()]).max().unwrap_or_default()
+            };
+            let widths: Vec<usize> = (0..head.len()).map(width).collect();
+            for line in std::iter::once(head.iter().map(ToString::to_string).collect()).chain(lines.iter().cloned()) {
+                let first = format!("  {:<width$}", line[0], width = widths[0]);
+                let rest = line.iter().zip(&widths).skip(1).map(|(text, width)| format!("  {text:>width$}"));
+                let _ = writeln!(text, "{first}{}", rest.collect::<String>());
+            }
+        }
+        if !section.notes.is_empty() {
+            let _ = writeln!(text, "\n{}", section.notes.join("\n"));
         }
     }
     let _ = writeln!(text, "\n{}\n{}", rows(run), about(run));
     io::stdout().write_all(text.as_bytes())?;
-    Ok(())
-}
-
-/// Writes the chart, and the results into docs/performance.md.
-pub(crate) fn document(run: &Run) -> Result<()> {
-    let folder = root().join("docs");
-    fs::write(folder.join("performance.svg"), chart::draw(run))?;
-    let path = folder.join("performance.md");
-    let text = fs::read_to_string(&path).with_context(|| format!("can't read `{}`", path.display()))?;
-    let (before, _) = text.split_once(RESULTS).with_context(|| format!("`{}` has no `{RESULTS}`", path.display()))?;
-    let mut text = format!("{before}{RESULTS}\n\n## Results\n\n{}\n\n{}\n", about(run), rows(run));
-    text += "\n![Rates as parts of what the load reaches without a proxy](performance.svg)\n";
-    for cell in CELLS {
-        let Some((head, lines)) = table(run, cell) else { continue };
-        let title = cell.title.strip_suffix("100 MB").map_or_else(|| cell.title.to_owned(), |_| "100 MB".to_owned());
-        let _ = writeln!(text, "\n### {title}\n\n| {} |", head.join(" | "));
-        let _ = writeln!(text, "|---|{}", "--:|".repeat(head.len() - 1));
-        for line in lines {
-            let _ = writeln!(text, "| {} |", line.join(" | "));
-        }
-    }
-    fs::write(&path, text)?;
-    say("docs", &path.display().to_string());
     Ok(())
 }
 

@@ -3,19 +3,20 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use interceptor_tests::entra::Entra;
 
 use crate::cells::{CELLS, Cell, What};
+use crate::ground::{self, Ground};
+use crate::growth::{self, Curve};
 use crate::machine::Machine;
-use crate::measure::{Bench, Figures, Sample, launch};
-use crate::ours::{self, Ours};
-use crate::peers::{Peer, Process, Running, Site, Way, part};
-use crate::pki::Folder;
+use crate::measure::{Figures, Sample, launch};
+use crate::ours::Shape;
+use crate::peers::{Peer, Running, Way};
 use crate::report::{self, Run, say};
+use crate::stages;
 
 /// What is measured.
 #[derive(Args, Debug)]
@@ -23,18 +24,27 @@ pub(crate) struct Options {
     /// One short round: shows that everything works, and no more.
     #[arg(long)]
     quick: bool,
-    /// How many rounds.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    /// How long each sample counts, in milliseconds.
-    #[arg(long, default_value_t = 3000)]
-    time: u64,
+    /// Not the cells, but what each stage of a request costs.
+    #[arg(long)]
+    stages: bool,
+    /// Not the cells, but how the cost of a request grows: with policies, idle connections, the record, workloads.
+    #[arg(long)]
+    growth: bool,
+    /// Only this curve of growth; may be said more than once. `policies`, `connections`, `record`, `workloads`.
+    #[arg(long, requires = "growth")]
+    curve: Vec<String>,
+    /// How many rounds; 5 if nobody says, 3 for growth.
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// How long each sample counts, in milliseconds; 2000 if nobody says, 1200 for growth.
+    #[arg(long)]
+    time: Option<u64>,
     /// Only this cell; may be said more than once. `http1-64`, `http1-1`, `http2-64`, `http2-1x64`, `http2-1x1`, `tls`,
     /// `tls-pq`, `json-paths`, `json-detectors`, `bulk`, `memory`, `launch`.
     #[arg(long)]
     cell: Vec<String>,
-    /// Only this way to the origin; may be said more than once. `direct`, `relay`, `nginx`, `haproxy`, `sslsplit`,
-    /// `mitmproxy`, `interceptor`.
+    /// Only this way to the origin; may be said more than once. `direct`, `relay`, `nginx`, `haproxy`, `envoy`,
+    /// `sslsplit`, `mitmproxy`, `interceptor`.
     #[arg(long)]
     peer: Vec<String>,
     /// Keys of Interceptor's `[record]` other than the defaults, such as `payload = "none"`: what the rest costs.
@@ -54,13 +64,40 @@ pub(crate) struct Options {
 /// Set when somebody pressed Ctrl-C: the load has ended by it, and so does the run, in order.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
+/// How long is measured.
+struct Pace {
+    rounds: usize,
+    warm: Duration,
+    time: Duration,
+}
+
+impl Options {
+    fn pace(&self, (rounds, time): (usize, u64)) -> Pace {
+        if self.quick {
+            return Pace { rounds: 1, warm: Duration::from_millis(200), time: Duration::from_millis(500) };
+        }
+        let [warm, time] = [400, self.time.unwrap_or(time)].map(Duration::from_millis);
+        Pace { rounds: self.rounds.unwrap_or(rounds), warm, time }
+    }
+
+    /// What tells the JSON of this run from that of another kind.
+    fn kind(&self) -> &'static str {
+        match (self.stages, self.growth) {
+            (false, false) => "",
+            (true, false) => "-stages",
+            (false, true) => "-growth",
+            (true, true) => "-stages-growth",
+        }
+    }
+}
+
 /// Measures, and tells.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let run = match &options.from {
         Some(path) => Run::read(path)?,
         None => {
             let run = measure(options)?;
-            run.write(&options.json.clone().unwrap_or_else(|| report::place(&run.machine)))?;
+            run.write(&options.json.clone().unwrap_or_else(|| report::place(&run.machine, options.kind())))?;
             run
         }
     };
@@ -74,52 +111,72 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 fn measure(options: &Options) -> Result<Run> {
-    ensure!(nix::unistd::geteuid().is_root(), "namespaces and eBPF need root");
+    let curves = chosen(&options.curve, Curve::ALL.into_iter(), |curve| curve.name())?;
+    watch_interrupts()?;
+    let (machine, start) = (Machine::here(), Instant::now());
+    let mut run = Run { machine, settings: String::new(), missing: Vec::new(), samples: Vec::new() };
+    // Before anybody is started, so that everybody has them.
+    let files = if options.growth { ground::open_many_files()? } else { 0 };
+    let ground = Ground::lay()?;
+    let told = |pace: &Pace| format!("{} rounds, {} ms a sample", pace.rounds, pace.time.as_millis());
+    let mut settings = Vec::new();
+    if options.stages {
+        let pace = options.pace((5, 2000));
+        let bench = ground.bench(pace.warm, pace.time);
+        run.samples.extend(stages::measure(&ground, &bench, &options.record, pace.rounds)?);
+        settings.push(format!("stages: {}", told(&pace)));
+    }
+    if options.growth {
+        let pace = options.pace((3, 1200));
+        let bench = ground.bench(pace.warm, pace.time);
+        let (with, how) = ((options.record.as_str(), files), (pace.rounds, options.quick));
+        for curve in curves {
+            run.samples.extend(growth::measure(curve, &ground, &bench, with, how)?);
+        }
+        settings.push(format!("growth: {}, {files} open files", told(&pace)));
+    }
+    if !options.stages && !options.growth {
+        let pace = options.pace((5, 2000));
+        cells(options, &ground, &pace, &mut run)?;
+        let slow = run.samples.iter().any(|sample| sample.peer == Peer::Mitmproxy.name());
+        let fewer = format!(", of mitmproxy {}", pace.rounds.min(Peer::Mitmproxy.rounds()));
+        settings.push(told(&pace) + if slow { &fewer } else { "" });
+    }
+    settings.push(record(&options.record));
+    settings.push(format!("all in {} s", start.elapsed().as_secs()));
+    run.settings = settings.join("; ");
+    Ok(run)
+}
+
+/// Every cell for everybody.
+fn cells(options: &Options, ground: &Ground, pace: &Pace, run: &mut Run) -> Result<()> {
     let cells = chosen(&options.cell, CELLS.iter(), |cell: &&Cell| cell.name)?;
     let wanted = chosen(&options.peer, Peer::ALL.into_iter(), |peer| peer.name())?;
-    watch_interrupts()?;
-    let machine = Machine::here();
-    let mut missing = Vec::new();
-    let peers: Vec<Peer> = wanted
-        .into_iter()
-        .filter(|peer| {
-            let why = peer.missing();
-            if let Some(why) = why {
-                say("missing", &format!("{}: not measured; it is {why}", peer.name()));
-                missing.push(peer.name().to_owned());
-            }
-            why.is_none()
-        })
-        .collect();
-    let room = tempfile::Builder::new().prefix("interceptor-bench-").tempdir()?;
-    let pki = Folder::make(&room.path().join("pki"))?;
-    let (origin, address) = Process::printing(part("origin").arg("--pki").arg(pki.path()))?;
-    let site = Site { room: room.path().to_owned(), pki: pki.clone(), origin: address };
-    let entra = Entra::start(&[])?;
-    let ours = || Ours::start(&site, &entra, &options.record);
-    let bearer = ours::token(&entra)?;
-    let (rounds, warm, time) = match options.quick {
-        true => (1, Duration::from_millis(200), Duration::from_millis(500)),
-        false => (options.rounds, Duration::from_millis(500), Duration::from_millis(options.time)),
-    };
-    let bench = Bench { origin: &origin, pki: &pki, bearer: &bearer, warm, time };
+    let ours = || ground.ours(&Shape::usual(&options.record));
+    let bench = ground.bench(pace.warm, pace.time);
     let mut running = Vec::new();
-    for peer in peers {
-        match peer.start(&site, &ours) {
+    for peer in wanted {
+        let started = match peer.missing() {
+            Some(why) => Err(anyhow::anyhow!("it is {why}")),
+            None => peer.start(&ground.site, &ours),
+        };
+        match started {
             Ok(one) => running.push(one),
             Err(error) if peer.is_peer() => {
                 say("missing", &format!("{}: not measured; {error:#}", peer.name()));
-                missing.push(peer.name().to_owned());
+                run.missing.push(peer.name().to_owned());
             }
             Err(error) => return Err(error),
         }
     }
-    let mut samples = Vec::new();
-    for round in 0..rounds {
+    for round in 0..pace.rounds {
         for cell in &cells {
             // Each begins in turn: nobody always comes after the same one.
             for place in 0..running.len() {
                 let one = &running[(place + round) % running.len()];
+                if round >= one.peer.rounds() {
+                    continue;
+                }
                 let found = match cell.what {
                     What::Traffic(traffic) if traffic.is_http2() && !one.peer.speaks_http2() => continue,
                     What::Traffic(traffic) => {
@@ -129,22 +186,21 @@ fn measure(options: &Options) -> Result<Run> {
                     What::Memory if one.peer == Peer::Direct => continue,
                     // One that has done nothing yet: what is left of traffic isn't idle.
                     What::Memory => {
-                        let fresh = one.peer.start(&site, &ours);
+                        let fresh = one.peer.start(&ground.site, &ours);
                         vec![(one.peer, fresh.and_then(|fresh| bench.memory(&fresh, &format!("held-{round}"))))]
                     }
                     What::Launch => launches(one),
                 };
                 for (peer, figures) in found {
-                    samples.push(sample(round, cell, peer, figures));
+                    run.samples.push(sample(round, cell.name, peer.name(), figures));
                 }
-                if INTERRUPTED.load(Ordering::Relaxed) {
+                if is_interrupted() {
                     bail!("interrupted");
                 }
             }
         }
     }
-    let settings = format!("{rounds} rounds, {} ms a sample; {}", time.as_millis(), record(&options.record));
-    Ok(Run { machine, settings, missing, samples })
+    Ok(())
 }
 
 fn record(keys: &str) -> String {
@@ -159,7 +215,8 @@ fn launches(one: &Running) -> Vec<(Peer, Result<Figures>)> {
     }
 }
 
-fn sample(round: usize, cell: &Cell, peer: Peer, figures: Result<Figures>) -> Sample {
+/// Keeps what was found, and says it.
+pub(crate) fn sample(round: usize, cell: &str, peer: &str, figures: Result<Figures>) -> Sample {
     let (figures, fault) = match figures {
         Ok(figures) => (figures, None),
         Err(error) => (Figures::new(), Some(format!("{error:#}"))),
@@ -168,8 +225,13 @@ fn sample(round: usize, cell: &Cell, peer: Peer, figures: Result<Figures>) -> Sa
         Some(fault) => format!("failed: {fault}"),
         None => figures.iter().map(|(name, value)| format!("{name} {value:.2}")).collect::<Vec<_>>().join(", "),
     };
-    say(&format!("{} {}", round + 1, cell.name), &format!("{}: {told}", peer.name()));
-    Sample { round, cell: cell.name.to_owned(), peer: peer.name().to_owned(), figures, fault }
+    say(&format!("{} {cell}", round + 1), &format!("{peer}: {told}"));
+    Sample { round, cell: cell.to_owned(), peer: peer.to_owned(), figures, fault }
+}
+
+/// Whether somebody pressed Ctrl-C.
+pub(crate) fn is_interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
 }
 
 /// Those that were named; all if none was.

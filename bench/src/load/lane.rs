@@ -3,12 +3,13 @@
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HOST};
 use http::{HeaderValue, Request, Response, StatusCode};
@@ -19,6 +20,7 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -28,6 +30,8 @@ use crate::tls;
 
 /// How long a loop rests after a failure.
 const REST: Duration = Duration::from_millis(20);
+/// How many connections of those that are held one thread makes at a time.
+const AT_ONCE: usize = 16;
 /// How much of the first answers is shown.
 const SAMPLE: usize = 1024;
 /// The windows of HTTP/2: large enough that the client never is what holds an answer up.
@@ -95,6 +99,7 @@ pub(super) struct Lane {
     stage: Arc<Stage>,
     counts: RefCell<Counts>,
     asked: Cell<u64>,
+    turns: Semaphore,
 }
 
 type Body = Empty<Bytes>;
@@ -120,6 +125,7 @@ impl Lane {
             stage,
             counts: RefCell::default(),
             asked: Cell::new(0),
+            turns: Semaphore::new(AT_ONCE),
         })
     }
 
@@ -240,12 +246,20 @@ impl Lane {
     }
 
     async fn hold(&self, ready: &impl Fn()) -> Result<()> {
+        let turn = self.turns.acquire().await?;
         let (mut sender, connection) = http1::handshake(self.connect().await?).await?;
-        tokio::task::spawn_local(connection);
+        let driver = tokio::task::spawn_local(connection);
         self.ask(|request| sender.send_request(request)).await?;
+        drop(turn);
         ready();
-        while !self.is_done() {
-            tokio::time::sleep(REST).await;
+        // What is held must cost nothing: it wakes up at the end alone.
+        let mut over = pin!(self.stage.over.notified());
+        over.as_mut().enable();
+        if !self.is_done() {
+            tokio::select! {
+                () = over => {}
+                _ = driver => bail!("a connection was closed while it was held"),
+            }
         }
         Ok(())
     }
@@ -295,6 +309,9 @@ impl Lane {
     {
         let counted = self.phase() == COUNT;
         self.counts.borrow_mut().sent += 1;
+        if self.options.most.is_some() {
+            self.stage.sent.fetch_add(1, Ordering::Relaxed);
+        }
         let response = send(request).await?;
         let status = response.status();
         let mut body = response.into_body();
