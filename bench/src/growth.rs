@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use crate::asking::Asking;
 use crate::cells::Traffic;
 use crate::ground::Ground;
-use crate::measure::{Bench, Sample};
+use crate::measure::{Bench, Figures, Sample};
 use crate::ours::{Ours, Policies, Shape, policies};
 use crate::peers::Running;
 use crate::points::{self, Point};
@@ -23,6 +23,8 @@ const FILES: usize = 2_000;
 const STARTS: usize = 10;
 /// How long filling the record may take.
 const PATIENCE: Duration = Duration::from_secs(1800);
+/// How many requests fill it at a time; then the writer gets to its end, so that a daemon can always be stopped.
+const PIECE: usize = 100_000;
 /// While the record is filled, the writer may fall behind as far as it does.
 const BACKLOG: &str = "backlog = \"32GiB\"\nbacklog_age = \"1h\"\n";
 
@@ -95,21 +97,22 @@ pub(crate) fn measure(
     let steps = curve.steps(is_quick);
     let mut samples = Vec::new();
     let points = match curve {
-        Curve::Policies => each(steps, |step| {
-            let shape = Shape { policies: Policies::Many(step), ..usual.clone() };
-            // All of them would take longer to load than a daemon may take to start.
-            let ours = ground.ours_with(Policies::Many(policies::FEWEST), &shape)?;
-            let took = ours.load_policies()?.as_secs_f64();
-            let figures = Ok([(LOAD_S.to_owned(), took)].into());
-            samples.push(sample(0, &points::cell(&curve.family(), LOADING), &step.to_string(), figures));
-            Ok(Point::new(step.to_string(), Running::governed(ours)))
-        }),
+        Curve::Policies => {
+            let mut points = Vec::new();
+            for step in steps {
+                let (point, loading) = governed_by(ground, &usual, *step)?;
+                samples.push(sample(0, &points::cell(&curve.family(), LOADING), &step.to_string(), loading));
+                points.extend(point);
+            }
+            Ok(points)
+        }
         Curve::Connections => each(steps, |step| idle(ground, bench, &usual, step, files)),
         Curve::Record => filled(ground, steps, &usual),
         Curve::Workloads => each(steps, |step| live(ground, bench, &usual, step)),
     }?;
     say("growth", &format!("{}: set up in {} s", curve.name(), start.elapsed().as_secs()));
-    samples.extend(points::measure(bench, &curve.family(), points, rounds)?);
+    samples.extend(points::measure(bench, &curve.family(), &points, rounds)?);
+    points.into_iter().try_for_each(Point::end)?;
     Ok(samples)
 }
 
@@ -119,6 +122,20 @@ fn each(steps: &[usize], point: impl FnMut(usize) -> Result<Point>) -> Result<Ve
 
 const fn held(connections: usize) -> Traffic {
     Traffic { how: "hold", connections, streams: 1, path: "users", one_core: false, post_quantum: true }
+}
+
+/// So many policies, and how long they took to be loaded. Where they can't be, that is told, and there is no point.
+fn governed_by(ground: &Ground, usual: &Shape, step: usize) -> Result<(Option<Point>, Result<Figures>)> {
+    let shape = Shape { policies: Policies::Many(step), ..usual.clone() };
+    // All of them may take longer to load than a daemon may take to start.
+    let ours = ground.ours_with(Policies::Many(policies::FEWEST), &shape)?;
+    Ok(match ours.load_policies() {
+        Ok(took) => {
+            let figures = [(LOAD_S.to_owned(), took.as_secs_f64())].into();
+            (Some(Point::new(step.to_string(), Running::governed(ours))), Ok(figures))
+        }
+        Err(error) => (None, Err(error)),
+    })
 }
 
 /// Idle connections beside the load, as many as files allow.
@@ -186,13 +203,18 @@ fn filled(ground: &Ground, steps: &[usize], usual: &Shape) -> Result<Vec<Point>>
 
 /// Lets the daemon's record grow to `step` operations, of which it has some; gives how many were added.
 fn fill(ground: &Ground, ours: &Ours, step: usize, has: usize) -> Result<usize> {
-    let missing = step.saturating_sub(has);
-    if missing == 0 {
-        return Ok(0);
+    let mut added = 0;
+    while has + added < step {
+        added += add(ground, ours, (step - has - added).min(PIECE), has + added)?;
     }
+    Ok(added)
+}
+
+/// Adds so many operations, or a few more, to those that there are.
+fn add(ground: &Ground, ours: &Ours, missing: usize, has: usize) -> Result<usize> {
     let (start, mark) = (Instant::now(), ours.mark()?);
     let traffic = points::traffic("http1-64")?;
-    let mut arguments = ground.bench(Duration::ZERO, PATIENCE).arguments(&traffic, "http1", &format!("fill{step}"));
+    let mut arguments = ground.bench(Duration::ZERO, PATIENCE).arguments(&traffic, "http1", &format!("fill{has}"));
     arguments.extend(["--most".to_owned(), missing.to_string()]);
     let mut asking = Asking::start(ours.load(&arguments)?)?;
     asking.expect("begin")?;
@@ -202,7 +224,7 @@ fn fill(ground: &Ground, ours: &Ours, step: usize, has: usize) -> Result<usize> 
     let asked = start.elapsed();
     has_rows(ours, mark, tally.sent)?;
     let [asked, all] = [asked, start.elapsed()].map(|time| time.as_secs());
-    say("growth", &format!("record: {} operations more, asked in {asked} s, recorded in {all} s", tally.sent));
+    say("growth", &format!("record: {} operations beside {has}, asked in {asked} s, recorded in {all} s", tally.sent));
     Ok(usize::try_from(tally.sent)?)
 }
 

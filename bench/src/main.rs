@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod affinity;
+mod allocations;
 mod asking;
 mod cells;
 mod chart;

@@ -27,7 +27,7 @@ impl Point {
     }
 
     /// Ends those beside, who must have stood to the end.
-    fn end(self) -> Result<()> {
+    pub(crate) fn end(self) -> Result<()> {
         for asking in self.beside {
             let tally = asking.tally()?;
             if tally.failed > 0 {
@@ -61,7 +61,7 @@ pub(crate) fn traffic(load: &str) -> Result<Traffic> {
 }
 
 /// Measures all of them so many times.
-pub(crate) fn measure(bench: &Bench, family: &str, points: Vec<Point>, rounds: usize) -> Result<Vec<Sample>> {
+pub(crate) fn measure(bench: &Bench, family: &str, points: &[Point], rounds: usize) -> Result<Vec<Sample>> {
     let mut samples = Vec::new();
     for round in 0..rounds {
         for name in LOADS {
@@ -77,6 +77,5 @@ pub(crate) fn measure(bench: &Bench, family: &str, points: Vec<Point>, rounds: u
             }
         }
     }
-    points.into_iter().try_for_each(Point::end)?;
     Ok(samples)
 }

@@ -36,7 +36,7 @@ pub(crate) struct Options {
     /// How many rounds; 5 if nobody says, 3 for growth.
     #[arg(long)]
     rounds: Option<usize>,
-    /// How long each sample counts, in milliseconds; 2000 if nobody says, 1200 for growth.
+    /// How long each sample counts, in milliseconds; 2000 if nobody says, 1000 for growth.
     #[arg(long)]
     time: Option<u64>,
     /// Only this cell; may be said more than once. `http1-64`, `http1-1`, `http2-64`, `http2-1x64`, `http2-1x1`, `tls`,
@@ -127,7 +127,7 @@ fn measure(options: &Options) -> Result<Run> {
         settings.push(format!("stages: {}", told(&pace)));
     }
     if options.growth {
-        let pace = options.pace((3, 1200));
+        let pace = options.pace((3, 1000));
         let bench = ground.bench(pace.warm, pace.time);
         let (with, how) = ((options.record.as_str(), files), (pace.rounds, options.quick));
         for curve in curves {

@@ -2,11 +2,11 @@
 
 use super::{Run, Section, Table, number};
 use crate::points::{LOADS, cell, title};
-use crate::stages::{FAMILY, STAGES};
+use crate::stages::{ALLOCATIONS, FAMILY, STAGES};
 
 /// What the run found of them.
 pub(super) fn section(run: &Run) -> Section {
-    let tables = LOADS.iter().filter_map(|load| table(run, load)).collect();
+    let tables = LOADS.iter().filter_map(|load| table(run, load)).chain(allocations(run)).collect();
     Section { name: "stages", heading: "What each stage costs", tables, notes: Vec::new(), drawing: None }
 }
 
@@ -42,4 +42,17 @@ fn table(run: &Run, load: &str) -> Option<Table> {
         ]);
     }
     (!lines.is_empty()).then(|| Table { title: format!("Stages: {}", title(load)), head, lines })
+}
+
+/// How often each row allocates.
+fn allocations(run: &Run) -> Option<Table> {
+    let cell = cell(FAMILY, ALLOCATIONS);
+    let line = |(name, title): (&str, &str)| {
+        let [workers, writer] = ["workers", "writer"].map(|who| run.median(&cell, name, &format!("{who}_allocations")));
+        workers?;
+        Some(vec![title.to_owned(), number(workers, 0), number(writer, 0)])
+    };
+    let lines: Vec<_> = STAGES.into_iter().filter_map(line).collect();
+    let head = vec!["", "by the workers", "by the writer"];
+    (!lines.is_empty()).then(|| Table { title: "Stages: allocations for one request".to_owned(), head, lines })
 }
