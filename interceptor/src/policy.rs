@@ -16,6 +16,7 @@ mod annotation;
 mod ask;
 mod basis;
 mod break_glass;
+mod condition;
 mod credential;
 mod decide;
 mod explain;

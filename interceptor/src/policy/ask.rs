@@ -4,15 +4,19 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, LazyLock};
 
-use cedar_policy::{Context, Entities, Entity, PolicySet, Request, RestrictedExpression as Value};
+use cedar_policy::{Entities, Entity, EntityUid, RestrictedExpression};
+use cedar_policy_core::ast::{Context, EntityUID, Name, PartialValue, Request, Value, ValueKind};
+use cedar_policy_core::extensions::Extensions;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::condition::Condition;
 use super::reads::{EVERYTHING, Reads, View};
-use super::rules::Rules;
+use super::rules::{Rules, known};
 use super::{Credential, HttpRequest, Operation, Principal, Question, Snapshot, TokenRequest, path};
-use crate::config::{Host, Named};
+use crate::config::{Host, Named, Target};
 use crate::ids::MaskName;
 
 /// How many segments of a path policy sees one by one.
@@ -20,10 +24,9 @@ const SEGMENTS: usize = 16;
 
 /// A question in Cedar's words, and the policies that could answer it.
 pub(super) struct Ask<'a> {
-    pub(super) context: Context,
     pub(super) request: Request,
     pub(super) entities: Cow<'a, Entities>,
-    pub(super) slice: &'a PolicySet,
+    pub(super) slice: &'a [Arc<Condition>],
     /// The parameters of the query, decoded.
     pub(super) query: BTreeMap<String, Vec<String>>,
     /// The masks that the target names for every answer.
@@ -71,11 +74,11 @@ impl<'a> Ask<'a> {
         granted: bool,
         at: Timestamp,
     ) -> Result<Self, Unasked> {
-        let masks = check_target(snapshot, question)?;
         let name = &question.target.name;
         let ready = rules
             .ready(name, question.operation.action())
             .ok_or_else(|| Unasked::Unknown(format!("`{name}` isn't a target in these settings")))?;
+        let masks = check_target(ready.settings, question)?;
         let reads = reads.unwrap_or(ready.reads);
         let base = base(snapshot, rules, question, reads.view("base"), (granted, at))?;
         let mut special_entities = Vec::new();
@@ -90,22 +93,22 @@ impl<'a> Ask<'a> {
                 if ready.names_kin {
                     special_entities.push(identity(snapshot, rules, principal)?);
                 }
-                rules.identity(principal.id.as_str())
+                known(&rules.identity(principal.id.as_str()))
             }
-            None => rules.nobody().clone(),
+            None => known(rules.nobody()),
         };
         let mut query = BTreeMap::new();
         let (kind, special) = match &question.operation {
             Operation::Resolve { name } => {
                 let mut dns = Record::new(reads.view("dns"));
                 dns.put("name", || string(name.as_str()));
-                ("dns", dns.value()?)
+                ("dns", dns.value())
             }
             Operation::Connect { host, port } => {
                 let mut connect = Record::new(reads.view("connect"));
                 connect.put("host", || string(host.to_string()));
-                connect.put("port", || Value::new_long((*port).into()));
-                ("connect", connect.value()?)
+                connect.put("port", || Value::from(i64::from(*port)));
+                ("connect", connect.value())
             }
             Operation::Http(request) => {
                 let view = reads.view("http");
@@ -116,9 +119,9 @@ impl<'a> Ask<'a> {
                         special_entities.push(query_entity(rules, &query)?);
                     }
                 }
-                ("http", http(rules, request, view)?)
+                ("http", http(rules, request, view))
             }
-            Operation::Token(request) => ("token", token(request, reads.view("token"))?),
+            Operation::Token(request) => ("token", token(request, reads.view("token"))),
         };
         let entities = if special_entities.is_empty() {
             Cow::Borrowed(ready.entities)
@@ -126,33 +129,38 @@ impl<'a> Ask<'a> {
             let all = ready.family.iter().cloned().chain(special_entities);
             Cow::Owned(Entities::from_entities(all, None).map_err(broken)?)
         };
-        let context = Context::from_pairs([("base".to_owned(), base), (kind.to_owned(), special)]).map_err(broken)?;
+        let context = match Value::record([("base", base), (kind, special)], None).value {
+            ValueKind::Record(fields) => Context::Value(fields),
+            _ => Context::empty(),
+        };
         let (action, target) = (ready.action.clone(), ready.target.clone());
-        let request = Request::new(principal, action, target, context.clone(), None).map_err(broken)?;
-        Ok(Self { context, request, entities, slice: ready.slice, query, masks })
+        let request = Request::new_unchecked(principal, action, target, Some(context));
+        Ok(Self { request, entities, slice: ready.slice, query, masks })
     }
 }
 
 /// The target as the snapshot knows it has to cover what is asked: a connection that was opened under other settings
 /// asks again under these. Answers the masks that it names.
-fn check_target(snapshot: &Snapshot, question: &Question<'_>) -> Result<Vec<MaskName>, Unasked> {
-    let name = &question.target.name;
-    let target = snapshot.settings.targets.iter().find(|target| target.name == *name);
-    let Some(target) = target else {
-        return Err(Unasked::Unknown(format!("`{name}` isn't a target in these settings")));
-    };
+fn check_target(target: &Target, question: &Question<'_>) -> Result<Vec<MaskName>, Unasked> {
     let lists = |host: &Host| target.hosts.iter().any(|pattern| pattern.matches(host));
-    let (covered, what) = match &question.operation {
-        Operation::Resolve { name } => (lists(&Host::Name((*name).clone())), name.to_string()),
+    let covered = match &question.operation {
+        Operation::Resolve { name } => lists(&Host::Name((*name).clone())),
         Operation::Connect { host, port } | Operation::Http(HttpRequest { host, port, .. }) => {
-            (lists(host) && target.ports.contains(port), format!("{host} port {port}"))
+            lists(host) && target.ports.contains(port)
         }
-        Operation::Token(request) => (target.takes(request.audience), format!("the audience `{}`", request.audience)),
+        Operation::Token(request) => target.takes(request.audience),
     };
     if covered {
         Ok(target.masks.clone())
     } else {
-        Err(Unasked::Unknown(format!("target `{name}` doesn't list {what}")))
+        let what = match &question.operation {
+            Operation::Resolve { name } => name.to_string(),
+            Operation::Connect { host, port } | Operation::Http(HttpRequest { host, port, .. }) => {
+                format!("{host} port {port}")
+            }
+            Operation::Token(request) => format!("the audience `{}`", request.audience),
+        };
+        Err(Unasked::Unknown(format!("target `{}` doesn't list {what}", target.name)))
     }
 }
 
@@ -182,9 +190,9 @@ fn base(
     };
     let principal = question.principal;
     let mut base = Record::new(view);
-    base.put("workload", || Value::new_entity_uid(workload.clone()));
-    base.put("classes", || Value::new_set(asker.classes.iter().map(|class| string(class.as_str()))));
-    base.put("initiator", || Value::new_long(asker.initiator.into()));
+    base.put("workload", || entity(workload));
+    base.put("classes", || set(asker.classes.iter().map(String::as_str)));
+    base.put("initiator", || Value::from(i64::from(asker.initiator)));
     base.put("credential", || string(credential.as_str()));
     base.put("tenant", || string(principal.map_or("", |principal| principal.id.realm())));
     base.put("client", || {
@@ -194,17 +202,20 @@ fn base(
     base.put("kind", || string(principal.map_or("none", |principal| principal.kind.as_str())));
     base.put("authentic", || string(principal.map_or("none", |principal| principal.authentic.as_str())));
     base.put("bound", || string(principal.map_or("none", |principal| principal.bound.as_str())));
-    base.put("granted", || Value::new_bool(granted));
-    base.put("now", || Value::new_datetime(datetime(at)));
+    base.put("granted", || Value::from(granted));
+    if view.has("now") {
+        let now = datetime(at)?;
+        base.put("now", || now);
+    }
     if view.has("minute") || view.has("weekday") {
         let local = at.to_zoned(snapshot.zone.clone());
-        base.put("minute", || Value::new_long(i64::from(local.hour()) * 60 + i64::from(local.minute())));
-        base.put("weekday", || Value::new_long(local.weekday().to_monday_one_offset().into()));
+        base.put("minute", || Value::from(i64::from(local.hour()) * 60 + i64::from(local.minute())));
+        base.put("weekday", || Value::from(i64::from(local.weekday().to_monday_one_offset())));
     }
     if let Some(person) = snapshot.settings.identities.people.get(&asker.initiator) {
-        base.put("person", || Value::new_entity_uid(rules.identity(person.as_str())));
+        base.put("person", || entity(&rules.identity(person.as_str())));
     }
-    base.value()
+    Ok(base.value())
 }
 
 /// The principal with its groups and roles, under their ids and under every name that the configuration gives them.
@@ -227,29 +238,29 @@ fn identity(snapshot: &Snapshot, rules: &Rules, principal: &Principal) -> Result
     Entity::new(uid, HashMap::new(), parents).map_err(broken)
 }
 
-fn token(request: &TokenRequest<'_>, view: View<'_>) -> Result<Value, Unasked> {
+fn token(request: &TokenRequest<'_>, view: View<'_>) -> Value {
     let mut token = Record::new(view);
     token.put("tenant", || string(request.tenant));
     token.put("client", || string(request.client));
     token.put("grant", || string(request.grant));
-    token.put("scopes", || Value::new_set(request.scopes.iter().map(|scope| string(scope.as_str()))));
+    token.put("scopes", || set(request.scopes.iter().map(String::as_str)));
     token.put("audience", || string(request.audience));
     token.value()
 }
 
-fn http(rules: &Rules, request: &HttpRequest<'_>, view: View<'_>) -> Result<Value, Unasked> {
+fn http(rules: &Rules, request: &HttpRequest<'_>, view: View<'_>) -> Value {
     const NAMES: [&str; SEGMENTS] =
         ["s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11", "s12", "s13", "s14", "s15"];
     let segments = request.path.segments();
     let mut http = Record::new(view);
     http.put("method", || string(request.method));
     http.put("host", || string(request.host.to_string()));
-    http.put("port", || Value::new_long(request.port.into()));
-    http.put("tls", || Value::new_bool(request.tls));
+    http.put("port", || Value::from(i64::from(request.port)));
+    http.put("tls", || Value::from(request.tls));
     http.put("path", || string(request.path.decoded()));
     http.put("raw", || string(request.path.raw()));
-    http.put("segments", || Value::new_long(i64::try_from(segments.len()).unwrap_or(i64::MAX)));
-    http.put("query", || Value::new_entity_uid(rules.query().clone()));
+    http.put("segments", || Value::from(i64::try_from(segments.len()).unwrap_or(i64::MAX)));
+    http.put("query", || entity(rules.query()));
     for (at, name) in NAMES.into_iter().enumerate() {
         http.put(name, || string(segments.get(at).map_or("", |segment| &**segment)));
     }
@@ -257,15 +268,16 @@ fn http(rules: &Rules, request: &HttpRequest<'_>, view: View<'_>) -> Result<Valu
 }
 
 fn query_entity(rules: &Rules, query: &BTreeMap<String, Vec<String>>) -> Result<Entity, Unasked> {
-    let set = |values: &Vec<String>| Value::new_set(values.iter().map(|value| string(value.as_str())));
-    let tags = query.iter().map(|(key, values)| (key.clone(), set(values)));
+    let literal = |value: &String| RestrictedExpression::new_string(value.clone());
+    let tags =
+        query.iter().map(|(key, values)| (key.clone(), RestrictedExpression::new_set(values.iter().map(literal))));
     Entity::new_with_tags(rules.query().clone(), [], [], tags).map_err(broken)
 }
 
 /// A record of the context in the making: what nobody looks at isn't made.
 struct Record<'a> {
     view: View<'a>,
-    fields: Vec<(String, Value)>,
+    fields: Vec<(&'static str, Value)>,
 }
 
 impl<'a> Record<'a> {
@@ -273,14 +285,14 @@ impl<'a> Record<'a> {
         Self { view, fields: Vec::new() }
     }
 
-    fn put(&mut self, name: &str, value: impl FnOnce() -> Value) {
+    fn put(&mut self, name: &'static str, value: impl FnOnce() -> Value) {
         if self.view.has(name) {
-            self.fields.push((name.to_owned(), value()));
+            self.fields.push((name, value()));
         }
     }
 
-    fn value(self) -> Result<Value, Unasked> {
-        Value::new_record(self.fields).map_err(broken)
+    fn value(self) -> Value {
+        Value::record(self.fields, None)
     }
 }
 
@@ -293,11 +305,12 @@ fn tags(raw: &str) -> Result<BTreeMap<String, Vec<String>>, Unasked> {
     Ok(tags)
 }
 
-/// As Cedar writes a moment: `2026-11-23T09:15:40.000Z`.
-fn datetime(at: Timestamp) -> String {
+/// Cedar's value of a moment. Cedar makes it of text only: `2026-11-23T09:15:40.000Z`.
+fn datetime(at: Timestamp) -> Result<Value, Unasked> {
+    static MAKER: LazyLock<Option<Name>> = LazyLock::new(|| "datetime".parse().ok());
     let utc = at.to_zoned(TimeZone::UTC);
     let (date, time) = (utc.date(), utc.time());
-    format!(
+    let text = format!(
         "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
         date.year(),
         date.month(),
@@ -306,11 +319,25 @@ fn datetime(at: Timestamp) -> String {
         time.minute(),
         time.second(),
         time.millisecond()
-    )
+    );
+    let maker = MAKER.as_ref().ok_or_else(|| broken("Cedar has no moments"))?;
+    let made = Extensions::all_available().func(maker).map_err(broken)?.call(&[Value::from(text)]).map_err(broken)?;
+    match made {
+        PartialValue::Value(value) => Ok(value),
+        PartialValue::Residual(rest) => Err(broken(rest)),
+    }
 }
 
-fn string(text: impl Into<String>) -> Value {
-    Value::new_string(text.into())
+fn string(text: impl AsRef<str>) -> Value {
+    Value::from(text.as_ref())
+}
+
+fn set<'a>(texts: impl Iterator<Item = &'a str>) -> Value {
+    Value::set(texts.map(Value::from), None)
+}
+
+fn entity(uid: &EntityUid) -> Value {
+    Value::from(EntityUID::clone(uid.as_ref()))
 }
 
 fn broken(error: impl std::fmt::Display) -> Unasked {

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use cedar_policy::{PolicySet, Response};
 use jiff::Timestamp;
 
 use super::ask::{Ask, Unasked};
+use super::condition;
 use super::rules::{Rule, Rules};
 use super::{Basis, Decision, Denial, Grant, Grants, Hold, Obligations, Permit, Question, Snapshot, State, Terms};
 
@@ -36,7 +36,7 @@ pub fn decide(snapshot: &Snapshot, question: &Question<'_>, grants: &Grants, at:
 /// What these rules answer, with the grants that cover what is asked.
 fn by(snapshot: &Snapshot, rules: &Rules, question: &Question<'_>, grants: &Grants, at: Timestamp) -> Decision {
     let ask = |granted| match Ask::new(snapshot, rules, question, granted, at) {
-        Ok(ask) => answer(snapshot, rules, &ask, ask.slice),
+        Ok(ask) => answer(snapshot, &ask),
         Err(unasked) => refuse(snapshot, unasked),
     };
     let plain = ask(false);
@@ -73,31 +73,22 @@ pub(super) fn refuse(snapshot: &Snapshot, unasked: Unasked) -> Decision {
     }
 }
 
-/// What these policies answer.
-pub(super) fn answer(snapshot: &Snapshot, rules: &Rules, ask: &Ask<'_>, policies: &PolicySet) -> Decision {
-    let response = rules.authorizer().is_authorized(&ask.request, policies, &ask.entities);
+/// What the policies of its slice answer to a question.
+pub(super) fn answer(snapshot: &Snapshot, ask: &Ask<'_>) -> Decision {
+    let condition::Said { mut permits, mut forbids, mut errors } = condition::ask(ask);
     // Cedar skips a policy that errs. A forbid must not be skipped, and who knows what a permit would have said.
-    let mut errors: Vec<_> = response
-        .diagnostics()
-        .errors()
-        .map(|cedar_policy::AuthorizationError::PolicyEvaluationError(error)| {
-            (error.policy_id().to_string(), error.to_string())
-        })
-        .collect();
     if !errors.is_empty() {
         errors.sort();
         let (ids, texts) = errors.into_iter().unzip();
         return deny(snapshot, "policy-error", ids, texts);
     }
-    let determining = determining(rules, &response);
-    let ids = || determining.iter().map(|rule| rule.id.clone()).collect::<Vec<_>>();
-    let reasons = || determining.iter().filter_map(|rule| rule.annotations.reason.clone()).collect::<Vec<_>>();
-    match response.decision() {
-        cedar_policy::Decision::Deny if determining.is_empty() => {
-            deny(snapshot, "denied-by-default", Vec::new(), Vec::new())
-        }
-        cedar_policy::Decision::Deny => deny(snapshot, "denied-by-policy", ids(), reasons()),
-        cedar_policy::Decision::Allow => {
+    let ids = |rules: &[&Rule]| rules.iter().map(|rule| rule.id.clone()).collect::<Vec<_>>();
+    let reasons = |rules: &[&Rule]| rules.iter().filter_map(|rule| rule.annotations.reason.clone()).collect::<Vec<_>>();
+    forbids.sort_by(|a, b| a.id.cmp(&b.id));
+    permits.sort_by(|a, b| a.id.cmp(&b.id));
+    match (&forbids[..], &permits[..]) {
+        ([], []) => deny(snapshot, "denied-by-default", Vec::new(), Vec::new()),
+        ([], determining) => {
             let record = determining.iter().filter_map(|rule| rule.annotations.record).max();
             let max_session = determining.iter().filter_map(|rule| rule.annotations.max_session).min();
             // What any of them masks is masked, and what the target masks for everybody.
@@ -106,28 +97,15 @@ pub(super) fn answer(snapshot: &Snapshot, rules: &Rules, ask: &Ask<'_>, policies
             let approval = Terms::of(determining.iter().filter_map(|rule| rule.annotations.approval.as_ref()));
             let masks = masks.into_iter().collect();
             let obligations = Obligations { max_session, record, masks, approval: approval.clone().map(Box::new) };
-            let (policies, reasons) = (ids(), reasons());
+            let (policies, reasons) = (ids(determining), reasons(determining));
             let basis = Basis { generation: snapshot.generation, policies, reasons, obligations, ..Basis::default() };
             match approval {
                 Some(terms) => Decision::Hold(Hold { basis, terms }),
                 None => Decision::Allow(Permit { basis }),
             }
         }
+        (determining, _) => deny(snapshot, "denied-by-policy", ids(determining), reasons(determining)),
     }
-}
-
-/// The determining policies, by id.
-fn determining<'a>(rules: &'a Rules, response: &Response) -> Vec<&'a Rule> {
-    let mut determining: Vec<_> = response
-        .diagnostics()
-        .reason()
-        .filter_map(|id| {
-            let id: &str = id.as_ref();
-            rules.rule(id)
-        })
-        .collect();
-    determining.sort_by(|a, b| a.id.cmp(&b.id));
-    determining
 }
 
 fn deny(snapshot: &Snapshot, code: &'static str, policies: Vec<String>, reasons: Vec<String>) -> Decision {

@@ -1,11 +1,12 @@
 //! Why a verdict is what it is: the same evaluation as [`super::decide`], with every policy that had a say and the
 //! question as policy saw it. For people; nothing here makes a permit.
 
-use cedar_policy::{Effect, PolicySet};
+use cedar_policy::Effect;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::ask::Ask;
+use super::condition::evaluator;
 use super::decide::{answer, refuse};
 use super::rules::{Rule, Rules};
 use super::{Basis, Decision, Grants, Question, Snapshot, State};
@@ -71,24 +72,24 @@ pub fn explain(snapshot: &Snapshot, question: &Question<'_>, at: Timestamp) -> E
         Ok(ask) => ask,
         Err(unasked) => return verdict(Some(rules), refuse(snapshot, unasked), Vec::new(), None),
     };
+    let evaluator = evaluator(&ask);
     let mut near: Vec<_> = ask
         .slice
-        .policies()
-        .filter_map(|policy| rules.rule(policy.id().as_ref()))
-        .filter(|rule| !holds(rules, &ask, rule))
-        .map(cite)
+        .iter()
+        .filter(|condition| condition.is_satisfied(&evaluator) != Ok(true))
+        .map(|condition| cite(&condition.rule))
         .collect();
     near.sort_by(|a, b| a.id.cmp(&b.id));
     let asked = Asked {
         at,
-        principal: ask.request.principal().map(ToString::to_string).unwrap_or_default(),
-        action: ask.request.action().map(ToString::to_string).unwrap_or_default(),
-        resource: ask.request.resource().map(ToString::to_string).unwrap_or_default(),
+        principal: ask.request.principal().uid().map(ToString::to_string).unwrap_or_default(),
+        action: ask.request.action().uid().map(ToString::to_string).unwrap_or_default(),
+        resource: ask.request.resource().uid().map(ToString::to_string).unwrap_or_default(),
         // It was made of literals, so it can be written as literals; were it not, there is nothing to show.
-        context: ask.context.to_json_value().unwrap_or_default(),
+        context: ask.request.context().and_then(|context| context.to_json_value().ok()).unwrap_or_default(),
         query: ask.query.clone(),
     };
-    verdict(Some(rules), answer(snapshot, rules, &ask, ask.slice), near, Some(asked))
+    verdict(Some(rules), answer(snapshot, &ask), near, Some(asked))
 }
 
 /// Explains a recorded verdict by the snapshot that it was made on: nothing is decided again, the policies that it names
@@ -142,12 +143,4 @@ fn cite(rule: &Rule) -> Cited {
         line: rule.line,
         text: rule.text.clone(),
     }
-}
-
-/// Whether this one policy is satisfied: alone, it is then what determines the answer.
-fn holds(rules: &Rules, ask: &Ask<'_>, rule: &Rule) -> bool {
-    PolicySet::from_policies([rule.policy.clone()]).is_ok_and(|alone| {
-        let response = rules.authorizer().is_authorized(&ask.request, &alone, &ask.entities);
-        response.diagnostics().reason().next().is_some()
-    })
 }

@@ -5,14 +5,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+#[cfg(test)]
+use cedar_policy::PolicySet;
 use cedar_policy::{
-    ActionConstraint, Authorizer, Entities, Entity, EntityId, EntityTypeName, EntityUid, Policy, PolicySet,
-    ResourceConstraint, Schema,
+    ActionConstraint, Entities, Entity, EntityId, EntityTypeName, EntityUid, Policy, ResourceConstraint, Schema,
 };
+use cedar_policy_core::ast::EntityUIDEntry;
 
 use super::annotation::Annotations;
+use super::condition::Condition;
 use super::reads::Reads;
-use crate::config::Settings;
+use crate::config::{Settings, Target};
 use crate::ids::{TargetName, WorkloadName};
 
 /// One policy, with what decisions and people want to know of it.
@@ -31,14 +34,13 @@ pub(super) struct Rule {
 
 /// All policies, ready to be asked.
 pub(super) struct Rules {
-    rules: BTreeMap<String, Rule>,
+    rules: BTreeMap<String, Arc<Rule>>,
     actions: HashMap<&'static str, Action>,
     targets: HashMap<TargetName, TargetRules>,
     workloads: HashMap<WorkloadName, EntityUid>,
     nobody: EntityUid,
     query: EntityUid,
     kinds: Kinds,
-    authorizer: Authorizer,
 }
 
 /// The types of entities that are made for each question. Parsing a name costs more than the rest of making one.
@@ -52,20 +54,22 @@ struct Action {
     /// Its place in each target's slices.
     index: usize,
     uid: EntityUid,
+    entry: EntityUIDEntry,
     /// It and the groups that it is in.
     family: Vec<Entity>,
     entities: Entities,
 }
 
 struct TargetRules {
-    uid: EntityUid,
+    settings: Arc<Target>,
+    entry: EntityUIDEntry,
     slices: Vec<Slice>,
 }
 
 /// The policies that could answer a question.
 #[derive(Clone)]
 struct Slice {
-    policies: Arc<PolicySet>,
+    conditions: Arc<[Arc<Condition>]>,
     /// Whether one of them names a group.
     names_groups: bool,
     /// Whether one of them names a group or a role: if none does, none can tell what a principal is in.
@@ -76,11 +80,12 @@ struct Slice {
 
 /// What stands ready for one target and action.
 pub(super) struct Ready<'a> {
-    pub(super) target: &'a EntityUid,
-    pub(super) action: &'a EntityUid,
+    pub(super) settings: &'a Target,
+    pub(super) target: &'a EntityUIDEntry,
+    pub(super) action: &'a EntityUIDEntry,
     pub(super) family: &'a [Entity],
     pub(super) entities: &'a Entities,
-    pub(super) slice: &'a PolicySet,
+    pub(super) slice: &'a [Arc<Condition>],
     /// Whether a policy of the slice names a group.
     pub(super) names_groups: bool,
     /// Whether one names a group or a role.
@@ -121,10 +126,13 @@ impl Rules {
                 return Err(format!("the schema has no action `{name}`"));
             }
             let entities = Entities::from_entities(family.clone(), None).map_err(|error| error.to_string())?;
-            actions.insert(name, Action { index, uid, family, entities });
+            let entry = known(&uid);
+            actions.insert(name, Action { index, uid, entry, family, entities });
         }
         let reads_of: Vec<_> = rules.iter().map(|rule| Reads::of(&rule.policy)).collect();
-        let mut known: HashMap<Vec<usize>, Slice> = HashMap::new();
+        let rules: Vec<_> = rules.into_iter().map(Arc::new).collect();
+        let conditions: Vec<_> = rules.iter().map(|rule| Arc::new(Condition::of(Arc::clone(rule)))).collect();
+        let mut alike: HashMap<Vec<usize>, Slice> = HashMap::new();
         let mut targets = HashMap::new();
         for target in settings.targets.iter() {
             let uid = entity("Target", target.name.as_str())?;
@@ -137,25 +145,25 @@ impl Rules {
                     .filter(|(_, rule)| fits_action(&rule.policy, action) && fits_target(&rule.policy, &uid))
                     .map(|(at, _)| at)
                     .collect();
-                let slice = match known.get(&chosen) {
+                let slice = match alike.get(&chosen) {
                     Some(slice) => slice.clone(),
                     None => {
-                        let policies = chosen.iter().map(|&at| rules[at].policy.clone());
-                        let policies = PolicySet::from_policies(policies).map_err(|error| error.to_string())?;
                         let names = |kind: &str| chosen.iter().any(|&at| names(&rules[at].policy, kind));
                         let names_groups = names("Group");
                         let names_kin = names_groups || names("Role");
                         let mut reads = Reads::default();
                         chosen.iter().for_each(|&at| reads.merge(&reads_of[at]));
-                        let (policies, reads) = (Arc::new(policies), Arc::new(reads));
-                        let slice = Slice { policies, names_groups, names_kin, reads };
-                        known.insert(chosen, slice.clone());
+                        let reads = Arc::new(reads);
+                        let conditions = chosen.iter().map(|&at| Arc::clone(&conditions[at])).collect();
+                        let slice = Slice { conditions, names_groups, names_kin, reads };
+                        alike.insert(chosen, slice.clone());
                         slice
                     }
                 };
                 slices.push(slice);
             }
-            targets.insert(target.name.clone(), TargetRules { uid, slices });
+            let (settings, entry) = (Arc::clone(target), known(&uid));
+            targets.insert(target.name.clone(), TargetRules { settings, entry, slices });
         }
         let mut workloads = HashMap::new();
         for workload in &settings.workloads {
@@ -169,7 +177,6 @@ impl Rules {
             nobody: entity("Identity", "none")?,
             query: entity("Query", "query")?,
             kinds: Kinds { identity: kind("Identity")?, group: kind("Group")?, role: kind("Role")? },
-            authorizer: Authorizer::new(),
         })
     }
 
@@ -179,11 +186,12 @@ impl Rules {
         let target = self.targets.get(target)?;
         let slice = target.slices.get(action.index)?;
         Some(Ready {
-            target: &target.uid,
-            action: &action.uid,
+            settings: &target.settings,
+            target: &target.entry,
+            action: &action.entry,
             family: &action.family,
             entities: &action.entities,
-            slice: &slice.policies,
+            slice: &slice.conditions,
             names_groups: slice.names_groups,
             names_kin: slice.names_kin,
             reads: &slice.reads,
@@ -220,12 +228,8 @@ impl Rules {
         &self.query
     }
 
-    pub(super) fn authorizer(&self) -> &Authorizer {
-        &self.authorizer
-    }
-
     pub(super) fn rule(&self, id: &str) -> Option<&Rule> {
-        self.rules.get(id)
+        self.rules.get(id).map(|rule| &**rule)
     }
 
     /// All ids, sorted.
@@ -271,6 +275,11 @@ fn fits_target(policy: &Policy, target: &EntityUid) -> bool {
         ResourceConstraint::Eq(uid) | ResourceConstraint::In(uid) | ResourceConstraint::IsIn(_, uid) => uid == *target,
         ResourceConstraint::Any | ResourceConstraint::Is(_) => true,
     }
+}
+
+/// An entity as a request names it.
+pub(super) fn known(uid: &EntityUid) -> EntityUIDEntry {
+    EntityUIDEntry::known(uid.as_ref().clone(), None)
 }
 
 fn entity(name_of_kind: &str, name: &str) -> Result<EntityUid, String> {
