@@ -26,6 +26,7 @@ mod mistake;
 mod notify;
 mod publish;
 mod raw;
+mod targets;
 mod trust;
 mod units;
 
@@ -41,6 +42,7 @@ pub use mask::{Mask, Strategy};
 pub use mistake::{ConfigError, Mistake, Mistakes};
 pub use notify::{Form, NotifySettings, NotifyWay, Occasion, Place};
 pub use publish::{BadPublish, Publish};
+pub use targets::Targets;
 pub use trust::{Trust, break_glass_sources, policy_sources, program, secret, text};
 pub use units::{duration, size};
 
@@ -389,42 +391,6 @@ impl fmt::Display for Protocol {
             Protocol::Mcp => "mcp",
             Protocol::Opaque => "opaque",
         })
-    }
-}
-
-/// The targets, with their look-ups. The order of the file decides where two match the same host and port.
-#[derive(Debug, Clone, Default)]
-pub struct Targets(Vec<Arc<Target>>);
-
-impl Targets {
-    /// The targets, in the order of the file.
-    pub fn new(targets: Vec<Arc<Target>>) -> Self {
-        Self(targets)
-    }
-
-    /// The target for this host and port.
-    pub fn find(&self, host: &Host, port: u16) -> Option<&Arc<Target>> {
-        self.0.iter().find(|target| target.ports.contains(&port) && target.lists(host))
-    }
-
-    /// The first target that lists this host, on whatever port: what a DNS question is decided for.
-    pub fn by_host(&self, host: &Host) -> Option<&Arc<Target>> {
-        self.0.iter().find(|target| target.lists(host))
-    }
-
-    /// The first target that tokens of this audience are for.
-    pub fn by_audience(&self, audience: &str) -> Option<&Arc<Target>> {
-        self.0.iter().find(|target| target.takes(audience))
-    }
-
-    /// All targets, in the order of the file.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Target>> {
-        self.0.iter()
-    }
-
-    /// The loopback ports that a target names (`localhost`, 127/8, `::1`): steered, unlike the rest of loopback.
-    pub fn loopback_ports(&self) -> impl Iterator<Item = u16> + '_ {
-        self.0.iter().filter(|target| target.hosts.iter().any(HostPattern::is_loopback)).flat_map(|t| t.ports.clone())
     }
 }
 
