@@ -72,6 +72,9 @@ pub enum Judged {
         digest: Digest,
         /// Whether it is new: from the token file, to be recorded and then [`accepted`](Judge::accept) first.
         is_new: bool,
+        /// Whether its issuer's keys were asked, which may say something else the next time. Else this holds until the
+        /// configuration or what is known of tokens changes ([`Judge::watch`]), or the token ends.
+        is_verified: bool,
     },
     /// Something else in a bearer's place: not a token that anybody could read, or one of an issuer that isn't Entra and
     /// isn't listed.
@@ -160,6 +163,11 @@ impl Judge {
         Self { key, provenance, fetch, directory, clock, keys, tenants, overages, devices }
     }
 
+    /// What a token is known by.
+    pub fn digest(&self, token: &str) -> Digest {
+        self.key.digest(token)
+    }
+
     /// Judges a token that a workload presents.
     ///
     /// # Errors
@@ -187,12 +195,13 @@ impl Judge {
         if !issued.audiences.iter().any(|audience| presented.target.takes(audience)) {
             return Err(JudgeError::ForAnother(issued.audiences.first().cloned().unwrap_or_default()));
         }
-        if is_new || realm.verifies(token.claims()) {
+        let is_verified = is_new || realm.verifies(token.claims());
+        if is_verified {
             self.verify(&token, &realm).await?;
         }
         // What it is in is what the issuer said last.
         let issued = if is_new { issued } else { self.provenance.latest(&issued).in_the_words_of(issued) };
-        Ok(Judged::Ours { issued, digest, is_new })
+        Ok(Judged::Ours { issued, digest, is_new, is_verified })
     }
 
     /// Remembers a token, once it is recorded.

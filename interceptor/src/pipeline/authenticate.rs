@@ -25,7 +25,7 @@ use crate::record::event::{Identity, TokenIssued, What};
 /// Whom a request's token names, and what the record says of the token.
 #[derive(Debug, Clone)]
 pub(super) struct Identified {
-    pub(super) principal: Principal,
+    pub(super) principal: Arc<Principal>,
     /// The token's keyed digest.
     pub(super) token: Digest,
     /// The token's `uti`.
@@ -57,7 +57,7 @@ pub(super) struct Authenticated {
 impl Identified {
     /// What an operation's record says of it.
     pub(super) fn recorded(&self) -> Identity {
-        let Principal { id, kind, client, authentic, bound, .. } = &self.principal;
+        let Principal { id, kind, client, authentic, bound, .. } = &*self.principal;
         Identity {
             principal: id.clone(),
             kind: *kind,
@@ -161,23 +161,48 @@ async fn identify(live: &Live, target: &Arc<Target>, token: &str, action: &str) 
     let session = live.session();
     let world = session.world();
     let (judge, identities) = (&session.worker.pipeline.judge, &world.snapshot.settings.identities);
-    let workload = &session.subject.workload;
-    let source = &session.subject.source;
+    let (generation, seen) = (world.snapshot.generation, *judge.watch().borrow());
+    // Most connections send one token over and over.
+    let known = live.recall(&judge.digest(token), (generation, seen));
+    let Some(mut who) = (match known {
+        Some(who) => Some(who),
+        None => judged(live, target, token, (generation, seen)).await?,
+    }) else {
+        return Ok(None);
+    };
+    if who.principal.groups.is_none() && world.snapshot.needs_groups(&target.name, action) {
+        let groups = judge.groups(identities, &who.principal).await;
+        Arc::make_mut(&mut who.principal).groups = groups;
+    }
+    Ok(Some(who))
+}
+
+/// Has a token judged. What lasts is remembered for the connection, as of this generation and what was `seen` of tokens.
+async fn judged(
+    live: &Live,
+    target: &Arc<Target>,
+    token: &str,
+    (generation, seen): (u64, u64),
+) -> Result<Option<Identified>, Refusal> {
+    let session = live.session();
+    let world = session.world();
+    let (judge, identities) = (&session.worker.pipeline.judge, &world.snapshot.settings.identities);
+    let (workload, source) = (&session.subject.workload, &session.subject.source);
     let presented = Presented { token, workload, source, target };
-    let seen = *judge.watch().borrow();
-    let (issued, digest) = match judge.judge(identities, presented).await {
+    let (issued, digest, lasts) = match judge.judge(identities, presented).await {
         Ok(Judged::Foreign) => return Ok(None),
-        Ok(Judged::Ours { issued, digest, is_new: false }) => (issued, digest),
-        Ok(Judged::Ours { issued, digest, is_new: true }) => {
-            admit_token(live, digest, None, issued.as_ref().clone())?;
-            (issued, digest)
+        Ok(Judged::Ours { issued, digest, is_new, is_verified }) => {
+            if is_new {
+                admit_token(live, digest, None, issued.as_ref().clone())?;
+            }
+            (issued, digest, !is_verified)
         }
         Err(error) => {
             let challenge = error.wants_a_new_token().then(|| judge.challenge(identities));
             return Err(Refusal { challenge, ..Refusal::from(unbelieved(&error)) });
         }
     };
-    let mut principal = Principal {
+    let principal = Principal {
         id: issued.principal.clone(),
         kind: issued.kind,
         client: issued.client,
@@ -186,11 +211,12 @@ async fn identify(live: &Live, target: &Arc<Target>, token: &str, action: &str) 
         authentic: issued.authentic,
         bound: issued.bound,
     };
-    if principal.groups.is_none() && world.snapshot.needs_groups(&target.name, action) {
-        principal.groups = judge.groups(identities, &principal).await;
-    }
     let until = judge.accepted_until(issued.expiry);
-    Ok(Some(Identified { principal, token: digest, uti: issued.uti.clone(), until, seen }))
+    let who = Identified { principal: Arc::new(principal), token: digest, uti: issued.uti.clone(), until, seen };
+    if lasts {
+        live.remember(generation, who.clone());
+    }
+    Ok(Some(who))
 }
 
 /// Records where a token comes from; only then is it one that the workload may have.

@@ -1,6 +1,6 @@
 //! An admitted connection that lives: what its operations share, how long it may go on, and why it ends.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use super::reply::Refusal;
 use super::request::names;
 use super::ruling::{Known, Ruling};
 use crate::config::{Host, Target};
-use crate::ids::TargetName;
+use crate::ids::{Digest, TargetName};
 use crate::policy::Operation;
 use crate::transport::http::{Allowance, Hop, Version};
 
@@ -52,6 +52,8 @@ pub(super) struct Live {
     busy: watch::Sender<usize>,
     /// The client's TCP connection, where only it tells that the client is gone.
     client: OnceCell<OwnedFd>,
+    /// Whom the token names that was judged last, and in which generation.
+    judged: RefCell<Option<(u64, Identified)>>,
 }
 
 impl Live {
@@ -75,6 +77,7 @@ impl Live {
             let_through: Cell::default(),
             busy,
             client: OnceCell::new(),
+            judged: RefCell::default(),
         })
     }
 
@@ -166,6 +169,20 @@ impl Live {
         });
     }
 
+    /// Remembers whom a token names, as of the configuration's generation.
+    pub(super) fn remember(&self, generation: u64, who: Identified) {
+        self.judged.replace(Some((generation, who)));
+    }
+
+    /// Whom a token names, if it is the one that was judged last: in this generation, with nothing else known of tokens
+    /// since, and not at its end.
+    pub(super) fn recall(&self, token: &Digest, (generation, seen): (u64, u64)) -> Option<Identified> {
+        let judged = self.judged.borrow();
+        let (then, who) = judged.as_ref()?;
+        let holds = who.token == *token && *then == generation && who.seen == seen;
+        (holds && self.session.worker.now() < who.until).then(|| who.clone())
+    }
+
     /// Waits until a token that is accepted `until` then isn't any more; for ever without one.
     pub(super) async fn token_expired(&self, until: Option<Timestamp>) {
         let Some(until) = until else { return std::future::pending().await };
@@ -183,7 +200,10 @@ impl Live {
         // Groups that no token tells are those that were looked up.
         let groups = issued.groups.clone().or_else(|| who.principal.groups.clone());
         let changed = groups != who.principal.groups || issued.roles != who.principal.roles;
-        (who.principal.groups, who.principal.roles) = (groups, issued.roles.clone());
+        if changed {
+            let principal = Arc::make_mut(&mut who.principal);
+            (principal.groups, principal.roles) = (groups, issued.roles.clone());
+        }
         Ok(changed)
     }
 

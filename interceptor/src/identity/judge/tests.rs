@@ -287,7 +287,7 @@ async fn a_token_file_binds_what_it_holds_now_and_nothing_else() {
     std::fs::write(&file, format!("{one}\n")).unwrap();
     let crm = crm();
     let judged = bench.present_from(&source, "crm", &crm, &one).await.unwrap();
-    let Judged::Ours { issued, digest, is_new: true } = judged else { panic!("{judged:?}") };
+    let Judged::Ours { issued, digest, is_new: true, is_verified: true } = judged else { panic!("{judged:?}") };
     assert_eq!((issued.bound, issued.authentic), (Bound::TokenFile, Authentic::Signature));
     bench.judge.accept(digest, issued.as_ref().clone()).unwrap();
     let again = bench.present_from(&source, "crm", &crm, &one).await.unwrap();
