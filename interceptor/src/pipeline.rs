@@ -7,6 +7,7 @@ mod answer;
 mod authenticate;
 mod charge;
 mod connection;
+mod counted;
 mod credential;
 mod digest;
 mod gate;

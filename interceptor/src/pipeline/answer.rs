@@ -1,7 +1,7 @@
 //! An answer on its way back: screened, taken down, and passed on at the client's pace.
 
 use std::collections::VecDeque;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ use tokio::time::{Instant, timeout_at};
 use super::charge::Charge;
 use super::live::Live;
 use super::onward::Way;
-use super::operation::{Asked, end};
+use super::operation::end;
 use super::payload::Taking;
-use super::reply::{Cut, Passing, ReplyBody};
+use super::reply::{Cut, Passing, Refusal, ReplyBody};
 use super::screen::Screen;
 use crate::enforce::upstream_fault;
 use crate::error::{Blame, Fault};
@@ -73,14 +73,14 @@ impl<'a> Coming<'a> {
         Ok(())
     }
 
-    /// Passes it on behind its head.
+    /// Passes it on behind its head, unless it is interrupted.
     ///
     /// # Errors
     /// The code of what ended it before it was complete.
     pub(super) async fn pass(
         &mut self,
         parts: Parts,
-        asked: &Asked,
+        mut interrupted: Pin<&mut impl Future<Output = Refusal>>,
         reply: oneshot::Sender<Response<ReplyBody>>,
     ) -> Result<(), &'static str> {
         let is_http2 = self.live.version() == Version::Http2;
@@ -92,7 +92,6 @@ impl<'a> Coming<'a> {
             return Err("client-gone");
         }
         let live = self.live;
-        let mut interrupted = pin!(asked.interrupted(live));
         loop {
             let step = async {
                 match self.next().await {

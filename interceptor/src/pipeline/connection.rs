@@ -163,7 +163,7 @@ impl Session {
     /// # Errors
     /// When it can't be stored: then it is denied, whatever was decided.
     pub(super) fn record(&self, ruling: &Ruling) -> Result<(OperationId, Recorded), Refusal> {
-        ruling.count();
+        self.worker.counted.operation(ruling);
         let operation = OperationId::new();
         let recorded = self.worker.record(ruling.event(operation, Some(self.id), &self.subject));
         recorded.map(|recorded| (operation, recorded)).map_err(|error| {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
+use super::counted;
 use super::ruling::{Known, Moment, Ruling, Subject};
 use super::{Worker, World};
 use crate::approve::Desk;
@@ -43,7 +44,7 @@ impl Gate for RecordingGate {
         let moment = Moment { world: &world, grants: &grants, at };
         let mut ruling = Ruling::make(&moment, &subject, None, Operation::Resolve { name }, Known::default());
         ruling.summary = format!("look up {name} {qtype}");
-        ruling.count();
+        counted::operations(ruling.labels()).increment(1);
         let operation = OperationId::new();
         let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
         let mut recorded = journal.append(&Event { at, what: ruling.event(operation, None, &subject) });

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -162,7 +162,7 @@ impl Asked {
         }
     }
 
-    /// Ends when the operation no longer may go on: its connection is ending, or the world or the grants have changed and
+    /// Ends, once, when the operation no longer may go on: its connection is ending, or the world or the grants have changed and
     /// neither the connection nor the operation would be permitted now.
     pub(super) async fn interrupted(&self, live: &Live) -> Refusal {
         match self.until_interrupted(live).await {
@@ -237,7 +237,8 @@ impl Asked {
 /// One request and its answer, with the outcome recorded at the end.
 async fn exchange(live: Rc<Live>, mut permitted: Permitted, mut reply: oneshot::Sender<Response<ReplyBody>>) {
     live.begin();
-    let (sent, received) = (meter("request"), meter("response"));
+    let counted = &live.session().worker.counted;
+    let (sent, received) = (Meter::new(counted.request.clone()), Meter::new(counted.response.clone()));
     let operation = permitted.operation;
     let (asked, observing) = (permitted.asked.clone(), permitted.observing.take());
     let client = permitted.decoded.parts.extensions.remove::<OnUpgrade>();
@@ -249,13 +250,14 @@ async fn exchange(live: Rc<Live>, mut permitted: Permitted, mut reply: oneshot::
     };
     let taking = Taking::begin(&live, &permitted.decoded, (level, masked), &sent);
     let seat = live.seat();
+    let mut interrupted = pin!(asked.interrupted(&live));
     let mut way = Way::of(&live).await;
     let head = match (over, &seat) {
         (Some(fault), _) => Err(fault.into()),
         (None, None) => Err(busy().into()),
         (None, Some(_)) => tokio::select! {
             biased;
-            refusal = asked.interrupted(&live) => Err(refusal),
+            refusal = interrupted.as_mut() => Err(refusal),
             () = reply.closed() => Err(client_gone().into()),
             fault = taking.too_large() => Err(fault.into()),
             head = send(&live, permitted, &mut way, (&sent, &received, &taking), (observing.is_none(), &charge)) => head,
@@ -267,16 +269,16 @@ async fn exchange(live: Rc<Live>, mut permitted: Permitted, mut reply: oneshot::
             service_request = request_id(&parts.headers);
             asked.note_challenge(&live, &parts);
             match (observing, client) {
-                (Some(observing), _) => release(&asked, operation, &observing, (parts, coming), reply).await,
+                (Some(observing), _) => release(interrupted, operation, &observing, (parts, coming), reply).await,
                 (None, Some(client)) if parts.status == StatusCode::SWITCHING_PROTOCOLS => {
                     taking.opaque();
                     let response = Response::from_parts(parts, coming.body);
                     if let Some(charge) = charge.clone() {
                         received.tap(move |data| charge.note(data));
                     }
-                    join(&live, &asked, (client, response), reply, (&sent, &received)).await
+                    join(&live, interrupted, (client, response), reply, (&sent, &received)).await
                 }
-                (None, _) => pass(&asked, (parts, coming), reply).await,
+                (None, _) => pass(interrupted, (parts, coming), reply).await,
             }
         }
         Err(refusal) => {
@@ -350,13 +352,13 @@ async fn send<'a>(
 
 /// Passes the answer on, and waits for the rest of the request.
 async fn pass(
-    asked: &Asked,
+    mut interrupted: Pin<&mut impl Future<Output = Refusal>>,
     (parts, mut coming): (Parts, Coming<'_>),
     reply: oneshot::Sender<Response<ReplyBody>>,
 ) -> Outcome {
     let status = Some(parts.status);
-    let ended = match coming.pass(parts, asked, reply).await {
-        Ok(()) => sent_whole(coming.live, asked, coming.sent, coming.taking).await,
+    let ended = match coming.pass(parts, interrupted.as_mut(), reply).await {
+        Ok(()) => sent_whole(coming.live, interrupted, coming.sent, coming.taking).await,
         Err(code) => Err(code),
     };
     Outcome { ended, status, masked: coming.screen.counts() }
@@ -364,7 +366,7 @@ async fn pass(
 
 /// Releases the answer of a token endpoint, once what is in it is recorded; in its stead, why it isn't released.
 async fn release(
-    asked: &Asked,
+    interrupted: Pin<&mut impl Future<Output = Refusal>>,
     operation: OperationId,
     observing: &Observing,
     (parts, coming): (Parts, Coming<'_>),
@@ -374,7 +376,7 @@ async fn release(
     let response = Response::from_parts(parts, body);
     let observed = tokio::select! {
         biased;
-        refusal = asked.interrupted(live) => Err(refusal),
+        refusal = interrupted => Err(refusal),
         observed = observing.observe(live, operation, response) => observed,
     };
     let released = observed.and_then(|response| {
@@ -402,7 +404,15 @@ async fn release(
 ///
 /// # Errors
 /// The code of what ended it.
-async fn sent_whole(live: &Live, asked: &Asked, sent: &Meter, taking: &Taking) -> Result<(), &'static str> {
+async fn sent_whole(
+    live: &Live,
+    interrupted: Pin<&mut impl Future<Output = Refusal>>,
+    sent: &Meter,
+    taking: &Taking,
+) -> Result<(), &'static str> {
+    if sent.is_ended() {
+        return Ok(());
+    }
     tokio::select! {
         biased;
         () = sent.ended() => Ok(()),
@@ -410,7 +420,7 @@ async fn sent_whole(live: &Live, asked: &Asked, sent: &Meter, taking: &Taking) -
             end(live, fault.code);
             Err(fault.code)
         }
-        refusal = asked.interrupted(live) => {
+        refusal = interrupted => {
             end(live, refusal.fault.code);
             Err(refusal.fault.code)
         }
@@ -424,10 +434,6 @@ pub(super) fn end(live: &Live, code: &'static str) {
     }
 }
 
-fn meter(direction: &'static str) -> Meter {
-    Meter::new(metrics::counter!("interceptor_payload_bytes_total", "direction" => direction))
-}
-
 fn payload(meter: &Meter) -> Payload {
     Payload { bytes: meter.bytes(), digest: meter.digest() }
 }
@@ -435,7 +441,7 @@ fn payload(meter: &Meter) -> Payload {
 /// Tells the client that the server goes on as a WebSocket, and joins the two until one ends it or it no longer may be.
 async fn join(
     live: &Live,
-    asked: &Asked,
+    interrupted: Pin<&mut impl Future<Output = Refusal>>,
     (client, mut response): (OnUpgrade, Response<Incoming>),
     reply: oneshot::Sender<Response<ReplyBody>>,
     (sent, received): (&Meter, &Meter),
@@ -452,7 +458,7 @@ async fn join(
     }
     let ended = tokio::select! {
         biased;
-        refusal = asked.interrupted(live) => Err(refusal.fault.code),
+        refusal = interrupted => Err(refusal.fault.code),
         ended = websocket::join(client, server, sent, received) => ended,
     };
     outcome(ended.map_err(|code| {

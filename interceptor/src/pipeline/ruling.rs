@@ -113,7 +113,7 @@ impl Ruling {
         };
         let verdict = match (&operation, target.protocol) {
             (Operation::Resolve { .. } | Operation::Token(_), _) | (_, Protocol::Http) => {
-                let principal = who.map(|who| &who.principal);
+                let principal = who.map(|who| &*who.principal);
                 let Known { digest, using } = known;
                 let question = Question { asker: &subject.asker, principal, target, operation, digest, using };
                 match decide(&world.snapshot, &question, grants, *at) {
@@ -182,8 +182,8 @@ impl Ruling {
         self.verdict.as_ref().err().map_or("", |refusal| refusal.fault.code)
     }
 
-    /// Counts it. No label holds what a workload wrote.
-    pub(super) fn count(&self) {
+    /// What it is counted as: class, verdict and code. None holds what a workload wrote.
+    pub(super) fn labels(&self) -> [&'static str; 3] {
         let class = match self.action.as_str() {
             "connect" => "connect",
             "dns:resolve" => "dns:resolve",
@@ -192,13 +192,11 @@ impl Ruling {
             "token:request" => "token:request",
             _ => "http:write",
         };
-        let (verdict, code) = match &self.verdict {
-            Ok(_) => ("allow", ""),
-            Err(refusal) if refusal.fault.code == PENDING => ("hold", PENDING),
-            Err(refusal) => ("deny", refusal.fault.code),
-        };
-        metrics::counter!("interceptor_operations_total", "class" => class, "verdict" => verdict, "code" => code)
-            .increment(1);
+        match &self.verdict {
+            Ok(_) => [class, "allow", ""],
+            Err(refusal) if refusal.fault.code == PENDING => [class, "hold", PENDING],
+            Err(refusal) => [class, "deny", refusal.fault.code],
+        }
     }
 
     /// The event that records it.

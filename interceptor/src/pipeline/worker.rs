@@ -11,6 +11,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::task::LocalSet;
 
 use super::Pipeline;
+use super::counted::Counted;
 use super::payload::Budget;
 use crate::config::Limits;
 use crate::ids::OperationId;
@@ -25,6 +26,8 @@ pub struct Worker {
     pub pipeline: Arc<Pipeline>,
     /// The memory that bodies take up while they are taken down.
     pub(super) captured: Budget,
+    /// What it counts.
+    pub(super) counted: Counted,
     journal: Journal,
 }
 
@@ -85,10 +88,9 @@ pub fn start_workers(
         let pipeline = Arc::clone(pipeline);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name(name).spawn(move || {
+            let worker = Worker { pipeline, captured: Budget::default(), counted: Counted::default(), journal };
             let local = LocalSet::new();
-            runtime.block_on(
-                local.run_until(work(Rc::new(Worker { pipeline, captured: Budget::default(), journal }), queue)),
-            );
+            runtime.block_on(local.run_until(work(Rc::new(worker), queue)));
             // What is still running finishes, or is cut by whoever stops the daemon.
             runtime.block_on(local);
         })
