@@ -3,7 +3,7 @@
 //! recorded is taken out before this (`detect::secrets`).
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -193,7 +193,9 @@ fn compress(bytes: &[u8]) -> io::Result<Vec<u8>> {
 #[derive(Debug)]
 pub(super) struct Parcel {
     label: Label,
-    sealed: Vec<u8>,
+    /// The frame's body, and where in it the sealed bytes begin.
+    body: Vec<u8>,
+    sealed: usize,
 }
 
 #[derive(Debug, Deserialize)]
@@ -205,9 +207,14 @@ struct Label {
 
 impl Parcel {
     /// Reads a frame's body; none if it isn't one.
-    pub(super) fn open(body: &[u8]) -> Option<Self> {
-        let (label, sealed) = split(body)?;
-        Some(Self { label: serde_json::from_slice(label).ok()?, sealed: sealed.to_vec() })
+    pub(super) fn open(body: Vec<u8>) -> Option<Self> {
+        let (label, sealed) = split(&body)?;
+        let (label, sealed) = (serde_json::from_slice(label).ok()?, body.len() - sealed.len());
+        Some(Self { label, body, sealed })
+    }
+
+    fn sealed(&self) -> &[u8] {
+        &self.body[self.sealed..]
     }
 }
 
@@ -230,11 +237,15 @@ pub(super) fn keep(db: &Connection, parcels: &[Parcel]) -> rusqlite::Result<bool
     let mut payload = db.prepare_cached(
         "INSERT INTO payloads (operation, session, sealed) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
     )?;
-    for Parcel { label, sealed } in parcels {
+    let mut seen = HashSet::new();
+    for parcel in parcels {
+        let label = &parcel.label;
         let session = label.session.to_string();
-        key.execute(params![session, unhex(&label.key)])?;
-        payload.execute(params![label.operation.to_string(), session, sealed])?;
-        again |= erased.query_row([&session], |row| row.get::<_, bool>(0))?;
+        if seen.insert(label.session) {
+            key.execute(params![session, unhex(&label.key)])?;
+            again |= erased.query_row([&session], |row| row.get::<_, bool>(0))?;
+        }
+        payload.execute(params![label.operation.to_string(), session, parcel.sealed()])?;
     }
     Ok(again)
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock::{Clock, SystemClock};
-use crate::ids::LaunchId;
+use crate::ids::{LaunchId, OperationId, SessionId};
 use crate::policy::Basis;
 use crate::record::event::{Event, Verdict, What};
 use crate::record::tests::open;
