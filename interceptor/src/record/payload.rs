@@ -28,6 +28,9 @@ CREATE TABLE payloads (operation TEXT PRIMARY KEY, session TEXT NOT NULL, sealed
 CREATE INDEX payloads_by_session ON payloads (session);
 ";
 
+/// What schema 7 leaves out: nothing asks for the payloads of a session.
+pub(super) const LEAN: &str = "DROP INDEX payloads_by_session;";
+
 /// The most that a payload may be unpacked to: two bodies of the largest size, with their heads.
 const LARGEST: usize = 8 << 20;
 

@@ -6,7 +6,7 @@ use rusqlite::{Connection, params};
 use super::event::{Event, What};
 use super::{approval, break_glass, ledger, retention, search};
 
-mod operations;
+pub(super) mod operations;
 
 pub(super) use operations::Rows;
 
@@ -28,7 +28,7 @@ pub(super) const TABLES: [(&str, &str); 13] = [
 ];
 
 /// The tables' definitions.
-pub(super) const SCHEMA: [&str; 10] = [
+pub(super) const SCHEMA: [&str; 11] = [
     FIRST,
     IDENTITIES,
     CONTENTS,
@@ -39,6 +39,7 @@ pub(super) const SCHEMA: [&str; 10] = [
     break_glass::SCHEMA,
     retention::SCOPES,
     ledger::SCHEMA,
+    operations::SCHEMA,
 ];
 
 /// As of schema 1.

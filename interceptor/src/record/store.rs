@@ -26,6 +26,7 @@ const MIGRATIONS: &[&[&str]] = &[
     &[search::SCHEMA, retention::SCHEMA],
     &[approval::SCHEMA, break_glass::SCHEMA, retention::SCOPES],
     &[ledger::SCHEMA],
+    &[projection::operations::SCHEMA, payload::LEAN],
 ];
 
 const EVENTS: &str = "
@@ -285,6 +286,12 @@ pub(super) fn empty() -> Result<Connection, RecordError> {
     let mut db = Connection::open_in_memory()?;
     migrate(&mut db, Path::new(":memory:"), MIGRATIONS)?;
     Ok(db)
+}
+
+/// Brings an empty database to an older schema.
+#[cfg(test)]
+pub(super) fn older(db: &mut Connection, version: usize) -> Result<(), RecordError> {
+    migrate(db, Path::new(":memory:"), &MIGRATIONS[..version])
 }
 
 /// Refuses a schema that is newer than `known`; gives the version otherwise.

@@ -11,6 +11,26 @@ use super::super::{approval, search};
 use super::{carry, integer, json};
 use crate::ids::{OperationId, SessionId};
 
+/// What schema 7 makes of the table: rows in the order of the chain, so that a new one is put behind the last, and nothing
+/// in them that queries read from the event as well. `client` and the index of principals were never asked for.
+pub(in crate::record) const SCHEMA: &str = "
+CREATE TABLE operations_in_order (
+    seq INTEGER PRIMARY KEY, operation TEXT NOT NULL UNIQUE, session TEXT, launch TEXT NOT NULL, workload TEXT NOT NULL,
+    target TEXT, action TEXT NOT NULL, summary TEXT NOT NULL, verdict TEXT NOT NULL, code TEXT, initiator INTEGER,
+    credential TEXT, approval TEXT, decided_at TEXT NOT NULL, finished_at TEXT, outcome TEXT, status INTEGER,
+    request_bytes INTEGER, request_digest TEXT, response_bytes INTEGER, response_digest TEXT, masked TEXT,
+    service_request TEXT
+) STRICT;
+INSERT INTO operations_in_order
+    SELECT seq, operation, session, launch, workload, target, action, summary, verdict, code, initiator, credential,
+        approval, decided_at, finished_at, outcome, status, request_bytes, request_digest, response_bytes,
+        response_digest, masked, service_request
+    FROM operations ORDER BY seq;
+DROP TABLE operations;
+ALTER TABLE operations_in_order RENAME TO operations;
+CREATE INDEX operations_by_session ON operations (session) WHERE session IS NOT NULL;
+";
+
 /// The rows that the events of a batch make.
 pub(in crate::record) struct Rows<'a> {
     db: &'a Connection,
@@ -134,11 +154,10 @@ fn insert(db: &Connection, decided: &Decided<'_>) -> rusqlite::Result<bool> {
         summary,
         verdict,
         code,
-        basis,
         initiator,
         credential,
-        identity,
         approval,
+        ..
     } = &decided.event.what
     else {
         return Ok(false);
@@ -147,11 +166,10 @@ fn insert(db: &Connection, decided: &Decided<'_>) -> rusqlite::Result<bool> {
     let made = db
         .prepare_cached(
             "INSERT INTO operations (operation, seq, session, launch, workload, target, action, summary, verdict, code,
-                                     basis, decided_at, initiator, credential, principal, client, identity, approval,
-                                     finished_at, outcome, status, request_bytes, request_digest, response_bytes,
+                                     initiator, credential, approval, decided_at, finished_at, outcome, status, request_bytes, request_digest, response_bytes,
                                      response_digest, masked, service_request)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,
-                     ?23, ?24, ?25, ?26, ?27)
+                     ?23)
              ON CONFLICT DO NOTHING",
         )?
         .execute(params![
@@ -165,14 +183,10 @@ fn insert(db: &Connection, decided: &Decided<'_>) -> rusqlite::Result<bool> {
             summary,
             verdict.as_str(),
             code,
-            json(basis)?,
-            decided.event.at.to_string(),
             initiator,
             credential.map(|credential| credential.as_str()),
-            identity.as_ref().map(|identity| identity.principal.as_str()),
-            identity.as_ref().and_then(|identity| identity.client).map(|client| client.to_string()),
-            identity.as_ref().map(json).transpose()?,
             approval.map(|approval| approval.to_string()),
+            decided.event.at.to_string(),
             end.at,
             end.outcome,
             end.status,

@@ -115,24 +115,3 @@ proptest! {
         prop_assert_eq!(dump(&batched), dump(&single));
     }
 }
-
-/// What the index was once filled with by SQL alone is what is entered now.
-#[test]
-fn the_index_says_what_a_migration_made_it_say() {
-    let (entered, filled) = (store::empty().unwrap(), store::empty().unwrap());
-    let ids = Ids {
-        operations: std::iter::repeat_with(OperationId::new).take(4).collect(),
-        sessions: std::iter::repeat_with(SessionId::new).take(3).collect(),
-        grant: GrantId::new(),
-        launch: LaunchId::new(),
-    };
-    let kinds = [(0, 0, 1), (8, 0, 0), (8, 1, 1), (8, 2, 2), (8, 3, 1)];
-    for db in [&entered, &filled] {
-        for (number, kind) in kinds.into_iter().enumerate() {
-            apply(db, number as u64 + 1, &event(&ids, number, kind)).unwrap();
-        }
-    }
-    filled.execute_batch("INSERT INTO search (search) VALUES ('delete-all')").unwrap();
-    filled.execute(search::FILL, []).unwrap();
-    assert_eq!(search::check(&entered, &filled).unwrap(), None);
-}
