@@ -14,6 +14,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
+use zstd::zstd_safe::CParameter;
 
 use super::RecordError;
 use super::keys::{self, Keys};
@@ -30,6 +31,11 @@ CREATE INDEX payloads_by_session ON payloads (session);
 
 /// What schema 7 leaves out: nothing asks for the payloads of a session.
 pub(super) const LEAN: &str = "DROP INDEX payloads_by_session;";
+
+/// How long what small requests and their answers come to is, at most.
+const SMALL: usize = 4 << 10;
+/// Without tables of how often each byte occurs: for that little, making them takes longer than all the rest.
+const FASTEST: i32 = -1;
 
 /// What of a label is behind the operation's id.
 const LABEL_END: &[u8] = b"\"}";
@@ -228,6 +234,8 @@ fn compress(bytes: &[u8]) -> io::Result<Vec<u8>> {
             Some(context) => context,
             None => context.insert(zstd::bulk::Compressor::new(1)?),
         };
+        let level = if bytes.len() <= SMALL { FASTEST } else { 1 };
+        context.set_parameter(CParameter::CompressionLevel(level))?;
         let mut packed = vec![0; NONCE_LEN + zstd::zstd_safe::compress_bound(bytes.len())];
         let length = context.compress_to_buffer(bytes, &mut packed[NONCE_LEN..])?;
         packed.truncate(NONCE_LEN + length);
