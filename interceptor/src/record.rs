@@ -242,7 +242,7 @@ impl Record {
         if self.backlog.is_anchor_required() {
             let next = self.reader()?.links(seq, 1, 1)?;
             let next = next.first().and_then(|link| serde_json::from_str(&link.body).ok());
-            self.backlog.anchored(seq, next.map(|event: store::Stamp| event.at));
+            self.backlog.anchored(seq, next.map(|event: event::Stamp| event.at));
         }
         Ok(())
     }

@@ -18,10 +18,11 @@ use super::rotate::{Asker, Rotated};
 use super::segment::SegmentId;
 use crate::config::{Anchor, RecordSettings};
 
-/// How long the writer lets entries gather before it moves them.
-const GATHER: Duration = Duration::from_millis(20);
+/// How long the writer lets entries gather before it moves them. Many at once cost less: each batch writes the pages that
+/// it touches once, and the longer it is, the more operations have their outcome in it.
+const GATHER: Duration = Duration::from_millis(40);
 /// How many waiting bytes make it move them at once.
-const EAGER: u64 = 256 << 10;
+const EAGER: u64 = 1 << 20;
 
 /// How long entries may wait for a writer that fails, whatever `record.backlog_age` says of one that is slow.
 const FAILING: Duration = Duration::from_millis(1_500);

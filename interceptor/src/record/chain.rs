@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 /// The key derivation context of the chain (BLAKE3's `derive_key` mode): what a link's hash can't be confused with.
 const CONTEXT: &str = "interceptor record v1 event chain";
@@ -26,7 +27,9 @@ impl Head {
     /// The end of the chain after one more event.
     pub(super) fn next(&self, body: &[u8]) -> Self {
         let seq = self.seq + 1;
-        let mut hasher = blake3::Hasher::new_derive_key(CONTEXT);
+        // Making one hashes the context first.
+        static BEGUN: LazyLock<blake3::Hasher> = LazyLock::new(|| blake3::Hasher::new_derive_key(CONTEXT));
+        let mut hasher = BEGUN.clone();
         hasher.update(&self.hash).update(&seq.to_be_bytes()).update(body);
         Self { seq, hash: *hasher.finalize().as_bytes() }
     }

@@ -19,12 +19,14 @@ mod adoption;
 mod approval;
 mod ledger;
 mod payload;
+mod read;
 mod token;
 
 pub use adoption::{Adoption, Change};
 pub use approval::{ApprovalRequest, Evidence, Spent, Way};
 pub use ledger::{Counts, Ledger};
 pub use payload::Payload;
+pub(super) use read::{Stamp, read};
 pub use token::{Identity, TokenIssued};
 
 /// One thing that happened, with its time.

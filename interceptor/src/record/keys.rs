@@ -37,28 +37,29 @@ impl Keys {
     /// When the system has no randomness, which it always has.
     pub fn new_session(&self, session: SessionId) -> Result<SessionKey, RecordError> {
         let key = keyfile::random()?;
-        let wrapped = seal(&self.0, session.to_string().as_bytes(), key.to_vec())?;
-        SessionKey::new(session, key.as_ref(), wrapped)
+        let mut wrapped = [&[0; NONCE_LEN][..], key.as_ref()].concat();
+        seal_in_place(&self.0, session.to_string().as_bytes(), &mut wrapped)?;
+        SessionKey::new(session, key.as_ref(), &wrapped)
     }
 
     /// A session's key from its wrapped form; none if it isn't one.
     pub(super) fn unwrap(&self, session: SessionId, wrapped: &[u8]) -> Option<SessionKey> {
         let key = Zeroizing::new(open(&self.0, session.to_string().as_bytes(), wrapped)?);
-        SessionKey::new(session, &key, wrapped.to_vec()).ok()
+        SessionKey::new(session, &key, wrapped).ok()
     }
 }
 
-/// Nonce, ciphertext and tag of `bytes`, bound to `aad`.
-pub(super) fn seal(key: &RandomizedNonceKey, aad: &[u8], mut bytes: Vec<u8>) -> Result<Vec<u8>, RecordError> {
-    let nonce =
-        key.seal_in_place_append_tag(Aad::from(aad), &mut bytes).map_err(|_unspecified| RecordError::Unsealed)?;
-    let mut sealed = Vec::with_capacity(NONCE_LEN + bytes.len());
-    sealed.extend_from_slice(nonce.as_ref());
-    sealed.extend_from_slice(&bytes);
-    Ok(sealed)
+/// Makes nonce, ciphertext and tag, bound to `aad`, of the bytes behind the first [`NONCE_LEN`], in their place.
+pub(super) fn seal_in_place(key: &RandomizedNonceKey, aad: &[u8], bytes: &mut Vec<u8>) -> Result<(), RecordError> {
+    let (nonce, text) = bytes.split_first_chunk_mut::<NONCE_LEN>().ok_or(RecordError::Unsealed)?;
+    let (made, tag) =
+        key.seal_in_place_separate_tag(Aad::from(aad), text).map_err(|_unspecified| RecordError::Unsealed)?;
+    *nonce = *made.as_ref();
+    bytes.extend_from_slice(tag.as_ref());
+    Ok(())
 }
 
-/// What [`seal`] sealed; none if it is anything else.
+/// What [`seal_in_place`] sealed; none if it is anything else.
 pub(super) fn open(key: &RandomizedNonceKey, aad: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
     let (nonce, rest) = sealed.split_first_chunk::<NONCE_LEN>()?;
     let mut bytes = rest.to_vec();

@@ -3,17 +3,18 @@
 //! recorded is taken out before this (`detect::secrets`).
 
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::fmt;
+use std::collections::{HashMap, HashSet};
+use std::fmt::{self, Write};
 use std::io;
 use std::path::Path;
 use std::str::FromStr;
 
-use aws_lc_rs::aead::{AES_256_GCM, RandomizedNonceKey};
+use aws_lc_rs::aead::{AES_256_GCM, NONCE_LEN, RandomizedNonceKey};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
+use zstd::zstd_safe::CParameter;
 
 use super::RecordError;
 use super::keys::{self, Keys};
@@ -27,6 +28,17 @@ CREATE TABLE session_keys (session TEXT PRIMARY KEY, wrapped BLOB) STRICT, WITHO
 CREATE TABLE payloads (operation TEXT PRIMARY KEY, session TEXT NOT NULL, sealed BLOB NOT NULL) STRICT;
 CREATE INDEX payloads_by_session ON payloads (session);
 ";
+
+/// What schema 7 leaves out: nothing asks for the payloads of a session.
+pub(super) const LEAN: &str = "DROP INDEX payloads_by_session;";
+
+/// How long what small requests and their answers come to is, at most.
+const SMALL: usize = 4 << 10;
+/// Without tables of how often each byte occurs: for that little, making them takes longer than all the rest.
+const FASTEST: i32 = -1;
+
+/// What of a label is behind the operation's id.
+const LABEL_END: &[u8] = b"\"}";
 
 /// The most that a payload may be unpacked to: two bodies of the largest size, with their heads.
 const LARGEST: usize = 8 << 20;
@@ -87,7 +99,8 @@ impl SealedPayload {
 pub struct SessionKey {
     session: SessionId,
     key: RandomizedNonceKey,
-    wrapped: Vec<u8>,
+    /// The label of its payloads, as far as the operation's id.
+    label: String,
 }
 
 impl fmt::Debug for SessionKey {
@@ -97,15 +110,16 @@ impl fmt::Debug for SessionKey {
 }
 
 impl SessionKey {
-    pub(super) fn new(session: SessionId, key: &[u8], wrapped: Vec<u8>) -> Result<Self, RecordError> {
+    pub(super) fn new(session: SessionId, key: &[u8], wrapped: &[u8]) -> Result<Self, RecordError> {
         let key = RandomizedNonceKey::new(&AES_256_GCM, key).map_err(|_unspecified| RecordError::Unsealed)?;
-        Ok(Self { session, key, wrapped })
+        let label = format!(r#"{{"session":"{session}","key":"{}","operation":""#, hex(wrapped));
+        Ok(Self { session, key, label })
     }
 
     /// Compresses and seals a content. It can't be taken for another operation's.
     pub(super) fn seal(&self, operation: OperationId, content: &Content) -> Result<SealedPayload, RecordError> {
-        let packed = compress(&content.pack()?).map_err(RecordError::Failed)?;
-        let bytes = keys::seal(&self.key, operation.to_string().as_bytes(), packed)?;
+        let mut bytes = compress(&content.pack()?).map_err(RecordError::Failed)?;
+        keys::seal_in_place(&self.key, operation.to_string().as_bytes(), &mut bytes)?;
         let digest = blake3::hash(&bytes).to_hex().to_string();
         Ok(SealedPayload { bytes, digest })
     }
@@ -117,11 +131,12 @@ impl SessionKey {
 
     /// Puts a frame's body together: the length of the label (u32, little endian), the label (JSON), the sealed bytes.
     pub(super) fn pack(&self, operation: OperationId, sealed: &[u8], frame: &mut Vec<u8>) {
-        let key: String = self.wrapped.iter().map(|byte| format!("{byte:02x}")).collect();
-        let label = serde_json::json!({ "session": self.session, "operation": operation, "key": key }).to_string();
-        frame.extend_from_slice(&u32::try_from(label.len()).unwrap_or(u32::MAX).to_le_bytes());
-        frame.extend_from_slice(label.as_bytes());
-        frame.extend_from_slice(sealed);
+        let operation = operation.to_string();
+        let length = self.label.len() + operation.len() + LABEL_END.len();
+        frame.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
+        for part in [self.label.as_bytes(), operation.as_bytes(), LABEL_END, sealed] {
+            frame.extend_from_slice(part);
+        }
     }
 }
 
@@ -152,17 +167,15 @@ impl Content {
 
     /// The length of the heads (u32), the heads as JSON, both bodies.
     fn pack(&self) -> Result<Vec<u8>, RecordError> {
-        let mut content = self.clone();
-        let mut bodies = std::mem::take(&mut content.request.body);
-        content.request.kept = bodies.len();
-        if let Some(response) = &mut content.response {
-            response.kept = response.body.len();
-            bodies.append(&mut response.body);
-        }
-        let heads = serde_json::to_vec(&content).map_err(|error| RecordError::Failed(error.into()))?;
-        let mut packed = u32::try_from(heads.len()).unwrap_or(u32::MAX).to_le_bytes().to_vec();
-        packed.extend_from_slice(&heads);
-        packed.append(&mut bodies);
+        let response = self.response.as_ref();
+        let bodies = [&self.request.body[..], response.map_or(&[], |message| &message.body)];
+        let mut packed = Vec::with_capacity(1024 + bodies[0].len() + bodies[1].len());
+        packed.extend_from_slice(&[0; 4]);
+        let heads = Heads { request: Head::of(&self.request), response: response.map(Head::of) };
+        serde_json::to_writer(&mut packed, &heads).map_err(|error| RecordError::Failed(error.into()))?;
+        let length = u32::try_from(packed.len() - 4).unwrap_or(u32::MAX);
+        packed[..4].copy_from_slice(&length.to_le_bytes());
+        bodies.iter().for_each(|body| packed.extend_from_slice(body));
         Ok(packed)
     }
 
@@ -178,14 +191,55 @@ impl Content {
     }
 }
 
-/// Compresses with a context that each thread keeps: making one costs more than most payloads.
+/// A [`Content`] without its bodies, borrowed: what is kept isn't copied before it is compressed.
+#[derive(Serialize)]
+struct Heads<'a> {
+    request: Head<'a>,
+    response: Option<Head<'a>>,
+}
+
+/// A [`Message`] without its body.
+#[derive(Serialize)]
+struct Head<'a> {
+    start: &'a str,
+    headers: &'a [(String, String)],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    trailers: &'a [(String, String)],
+    kept: usize,
+    bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partial: Option<&'a str>,
+}
+
+impl<'a> Head<'a> {
+    fn of(message: &'a Message) -> Self {
+        Self {
+            start: &message.start,
+            headers: &message.headers,
+            trailers: &message.trailers,
+            kept: message.body.len(),
+            bytes: message.bytes,
+            partial: message.partial.as_deref(),
+        }
+    }
+}
+
+/// Compresses, behind room for the nonce, with a context that each thread keeps: making one costs more than most payloads.
 fn compress(bytes: &[u8]) -> io::Result<Vec<u8>> {
     thread_local! {
         static CONTEXT: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
     }
-    CONTEXT.with_borrow_mut(|context| match context {
-        Some(context) => context.compress(bytes),
-        None => context.insert(zstd::bulk::Compressor::new(1)?).compress(bytes),
+    CONTEXT.with_borrow_mut(|context| {
+        let context = match context {
+            Some(context) => context,
+            None => context.insert(zstd::bulk::Compressor::new(1)?),
+        };
+        let level = if bytes.len() <= SMALL { FASTEST } else { 1 };
+        context.set_parameter(CParameter::CompressionLevel(level))?;
+        let mut packed = vec![0; NONCE_LEN + zstd::zstd_safe::compress_bound(bytes.len())];
+        let length = context.compress_to_buffer(bytes, &mut packed[NONCE_LEN..])?;
+        packed.truncate(NONCE_LEN + length);
+        Ok(packed)
     })
 }
 
@@ -193,7 +247,9 @@ fn compress(bytes: &[u8]) -> io::Result<Vec<u8>> {
 #[derive(Debug)]
 pub(super) struct Parcel {
     label: Label,
-    sealed: Vec<u8>,
+    /// The frame's body, and where in it the sealed bytes begin.
+    body: Vec<u8>,
+    sealed: usize,
 }
 
 #[derive(Debug, Deserialize)]
@@ -205,9 +261,14 @@ struct Label {
 
 impl Parcel {
     /// Reads a frame's body; none if it isn't one.
-    pub(super) fn open(body: &[u8]) -> Option<Self> {
-        let (label, sealed) = split(body)?;
-        Some(Self { label: serde_json::from_slice(label).ok()?, sealed: sealed.to_vec() })
+    pub(super) fn open(body: Vec<u8>) -> Option<Self> {
+        let (label, sealed) = split(&body)?;
+        let (label, sealed) = (serde_json::from_slice(label).ok()?, body.len() - sealed.len());
+        Some(Self { label, body, sealed })
+    }
+
+    fn sealed(&self) -> &[u8] {
+        &self.body[self.sealed..]
     }
 }
 
@@ -230,13 +291,24 @@ pub(super) fn keep(db: &Connection, parcels: &[Parcel]) -> rusqlite::Result<bool
     let mut payload = db.prepare_cached(
         "INSERT INTO payloads (operation, session, sealed) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
     )?;
-    for Parcel { label, sealed } in parcels {
+    let mut seen = HashSet::new();
+    for parcel in parcels {
+        let label = &parcel.label;
         let session = label.session.to_string();
-        key.execute(params![session, unhex(&label.key)])?;
-        payload.execute(params![label.operation.to_string(), session, sealed])?;
-        again |= erased.query_row([&session], |row| row.get::<_, bool>(0))?;
+        if seen.insert(label.session) {
+            key.execute(params![session, unhex(&label.key)])?;
+            again |= erased.query_row([&session], |row| row.get::<_, bool>(0))?;
+        }
+        payload.execute(params![label.operation.to_string(), session, parcel.sealed()])?;
     }
     Ok(again)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _written = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {

@@ -3,8 +3,12 @@
 
 use rusqlite::{Connection, params};
 
-use super::event::{Event, Verdict, What};
+use super::event::{Event, What};
 use super::{approval, break_glass, ledger, retention, search};
+
+pub(super) mod operations;
+
+pub(super) use operations::Rows;
 
 /// The tables, with the column that names a row. Each has `seq`: the event that made the row.
 pub(super) const TABLES: [(&str, &str); 13] = [
@@ -24,7 +28,7 @@ pub(super) const TABLES: [(&str, &str); 13] = [
 ];
 
 /// The tables' definitions.
-pub(super) const SCHEMA: [&str; 10] = [
+pub(super) const SCHEMA: [&str; 11] = [
     FIRST,
     IDENTITIES,
     CONTENTS,
@@ -35,6 +39,7 @@ pub(super) const SCHEMA: [&str; 10] = [
     break_glass::SCHEMA,
     retention::SCOPES,
     ledger::SCHEMA,
+    operations::SCHEMA,
 ];
 
 /// As of schema 1.
@@ -89,8 +94,14 @@ ALTER TABLE operations ADD COLUMN masked TEXT;
 
 /// Carries one event over into the tables. What comes twice counts once: the first time.
 pub(super) fn apply(db: &Connection, seq: u64, event: &Event) -> rusqlite::Result<()> {
+    let mut rows = Rows::new(db);
+    rows.apply(seq, event)?;
+    rows.write()
+}
+
+/// Carries over what doesn't concern operations.
+fn carry(db: &Connection, seq: i64, event: &Event) -> rusqlite::Result<()> {
     let at = event.at.to_string();
-    let seq = integer(seq);
     match &event.what {
         What::WorkloadStarted { launch, workload, initiator, uid, pid, command, containment } => db
             .prepare_cached(
@@ -130,58 +141,6 @@ pub(super) fn apply(db: &Connection, seq: u64, event: &Event) -> rusqlite::Resul
         What::SessionClosed { session, reason } => db
             .prepare_cached("UPDATE sessions SET closed_at = ?2, reason = ?3 WHERE session = ?1 AND closed_at IS NULL")?
             .execute(params![session.to_string(), at, reason])?,
-        What::OperationDecided {
-            operation,
-            session,
-            launch,
-            workload,
-            target,
-            action,
-            summary,
-            verdict,
-            code,
-            basis,
-            initiator,
-            credential,
-            identity,
-            approval,
-        } => {
-            let made = db
-            .prepare_cached(
-                "INSERT INTO operations (operation, seq, session, launch, workload, target, action, summary, verdict,
-                                         code, basis, decided_at, initiator, credential, principal, client, identity,
-                                         approval)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
-                 ON CONFLICT DO NOTHING",
-            )?
-            .execute(params![
-                operation.to_string(),
-                seq,
-                session.map(|session| session.to_string()),
-                launch.to_string(),
-                workload.as_str(),
-                target.as_ref().map(|target| target.as_str()),
-                action,
-                summary,
-                verdict.as_str(),
-                code,
-                json(basis)?,
-                at,
-                initiator,
-                credential.map(|credential| credential.as_str()),
-                identity.as_ref().map(|identity| identity.principal.as_str()),
-                identity.as_ref().and_then(|identity| identity.client).map(|client| client.to_string()),
-                identity.as_ref().map(json).transpose()?,
-                approval.map(|approval| approval.to_string())
-            ])?;
-            if made > 0 {
-                search::enter(db, seq, *operation, *session, &at, *verdict == Verdict::Deny)?;
-                if let Some(grant) = basis.grant.filter(|_| *verdict == Verdict::Allow) {
-                    approval::used(db, grant)?;
-                }
-            }
-            made
-        }
         What::TokenIssued(issued) => db
             .prepare_cached(
                 "INSERT INTO tokens (issue, seq, token, launch, workload, principal, client, audience, expires_at, issued,
@@ -205,29 +164,6 @@ pub(super) fn apply(db: &Connection, seq: u64, event: &Event) -> rusqlite::Resul
         What::TokenEnded { token, reason } => db
             .prepare_cached("UPDATE tokens SET ended_at = ?2, reason = ?3 WHERE token = ?1 AND ended_at IS NULL")?
             .execute(params![token.to_string(), at, json(reason)?.trim_matches('"')])?,
-        What::OperationFinished { operation, outcome, status, request, response, masked, spent, service_request } => {
-            if let Some(spent) = spent {
-                approval::spent(db, spent)?;
-            }
-            db.prepare_cached(
-                "UPDATE operations SET finished_at = ?2, outcome = ?3, status = ?4, request_bytes = ?5,
-                        request_digest = ?6, response_bytes = ?7, response_digest = ?8, masked = ?9,
-                        service_request = ?10
-                 WHERE operation = ?1 AND finished_at IS NULL",
-            )?
-            .execute(params![
-                operation.to_string(),
-                at,
-                outcome,
-                status,
-                integer(request.bytes),
-                request.digest,
-                integer(response.bytes),
-                response.digest,
-                (!masked.is_empty()).then(|| json(masked)).transpose()?,
-                service_request
-            ])?
-        }
         What::PayloadRecorded { operation, session, digest, bytes } => db
             .prepare_cached(
                 "INSERT INTO contents (operation, seq, session, digest, bytes) VALUES (?1, ?2, ?3, ?4, ?5)
@@ -246,7 +182,10 @@ pub(super) fn apply(db: &Connection, seq: u64, event: &Event) -> rusqlite::Resul
             return break_glass::apply(db, seq, event);
         }
         What::Ledger(_) => return ledger::apply(db, seq, event),
-        What::PayloadRead { .. }
+        // The rows of operations are [`Rows`]'.
+        What::OperationDecided { .. }
+        | What::OperationFinished { .. }
+        | What::PayloadRead { .. }
         | What::DaemonStarted { .. }
         | What::DaemonStopped { .. }
         | What::SnapshotLoaded { .. }

@@ -243,9 +243,9 @@ const SESSION: &str = "SELECT session, launch, workload, process, original, host
     (SELECT json_group_array(principal) FROM (SELECT principal FROM session_principals p
         WHERE p.session = s.session ORDER BY principal LIMIT 100)) FROM sessions s";
 pub(super) const OPERATION: &str =
-    "SELECT operation, session, launch, workload, target, action, summary, verdict, code, basis,
-    decided_at, finished_at, outcome, status, request_bytes, request_digest, response_bytes, response_digest,
-    initiator, credential, identity,
+    "SELECT operation, session, launch, workload, target, action, summary, verdict, code,
+    (SELECT body FROM events e WHERE e.seq = o.seq), decided_at, finished_at, outcome, status, request_bytes, request_digest, response_bytes, response_digest,
+    initiator, credential,
     (SELECT digest FROM contents c WHERE c.operation = o.operation),
     (SELECT bytes FROM contents c WHERE c.operation = o.operation), masked, approval, service_request
     FROM operations o";

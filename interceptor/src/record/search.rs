@@ -2,15 +2,13 @@
 //! filtered by. Both are made from the events alone, so `verify` makes them again and compares. Payloads are sealed and
 //! never in here.
 
-use std::fmt::Write;
-
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
+use super::event::What;
 use super::query::{ANSWER_BYTES, OPERATION, Operation, QueryError, Reader, operation};
 use super::verify::Fault;
-use crate::ids::{OperationId, SessionId};
 
 /// The row of `search` of each operation that a condition behind this selects.
 macro_rules! fill {
@@ -26,6 +24,10 @@ macro_rules! fill {
          FROM operations o LEFT JOIN sessions s ON s.session = o.session"
     };
 }
+/// What a migration fills it with.
+#[cfg(test)]
+pub(super) const FILL: &str = fill!();
+
 /// What schema 4 adds. `search` has a row for each operation, under its `seq`: the words, and the tags to filter by, each
 /// a letter and the value in hex, so that it is one word whatever the value. Tags instead of an index for each column,
 /// because these can be intersected. `minutes` tells between which operations a time lies, also if the clock was set back.
@@ -101,32 +103,65 @@ pub struct Hit {
     pub operation: Operation,
 }
 
-/// Enters an operation that was just put into `operations`.
-pub(super) fn enter(
+/// Enters operations that were just put into `operations`: under which number, what was decided, and the host that its
+/// session went to.
+pub(super) fn enter<'a>(
     db: &Connection,
-    seq: i64,
-    operation: OperationId,
-    session: Option<SessionId>,
-    at: &str,
-    denied: bool,
+    decided: impl Iterator<Item = (i64, &'a What, Option<&'a str>)>,
 ) -> rusqlite::Result<()> {
-    db.prepare_cached(concat!(fill!(), " WHERE o.operation = ?1"))?.execute([operation.to_string()])?;
-    db.prepare_cached(
-        "INSERT INTO minutes (minute, seq, last) VALUES (substr(?1, 1, 16), ?2, ?2)
-         ON CONFLICT (minute) DO UPDATE SET last = excluded.last",
-    )?
-    .execute(params![at, seq])?;
-    if let Some(session) = session.map(|session| session.to_string()) {
-        db.prepare_cached("UPDATE sessions SET operations = operations + 1, denied = denied + ?2 WHERE session = ?1")?
-            .execute(params![session, denied])?;
-        db.prepare_cached(
-            "INSERT INTO session_principals (session, principal, seq)
-             SELECT session, principal, seq FROM operations WHERE operation = ?1 AND principal IS NOT NULL
-             ON CONFLICT DO NOTHING",
-        )?
-        .execute([operation.to_string()])?;
+    let mut statement = db.prepare_cached("INSERT INTO search (rowid, text, tags) VALUES (?1, ?2, ?3)")?;
+    let (mut text, mut tags) = (String::new(), String::new());
+    for (seq, what, host) in decided {
+        text.clear();
+        tags.clear();
+        describe(what, host, &mut text, &mut tags);
+        statement.execute(params![seq, text, tags])?;
     }
     Ok(())
+}
+
+/// The words and the tags of an operation.
+// INVARIANT: to the index they are the same as those of `fill`, which it was filled with once.
+fn describe(what: &What, host: Option<&str>, text: &mut String, tags: &mut String) {
+    let What::OperationDecided { workload, target, action, summary, verdict, code, basis, initiator, identity, .. } =
+        what
+    else {
+        return;
+    };
+    let principal = identity.as_ref().map(|identity| identity.principal.as_str());
+    let words = [Some(summary.as_str()), host, code.as_deref(), principal].into_iter().flatten();
+    for word in words.chain(basis.reasons.iter().chain(&basis.policies).map(String::as_str)) {
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(word);
+    }
+    let object = principal.map(|principal| principal.split_once('/').map_or(principal, |(_, object)| object));
+    let initiator = initiator.map(|uid| uid.to_string());
+    for (letter, value) in [
+        ('w', Some(workload.as_str())),
+        ('t', target.as_ref().map(|target| target.as_str())),
+        ('v', Some(verdict.as_str())),
+        ('a', Some(action.as_str())),
+        ('a', Some(action.split_once(':').map_or("", |(protocol, _)| protocol))),
+        ('p', principal),
+        ('p', object),
+        ('i', initiator.as_deref()),
+    ] {
+        // What isn't there leaves its letter.
+        tags.push(letter);
+        hex(value.unwrap_or_default(), tags);
+        tags.push(' ');
+    }
+}
+
+/// As `hex()` in SQL does it, up to the case, which the index doesn't tell apart.
+fn hex(value: &str, into: &mut String) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for byte in value.bytes() {
+        into.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        into.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
 }
 
 /// Compares the full-text index with the one that was made again: each word, and where it stands.
@@ -241,8 +276,7 @@ impl Search {
         for (letter, value) in filters {
             let Some(value) = value else { continue };
             let mut tag = format!("tags : \"{letter}");
-            // INVARIANT: as `hex()` in SQL does it, up to the case, which the index doesn't tell apart.
-            value.bytes().try_for_each(|byte| write!(tag, "{byte:02x}")).unwrap_or_default();
+            hex(value, &mut tag);
             parts.push(tag + "\"");
         }
         if let Some(text) = &self.text {

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use super::backlog::Segment;
 use super::segment::{self, HEADER, Rest, Step};
 
-/// Bytes that are read at once, unless one frame is longer.
-const CHUNK: u64 = 256 << 10;
+/// Bytes that are read at once, and come into the database at once, unless one frame is longer. The more of them, the fewer
+/// times the same pages are written.
+const CHUNK: u64 = 1 << 20;
 
 /// A segment, and how far it is in the database.
 #[derive(Debug)]

@@ -9,13 +9,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
-use serde::Deserialize;
 
 use super::RecordError;
 use super::chain::Head;
-use super::event::{Event, What};
+use super::event::{self, Event, Stamp, What};
 use super::payload::{self, Parcel};
-use super::projection::{self, integer};
+use super::projection::{self, Rows, integer};
 use super::{approval, break_glass, ledger, retention, search};
 use crate::config::Durability;
 
@@ -27,6 +26,7 @@ const MIGRATIONS: &[&[&str]] = &[
     &[search::SCHEMA, retention::SCHEMA],
     &[approval::SCHEMA, break_glass::SCHEMA, retention::SCOPES],
     &[ledger::SCHEMA],
+    &[projection::operations::SCHEMA, payload::LEAN],
 ];
 
 const EVENTS: &str = "
@@ -44,6 +44,11 @@ BEGIN SELECT RAISE(ABORT, 'events are never deleted'); END;
 CREATE TABLE journal (segment TEXT PRIMARY KEY, moved INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ";
 
+/// Pages that are written ahead before they go into the database's file: 12 MiB.
+const WAL_PAGES: i64 = 3_072;
+/// The pages that the writer keeps in memory: as many as a large batch changes.
+const CACHE_KIB: i64 = 8_192;
+
 /// An event on its way into the database.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -53,20 +58,11 @@ pub(super) struct Entry {
     event: Option<Event>,
 }
 
-/// What every event has, whichever version wrote it.
-#[derive(Deserialize)]
-pub(super) struct Stamp {
-    pub(super) at: Timestamp,
-    #[serde(rename = "event")]
-    pub(super) kind: String,
-}
-
 impl Entry {
     /// Reads the body of a frame; none if no version of this program can have written it.
     pub(super) fn new(body: Vec<u8>) -> Option<Self> {
         let body = String::from_utf8(body).ok()?;
-        let Stamp { at, kind } = serde_json::from_str(&body).ok()?;
-        let event = serde_json::from_str(&body).ok();
+        let (Stamp { at, kind }, event) = event::read(&body)?;
         Some(Self { at, kind, body, event })
     }
 
@@ -122,10 +118,13 @@ impl Store {
         let mut db =
             Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
         db.busy_timeout(Duration::from_millis(250))?;
-        db.set_prepared_statement_cache_capacity(32);
+        db.set_prepared_statement_cache_capacity(64);
         migrate(&mut db, path, MIGRATIONS)?;
         db.pragma_update(None, "journal_mode", "wal")?;
         db.pragma_update(None, "journal_size_limit", 16 << 20)?;
+        // Batch after batch changes the same pages; they go into the database's file once for all of these.
+        db.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
+        db.pragma_update(None, "cache_size", -CACHE_KIB)?;
         db.pragma_update(None, "secure_delete", false)?;
         let synchronous = match durability {
             Durability::Process => "normal",
@@ -252,14 +251,16 @@ impl Store {
         {
             let mut insert = transaction
                 .prepare_cached("INSERT INTO events (seq, at, kind, hash, body) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+            let mut rows = Rows::new(&transaction);
             for entry in entries {
                 head = head.next(entry.body.as_bytes());
                 insert.execute(params![integer(head.seq), entry.at.to_string(), entry.kind, head.hash, entry.body])?;
                 if let Some(event) = &entry.event {
-                    projection::apply(&transaction, head.seq, event)?;
+                    rows.apply(head.seq, event)?;
                     retention::enact(&transaction, integer(head.seq), event)?;
                 }
             }
+            rows.write()?;
             leaves_traces |= payload::keep(&transaction, payloads)?;
             let mut position = transaction.prepare_cached(
                 "INSERT INTO journal (segment, moved) VALUES (?1, ?2)
@@ -285,6 +286,12 @@ pub(super) fn empty() -> Result<Connection, RecordError> {
     let mut db = Connection::open_in_memory()?;
     migrate(&mut db, Path::new(":memory:"), MIGRATIONS)?;
     Ok(db)
+}
+
+/// Brings an empty database to an older schema.
+#[cfg(test)]
+pub(super) fn older(db: &mut Connection, version: usize) -> Result<(), RecordError> {
+    migrate(db, Path::new(":memory:"), &MIGRATIONS[..version])
 }
 
 /// Refuses a schema that is newer than `known`; gives the version otherwise.

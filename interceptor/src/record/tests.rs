@@ -17,6 +17,7 @@ mod anchor;
 mod crash;
 mod disk;
 mod tamper;
+mod versions;
 
 const TENANT: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
 const OBJECT: &str = "11111111-2222-4333-8444-555555555555";

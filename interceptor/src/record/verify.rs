@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::RecordError;
 use super::chain::{self, Head};
 use super::checkpoint::{self, Checkpoint, Checkpoints, PublicKey};
-use super::event::{Event, What};
+use super::event::{self, What};
 use super::payload;
 use super::projection::{self, SCHEMA, TABLES};
-use super::store::{self, Stamp};
+use super::store;
 use super::{retention, rotate, search};
 
 /// What a check found.
@@ -208,7 +208,7 @@ fn follow(
         if bytes(row, 3)? != head.hash {
             return fault(seq, "the hash isn't that of the event and its predecessors: one of them was changed");
         }
-        let Ok(stamp) = serde_json::from_slice::<Stamp>(body) else {
+        let Some((stamp, event)) = std::str::from_utf8(body).ok().and_then(event::read) else {
             return fault(seq, "the body isn't an event");
         };
         if bytes(row, 1)? != stamp.at.to_string().as_bytes() || bytes(row, 2)? != stamp.kind.as_bytes() {
@@ -225,7 +225,7 @@ fn follow(
                 &format!("the event isn't the one that was signed {}: the chain was made anew", checkpoint.at),
             );
         }
-        if let Ok(event) = serde_json::from_slice::<Event>(body) {
+        if let Some(event) = event {
             projection::apply(&filling, seq, &event)?;
             if let What::RecordDamaged { place, detail } = event.what
                 && report.damage.len() < 100

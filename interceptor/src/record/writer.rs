@@ -456,7 +456,7 @@ fn read(piece: Piece) -> Result<Kind, String> {
             Entry::new(body).map(Box::new).map(Kind::Event).ok_or_else(|| "an entry isn't an event".into())
         }
         Piece::Payload(body) => {
-            Parcel::open(&body).map(Kind::Payload).ok_or_else(|| "an entry isn't a sealed payload".into())
+            Parcel::open(body).map(Kind::Payload).ok_or_else(|| "an entry isn't a sealed payload".into())
         }
         Piece::Damage { offset, bytes } => Err(format!("the {bytes} bytes from {offset} on aren't journal entries")),
     }

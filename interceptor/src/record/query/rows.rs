@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use rusqlite::Row;
+use serde::Deserialize;
 
-use super::{Body, Kept, Launch, Operation, QueryError, Session};
+use super::super::event::Identity;
+use super::{Basis, Body, Kept, Launch, Operation, QueryError, Session};
 
 pub(super) fn session(row: &Row<'_>) -> Result<Session, QueryError> {
     let process: Option<String> = row.get(3)?;
@@ -42,10 +44,17 @@ pub(super) fn launched(row: &Row<'_>) -> rusqlite::Result<Launch> {
     })
 }
 
+/// What of a verdict only its event has.
+#[derive(Deserialize)]
+struct Decided {
+    basis: Basis,
+    identity: Option<Identity>,
+}
+
 pub(in crate::record) fn operation(row: &Row<'_>) -> Result<Operation, QueryError> {
-    let basis: String = row.get(9)?;
-    let identity: Option<String> = row.get(20)?;
-    let masked: Option<String> = row.get(23)?;
+    let body: Option<String> = row.get(9)?;
+    let Decided { basis, identity } = serde_json::from_str(&body.unwrap_or_default())?;
+    let masked: Option<String> = row.get(22)?;
     Ok(Operation {
         operation: row.get(0)?,
         session: row.get(1)?,
@@ -56,7 +65,7 @@ pub(in crate::record) fn operation(row: &Row<'_>) -> Result<Operation, QueryErro
         summary: row.get(6)?,
         verdict: row.get(7)?,
         code: row.get(8)?,
-        basis: serde_json::from_str(&basis)?,
+        basis,
         decided_at: row.get(10)?,
         finished_at: row.get(11)?,
         outcome: row.get(12)?,
@@ -65,15 +74,15 @@ pub(in crate::record) fn operation(row: &Row<'_>) -> Result<Operation, QueryErro
         response: Body { bytes: count(row, 16)?, digest: row.get(17)? },
         initiator: row.get(18)?,
         credential: row.get(19)?,
-        identity: identity.as_deref().map(serde_json::from_str).transpose()?,
+        identity,
         names: BTreeMap::new(),
-        payload: match (row.get(21)?, count(row, 22)?) {
+        payload: match (row.get(20)?, count(row, 21)?) {
             (Some(digest), Some(bytes)) => Some(Kept { digest, bytes }),
             _ => None,
         },
         masked: masked.as_deref().map(serde_json::from_str).transpose()?.unwrap_or_default(),
-        approval: row.get(24)?,
-        service_request: row.get(25)?,
+        approval: row.get(23)?,
+        service_request: row.get(24)?,
     })
 }
 

@@ -1,0 +1,72 @@
+//! Databases of earlier schemas.
+
+use rusqlite::Connection;
+
+use super::super::search::{Hits, Search};
+use super::*;
+
+/// Makes of a closed record what an earlier version would have: the same events, and what it derived from them.
+fn earlier(path: &Path, version: usize) {
+    let new = path.with_extension("new");
+    std::fs::rename(path, &new).unwrap();
+    let mut db = Connection::open(path).unwrap();
+    store::older(&mut db, version).unwrap();
+    db.execute("ATTACH ?1 AS new", [new.to_str().unwrap()]).unwrap();
+    let columns = |schema: &str, table: &str| -> Vec<String> {
+        let sql = format!("SELECT name FROM pragma_table_info('{table}', '{schema}')");
+        db.prepare(&sql).unwrap().query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    };
+    let list = "SELECT name FROM main.sqlite_master WHERE type = 'table' AND name NOT LIKE 'search%'";
+    let tables: Vec<String> =
+        db.prepare(list).unwrap().query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    for table in tables {
+        let there = columns("new", &table);
+        let from_event = |column: &str| match column {
+            "basis" | "identity" => format!("body -> '$.{column}'"),
+            "principal" => "body ->> '$.identity.principal'".into(),
+            _ => "body ->> '$.identity.client'".into(),
+        };
+        let columns = columns("main", &table);
+        let values = columns
+            .iter()
+            .map(|column| if there.contains(column) { format!("t.{column}") } else { from_event(column) });
+        let events = if table == "operations" { "JOIN new.events e ON e.seq = t.seq" } else { "" };
+        let values = values.collect::<Vec<_>>().join(", ");
+        let columns = columns.join(", ");
+        db.execute_batch(&format!("INSERT INTO main.{table} ({columns}) SELECT {values} FROM new.{table} t {events}"))
+            .unwrap();
+    }
+    if version >= 4 {
+        db.execute(search::FILL, []).unwrap();
+    }
+    drop(db);
+    std::fs::remove_file(new).unwrap();
+}
+
+#[test]
+fn a_record_of_an_earlier_version_is_brought_up_to_date() {
+    for version in [3, 4, 5, 6] {
+        let dir = tempfile::tempdir().unwrap();
+        let record = open(dir.path());
+        let journal = record.journal("worker-0").unwrap();
+        a_session(&journal);
+        a_session(&journal);
+        record.flush(SOON).unwrap();
+        let all = |record: &Record| {
+            let reader = record.reader().unwrap();
+            let search = Search { text: Some("users readers".into()), limit: 9, ..Search::default() };
+            let Hits { hits, .. } = reader.search(&search).unwrap();
+            (hits, reader.sessions(9, None).unwrap())
+        };
+        let before = all(&record);
+        assert_eq!(before.0.len(), 4);
+        let path = record.database().to_owned();
+        drop(journal);
+        drop(record);
+        earlier(&path, version);
+        let record = open(dir.path());
+        assert_eq!(all(&record), before, "version {version}");
+        let report = verify(&path).unwrap();
+        assert!(report.ok, "version {version}: {:?}", report.fault);
+    }
+}
