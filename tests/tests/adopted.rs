@@ -1,5 +1,7 @@
 //! Adopted workloads: processes in cgroups and network namespaces that others made.
 
+#[path = "adopted/containers.rs"]
+mod containers;
 #[path = "adopted/daemon.rs"]
 mod daemon;
 #[path = "adopted/ledger.rs"]

@@ -10,8 +10,13 @@ use interceptor_tests::require_root;
 use interceptor_tests::unit::{ADOPTED, Unit, said};
 
 pub(crate) fn start(purpose: &'static str, more: &str) -> Result<(Graph, Daemon)> {
+    start_with(purpose, &format!("{ADOPTED}{more}"))
+}
+
+/// The same with another way to find the service.
+pub(crate) fn start_with(purpose: &'static str, workload: &str) -> Result<(Graph, Daemon)> {
     let graph = Graph::start(&[])?;
-    let more = format!("[limits]\ndetect_timeout = \"300ms\"\n{ADOPTED}{more}");
+    let more = format!("[limits]\ndetect_timeout = \"300ms\"\n{workload}");
     let order = Order { bring: vec!["probe", "wire"], purpose, more, ..Order::for_graph(&graph, READ_ONLY) };
     let daemon = Daemon::start(&order)?;
     Ok((graph, daemon))
@@ -38,7 +43,7 @@ pub(crate) fn until(daemon: &Daemon, is_so: impl Fn(&serde_json::Value) -> bool)
 }
 
 /// A client of the service that asks Graph for something and prints the answer.
-fn asking(daemon: &Daemon, unit: &Unit, method: &str) -> Command {
+pub(crate) fn asking(daemon: &Daemon, unit: &Unit, method: &str) -> Command {
     let mut command = unit.command("/bin/sh");
     let script = r#"(printf '%s /v1.0/users HTTP/1.1\r\nHost: graph.microsoft.com\r\nConnection: close\r\n\r\n' "$1"; sleep 2) | "$0" graph.microsoft.com 443 tls"#;
     command.args(["-c", script]).arg(daemon.binary("wire")).arg(method);

@@ -88,6 +88,10 @@ fn attempt(words: &[&str]) -> io::Result<String> {
             done()
         }
         ["connect", address] => TcpStream::connect(address).and_then(|_| done()),
+        ["in-network", path, program, arguments @ ..] => {
+            nix::sched::setns(File::open(path)?, nix::sched::CloneFlags::CLONE_NEWNET)?;
+            Err(std::os::unix::process::CommandExt::exec(std::process::Command::new(program).args(arguments)))
+        }
         // As a manager of services starts one.
         ["as-unit", cgroup, uid, how, command @ ..] => unit::run(cgroup, parse(uid)?, how, command),
         // What the daemon's end of a kernel test says of it.
