@@ -8,3 +8,5 @@ mod daemon;
 mod ledger;
 #[path = "adopted/steering.rs"]
 mod steering;
+#[path = "adopted/survey.rs"]
+mod survey;

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use nix::errno::Errno;
 
+mod keep;
 mod matrix;
 mod reach;
 mod storm;
@@ -87,6 +88,7 @@ fn attempt(words: &[&str]) -> io::Result<String> {
             std::thread::sleep(std::time::Duration::from_secs(60));
             done()
         }
+        ["keep", how] => keep::keep(how),
         ["connect", address] => TcpStream::connect(address).and_then(|_| done()),
         ["in-network", path, program, arguments @ ..] => {
             nix::sched::setns(File::open(path)?, nix::sched::CloneFlags::CLONE_NEWNET)?;
