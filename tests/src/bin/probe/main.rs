@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use nix::errno::Errno;
 
+mod born;
 mod keep;
 mod matrix;
 mod reach;
@@ -98,9 +99,11 @@ fn attempt(words: &[&str]) -> io::Result<String> {
         ["as-unit", cgroup, uid, how, command @ ..] => unit::run(cgroup, parse(uid)?, how, command),
         // What the daemon's end of a kernel test says of it.
         ["told", address] => told(TcpStream::connect(destination(address)?)?),
+        ["born", cgroup, address, rounds] => born::again(cgroup, destination(address)?, parse(rounds)?),
         ["fail", address, rounds] => storm::fail(destination(address)?, parse(rounds)?),
         ["storm", threads, count] => storm::storm(parse(threads)?, parse(count)?),
         ["udp", address] => reach::udp(destination(address)?),
+        ["on-input", way, address] => reach::on_input(way, destination(address)?),
         ["tcp", way, address] => reach::tcp(way, destination(address)?),
         ["matrix", "names"] => Ok(matrix::names()),
         ["matrix", mode, world @ ..] => matrix::run(mode, world),
