@@ -25,13 +25,14 @@ fn a_process_at_its_end_is_no_hole() {
     let (mut looks, mut gone) = (0, 0);
     for _ in 0..100 {
         let mut unit = Command::new(PROBE);
-        let unit = unit.arg("as-unit").arg(&cgroup.path).args([uid.as_str(), "contained", "/bin/sleep", "0.01"]);
+        let unit = unit.arg("as-unit").arg(&cgroup.path).args([uid.as_str(), "contained", "/bin/sleep", "60"]);
         let mut child = unit.spawn().expect("it can be started");
         // Before, it is what it is made to be: root, and without a filter.
         let is_ready = |process: &Process| process.filters == 1;
         while !Process::read(child.id()).is_ok_and(|process| is_ready(&process)) {
             assert!(child.try_wait().expect("it is ours").is_none(), "it was never ready");
         }
+        child.kill().expect("it runs");
         while Process::read(child.id()).is_ok() {
             // So that it isn't known from the look before.
             survey.keep(&BTreeSet::new());
