@@ -5,6 +5,9 @@
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
+mod ops;
+
+#[cfg(target_arch = "bpf")]
 mod bpf {
     use core::ptr;
 
@@ -13,15 +16,15 @@ mod bpf {
         BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE, BPF_TCP_SYN_SENT, bpf_sock_ops,
     };
     use aya_ebpf::btf_maps::SkStorage;
-    use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_sk_storage_get};
+    use aya_ebpf::helpers::generated::bpf_sk_storage_get;
     use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid};
     use aya_ebpf::macros::{btf_map, cgroup_sock_addr, map, sock_ops};
     use aya_ebpf::maps::{LruHashMap, PerCpuHashMap};
     use aya_ebpf::programs::{SockAddrContext, SockOpsContext};
     use interceptor_common::{Fate, Kind, Origin, OriginKey, SpaceKey};
 
-    const AF_INET: u32 = 2;
-    const AF_INET6: u32 = 10;
+    use crate::ops::{key, socket};
+
     const SOCK_STREAM: u32 = 1;
     const ALLOW: i32 = 1;
 
@@ -126,57 +129,12 @@ mod bpf {
 
     #[inline(always)]
     fn noted(ops: *mut bpf_sock_ops) -> Option<&'static Origin> {
-        // SAFETY: the verifier knows `ops` as this program's context; it insists on the check for null.
-        let sk = unsafe { (*ops).__bindgen_anon_2.sk };
-        if sk.is_null() {
-            return None;
-        }
+        let sk = socket(ops)?;
         let map = ptr::from_ref(&PROCESSES).cast_mut().cast();
         // SAFETY: the loader puts the map's address in place of `map`; `sk` isn't null.
         let slot = unsafe { bpf_sk_storage_get(map, sk.cast(), ptr::null_mut(), 0) }.cast::<Origin>();
         // SAFETY: null, or a value of this map that lives as long as the socket.
         unsafe { slot.as_ref() }
-    }
-
-    /// The key that the peer will ask for. A connect of an IPv6 socket to a mapped address is IPv4 to the peer.
-    #[inline(always)]
-    fn key(ctx: &SockOpsContext) -> Option<OriginKey> {
-        let ops = ctx.ops;
-        let mapped = 0xffff_u32.to_be();
-        // SAFETY: the verifier knows `ops` as this program's context. Reads are volatile so that the compiler keeps
-        // them 32 bits wide, which is all that the verifier takes.
-        let (family, local4, remote4, remote_port) = unsafe {
-            (
-                (&raw const (*ops).family).read_volatile(),
-                (&raw const (*ops).local_ip4).read_volatile(),
-                (&raw const (*ops).remote_ip4).read_volatile(),
-                (&raw const (*ops).remote_port).read_volatile(),
-            )
-        };
-        // SAFETY: as above.
-        let local6 = |at: usize| unsafe { (&raw const (*ops).local_ip6[at]).read_volatile() };
-        // SAFETY: as above.
-        let remote6 = |at: usize| unsafe { (&raw const (*ops).remote_ip6[at]).read_volatile() };
-        let (local, remote) = match family {
-            AF_INET => ([0, 0, mapped, local4], [0, 0, mapped, remote4]),
-            AF_INET6 => {
-                let remote = [remote6(0), remote6(1), remote6(2), remote6(3)];
-                if remote[0] == 0 && remote[1] == 0 && remote[2] == mapped {
-                    ([0, 0, mapped, local4], remote)
-                } else {
-                    ([local6(0), local6(1), local6(2), local6(3)], remote)
-                }
-            }
-            _ => return None,
-        };
-        Some(OriginKey {
-            // SAFETY: `ops` is this program's context.
-            netns: unsafe { bpf_get_netns_cookie(ops.cast()) },
-            local,
-            remote,
-            local_port: ctx.local_port(),
-            remote_port: u32::from_be(remote_port),
-        })
     }
 
     #[panic_handler]

@@ -10,7 +10,8 @@ mod sockets;
 mod survey;
 mod unit;
 
-pub use find::{Cgroup, Tree, common, is_of, told, watched};
+pub use container::Engines;
+pub use find::{Cgroup, Tree, common, told, watched};
 pub use procfs::{Namespaces, Process};
 pub use sockets::{Sockets, Stray};
 pub use survey::{Hole, Survey};

@@ -97,6 +97,10 @@ pub struct Paths {
     pub metrics_socket: PathBuf,
     /// The folder on a bpffs for the pins.
     pub pins: PathBuf,
+    /// Where Docker keeps its data.
+    pub docker: PathBuf,
+    /// Where Podman keeps its data.
+    pub podman: PathBuf,
 }
 
 /// Who has which role on the control socket. Root is an operator always, and an auditor where it is listed.

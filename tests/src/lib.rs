@@ -5,6 +5,7 @@
 pub mod adopted;
 pub mod authority;
 pub mod binary;
+pub mod container;
 pub mod daemon;
 pub mod entra;
 pub mod graph;

@@ -1,8 +1,9 @@
 //! A service as its manager would start it, in a cgroup that a daemon adopts.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -21,6 +22,7 @@ pub struct Unit {
     pub uid: u32,
     probe: PathBuf,
     trust: PathBuf,
+    network: Option<File>,
 }
 
 impl Unit {
@@ -31,14 +33,25 @@ impl Unit {
     pub fn new(daemon: &Daemon) -> Result<Self> {
         let units = daemon.cgroup().join("units");
         fs::create_dir_all(&units).with_context(|| format!("can't make `{}`", units.display()))?;
-        let unit = Self {
-            cgroup: units.join("svc"),
+        let unit = Self::at(daemon, units.join("svc"), None);
+        unit.make()?;
+        Ok(unit)
+    }
+
+    /// A service of `daemon`'s with this cgroup, which isn't made, and with a network namespace of its own if there is one.
+    pub fn at(daemon: &Daemon, cgroup: PathBuf, network: Option<File>) -> Self {
+        Self {
+            cgroup,
             uid: 62_000 + std::process::id() % 3_000,
             probe: daemon.binary("probe"),
             trust: daemon.room().join("run/trust.pem"),
-        };
-        unit.make()?;
-        Ok(unit)
+            network,
+        }
+    }
+
+    /// Its own network namespace.
+    pub fn network(&self) -> Option<&File> {
+        self.network.as_ref()
     }
 
     /// Makes the cgroup.
@@ -79,6 +92,10 @@ impl Unit {
     /// The same in another cgroup.
     pub fn command_in(&self, cgroup: &Path, without: &str, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(&self.probe);
+        if let Some(network) = &self.network {
+            let network = format!("/proc/{}/fd/{}", std::process::id(), network.as_raw_fd());
+            command.args(["in-network", &network]).arg(&self.probe);
+        }
         command.arg("as-unit").arg(cgroup).args([&self.uid.to_string(), without]).arg(program);
         command.env_clear().env("PATH", "/usr/bin:/bin").env("SSL_CERT_FILE", &self.trust).current_dir("/");
         command.stdin(Stdio::null());

@@ -36,6 +36,7 @@ fn nothing_of_a_governed_process_arrives_outside() -> Result<()> {
     ensure!(names.len() >= 80, "{} behaviours", names.len());
     ensure!(table.control() >= 60, "only {} ways get outside without us: is anything seen?", table.control());
     ensure!(refused >= table.proxied(), "the proxy refused {refused}, and {} cells say so", table.proxied());
+    ensure!(table.unanswered().is_empty(), "the resolver was silent: {:?}", table.unanswered());
     let escapes = table.escapes();
     ensure!(escapes.is_empty(), "{} escapes:\n{}", escapes.len(), escapes.join("\n"));
     Ok(())

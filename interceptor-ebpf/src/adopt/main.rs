@@ -6,6 +6,10 @@
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(core_intrinsics), expect(internal_features))]
 
 #[cfg(target_arch = "bpf")]
+#[path = "../ops.rs"]
+mod ops;
+
+#[cfg(target_arch = "bpf")]
 mod bpf {
     mod address;
     mod device;

@@ -1,11 +1,18 @@
 //! What Docker and Podman say of a container that is a cgroup: its labels and its image. Read from their own files, which
 //! are root's; a container that isn't found there is nobody's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use serde::Deserialize;
+
+/// How long Podman may have its database locked.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// A container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,26 +32,78 @@ impl Container {
     }
 }
 
-const DOCKER: &str = "/var/lib/docker/containers";
-const PODMAN: &str = "/var/lib/containers/storage/overlay-containers/containers.json";
-
-/// The container that this cgroup is.
-pub(super) fn find(path: &str) -> Option<Container> {
-    let id = id_in(path)?;
-    let docker = || docker(&fs::read(Path::new(DOCKER).join(id).join("config.v2.json")).ok()?);
-    docker().or_else(|| podman(&fs::read(PODMAN).ok()?, id))
+/// Where the engines keep what they know, and what was found there.
+#[derive(Debug, Clone)]
+pub struct Engines {
+    docker: PathBuf,
+    podman: PathBuf,
+    /// Of the containers that are there, by id. Neither labels nor image of a container ever change.
+    found: Arc<Mutex<BTreeMap<String, Container>>>,
+    is_unreadable: Arc<AtomicBool>,
 }
 
-/// The container's id in the last part of a path: 64 hexadecimal digits.
-fn id_in(path: &str) -> Option<&str> {
+impl Engines {
+    /// The engines that keep their data in these folders: Docker's `data-root`, Podman's `graphroot`.
+    pub fn new(docker: PathBuf, podman: PathBuf) -> Self {
+        Self { docker, podman, found: Arc::default(), is_unreadable: Arc::default() }
+    }
+
+    /// The container that this cgroup is.
+    pub(super) fn find(&self, path: &str) -> Option<Container> {
+        let (engine, id) = engine_and_id(path)?;
+        if let Some(known) = self.found.lock().unwrap_or_else(PoisonError::into_inner).get(id) {
+            return Some(known.clone());
+        }
+        let found = match engine {
+            Engine::Docker => docker(&self.docker.join("containers").join(id).join("config.v2.json")),
+            Engine::Podman => self.podman(id),
+        }?;
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), found.clone());
+        Some(found)
+    }
+
+    fn podman(&self, id: &str) -> Option<Container> {
+        let read = podman(&self.podman.join("db.sql"), id);
+        let was_unreadable = self.is_unreadable.swap(read.is_err(), Ordering::Relaxed);
+        // Asked again several times a second, so it is said once.
+        if let Err(error) = &read
+            && !was_unreadable
+        {
+            let folder = self.podman.display();
+            tracing::warn!(%error, %folder, "what Podman knows of its containers can't be read; nothing of them passes");
+        }
+        read.ok().flatten()
+    }
+
+    /// Forgets all but the containers that these cgroups are.
+    pub(super) fn keep<'a>(&self, paths: impl Iterator<Item = &'a str>) {
+        let there: BTreeSet<&str> = paths.filter_map(engine_and_id).map(|(_, id)| id).collect();
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).retain(|id, _| there.contains(id.as_str()));
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Engine {
+    Docker,
+    Podman,
+}
+
+/// Whose container a cgroup is, and the container's id: 64 hexadecimal digits. What watches over one of Podman's (conmon) has
+/// a cgroup beside it, which is none.
+fn engine_and_id(path: &str) -> Option<(Engine, &str)> {
     let name = path.rsplit('/').next()?;
     let name = name.strip_suffix(".scope").unwrap_or(name);
-    let id = name.rsplit('-').next()?;
-    (id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
+    let (engine, id) = match name.split_once('-') {
+        Some(("docker", id)) => (Engine::Docker, id),
+        Some(("libpod", id)) => (Engine::Podman, id),
+        Some(_) => return None,
+        None => (Engine::Docker, name),
+    };
+    (id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some((engine, id))
 }
 
 /// Docker's own file of a container.
-fn docker(bytes: &[u8]) -> Option<Container> {
+fn docker(file: &Path) -> Option<Container> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct File {
@@ -56,29 +115,29 @@ fn docker(bytes: &[u8]) -> Option<Container> {
     struct Config {
         labels: Option<BTreeMap<String, String>>,
     }
-    let file: File = serde_json::from_slice(bytes).ok()?;
+    let file: File = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
     Some(Container { labels: file.config.labels.unwrap_or_default(), image: file.image })
 }
 
-/// Podman's list of containers; the labels are in its metadata, as text.
-fn podman(bytes: &[u8], id: &str) -> Option<Container> {
+/// What Podman's database has of a container: the configuration that it was made with, as JSON (libpod's `ContainerConfig`).
+fn podman(database: &Path, id: &str) -> rusqlite::Result<Option<Container>> {
     #[derive(Deserialize)]
-    struct Entry {
-        id: String,
-        image: Option<String>,
-        #[serde(default)]
-        metadata: String,
-    }
-    #[derive(Deserialize, Default)]
-    struct Metadata {
+    struct Config {
         #[serde(default)]
         labels: BTreeMap<String, String>,
+        #[serde(rename = "rootfsImageID", default)]
+        image: String,
     }
-    let entries: Vec<Entry> = serde_json::from_slice(bytes).ok()?;
-    let entry = entries.into_iter().find(|entry| entry.id == id)?;
-    let metadata: Metadata = serde_json::from_str(&entry.metadata).unwrap_or_default();
-    let image = entry.image.map(|image| format!("sha256:{image}"));
-    Some(Container { labels: metadata.labels, image })
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let database = Connection::open_with_flags(database, flags)?;
+    database.busy_timeout(PATIENCE)?;
+    let text = "SELECT JSON FROM ContainerConfig WHERE ID = ?1";
+    let text: Option<String> = database.query_row(text, [id], |row| row.get(0)).optional()?;
+    let config = text.and_then(|text| serde_json::from_str::<Config>(&text).ok());
+    Ok(config.map(|config| {
+        let image = (!config.image.is_empty()).then(|| format!("sha256:{}", config.image));
+        Container { labels: config.labels, image }
+    }))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::container;
+use super::container::Engines;
 use crate::bpf::adopt::{Number, State, Watched};
 use crate::config::{Adopt, Pattern, WorkloadSettings};
 
@@ -27,12 +27,13 @@ pub struct Cgroup {
 #[derive(Debug, Clone)]
 pub struct Tree {
     mount: PathBuf,
+    engines: Engines,
 }
 
 impl Tree {
-    /// The tree below this mount of cgroup2.
-    pub fn new(mount: PathBuf) -> Self {
-        Self { mount }
+    /// The tree below this mount of cgroup2, with the containers of these engines.
+    pub fn new(mount: PathBuf, engines: Engines) -> Self {
+        Self { mount, engines }
     }
 
     /// The folder of a cgroup.
@@ -49,15 +50,15 @@ impl Tree {
                 Adopt::Cgroup(pattern) if pattern.is_whole() => found.extend(self.look(pattern.as_str().to_owned())),
                 Adopt::Cgroup(pattern) => self.search(pattern, &mut found),
                 Adopt::ContainerLabel(label) => {
-                    for pattern in container_patterns() {
-                        let mut containers = Vec::new();
-                        self.search(&pattern, &mut containers);
-                        for mut one in containers {
-                            let Some(container) = container::find(&one.path) else { continue };
-                            if container.has(label) {
-                                one.image = container.image;
-                                found.push(one);
-                            }
+                    let mut containers = Vec::new();
+                    container_patterns().iter().for_each(|pattern| self.search(pattern, &mut containers));
+                    self.engines.keep(containers.iter().map(|one| one.path.as_str()));
+                    for mut one in containers {
+                        if let Some(container) = self.engines.find(&one.path)
+                            && container.has(label)
+                        {
+                            one.image = container.image;
+                            found.push(one);
                         }
                     }
                 }
@@ -66,6 +67,17 @@ impl Tree {
         found.sort();
         found.dedup_by(|a, b| a.id == b.id);
         found
+    }
+
+    /// Whether a cgroup is one of a workload's, or below one.
+    pub fn is_of(&self, settings: &WorkloadSettings, path: &Path) -> bool {
+        path.ancestors().filter_map(Path::to_str).any(|path| {
+            settings.adopt.iter().any(|adopt| match adopt {
+                Adopt::Unit(name) => unit_paths(name).iter().any(|one| one == path),
+                Adopt::Cgroup(pattern) => pattern.fits(path),
+                Adopt::ContainerLabel(label) => self.engines.find(path).is_some_and(|container| container.has(label)),
+            })
+        })
     }
 
     /// The processes in a cgroup and below it.
@@ -124,17 +136,6 @@ pub fn watched(settings: &WorkloadSettings, workload: Number) -> Vec<Watched> {
     watched
 }
 
-/// Whether a cgroup is one of a workload's, or below one.
-pub fn is_of(settings: &WorkloadSettings, path: &Path) -> bool {
-    path.ancestors().filter_map(Path::to_str).any(|path| {
-        settings.adopt.iter().any(|adopt| match adopt {
-            Adopt::Unit(name) => unit_paths(name).iter().any(|one| one == path),
-            Adopt::Cgroup(pattern) => pattern.fits(path),
-            Adopt::ContainerLabel(label) => container::find(path).is_some_and(|container| container.has(label)),
-        })
-    })
-}
-
 /// The deepest cgroup that all of a workload's are in or are.
 pub fn common(settings: &WorkloadSettings) -> String {
     let watched = watched(settings, 0);
@@ -171,10 +172,15 @@ fn unit_paths(name: &str) -> Vec<String> {
     paths
 }
 
-/// Where Docker and Podman put containers, with either driver of cgroups.
+/// Where Docker and Podman put containers, with either driver of cgroups; those of a pod are in its slice.
 fn container_patterns() -> Vec<Pattern> {
-    let texts =
-        ["/docker/*", "/system.slice/docker-*.scope", "/libpod_parent/libpod-*", "/machine.slice/libpod-*.scope"];
+    let texts = [
+        "/docker/*",
+        "/system.slice/docker-*.scope",
+        "/libpod_parent/libpod-*",
+        "/machine.slice/libpod-*.scope",
+        "/machine.slice/machine-libpod_pod_*/libpod-*.scope",
+    ];
     texts.into_iter().filter_map(|text| Pattern::new(text).ok()).collect()
 }
 

@@ -2,12 +2,16 @@
 
 use std::fs;
 use std::io;
+use std::path::PathBuf;
 
 /// A process, at the moment that it was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Process {
     /// Its id.
     pub pid: u32,
+    /// A thread of it that is at work. What /proc has of the process itself is empty once its first thread has ended, and
+    /// others may go on.
+    pub thread: u32,
     /// When it started, in clock ticks since boot: with the id it is one process and no other.
     pub started: u64,
     /// Its real, effective, saved and filesystem uids.
@@ -57,12 +61,14 @@ impl Process {
     /// # Errors
     /// It is gone.
     pub fn read(pid: u32) -> io::Result<Self> {
-        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let started = started(&fs::read_to_string(format!("/proc/{pid}/stat"))?);
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        let thread = if is_at_work(&stat) { pid } else { other_thread(pid)? };
+        let status = fs::read_to_string(format!("/proc/{pid}/task/{thread}/status"))?;
         let mut process = Self::parse(&status).ok_or_else(|| io::Error::other("a status without uids"))?;
         process.pid = pid;
-        process.started = started.ok_or_else(|| io::Error::other("a stat without a start time"))?;
-        process.namespaces = Namespaces::of(&pid.to_string())?;
+        process.thread = thread;
+        process.started = field(&stat, STARTED).ok_or_else(|| io::Error::other("a stat without a start time"))?;
+        process.namespaces = Namespaces::of(&format!("{pid}/task/{thread}"))?;
         Ok(process)
     }
 
@@ -87,21 +93,64 @@ impl Process {
         })
     }
 
-    /// The thread with the fewest filters; what was set before the program began, all have.
-    pub(super) fn barest_thread(&self) -> io::Result<(u32, u32)> {
-        let mut barest = (self.pid, self.filters);
-        for entry in fs::read_dir(format!("/proc/{}/task", self.pid))?.flatten() {
-            let Some(tid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-            let Ok(status) = fs::read_to_string(entry.path().join("status")) else { continue };
-            if let Some(thread) = Self::parse(&status).filter(|thread| thread.filters < barest.1) {
-                barest = (tid, thread.filters);
-            }
+    /// The folder that has what /proc knows of it.
+    pub fn folder(&self) -> PathBuf {
+        format!("/proc/{}/task/{}", self.pid, self.thread).into()
+    }
+
+    /// All of its threads that are at work, each as a process: what one may do the others needn't. Those at their end make
+    /// no more calls, and their filters go before they do.
+    pub(super) fn threads(&self) -> io::Result<Vec<Self>> {
+        let mut threads = Vec::new();
+        for thread in threads_of(self.pid)? {
+            let Ok(status) = fs::read_to_string(format!("/proc/{}/task/{thread}/status", self.pid)) else { continue };
+            let Some(parsed) = Self::parse(&status).filter(|_| !is_ending(self.pid, thread)) else { continue };
+            threads.push(Self { pid: self.pid, thread, started: self.started, namespaces: self.namespaces, ..parsed });
         }
-        Ok(barest)
+        Ok(threads)
+    }
+
+    /// Whether its thread is gone, or at its end.
+    pub(super) fn is_ending(&self) -> bool {
+        is_ending(self.pid, self.thread)
     }
 }
 
-/// The 22nd field; the second is the command in parentheses, which may hold anything.
-fn started(stat: &str) -> Option<u64> {
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+/// The ids of a process's threads.
+///
+/// # Errors
+/// It is gone.
+pub(super) fn threads_of(pid: u32) -> io::Result<Vec<u32>> {
+    let entries = fs::read_dir(format!("/proc/{pid}/task"))?;
+    Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+}
+
+/// A thread of a process whose first one has ended.
+fn other_thread(pid: u32) -> io::Result<u32> {
+    let threads = threads_of(pid)?;
+    threads.into_iter().find(|thread| !is_ending(pid, *thread)).ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+fn is_ending(pid: u32, thread: u32) -> bool {
+    match fs::read_to_string(format!("/proc/{pid}/task/{thread}/stat")) {
+        Ok(stat) => !is_at_work(&stat),
+        Err(error) => matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)),
+    }
+}
+
+/// Whether a stat file is of one that isn't at its end.
+fn is_at_work(stat: &str) -> bool {
+    field(stat, FLAGS).is_none_or(|flags| flags & EXITING == 0)
+}
+
+/// PF_EXITING of include/linux/sched.h.
+const EXITING: u64 = 0x4;
+
+/// Fields of a stat file (proc_pid_stat(5)), counted from 1.
+const FLAGS: usize = 9;
+const STARTED: usize = 22;
+
+/// A number of a stat file. The second field is the command in parentheses, which may hold anything.
+fn field(stat: &str, number: usize) -> Option<u64> {
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(number - 3)?.parse().ok()
 }

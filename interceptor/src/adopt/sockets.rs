@@ -1,7 +1,7 @@
 //! Sockets that a governed process has from before its adoption, from its parent or from a friend: those that reach out
 //! without having been steered are cut. Found by their inodes; looked at, and cut, by a copy of the descriptor.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -10,9 +10,11 @@ use std::path::PathBuf;
 use nix::sys::socket::{
     AddressFamily, SockType, SockaddrLike, SockaddrStorage, getpeername, getsockopt, setsockopt, sockopt,
 };
+use rustix::io::Errno;
 use rustix::net::connect_unspec;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
+use super::procfs::threads_of;
 use crate::bpf::adopt::Adopter;
 
 /// Looks at sockets, each once.
@@ -50,15 +52,24 @@ impl Sockets {
         let mut open = BTreeSet::new();
         for pid in pids {
             // One that is gone has nothing.
-            for (number, inode) in sockets_of(*pid).unwrap_or_default() {
-                open.insert(inode);
-                if self.right.contains(&inode) {
+            for held in sockets_of(*pid).unwrap_or_default() {
+                open.insert(held.inode);
+                if self.right.contains(&held.inode) {
                     continue;
                 }
-                let Ok(socket) = copy(*pid, number) else { continue };
-                match judge(adopter, &socket, number, allowed) {
+                let socket = match held.copy() {
+                    Ok(socket) => socket,
+                    // A kernel before 6.9 copies from the first thread alone.
+                    Err(Errno::INVAL) => {
+                        let what = "a socket that one of its threads keeps to itself".into();
+                        strays.push(Stray { pid: *pid, what, cut: false });
+                        continue;
+                    }
+                    Err(_) => continue,
+                };
+                match judge(adopter, &socket, held.number, allowed) {
                     Ok(Judged::Right) => {
-                        self.right.insert(inode);
+                        self.right.insert(held.inode);
                     }
                     Ok(Judged::Idle) | Err(_) => {}
                     Ok(Judged::Stray(what)) => {
@@ -74,26 +85,47 @@ impl Sockets {
     }
 }
 
-/// The numbers and the inodes of a process's sockets.
-fn sockets_of(pid: u32) -> io::Result<Vec<(i32, u64)>> {
-    let mut sockets = Vec::new();
-    for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
-        let entry = entry?;
-        let Ok(link) = fs::read_link(entry.path()) else { continue };
-        let link = link.to_string_lossy();
-        let inode =
-            link.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']')).and_then(|it| it.parse().ok());
-        let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
-        sockets.extend(number.zip(inode));
-    }
-    Ok(sockets)
+/// A socket that a process has, and where: threads can have descriptors of their own (CLONE_FILES of unshare(2)), and those of
+/// the first one are gone when that has ended.
+struct Held {
+    pid: u32,
+    thread: u32,
+    number: i32,
+    inode: u64,
 }
 
-/// A copy of a process's descriptor.
-fn copy(pid: u32, number: i32) -> io::Result<OwnedFd> {
-    let pid = Pid::from_raw(pid.cast_signed()).ok_or(io::ErrorKind::NotFound)?;
-    let process = pidfd_open(pid, PidfdFlags::empty())?;
-    Ok(pidfd_getfd(process, number, PidfdGetfdFlags::empty())?)
+/// The sockets of a process, each once.
+fn sockets_of(pid: u32) -> io::Result<Vec<Held>> {
+    let mut threads = threads_of(pid)?;
+    // What all share is copied from the first.
+    threads.sort_by_key(|thread| *thread != pid);
+    let mut sockets = BTreeMap::new();
+    for thread in threads {
+        // It may have ended.
+        let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task/{thread}/fd")) else { continue };
+        for entry in entries.flatten() {
+            let Ok(link) = fs::read_link(entry.path()) else { continue };
+            let link = link.to_string_lossy();
+            let inode = link.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']'));
+            let inode = inode.and_then(|inode| inode.parse().ok());
+            let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            if let (Some(inode), Some(number)) = (inode, number) {
+                sockets.entry(inode).or_insert(Held { pid, thread, number, inode });
+            }
+        }
+    }
+    Ok(sockets.into_values().collect())
+}
+
+impl Held {
+    /// A copy of the descriptor.
+    fn copy(&self) -> Result<OwnedFd, Errno> {
+        /// PIDFD_THREAD of linux/pidfd.h, since Linux 6.9.
+        const THREAD: PidfdFlags = PidfdFlags::from_bits_retain(libc::O_EXCL.cast_unsigned());
+        let flags = if self.thread == self.pid { PidfdFlags::empty() } else { THREAD };
+        let thread = Pid::from_raw(self.thread.cast_signed()).ok_or(Errno::SRCH)?;
+        pidfd_getfd(pidfd_open(thread, flags)?, self.number, PidfdGetfdFlags::empty())
+    }
 }
 
 fn judge(adopter: &Adopter, socket: &OwnedFd, number: i32, allowed: &[PathBuf]) -> io::Result<Judged> {

@@ -82,6 +82,9 @@ const KNOWN_FAMILIES: [u64; 4] = [1, 2, 10, 16];
 /// As many as the kernel has.
 const FAMILIES: u64 = 46;
 
+/// How many threads of a process may end while it is looked at.
+const TRIES: u32 = 16;
+
 const FAMILIES_MEND: &str = "set `RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK`";
 
 impl Survey {
@@ -104,6 +107,7 @@ impl Survey {
     pub fn look(&mut self, tree: &Tree, path: &str, pids: &[u32], outside: &BTreeSet<u32>) -> BTreeSet<Hole> {
         let mut holes = BTreeSet::new();
         let mut uids = BTreeSet::new();
+        let mut networks = BTreeMap::new();
         for pid in pids {
             // One that is gone did what it did under the hooks.
             let Ok(process) = Process::read(*pid) else { continue };
@@ -112,9 +116,11 @@ impl Survey {
                 uids.extend(process.uids.iter().copied().filter(|uid| *uid != 0 && outside.contains(uid)));
             }
             holes.extend(leaving(tree, path, &process));
+            // One of each network.
+            networks.insert(process.namespaces.net, process.folder());
         }
-        for pid in one_of_each_network(pids) {
-            let list = fs::read_to_string(format!("/proc/{pid}/net/netlink")).unwrap_or_default();
+        for folder in networks.into_values() {
+            let list = fs::read_to_string(folder.join("net/netlink")).unwrap_or_default();
             if let Some(port) = user_netlink(&list) {
                 holes.insert(Hole::new(
                     format!("a process that it can reach listens at NETLINK_USERSOCK, as port {port}"),
@@ -148,35 +154,42 @@ impl Survey {
     }
 
     fn holes(&mut self, process: &Process) -> BTreeSet<Hole> {
-        let mut holes = privileges(process, &self.own);
-        let read = process.barest_thread().and_then(|(thread, count)| match &mut self.reader {
-            Some(reader) => Filters::of(reader, thread, count),
-            None if count == 0 => Ok(Filters::default()),
-            None => Err(io::ErrorKind::Unsupported.into()),
-        });
-        match read {
-            Ok(filters) => calls(&filters, self.no_io_uring, &mut holes),
+        let mut holes = BTreeSet::new();
+        for _ in 0..TRIES {
             // Gone in between: it did what it did under the hooks.
-            Err(_) if Process::read(process.pid).is_err() => {}
-            Err(error) => {
-                let what = format!("what its seccomp filters let through can't be read ({error})");
-                holes.insert(Hole::new(what, "use a kernel with BTF and CONFIG_CHECKPOINT_RESTORE"));
+            let Ok(threads) = process.threads() else { return holes };
+            holes.extend(threads.iter().flat_map(|thread| privileges(thread, &self.own)));
+            // What was set before the program began, all have.
+            let Some(barest) = threads.into_iter().min_by_key(|thread| thread.filters) else { return holes };
+            let read = match &mut self.reader {
+                Some(reader) => Filters::of(reader, barest.thread, barest.filters),
+                None if barest.filters == 0 => Ok(Filters::default()),
+                None => Err(io::ErrorKind::Unsupported.into()),
+            };
+            match read {
+                Ok(filters) => {
+                    calls(&filters, self.no_io_uring, &mut holes);
+                    return holes;
+                }
+                // It came to its end meanwhile; another one is the barest now.
+                Err(_) if barest.is_ending() => {}
+                Err(error) => {
+                    let what = format!("what its seccomp filters let through can't be read ({error})");
+                    holes.insert(Hole::new(what, "use a kernel with BTF and CONFIG_CHECKPOINT_RESTORE"));
+                    return holes;
+                }
             }
         }
+        let mend = "let it have threads that live longer";
+        holes.insert(Hole::new("what its seccomp filters let through can't be read (its threads end too fast)", mend));
         holes
     }
 }
 
 /// The executable is part of it: what a program brings in capabilities and filters comes with it.
 fn fingerprint_of(process: &Process) -> Fingerprint {
-    let exe = fs::read_link(format!("/proc/{}/exe", process.pid)).map(|path| path.display().to_string());
+    let exe = fs::read_link(process.folder().join("exe")).map(|path| path.display().to_string());
     Fingerprint(process.clone(), exe.unwrap_or_default())
-}
-
-/// A process for each network namespace that they are in.
-fn one_of_each_network(pids: &[u32]) -> impl Iterator<Item = u32> {
-    let of = pids.iter().filter_map(|pid| Some((fs::read_link(format!("/proc/{pid}/ns/net")).ok()?, *pid)));
-    of.collect::<BTreeMap<_, _>>().into_values()
 }
 
 /// The port id of a process that listens for messages of other processes, of a /proc/PID/net/netlink: no cgroup hook sees
@@ -228,7 +241,7 @@ fn sharing_a_way_out(process: &Process, own: &Namespaces) -> Option<Hole> {
     if process.namespaces.net == own.net || (process.capabilities[0] | process.capabilities[1]) & NETWORK == 0 {
         return None;
     }
-    let devices = fs::read_to_string(format!("/proc/{}/net/dev", process.pid)).unwrap_or_default();
+    let devices = fs::read_to_string(process.folder().join("net/dev")).unwrap_or_default();
     let device = other_device(&devices)?;
     Some(Hole::new(
         format!(

@@ -209,6 +209,8 @@ impl Resolver<'_> {
             state: self.path(raw.state_dir.as_ref(), || "/var/lib/interceptor".into()),
             control_socket: self.socket(raw.control_socket.as_ref(), runtime.join("control.sock")),
             metrics_socket: self.socket(raw.metrics_socket.as_ref(), runtime.join("metrics.sock")),
+            docker: self.path(raw.docker_dir.as_ref(), || "/var/lib/docker".into()),
+            podman: self.path(raw.podman_dir.as_ref(), || "/var/lib/containers/storage".into()),
             config,
             runtime,
             pins,

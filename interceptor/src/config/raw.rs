@@ -35,6 +35,10 @@ pub(super) struct Raw {
     pub(super) break_glass_dir: Option<At<String>>,
     /// The folder on a bpffs for what must outlive the daemon. Default `/sys/fs/bpf/interceptor`.
     pub(super) pin_dir: Option<At<String>>,
+    /// Docker's data folder (`data-root`). Default `/var/lib/docker`.
+    pub(super) docker_dir: Option<At<String>>,
+    /// Podman's data folder (`graphroot`). Default `/var/lib/containers/storage`.
+    pub(super) podman_dir: Option<At<String>>,
     /// The control socket. Default: `control.sock` in `runtime_dir`.
     pub(super) control_socket: Option<At<String>>,
     /// The socket that serves the Prometheus metrics. Default: `metrics.sock` in `runtime_dir`.

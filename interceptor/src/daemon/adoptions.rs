@@ -16,7 +16,7 @@ use self::look::Gaze;
 use super::engage::EngageError;
 use super::launches::Parts;
 use super::ledger;
-use crate::adopt::{Cgroup, Hole, Sockets, Tree};
+use crate::adopt::{Cgroup, Engines, Hole, Sockets, Tree};
 use crate::bpf::adopt::{Adopter, Doors, Number, State};
 use crate::bpf::{BpfError, FilterReader, cgroup2, netns_cookie};
 use crate::config::{Level, Settings, WorkloadSettings};
@@ -95,7 +95,8 @@ impl Held {
 
 impl Adoptions {
     pub(super) fn new(parts: Arc<Parts>, resolving: Handle) -> Result<Self, EngageError> {
-        let tree = Tree::new(cgroup2()?);
+        let engines = Engines::new(parts.paths.docker.clone(), parts.paths.podman.clone());
+        let tree = Tree::new(cgroup2()?, engines);
         let gaze = Arc::new(Gaze::new(tree.clone())?);
         Ok(Self { parts, resolving, tree, adopter: OnceLock::new(), gaze, held: Mutex::default() })
     }
@@ -320,7 +321,7 @@ impl Adoptions {
     /// Whether this cgroup, as /proc/PID/cgroup shows it, is one of an adopted workload or below one.
     pub(super) fn governs(&self, cgroup: &Path) -> bool {
         // Not what the thread has found: a cgroup that was made just now is governed already.
-        self.held().values().any(|one| crate::adopt::is_of(&one.workload.settings, cgroup))
+        self.held().values().any(|one| self.tree.is_of(&one.workload.settings, cgroup))
     }
 
     /// Whether a process of an adopted workload has this uid.

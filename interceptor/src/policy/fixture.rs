@@ -38,6 +38,8 @@ pub(super) fn settings() -> Arc<Settings> {
             control_socket: "/run/interceptor/control.sock".into(),
             metrics_socket: "/run/interceptor/metrics.sock".into(),
             pins: "/sys/fs/bpf/interceptor".into(),
+            docker: "/var/lib/docker".into(),
+            podman: "/var/lib/containers/storage".into(),
         },
         cgroup: "interceptor".into(),
         control: Control::default(),

@@ -189,6 +189,9 @@ fn udp(family: AddressFamily, place: Place) -> io::Result<OwnedFd> {
         setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
     } else {
         setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+        // To answer from an address that a local route makes local, but no interface has: IPv6 refuses that else, IPv4
+        // doesn't. The option is of both families, whatever its level.
+        setsockopt(&socket, sockopt::IpFreebind, &true)?;
     }
     bind_at(&socket, family, place)?;
     Ok(socket)

@@ -64,6 +64,8 @@ impl Order {
 runtime_dir = "{room}/run"
 policy_dir = "{room}/etc/policy.d"
 pin_dir = "{pins}"
+docker_dir = "{room}/docker"
+podman_dir = "{room}/podman"
 cgroup = "{name}"
 
 [upstream]

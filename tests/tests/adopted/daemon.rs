@@ -10,8 +10,13 @@ use interceptor_tests::require_root;
 use interceptor_tests::unit::{ADOPTED, Unit, said};
 
 pub(crate) fn start(purpose: &'static str, more: &str) -> Result<(Graph, Daemon)> {
+    start_with(purpose, &format!("{ADOPTED}{more}"))
+}
+
+/// The same with another way to find the service.
+pub(crate) fn start_with(purpose: &'static str, workload: &str) -> Result<(Graph, Daemon)> {
     let graph = Graph::start(&[])?;
-    let more = format!("[limits]\ndetect_timeout = \"300ms\"\n{ADOPTED}{more}");
+    let more = format!("[limits]\ndetect_timeout = \"300ms\"\n{workload}");
     let order = Order { bring: vec!["probe", "wire"], purpose, more, ..Order::for_graph(&graph, READ_ONLY) };
     let daemon = Daemon::start(&order)?;
     Ok((graph, daemon))
@@ -38,7 +43,7 @@ pub(crate) fn until(daemon: &Daemon, is_so: impl Fn(&serde_json::Value) -> bool)
 }
 
 /// A client of the service that asks Graph for something and prints the answer.
-fn asking(daemon: &Daemon, unit: &Unit, method: &str) -> Command {
+pub(crate) fn asking(daemon: &Daemon, unit: &Unit, method: &str) -> Command {
     let mut command = unit.command("/bin/sh");
     let script = r#"(printf '%s /v1.0/users HTTP/1.1\r\nHost: graph.microsoft.com\r\nConnection: close\r\n\r\n' "$1"; sleep 2) | "$0" graph.microsoft.com 443 tls"#;
     command.args(["-c", script]).arg(daemon.binary("wire")).arg(method);
@@ -234,7 +239,7 @@ fn only_allowed_unix_sockets_can_be_reached() -> Result<()> {
     daemon.finish()
 }
 
-/// A process outside connects, and hands the socket to one inside.
+/// A process outside connects, and hands the socket to one inside, which may keep it where it isn't seen at a first glance.
 #[test]
 fn sockets_from_before_or_from_elsewhere_are_cut() -> Result<()> {
     require_root!(Ok(()));
@@ -245,18 +250,48 @@ fn sockets_from_before_or_from_elsewhere_are_cut() -> Result<()> {
     let (_graph, daemon) = start("adopt", "")?;
     let unit = Unit::new(&daemon)?;
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-    let stream = std::net::TcpStream::connect(listener.local_addr()?)?;
-    let (mut outside, _) = listener.accept()?;
-    outside.set_read_timeout(Some(Duration::from_secs(5)))?;
-    let mut inside = unit.command("sleep");
-    let mut inside = inside.arg("60").stdin(Stdio::from(OwnedFd::from(stream))).spawn()?;
-    let ended = outside.read(&mut [0; 1]);
-    let is_over = matches!(&ended, Ok(0))
-        || ended.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset);
-    inside.kill()?;
-    inside.wait()?;
-    ensure!(is_over, "{ended:?}\n{}", daemon.log());
-    ensure!(outside.write_all(b"x").and_then(|()| outside.write_all(b"x")).is_err() || is_over);
+    for how in ["", "first-thread-ended", "own-descriptors"] {
+        let stream = std::net::TcpStream::connect(listener.local_addr()?)?;
+        let (mut outside, _) = listener.accept()?;
+        outside.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let mut inside = match how {
+            "" => unit.command("sleep"),
+            _ => unit.command(daemon.binary("probe")),
+        };
+        let arguments: &[&str] = if how.is_empty() { &["60"] } else { &["keep", how] };
+        let mut inside = inside.args(arguments).stdin(Stdio::from(OwnedFd::from(stream))).spawn()?;
+        let ended = outside.read(&mut [0; 1]);
+        let is_over = matches!(&ended, Ok(0))
+            || ended.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset);
+        inside.kill()?;
+        inside.wait()?;
+        ensure!(is_over, "{how}: {ended:?}\n{}", daemon.log());
+        ensure!(outside.write_all(b"x").and_then(|()| outside.write_all(b"x")).is_err() || is_over, "{how}");
+    }
+    unit.remove()?;
+    daemon.finish()
+}
+
+/// /proc has next to nothing of it, but what its other threads may is what it may.
+#[test]
+fn a_process_whose_first_thread_has_ended_is_judged_by_the_others() -> Result<()> {
+    require_root!(Ok(()));
+    let (_graph, daemon) = start("adopt", "")?;
+    let unit = Unit::new(&daemon)?;
+    let keep = ["keep", "first-thread-ended"];
+    let mut contained = unit.command(daemon.binary("probe")).args(keep).spawn()?;
+    std::thread::sleep(Duration::from_millis(1_500));
+    let found = listed(&daemon);
+    contained.kill()?;
+    contained.wait()?;
+    let found = found?;
+    ensure!(found["containment"] == "contained", "{found}");
+    let mut open = unit.command_but("io-uring", daemon.binary("probe")).args(keep).spawn()?;
+    let found = until(&daemon, |one| one["containment"] == "refused" && one["holes"].to_string().contains("io_uring"));
+    open.kill()?;
+    open.wait()?;
+    found?;
+    until(&daemon, |one| one["containment"] == "contained")?;
     unit.remove()?;
     daemon.finish()
 }

@@ -12,7 +12,7 @@ use interceptor_tests::{recorded, require_root};
 use super::daemon::start;
 
 /// The counts of a workload's kind; all 0 if there are none.
-fn counts(daemon: &Daemon, workload: &str, kind: &str) -> Result<serde_json::Value> {
+pub(crate) fn counts(daemon: &Daemon, workload: &str, kind: &str) -> Result<serde_json::Value> {
     // It fails when something is unexplained, and prints all the same.
     let output = daemon.interceptor(&["ledger", "--json"]).output()?;
     let ledger: serde_json::Value = serde_json::from_slice(&output.stdout).with_context(|| format!("{output:?}"))?;

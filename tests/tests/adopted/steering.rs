@@ -1,6 +1,9 @@
 //! The hooks without a daemon: where connects go, and what the daemon's end knows of them.
 
-use interceptor_tests::adopted::Scene;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use interceptor::bpf::adopt::{State, Watched};
+use interceptor_tests::adopted::{Scene, said};
 use interceptor_tests::require_root;
 
 const PROBE: &str = env!("CARGO_BIN_EXE_probe");
@@ -39,22 +42,97 @@ fn every_kind_of_destination_is_steered_and_told() {
 fn every_way_to_connect_is_steered() {
     require_root!();
     let scene = Scene::new();
-    let arrived = || {
-        let tallies = scene.adopter.tallies().unwrap();
-        // `Fate::Arrived` of the kernel's counts.
-        tallies.iter().filter(|one| one.fate == 4).map(|one| one.count).sum::<u64>()
-    };
     for to in ["198.51.100.7:443", "[2001:db8::7]:443"] {
         for way in ["plain", "bound", "fast-open", "fast-open-connect"] {
-            let before = arrived();
+            let before = arrived(&scene);
             let said = scene.attempt(PROBE, &["tcp", way, to]);
             // The scene answers, and closes without having read what the probe sent.
             assert!(["ok", "ECONNRESET"].contains(&said.as_str()), "{way} to {to}: {said}");
-            assert_eq!(arrived(), before + 1, "{way} to {to}");
+            assert_eq!(arrived(&scene), before + 1, "{way} to {to}");
         }
         assert_eq!(scene.attempt(PROBE, &["tcp", "device", to]), "EACCES");
     }
     assert_eq!(scene.adopter.under_way().unwrap(), 0);
+}
+
+/// Ways that are closed to a contained process, or that leave the socket as it was before.
+#[test]
+fn ways_that_take_privileges_or_a_ring_are_steered() {
+    require_root!();
+    let scene = Scene::new();
+    for (way, connections) in [
+        ("tcp SO_MARK", 1),
+        ("tcp IP_TRANSPARENT", 1),
+        ("io_uring, a connect", 1),
+        ("tcp that doesn't wait", 1),
+        ("tcp after AF_UNSPEC", 2),
+        ("tcp v6 after AF_UNSPEC", 2),
+        ("threads", 4),
+        ("a child of a child", 1),
+        ("a daemon: its parents are gone", 1),
+        // Declared to be established, it has no handshake: it is to the daemon, which doesn't know of it.
+        ("tcp TCP_REPAIR", 0),
+    ] {
+        let before = arrived(&scene);
+        let said = way_of_matrix(&scene, way).expect("it runs");
+        assert!(["ok", "ECONNRESET"].contains(&said.as_str()), "{way}: {said}");
+        assert_eq!(arrived(&scene) - before, connections, "{way}");
+    }
+    assert_eq!(scene.adopter.under_way().expect("a count"), 0, "entries are left");
+}
+
+/// What a way of the escape matrix comes to from inside, as root of the host.
+fn way_of_matrix(scene: &Scene, way: &str) -> std::io::Result<String> {
+    use std::io::Write;
+    use std::process::Stdio;
+
+    let world = "v4=198.51.100.7 v6=2001:db8::7 port=9 device=lo folder=/nowhere name=none netlink=0 outside=0 daemon=0 \
+                 run=/nowhere door=9 pins=/nowhere cgroups=/nowhere inbound=9 patience=2000";
+    let mut probe = scene.inside(PROBE);
+    let probe = probe.args(["matrix", "user"]).args(world.split_whitespace());
+    let mut probe = probe.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    if let Some(mut ways) = probe.stdin.take() {
+        writeln!(ways, "{way}")?;
+    }
+    Ok(said(&probe.wait_with_output()?))
+}
+
+/// The hooks decide by who calls, not by who made the socket.
+#[test]
+fn sockets_that_were_made_outside_are_steered_or_refused() {
+    require_root!();
+    use std::os::fd::OwnedFd;
+    use std::process::Stdio;
+
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
+    let scene = Scene::new();
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let udp = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    tcp.set_nonblocking(true).expect("it can be");
+    udp.set_nonblocking(true).expect("it can be");
+    let by = |way: &str, socket: OwnedFd, to: std::net::SocketAddr| {
+        let mut probe = scene.inside(PROBE);
+        let output = probe.args(["on-input", way, &to.to_string()]).stdin(Stdio::from(socket)).output();
+        said(&output.expect("it can be started"))
+    };
+    let new = |kind| socket(AddressFamily::Inet, kind, SockFlag::SOCK_CLOEXEC, None).expect("a socket");
+    let before = arrived(&scene);
+    let answered = by("tcp", new(SockType::Stream), tcp.local_addr().expect("an address"));
+    assert!(["ok", "ECONNRESET"].contains(&answered.as_str()), "{answered}");
+    assert_eq!(arrived(&scene) - before, 1);
+    for way in ["udp", "udp-connected"] {
+        let refused = by(way, new(SockType::Datagram), udp.local_addr().expect("an address"));
+        assert_eq!(refused, "ECONNREFUSED", "{way}");
+    }
+    assert!(tcp.accept().is_err() && udp.recv(&mut [0; 16]).is_err(), "something got past us");
+}
+
+/// How many connections the daemon's end has accepted.
+fn arrived(scene: &Scene) -> u64 {
+    let tallies = scene.adopter.tallies().unwrap_or_default();
+    // `Fate::Arrived` of the kernel's counts.
+    tallies.iter().filter(|one| one.fate == 4).map(|one| one.count).sum()
 }
 
 #[test]
@@ -142,16 +220,53 @@ fn what_a_failed_connect_left_is_nobodys() {
     }
 }
 
+/// Two hundred times, while others connect, make cgroups and take all the time of the processors that they get. Each new
+/// process connects before it does anything else, to where somebody listens who would hear of it if it weren't steered.
 #[test]
 fn a_cgroup_that_is_made_again_is_governed_before_anybody_is_in_it() {
     require_root!();
     let scene = Scene::new();
-    for round in 0..200 {
-        std::fs::remove_dir(&scene.governed).expect("it is empty");
-        std::fs::create_dir(&scene.governed).expect("it is gone");
-        let address = format!("198.51.100.7:{}", 1_000 + round);
-        assert_eq!(told(&scene, &address).0, address);
-    }
+    let watched = scene.watched(State::Steered);
+    let beside = Watched { path: watched.path.replace("governed", "busy"), ..watched.clone() };
+    scene.adopter.watch(&[watched, beside]).expect("they can be watched");
+    let busy = scene.cgroup.below("busy").expect("it can be made");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.set_nonblocking(true).expect("it can be");
+    let to = listener.local_addr().expect("an address").to_string();
+    let is_over = AtomicBool::new(false);
+    let (storms, cgroups) = (AtomicU64::new(0), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                let said = said(&scene.enter(&busy, PROBE).args(["storm", "16", "500"]).output().expect("it runs"));
+                assert!(said.ends_with(" 0 0"), "right, wrong and refused beside it: {said}");
+                storms.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                let other = scene.cgroup.below("other").expect("it can be made");
+                std::fs::remove_dir(other).expect("it is empty");
+                cgroups.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let cgroup = scene.governed.display().to_string();
+        let born = std::process::Command::new(PROBE).args(["born", &cgroup, &to, "200"]).output();
+        is_over.store(true, Ordering::Relaxed);
+        assert_eq!(said(&born.expect("it runs")), "200 0 0", "right, wrong and refused");
+    });
+    let (storms, cgroups) = (storms.into_inner(), cgroups.into_inner());
+    println!("meanwhile {} connections of others, {cgroups} cgroups made and removed", storms * 500);
+    assert!(storms > 0 && cgroups > 0, "there was no load");
+    assert!(listener.accept().is_err(), "one got past us");
+    assert_eq!(scene.adopter.under_way().expect("a count"), 0, "entries are left");
 }
 
 #[test]

@@ -88,6 +88,14 @@ impl Table {
             .collect()
     }
 
+    /// Plain questions to servers of both families that the resolver didn't answer, in words.
+    pub(crate) fn unanswered(&self) -> Vec<String> {
+        let asked = |row: &usize| ["dns", "dns v6", "dns to loopback"].contains(&self.names[*row].as_str());
+        let cells = self.cells().filter(|(row, _, mode, _)| *mode == "user" && asked(row));
+        let unanswered = cells.filter(|(.., caught)| *caught != Caught::Resolver);
+        unanswered.map(|(row, kind, ..)| format!("{} {}", kind.word(), self.names[row])).collect()
+    }
+
     fn cells(&self) -> impl Iterator<Item = (usize, Kind, &'static str, Caught)> {
         (0..self.names.len())
             .flat_map(move |row| columns().map(move |(kind, mode)| (row, kind, mode, self.caught(row, kind, mode))))

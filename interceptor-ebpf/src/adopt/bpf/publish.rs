@@ -6,9 +6,8 @@ use core::ptr;
 
 use aya_ebpf::bindings::{
     BPF_NOEXIST, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG,
-    BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE, BPF_TCP_SYN_SENT, bpf_sock, bpf_sock_ops,
+    BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE, BPF_TCP_SYN_SENT,
 };
-use aya_ebpf::helpers::generated::bpf_get_netns_cookie;
 use aya_ebpf::macros::{map, sock_ops};
 use aya_ebpf::maps::HashMap;
 use aya_ebpf::programs::SockOpsContext;
@@ -16,9 +15,7 @@ use interceptor_common::{Fate, Flow, Kind, OriginKey};
 
 use super::storage::{ACCEPTED, STEERED};
 use super::tally::count;
-
-const AF_INET: u32 = 2;
-const AF_INET6: u32 = 10;
+use crate::ops::{key, socket};
 
 /// Connects under way that one workload may have; more are refused by the daemon, for want of an entry.
 const UNDER_WAY: u64 = 16_384;
@@ -37,7 +34,7 @@ fn publish(ctx: SockOpsContext) -> u32 {
         BPF_SOCK_OPS_TCP_CONNECT_CB => {
             if let Some(sk) = socket(ctx.ops)
                 && let Some(flow) = STEERED.get(sk)
-                && let Some(key) = key(&ctx, End::Client)
+                && let Some(key) = key(&ctx)
                 && make_room(flow.workload)
             {
                 // What another socket left under this address has no one to take it.
@@ -50,7 +47,7 @@ fn publish(ctx: SockOpsContext) -> u32 {
             }
         }
         BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => {
-            if let Some(key) = key(&ctx, End::Daemon)
+            if let Some(key) = key(&ctx).map(of_peer)
                 && let Some(found) = FLOWS.get_ptr(key)
                 && let Some(sk) = socket(ctx.ops)
             {
@@ -65,7 +62,7 @@ fn publish(ctx: SockOpsContext) -> u32 {
         BPF_SOCK_OPS_STATE_CB if ctx.arg(1) == BPF_TCP_CLOSE => {
             if let Some(sk) = socket(ctx.ops)
                 && let Some(flow) = STEERED.get(sk)
-                && let Some(key) = key(&ctx, End::Client)
+                && let Some(key) = key(&ctx)
             {
                 let was_there = take(&key, flow.workload);
                 if ctx.arg(0) == BPF_TCP_SYN_SENT {
@@ -79,13 +76,6 @@ fn publish(ctx: SockOpsContext) -> u32 {
         _ => {}
     }
     1
-}
-
-#[inline(always)]
-fn socket(ops: *mut bpf_sock_ops) -> Option<*mut bpf_sock> {
-    // SAFETY: the verifier knows `ops` as this program's context; it insists on the check for null.
-    let sk = unsafe { (*ops).__bindgen_anon_2.sk };
-    if sk.is_null() { None } else { Some(sk) }
 }
 
 #[inline(always)]
@@ -120,51 +110,9 @@ fn add(workload: u32, by: i64) {
     }
 }
 
-/// Whose end of the connection a program runs for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
-    Client,
-    Daemon,
-}
-
-/// The key of a connection, from either end. A connect of an IPv6 socket to a mapped address is IPv4 to the peer.
+/// The key of the other end.
 #[inline(always)]
-fn key(ctx: &SockOpsContext, end: End) -> Option<OriginKey> {
-    let ops = ctx.ops;
-    let mapped = 0xffff_u32.to_be();
-    // SAFETY: the verifier knows `ops` as this program's context. Reads are volatile so that the compiler keeps them 32
-    // bits wide, which is all that the verifier takes.
-    let (family, local4, remote4, remote_port) = unsafe {
-        (
-            (&raw const (*ops).family).read_volatile(),
-            (&raw const (*ops).local_ip4).read_volatile(),
-            (&raw const (*ops).remote_ip4).read_volatile(),
-            (&raw const (*ops).remote_port).read_volatile(),
-        )
-    };
-    // SAFETY: as above.
-    let local6 = |at: usize| unsafe { (&raw const (*ops).local_ip6[at]).read_volatile() };
-    // SAFETY: as above.
-    let remote6 = |at: usize| unsafe { (&raw const (*ops).remote_ip6[at]).read_volatile() };
-    let (local, remote) = match family {
-        AF_INET => ([0, 0, mapped, local4], [0, 0, mapped, remote4]),
-        AF_INET6 => {
-            let remote = [remote6(0), remote6(1), remote6(2), remote6(3)];
-            if remote[0] == 0 && remote[1] == 0 && remote[2] == mapped {
-                ([0, 0, mapped, local4], remote)
-            } else {
-                ([local6(0), local6(1), local6(2), local6(3)], remote)
-            }
-        }
-        _ => return None,
-    };
-    // SAFETY: `ops` is this program's context.
-    let netns = unsafe { bpf_get_netns_cookie(ops.cast()) };
-    let (local_port, remote_port) = (ctx.local_port(), u32::from_be(remote_port));
-    Some(match end {
-        End::Client => OriginKey { netns, local, remote, local_port, remote_port },
-        End::Daemon => {
-            OriginKey { netns, local: remote, remote: local, local_port: remote_port, remote_port: local_port }
-        }
-    })
+fn of_peer(key: OriginKey) -> OriginKey {
+    let OriginKey { netns, local, remote, local_port, remote_port } = key;
+    OriginKey { netns, local: remote, remote: local, local_port: remote_port, remote_port: local_port }
 }

@@ -1,43 +1,85 @@
-use super::{docker, id_in, podman};
+use std::fs;
+
+use super::{Engine, Engines, engine_and_id};
 
 const ID: &str = "4f2c0a6b8e1d3f5a7c9b0d2e4f6a8c0b1d3e5f7a9b0c2d4e6f8a0b1c3d5e7f90";
 
 #[test]
 fn a_container_is_known_by_the_id_in_its_cgroup() {
-    for path in [
-        format!("/docker/{ID}"),
-        format!("/system.slice/docker-{ID}.scope"),
-        format!("/machine.slice/libpod-{ID}.scope"),
-        format!("/libpod_parent/libpod-{ID}"),
+    for (path, engine) in [
+        (format!("/docker/{ID}"), Engine::Docker),
+        (format!("/system.slice/docker-{ID}.scope"), Engine::Docker),
+        (format!("/machine.slice/libpod-{ID}.scope"), Engine::Podman),
+        (format!("/machine.slice/machine-libpod_pod_{ID}.slice/libpod-{ID}.scope"), Engine::Podman),
+        (format!("/libpod_parent/libpod-{ID}"), Engine::Podman),
     ] {
-        assert_eq!(id_in(&path), Some(ID), "{path}");
+        assert_eq!(engine_and_id(&path), Some((engine, ID)), "{path}");
     }
-    for path in ["/docker/buildkit", "/system.slice/docker-.scope", "/system.slice/docker.service", ""] {
-        assert_eq!(id_in(path), None, "{path}");
+    let conmon = [format!("/machine.slice/libpod-conmon-{ID}.scope"), format!("/libpod_parent/libpod-conmon-{ID}")];
+    let others = ["/docker/buildkit", "/system.slice/docker-.scope", "/system.slice/docker.service", ""];
+    for path in conmon.iter().map(String::as_str).chain(others) {
+        assert_eq!(engine_and_id(path), None, "{path}");
     }
 }
 
 #[test]
 fn labels_and_image_are_read_from_dockers_file() {
-    let file =
-        br#"{"ID":"x","Config":{"Image":"crm:1","Labels":{"interceptor.workload":"crm","a":""}},"Image":"sha256:ab"}"#;
-    let container = docker(file).expect("it is one");
+    let room = tempfile::tempdir().unwrap();
+    let folder = room.path().join("containers").join(ID);
+    fs::create_dir_all(&folder).unwrap();
+    let engines = || Engines::new(room.path().into(), room.path().into());
+    let cgroup = format!("/docker/{ID}");
+    assert!(engines().find(&cgroup).is_none());
+    let write = |text: &str| fs::write(folder.join("config.v2.json"), text).unwrap();
+    write(
+        r#"{"ID":"x","Config":{"Image":"crm:1","Labels":{"interceptor.workload":"crm","a":""}},"Image":"sha256:ab"}"#,
+    );
+    let container = engines().find(&cgroup).unwrap();
     assert!(container.has("interceptor.workload=crm") && container.has("interceptor.workload") && container.has("a="));
     assert!(!container.has("interceptor.workload=cr") && !container.has("b"));
     assert_eq!(container.image.as_deref(), Some("sha256:ab"));
-    assert!(docker(br#"{"Config":{}}"#).is_some_and(|container| !container.has("a")));
-    assert!(docker(b"{").is_none());
+    write(r#"{"Config":{}}"#);
+    assert!(!engines().find(&cgroup).unwrap().has("a"));
+    write("{");
+    assert!(engines().find(&cgroup).is_none());
 }
 
 #[test]
-fn labels_and_image_are_read_from_podmans_list() {
-    let list = format!(
-        r#"[{{"id":"other","image":"00","metadata":"{{}}"}},
-            {{"id":"{ID}","image":"ab","metadata":"{{\"labels\":{{\"interceptor.workload\":\"crm\"}}}}"}}]"#
-    );
-    let container = podman(list.as_bytes(), ID).expect("it is listed");
+fn labels_and_image_are_read_from_podmans_database() {
+    let room = tempfile::tempdir().unwrap();
+    let engines = || Engines::new(room.path().into(), room.path().into());
+    let cgroup = format!("/machine.slice/libpod-{ID}.scope");
+    assert!(engines().find(&cgroup).is_none());
+    assert_eq!(fs::read_dir(room.path()).unwrap().count(), 0, "no database was made");
+    let database = rusqlite::Connection::open(room.path().join("db.sql")).unwrap();
+    let table = "CREATE TABLE ContainerConfig(ID TEXT PRIMARY KEY NOT NULL, Name TEXT UNIQUE NOT NULL, PodID TEXT, JSON TEXT NOT NULL)";
+    database.execute(table, []).unwrap();
+    assert!(engines().find(&cgroup).is_none());
+    let json = r#"{"spec":{},"id":"x","rootfsImageID":"ab","labels":{"interceptor.workload":"crm"}}"#;
+    let row = "INSERT INTO ContainerConfig VALUES (?1, 'crm', NULL, ?2)";
+    database.execute(row, [ID, json]).unwrap();
+    let container = engines().find(&cgroup).unwrap();
     assert!(container.has("interceptor.workload=crm"));
     assert_eq!(container.image.as_deref(), Some("sha256:ab"));
-    assert!(podman(list.as_bytes(), "none").is_none());
-    assert!(podman(b"[{}]", ID).is_none());
+    // As long as Podman writes, it isn't known; that is refused, and asked again.
+    database.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    assert!(engines().find(&cgroup).is_none());
+    database.execute_batch("COMMIT").unwrap();
+    assert!(engines().find(&cgroup).is_some());
+}
+
+#[test]
+fn what_was_found_is_kept_as_long_as_the_cgroup_is_there() {
+    let room = tempfile::tempdir().unwrap();
+    let folder = room.path().join("containers").join(ID);
+    fs::create_dir_all(&folder).unwrap();
+    let engines = Engines::new(room.path().into(), room.path().into());
+    let cgroup = format!("/docker/{ID}");
+    fs::write(folder.join("config.v2.json"), r#"{"Config":{"Labels":{"a":"b"}}}"#).unwrap();
+    assert!(engines.find(&cgroup).is_some());
+    fs::remove_dir_all(room.path().join("containers")).unwrap();
+    engines.keep([cgroup.as_str()].into_iter());
+    assert!(engines.find(&cgroup).is_some());
+    engines.keep(std::iter::empty());
+    assert!(engines.find(&cgroup).is_none());
 }

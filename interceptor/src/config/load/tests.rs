@@ -62,6 +62,8 @@ fn nothing_configured_is_a_configuration() {
     assert_eq!(settings.paths.control_socket, Path::new("/run/interceptor/control.sock"));
     assert_eq!(settings.paths.state, Path::new("/var/lib/interceptor"));
     assert_eq!(settings.paths.pins, Path::new("/sys/fs/bpf/interceptor"));
+    assert_eq!(settings.paths.docker, Path::new("/var/lib/docker"));
+    assert_eq!(settings.paths.podman, Path::new("/var/lib/containers/storage"));
     assert_eq!(settings.record.segment_bytes, 16 << 20);
     assert_eq!(settings.limits.detect_timeout, Duration::from_secs(5));
     assert_eq!(settings.limits.drain, Duration::from_secs(10));
@@ -84,6 +86,8 @@ fn every_key_is_taken() {
         runtime_dir = "/r"
         policy_dir = "/p"
         pin_dir = "/sys/fs/bpf/i"
+        docker_dir = "/d"
+        podman_dir = "/p"
         metrics_socket = "/m/m.sock"
         cgroup = "a/b"
         control.operators = ["user:root", "group:root"]

@@ -206,7 +206,7 @@ impl Adoptions {
             if one.places.contains_key(inode) {
                 continue;
             }
-            let netns = File::open(format!("/proc/{pid}/ns/net"));
+            let netns = Process::read(*pid).and_then(|process| File::open(process.folder().join("ns/net")));
             // It may have ended; its connects are refused until there are sockets.
             if let Ok(netns) = netns
                 && let Err(error) = self.settle(adopter, one, &netns)

@@ -11,6 +11,8 @@ use std::process::ExitCode;
 
 use nix::errno::Errno;
 
+mod born;
+mod keep;
 mod matrix;
 mod reach;
 mod storm;
@@ -87,14 +89,21 @@ fn attempt(words: &[&str]) -> io::Result<String> {
             std::thread::sleep(std::time::Duration::from_secs(60));
             done()
         }
+        ["keep", how] => keep::keep(how),
         ["connect", address] => TcpStream::connect(address).and_then(|_| done()),
+        ["in-network", path, program, arguments @ ..] => {
+            nix::sched::setns(File::open(path)?, nix::sched::CloneFlags::CLONE_NEWNET)?;
+            Err(std::os::unix::process::CommandExt::exec(std::process::Command::new(program).args(arguments)))
+        }
         // As a manager of services starts one.
         ["as-unit", cgroup, uid, how, command @ ..] => unit::run(cgroup, parse(uid)?, how, command),
         // What the daemon's end of a kernel test says of it.
         ["told", address] => told(TcpStream::connect(destination(address)?)?),
+        ["born", cgroup, address, rounds] => born::again(cgroup, destination(address)?, parse(rounds)?),
         ["fail", address, rounds] => storm::fail(destination(address)?, parse(rounds)?),
         ["storm", threads, count] => storm::storm(parse(threads)?, parse(count)?),
         ["udp", address] => reach::udp(destination(address)?),
+        ["on-input", way, address] => reach::on_input(way, destination(address)?),
         ["tcp", way, address] => reach::tcp(way, destination(address)?),
         ["matrix", "names"] => Ok(matrix::names()),
         ["matrix", mode, world @ ..] => matrix::run(mode, world),

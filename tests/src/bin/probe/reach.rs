@@ -3,7 +3,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use nix::sys::socket::{
@@ -85,6 +85,28 @@ pub(crate) fn tcp(way: &str, to: SocketAddr) -> io::Result<String> {
                 return Err(io::Error::other("there is no squatter"));
             }
             tcp("plain", to)
+        }
+        _ => Err(io::Error::other(format!("unknown way `{way}`"))),
+    }
+}
+
+/// With the socket that is the standard input, which somebody outside has made.
+pub(crate) fn on_input(way: &str, to: SocketAddr) -> io::Result<String> {
+    let socket = io::stdin().as_fd().try_clone_to_owned()?;
+    let address = SockaddrStorage::from(to);
+    match way {
+        "tcp" => {
+            connect(socket.as_raw_fd(), &address)?;
+            see(socket)
+        }
+        "udp" => {
+            sendto(socket.as_raw_fd(), BYTES, &address, MsgFlags::empty())?;
+            super::done()
+        }
+        "udp-connected" => {
+            connect(socket.as_raw_fd(), &address)?;
+            nix::sys::socket::send(socket.as_raw_fd(), BYTES, MsgFlags::empty())?;
+            super::done()
         }
         _ => Err(io::Error::other(format!("unknown way `{way}`"))),
     }
