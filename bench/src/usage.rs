@@ -26,8 +26,10 @@ impl Cpu {
             for thread in fs::read_dir(format!("/proc/{pid}/task"))?.flatten() {
                 // A thread may have ended since it was listed.
                 if let Ok(stat) = fs::read_to_string(thread.path().join("stat")) {
-                    let (name, seconds) = seconds(&stat)?;
-                    *cpu.threads.entry(name.to_owned()).or_default() += seconds;
+                    let (name, ticks) = seconds(&stat)?;
+                    // In nanoseconds where the kernel keeps that: a tick is much of what a thread does in a sample.
+                    let exact = fs::read_to_string(thread.path().join("schedstat")).ok().and_then(|text| on_cpu(&text));
+                    *cpu.threads.entry(name.to_owned()).or_default() += exact.unwrap_or(ticks);
                 }
             }
         }
@@ -48,6 +50,11 @@ fn seconds(stat: &str) -> Result<(&str, f64)> {
     let mut next = || fields.next().context("too few fields")?.context("no number");
     let ticks = next()? + next()?;
     Ok((name, ticks as f64 / TICKS))
+}
+
+/// The first field of `schedstat` (Documentation/scheduler/sched-stats.rst): nanoseconds on a core.
+fn on_cpu(text: &str) -> Option<f64> {
+    Some(text.split(' ').next()?.parse::<u64>().ok()? as f64 / 1e9)
 }
 
 /// Resident memory of these processes together, in KiB; what they share counts for each.

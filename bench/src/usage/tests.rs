@@ -16,3 +16,9 @@ fn this_process_is_seen() {
     assert!(resident(&own).unwrap() > 100);
     assert!(family(own[0]).contains(&own[0]));
 }
+
+#[test]
+fn time_on_a_core_is_in_nanoseconds() {
+    assert_eq!(on_cpu("1500000000 21 3\n"), Some(1.5));
+    assert_eq!(on_cpu(""), None);
+}
