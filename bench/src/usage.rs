@@ -28,7 +28,7 @@ impl Cpu {
                 if let Ok(stat) = fs::read_to_string(thread.path().join("stat")) {
                     let (name, ticks) = seconds(&stat)?;
                     // In nanoseconds where the kernel keeps that: a tick is much of what a thread does in a sample.
-                    let exact = fs::read_to_string(thread.path().join("schedstat")).ok().and_then(|text| on_cpu(&text));
+                    let exact = fs::read_to_string(thread.path().join("sched")).ok().and_then(|text| on_cpu(&text));
                     *cpu.threads.entry(name.to_owned()).or_default() += exact.unwrap_or(ticks);
                 }
             }
@@ -52,9 +52,10 @@ fn seconds(stat: &str) -> Result<(&str, f64)> {
     Ok((name, ticks as f64 / TICKS))
 }
 
-/// The first field of `schedstat` (Documentation/scheduler/sched-stats.rst): nanoseconds on a core.
+/// The time on a core that `/proc/PID/task/TID/sched` has, in milliseconds with six decimals.
 fn on_cpu(text: &str) -> Option<f64> {
-    Some(text.split(' ').next()?.parse::<u64>().ok()? as f64 / 1e9)
+    let line = text.lines().find(|line| line.starts_with("se.sum_exec_runtime"))?;
+    Some(line.rsplit_once(':')?.1.trim().parse::<f64>().ok()? / 1e3)
 }
 
 /// Resident memory of these processes together, in KiB; what they share counts for each.

@@ -19,6 +19,6 @@ fn this_process_is_seen() {
 
 #[test]
 fn time_on_a_core_is_in_nanoseconds() {
-    assert_eq!(on_cpu("1500000000 21 3\n"), Some(1.5));
+    assert_eq!(on_cpu("worker-0 (7, #threads: 1)\nse.sum_exec_runtime      :     1500.000000\n"), Some(1.5));
     assert_eq!(on_cpu(""), None);
 }
