@@ -129,40 +129,26 @@ impl Rules {
             let entry = known(&uid);
             actions.insert(name, Action { index, uid, entry, family, entities });
         }
-        let reads_of: Vec<_> = rules.iter().map(|rule| Reads::of(&rule.policy)).collect();
         let rules: Vec<_> = rules.into_iter().map(Arc::new).collect();
-        let conditions: Vec<_> = rules.iter().map(|rule| Arc::new(Condition::of(Arc::clone(rule)))).collect();
+        let scoped: Vec<_> = rules.iter().map(|rule| Scoped::new(rule, &actions)).collect();
+        // Those for any target, and those for one: a target is asked for its own, not for all.
+        let mut every = Vec::new();
+        let mut of_target: HashMap<&EntityUid, Vec<usize>> = HashMap::new();
+        for (at, one) in scoped.iter().enumerate() {
+            one.target.as_ref().map_or(&mut every, |uid| of_target.entry(uid).or_default()).push(at);
+        }
         let mut alike: HashMap<Vec<usize>, Slice> = HashMap::new();
         let mut targets = HashMap::new();
         for target in settings.targets.iter() {
             let uid = entity("Target", target.name.as_str())?;
-            let mut slices = Vec::with_capacity(ACTIONS.len());
-            for name in ACTIONS {
-                let action = &actions[name];
-                let chosen: Vec<_> = rules
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, rule)| fits_action(&rule.policy, action) && fits_target(&rule.policy, &uid))
-                    .map(|(at, _)| at)
-                    .collect();
-                let slice = match alike.get(&chosen) {
-                    Some(slice) => slice.clone(),
-                    None => {
-                        let names = |kind: &str| chosen.iter().any(|&at| names(&rules[at].policy, kind));
-                        let names_groups = names("Group");
-                        let names_kin = names_groups || names("Role");
-                        let mut reads = Reads::default();
-                        chosen.iter().for_each(|&at| reads.merge(&reads_of[at]));
-                        let reads = Arc::new(reads);
-                        let conditions = chosen.iter().map(|&at| Arc::clone(&conditions[at])).collect();
-                        let slice = Slice { conditions, names_groups, names_kin, reads };
-                        alike.insert(chosen, slice.clone());
-                        slice
-                    }
-                };
-                slices.push(slice);
-            }
+            let mut candidates = [&every[..], of_target.get(&uid).map_or(&[], Vec::as_slice)].concat();
+            candidates.sort_unstable();
+            let slice = |index: usize| {
+                let chosen: Vec<_> = candidates.iter().copied().filter(|&at| scoped[at].actions[index]).collect();
+                alike.entry(chosen).or_insert_with_key(|chosen| Slice::of(chosen, &scoped)).clone()
+            };
             let (settings, entry) = (Arc::clone(target), known(&uid));
+            let slices = (0..ACTIONS.len()).map(slice).collect();
             targets.insert(target.name.clone(), TargetRules { settings, entry, slices });
         }
         let mut workloads = HashMap::new();
@@ -255,25 +241,59 @@ impl std::fmt::Debug for Rules {
     }
 }
 
-fn names(policy: &Policy, kind: &str) -> bool {
-    policy.entity_literals().iter().any(|literal| literal.type_name().to_string() == kind)
+/// A policy, with what its place in the slices depends on.
+struct Scoped {
+    condition: Arc<Condition>,
+    reads: Reads,
+    /// The only target that its scope lets in; none if it lets in all.
+    target: Option<EntityUid>,
+    /// Which of [`ACTIONS`] its scope lets in.
+    actions: [bool; ACTIONS.len()],
+    names_group: bool,
+    names_role: bool,
 }
 
-fn fits_action(policy: &Policy, action: &Action) -> bool {
-    match policy.action_constraint() {
-        ActionConstraint::Any => true,
-        ActionConstraint::Eq(uid) => uid == action.uid,
-        ActionConstraint::In(groups) => {
-            groups.iter().any(|group| action.family.iter().any(|member| member.uid() == *group))
+impl Scoped {
+    fn new(rule: &Arc<Rule>, actions: &HashMap<&'static str, Action>) -> Self {
+        let policy = &rule.policy;
+        let target = match policy.resource_constraint() {
+            // Targets are in nothing, so `in` is `==`; and every resource is a Target.
+            ResourceConstraint::Eq(uid) | ResourceConstraint::In(uid) | ResourceConstraint::IsIn(_, uid) => Some(uid),
+            ResourceConstraint::Any | ResourceConstraint::Is(_) => None,
+        };
+        let scope = policy.action_constraint();
+        let fits = |action: &Action| match &scope {
+            ActionConstraint::Any => true,
+            ActionConstraint::Eq(uid) => *uid == action.uid,
+            ActionConstraint::In(groups) => {
+                groups.iter().any(|group| action.family.iter().any(|member| member.uid() == *group))
+            }
+        };
+        let literals = policy.entity_literals();
+        let names = |kind: &str| literals.iter().any(|literal| literal.type_name().to_string() == kind);
+        Self {
+            condition: Arc::new(Condition::of(Arc::clone(rule))),
+            reads: Reads::of(policy),
+            target,
+            actions: ACTIONS.map(|name| actions.get(name).is_some_and(fits)),
+            names_group: names("Group"),
+            names_role: names("Role"),
         }
     }
 }
 
-fn fits_target(policy: &Policy, target: &EntityUid) -> bool {
-    match policy.resource_constraint() {
-        // Targets are in nothing, so `in` is `==`; and every resource is a Target.
-        ResourceConstraint::Eq(uid) | ResourceConstraint::In(uid) | ResourceConstraint::IsIn(_, uid) => uid == *target,
-        ResourceConstraint::Any | ResourceConstraint::Is(_) => true,
+impl Slice {
+    fn of(chosen: &[usize], scoped: &[Scoped]) -> Self {
+        let chosen = || chosen.iter().map(|&at| &scoped[at]);
+        let mut reads = Reads::default();
+        chosen().for_each(|one| reads.merge(&one.reads));
+        let names_groups = chosen().any(|one| one.names_group);
+        Self {
+            conditions: chosen().map(|one| Arc::clone(&one.condition)).collect(),
+            names_groups,
+            names_kin: names_groups || chosen().any(|one| one.names_role),
+            reads: Arc::new(reads),
+        }
     }
 }
 
