@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use interceptor::bpf::Origin;
 use interceptor::clock::{Clock, SystemClock};
 use interceptor::config::{Host, Settings};
 use interceptor::ids::{LaunchId, OperationId, SessionId};
@@ -23,6 +24,7 @@ use interceptor::record::event::{Identity, Payload, Verdict, What};
 use interceptor::record::payload::Message;
 use interceptor::record::{Content, Event, Record};
 use interceptor::transport::authority::Authority;
+use interceptor::who::{Workload, attribute};
 use nix::sys::resource::{UsageWho, getrusage};
 
 const TENANT: &str = "7c3e5b1a-0d64-4f2e-9a18-5be0c1d2f301";
@@ -323,5 +325,28 @@ fn minting(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, deciding, appending, ingesting, minting);
+/// A connection of this process: what /proc says of it is read, and that it is in the workload's cgroup. The look-up of
+/// its origin in the kernel's map isn't in it.
+fn attributing(criterion: &mut Criterion) {
+    let cgroup = fs::read_to_string("/proc/self/cgroup").expect("our cgroup");
+    let cgroup = cgroup.lines().find_map(|line| line.strip_prefix("0::")).expect("a cgroup of version 2");
+    let workload = Arc::new(Workload {
+        id: LaunchId::new(),
+        settings: Arc::clone(&settings(0).workloads[0]),
+        initiator: 1000,
+        uid: 1000,
+        init: std::process::id(),
+        cgroup: Path::new("/sys/fs/cgroup").join(cgroup.trim_start_matches('/')),
+        folder: "/var/lib/interceptor/launches/x".into(),
+    });
+    let own = std::process::id();
+    let origin = Origin { pid: own, tid: own, uid: 1000, comm: "bench".into() };
+    let (original, peer) =
+        ("192.0.2.7:443".parse().expect("an address"), "192.0.2.2:40000".parse().expect("an address"));
+    criterion.bench_function("attribute a connection", |bencher| {
+        bencher.iter(|| black_box(attribute(&workload, Some(origin.clone()), original, peer)));
+    });
+}
+
+criterion_group!(benches, deciding, appending, ingesting, attributing, minting);
 criterion_main!(benches);
