@@ -14,6 +14,7 @@ pub mod recorded;
 pub mod remains;
 pub mod scene;
 pub mod scripted;
+pub mod systemd;
 pub mod third_party;
 pub mod unit;
 pub mod wire;

@@ -10,3 +10,5 @@ mod ledger;
 mod steering;
 #[path = "adopted/survey.rs"]
 mod survey;
+#[path = "adopted/systemd.rs"]
+mod systemd;

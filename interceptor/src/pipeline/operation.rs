@@ -29,7 +29,6 @@ use super::screen::{Masked, Screen};
 use super::token::Observing;
 use super::websocket;
 use crate::approve::Use;
-use crate::error::{Blame, Fault};
 use crate::identity::challenge::{self, Challenge};
 use crate::identity::provenance::Death;
 use crate::ids::{Digest, OperationId};
@@ -38,6 +37,11 @@ use crate::policy::{Basis, Permit};
 use crate::record::Recorded;
 use crate::record::event::{Payload, What};
 use crate::transport::http::{Meter, Version, strip_hop_by_hop};
+
+mod faults;
+
+use faults::busy;
+pub(super) use faults::{client_gone, cut_off, nothing_decoded};
 
 /// A decided operation, not yet recorded.
 pub(super) struct Decided {
@@ -467,40 +471,4 @@ async fn join(
         live.sever(true);
         code
     }))
-}
-
-pub(super) fn cut_off(code: &'static str) -> Fault {
-    let told = match code {
-        "policy-changed" => "policy changed, and no longer permits this",
-        "grant-ended" => "what let this through has ended, or was revoked",
-        "break-glass-ended" => "the emergency that let this through is over",
-        "groups-changed" => "a newer token says that its principal isn't in the group or role that permits this",
-        "token-expired" => "the token that this came with has expired",
-        "token-ended" => "the token that this came with was ended",
-        "max-session" => "the connection reached the longest time that policy allows it",
-        _ => "the connection was ended by the operator of this host",
-    };
-    Fault { code, blame: Blame::Policy, told: told.into(), next: "open a new connection, which is decided anew" }
-}
-
-pub(super) fn client_gone() -> Fault {
-    Fault { code: "client-gone", blame: Blame::Client, told: "the client went away".into(), next: "send it again" }
-}
-
-fn busy() -> Fault {
-    Fault {
-        code: "too-many-operations",
-        blame: Blame::Interceptor,
-        told: "this workload has as many operations under way as it may (`limits.operations`)".into(),
-        next: "wait for one to end, then try again",
-    }
-}
-
-pub(super) fn nothing_decoded() -> Fault {
-    Fault {
-        code: "internal",
-        blame: Blame::Interceptor,
-        told: "the request could not be forwarded".into(),
-        next: "try again, or ask the operator of this host",
-    }
 }

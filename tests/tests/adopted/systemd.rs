@@ -1,0 +1,121 @@
+//! A unit of a real systemd, with the units of `packaging/` and the drop-in that `interceptor adopt` writes.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use interceptor::adopt::DropIn;
+use interceptor_tests::daemon::Daemon;
+use interceptor_tests::require_root;
+use interceptor_tests::systemd::{Systemd, is_there};
+
+use super::daemon::{listed, start_with};
+
+/// The unit is where our slice is, below the systemd of the test.
+const UNIT: &str = "[[workload]]\nname = \"svc\"\nmatch = { cgroup = \"/{name}/sd/interceptor.slice/crm.service\" }\n";
+
+/// Connects before anything else, then asks Graph, then connects without end.
+const SERVER: &str = r#"#!/bin/sh
+cd "$(dirname "$0")"
+./probe tcp plain "$1"
+(printf 'GET /v1.0/users HTTP/1.1\r\nHost: graph.microsoft.com\r\nConnection: close\r\n\r\n'; sleep 2) | ./wire graph.microsoft.com 443 tls 2>/dev/null | head -1
+while :; do ./probe tcp plain "$1"; done
+"#;
+
+/// The units of `packaging/` for this daemon, and a unit that is adopted.
+fn units(daemon: &Daemon, server: &Path, to: &str, said: &Path) -> Result<Vec<(&'static str, String)>> {
+    let packaging = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/systemd");
+    let packaged = |name: &str| fs::read_to_string(packaging.join(name)).with_context(|| name.to_owned());
+    let start =
+        format!("ExecStart={} daemon --config {}", daemon.binary("interceptor").display(), daemon.config().display());
+    let service = packaged("interceptor.service")?.replace("ExecStart=/usr/local/bin/interceptor daemon", &start);
+    ensure!(service.contains(&start), "the service starts something else");
+    // The manager of a user is asked by `--user`.
+    let anchor = packaged("interceptor-anchor.service")?.replace("ExecStart=systemctl", "ExecStart=systemctl --user");
+    let run = daemon.room().join("run");
+    let drop_in = DropIn::new("/".as_ref(), "crm.service", &run.join("trust.pem"), &run.join("authority.pem"))?;
+    let crm = format!(
+        "[Service]\nUser=crm\nExecStart={} {to}\nStandardOutput=append:{}\nStandardError=inherit\n",
+        server.display(),
+        said.display()
+    );
+    Ok(vec![
+        ("interceptor.service", service),
+        ("interceptor-anchor.service", anchor),
+        ("interceptor.slice", packaged("interceptor.slice")?),
+        ("crm.service", crm),
+        ("crm.service.d/90-interceptor.conf", drop_in.text),
+    ])
+}
+
+/// What the unit has said, once that is so many lines.
+fn lines(said: &Path, count: usize, daemon: &Daemon) -> Result<Vec<String>> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let text = fs::read_to_string(said).unwrap_or_default();
+        let lines: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
+        if lines.len() >= count {
+            return Ok(lines);
+        }
+        ensure!(Instant::now() < deadline, "it said only {lines:?}\n{}", daemon.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_unit_of_systemds_is_governed_from_its_first_connect_and_waits_for_a_daemon_that_restarts() -> Result<()> {
+    require_root!(Ok(()));
+    if !is_there()? {
+        println!("skipped: needs systemd");
+        return Ok(());
+    }
+    let (graph, mut daemon) = start_with("systemd", UNIT)?;
+    // From here on it is systemd that starts it.
+    daemon.stop()?;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    listener.set_nonblocking(true)?;
+    let to = listener.local_addr()?.to_string();
+    let (server, said) = (daemon.room().join("bin/server"), daemon.room().join("said"));
+    fs::write(&server, SERVER)?;
+    fs::set_permissions(&server, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let systemd = Systemd::start(
+        daemon.cgroup(),
+        daemon.room(),
+        63_500 + std::process::id() % 1_000,
+        &units(&daemon, &server, &to, &said)?,
+    )?;
+    // The unit alone is asked for: the daemon comes with it, and before it.
+    systemd.ctl(&["start", "crm.service"])?;
+    let first = lines(&said, 4, &daemon)?;
+    ensure!(first[0] == "ECONNRESET" && first[1].starts_with("HTTP/1.1 200"), "{first:?}");
+    systemd.ctl(&["is-active", "interceptor.service", "interceptor-anchor.service"])?;
+    let found = listed(&daemon)?;
+    ensure!(found["containment"] == "contained" && found["adopted"][0].is_object(), "{found}");
+    ensure!(graph.connections() == 1, "{}", graph.connections());
+    for _ in 0..3 {
+        systemd.ctl(&["stop", "crm.service"])?;
+        fs::write(&said, "")?;
+        systemd.ctl(&["start", "crm.service"])?;
+        let again = lines(&said, 2, &daemon)?;
+        ensure!(again[0] == "ECONNRESET" && again[1].starts_with("HTTP/1.1 200"), "{again:?}");
+    }
+    // systemd keeps the daemon's listeners meanwhile: not one connect is refused, and the unit isn't touched.
+    let before = systemd.ctl(&["show", "--property=MainPID", "crm.service"])?;
+    fs::write(&said, "")?;
+    for _ in 0..3 {
+        systemd.ctl(&["restart", "interceptor.service"])?;
+        let so_far = lines(&said, 1, &daemon)?.len();
+        lines(&said, so_far + 3, &daemon)?;
+    }
+    let all = lines(&said, 1, &daemon)?;
+    ensure!(systemd.ctl(&["show", "--property=MainPID", "crm.service"])? == before, "it was restarted");
+    println!("{} connects over three restarts", all.len());
+    ensure!(all.iter().all(|line| line == "ECONNRESET"), "{all:?}");
+    let ledger = daemon.json(&["ledger"])?;
+    ensure!(ledger[0]["kinds"]["tcp"]["unexplained"] == 0, "{ledger}");
+    ensure!(listener.accept().is_err(), "it got past us");
+    systemd.ctl(&["stop", "crm.service", "interceptor.service"])?;
+    drop(systemd);
+    daemon.finish()
+}
