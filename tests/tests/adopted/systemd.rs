@@ -19,7 +19,7 @@ const UNIT: &str = "[[workload]]\nname = \"svc\"\nmatch = { cgroup = \"/{name}/s
 const SERVER: &str = r#"#!/bin/sh
 cd "$(dirname "$0")"
 ./probe tcp plain "$1"
-(printf 'GET /v1.0/users HTTP/1.1\r\nHost: graph.microsoft.com\r\nConnection: close\r\n\r\n'; sleep 2) | ./wire graph.microsoft.com 443 tls 2>/dev/null | head -1
+(printf 'GET /v1.0/users HTTP/1.1\r\nHost: graph.microsoft.com\r\nConnection: close\r\n\r\n'; sleep 4) | ./wire graph.microsoft.com 443 tls 2>/dev/null | head -1
 while :; do ./probe tcp plain "$1"; done
 "#;
 
