@@ -56,12 +56,25 @@ pub fn events(database: &Path, after: u64) -> Result<Vec<(u64, Event)>> {
     Ok(events)
 }
 
-/// The number of the last event; 0 if there is none.
+/// How far the record may be behind (docs/record.md).
+const BEHIND: Duration = Duration::from_millis(100);
+
+/// The number of the last event, once what happened so far is in the record: nothing has come to it for as long as it may
+/// be behind. 0 if there is none.
 ///
 /// # Errors
 /// As [`events`].
 pub fn last(database: &Path) -> Result<u64> {
-    Ok(events(database, 0)?.last().map_or(0, |(seq, _)| *seq))
+    let now = || Ok(events(database, 0)?.last().map_or(0, |(seq, _)| *seq));
+    let mut last: u64 = now()?;
+    loop {
+        std::thread::sleep(BEHIND);
+        match now() {
+            Ok(found) if found == last => return Ok(last),
+            Ok(found) => last = found,
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// The operations that were decided after event `after`, in order.
