@@ -230,6 +230,24 @@ for line in sys.stdin: print(client.send_request(HttpRequest('GET', order['url']
         Ok(command.stdin(Stdio::null()).stderr(Stdio::null()).spawn()?)
     }
 
+    /// Asks Graph twice on one connection with this token, the second time once its standard input ends.
+    pub(crate) fn asking_twice(&self, workload: &str, token: &str) -> Result<Child> {
+        const CODE: &str = r#"
+import http.client, sys
+graph = http.client.HTTPSConnection("graph.microsoft.com")
+for time in ["first", "second"]:
+    graph.request("GET", "/v1.0/users", headers={"Authorization": "Bearer " + sys.argv[1]})
+    answer = graph.getresponse()
+    answer.read()
+    print(answer.status, time, flush=True)
+    graph.auto_open = 0
+    sys.stdin.read()
+"#;
+        let mut command = self.as_workload(workload);
+        command.arg(self.third_party.python()).args(["-c", CODE, token]);
+        Ok(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?)
+    }
+
     /// Asks Graph with this token.
     pub(crate) fn ask(&self, workload: &str, token: &str) -> Result<(u16, String)> {
         self.curl(workload, &["-H", &format!("Authorization: Bearer {token}"), URL])

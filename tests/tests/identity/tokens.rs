@@ -1,6 +1,6 @@
 //! Tokens that were seen, and tokens that weren't: who may present which, across restarts, and what the client is told.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -357,5 +357,28 @@ fn a_role_that_a_newer_token_lacks_is_lost_at_once() -> Result<()> {
     // What the issuer said last counts for the older token as well.
     let (status, said) = scene.ask("crm", &token)?;
     ensure!(status == 403 && said.contains("denied-by-default"), "{said}");
+    scene.finish()
+}
+
+/// A connection's token is judged once only for as long as nothing else is known of it.
+#[test]
+fn a_connection_that_goes_on_asking_loses_the_role_too() -> Result<()> {
+    require_root!(Ok(()));
+    let role = format!("{}/https://graph.microsoft.com/User.Read.All", CONTOSO.id);
+    let policy = POLICY
+        .replace(r#"@id("read") permit (principal,"#, &format!(r#"@id("read") permit (principal in Role::"{role}","#));
+    let scene = Scene::new(&policy, "")?;
+    let token = scene.token("crm")?;
+    let mark = recorded::last(&scene.daemon.database())?;
+    let mut client = scene.asking_twice("crm", &token)?;
+    recorded::wait_for(&scene.daemon.database(), mark, |one| one.summary == "GET /v1.0/users")?;
+    scene.entra.take_role("User.Read.All");
+    scene.token("crm")?;
+    // Now the second request: the client waits to be told.
+    drop(client.stdin.take());
+    let mut said = String::new();
+    client.stdout.take().context("its output")?.read_to_string(&mut said)?;
+    client.wait()?;
+    ensure!(said.contains("200 first") && said.contains("403 second"), "{said}");
     scene.finish()
 }
