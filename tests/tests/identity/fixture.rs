@@ -238,8 +238,8 @@ graph = http.client.HTTPSConnection("graph.microsoft.com")
 for time in ["first", "second"]:
     graph.request("GET", "/v1.0/users", headers={"Authorization": "Bearer " + sys.argv[1]})
     answer = graph.getresponse()
-    answer.read()
-    print(answer.status, time, flush=True)
+    denied = b"denied-by-default" in answer.read()
+    print(answer.status, time, denied, flush=True)
     graph.auto_open = 0
     sys.stdin.read()
 "#;

@@ -379,6 +379,6 @@ fn a_connection_that_goes_on_asking_loses_the_role_too() -> Result<()> {
     let mut said = String::new();
     client.stdout.take().context("its output")?.read_to_string(&mut said)?;
     client.wait()?;
-    ensure!(said.contains("200 first") && said.contains("403 second"), "{said}");
+    ensure!(said.contains("200 first False") && said.contains("403 second True"), "{said}");
     scene.finish()
 }
