@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A process, at the moment that it was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -93,6 +94,16 @@ impl Process {
         })
     }
 
+    /// For how long a process has been there, to a hundredth of a second.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn age_of(pid: u32) -> io::Result<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        let uptime = fs::read_to_string("/proc/uptime")?;
+        age(&stat, &uptime).ok_or_else(|| io::Error::other("a stat or an uptime without a time"))
+    }
+
     /// The folder that has what /proc knows of it.
     pub fn folder(&self) -> PathBuf {
         format!("/proc/{}/task/{}", self.pid, self.thread).into()
@@ -141,6 +152,14 @@ fn is_ending(pid: u32, thread: u32) -> bool {
 /// Whether a stat file is of one that isn't at its end.
 fn is_at_work(stat: &str) -> bool {
     field(stat, FLAGS).is_none_or(|flags| flags & EXITING == 0)
+}
+
+/// By a stat file and /proc/uptime (proc_uptime(5)). Ticks are hundredths of a second (USER_HZ of
+/// include/asm-generic/param.h).
+fn age(stat: &str, uptime: &str) -> Option<Duration> {
+    let seconds: f64 = uptime.split_ascii_whitespace().next()?.parse().ok()?;
+    let started = Duration::from_millis(field(stat, STARTED)?.checked_mul(10)?);
+    Some(Duration::try_from_secs_f64(seconds).ok()?.saturating_sub(started))
 }
 
 /// PF_EXITING of include/linux/sched.h.

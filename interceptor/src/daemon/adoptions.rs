@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
@@ -66,6 +66,8 @@ struct Held {
     networks: BTreeMap<u32, u64>,
     /// Whether there are processes that weren't judged yet.
     has_new: bool,
+    /// Since when there have been processes, at each look, whose manager may not be done with them.
+    unfinished: Option<Instant>,
     sockets: Sockets,
     holes: BTreeSet<Hole>,
     /// Sockets that can't be cut.
@@ -210,6 +212,7 @@ impl Adoptions {
             pids: BTreeSet::new(),
             networks: BTreeMap::new(),
             has_new: false,
+            unfinished: None,
             sockets: Sockets::default(),
             holes: BTreeSet::new(),
             open: BTreeSet::new(),

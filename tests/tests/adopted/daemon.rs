@@ -121,6 +121,36 @@ fn what_a_process_may_that_gets_around_us_is_named_and_refused() -> Result<()> {
     daemon.finish()
 }
 
+/// systemd and runc put a process into its cgroup as root, and make it what it is to be afterwards.
+#[test]
+fn what_its_manager_isnt_done_with_stops_only_itself() -> Result<()> {
+    require_root!(Ok(()));
+    let (_graph, daemon) = start("adopt", "")?;
+    let unit = Unit::new(&daemon)?;
+    let begin = || unit.command_but("user", "sleep").arg("0.6").spawn();
+    let is_refused = || -> Result<bool> { Ok(daemon.json(&["workloads", "list"])?[0]["containment"] == "refused") };
+    let mut first = begin()?;
+    while first.try_wait()?.is_none() {
+        ensure!(unit.attempt(&["tcp", "plain", "198.51.100.7:443"])? == "ECONNRESET");
+        ensure!(!is_refused()?);
+    }
+    // Not by handing over to another one each time, either.
+    let mut chain = vec![begin()?];
+    let began = Instant::now();
+    while !is_refused()? && began.elapsed() < Duration::from_secs(20) {
+        std::thread::sleep(Duration::from_millis(100));
+        chain.push(begin()?);
+    }
+    let lasted = began.elapsed();
+    for mut one in chain {
+        one.wait()?;
+    }
+    ensure!(lasted < Duration::from_secs(20), "not refused within {lasted:?}");
+    until(&daemon, |one| one["containment"] == "contained")?;
+    unit.remove()?;
+    daemon.finish()
+}
+
 #[test]
 fn another_process_of_its_user_is_a_hole_and_holes_can_be_accepted() -> Result<()> {
     require_root!(Ok(()));

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use super::{Adoptions, FROZEN, Held, SLOWLY};
 use crate::adopt::{Cgroup, Hole, Process, Survey, Tree};
@@ -12,6 +13,10 @@ use crate::bpf::{FilterReader, UnixSockets};
 use crate::config::{Level, WorkloadSettings};
 use crate::pipeline::Order;
 use crate::record::event::Change;
+
+/// For how long a process may be more than it will be: who starts it (systemd, runc) puts it into its cgroup as root, and
+/// takes its privileges afterwards. Its connections are refused until that is done; the workload's others go on.
+const YOUTH: Duration = Duration::from_secs(1);
 
 /// Who has been looked at.
 pub(super) struct Gaze {
@@ -249,9 +254,23 @@ impl Adoptions {
         let before = (one.level(), one.refused, one.all_holes());
         if slowly || std::mem::take(&mut one.has_new) {
             let mut holes: BTreeSet<Hole> = self.kernel_holes(adopter);
+            let mut unfinished = BTreeMap::new();
             for cgroup in one.cgroups.values() {
                 let pids: Vec<u32> = self.tree.processes(&cgroup.path).unwrap_or_default();
-                holes.extend(self.gaze.holes(&cgroup.path, &pids));
+                let (young, old): (Vec<u32>, Vec<u32>) = pids.into_iter().partition(|pid| is_young(*pid));
+                holes.extend(self.gaze.holes(&cgroup.path, &old));
+                for pid in young {
+                    unfinished.insert(pid, self.gaze.holes(&cgroup.path, &[pid]));
+                }
+            }
+            unfinished.retain(|_, found| !found.is_empty());
+            if unfinished.is_empty() {
+                one.unfinished = None;
+            } else if one.unfinished.get_or_insert_with(Instant::now).elapsed() < YOUTH {
+                // Not known yet, so that each of their connections is looked at; and looked at again at the next tick.
+                one.pids.retain(|pid| !unfinished.contains_key(pid));
+            } else {
+                holes.extend(unfinished.into_values().flatten());
             }
             one.holes = holes;
         }
@@ -303,4 +322,9 @@ impl Adoptions {
         let outside = pids.filter(|pid| !governed.contains(pid)).filter_map(|pid| Process::read(pid).ok());
         outside.map(|process| process.uids[0]).collect()
     }
+}
+
+/// Whether its manager may not be done with it. One that is gone is nobody's.
+fn is_young(pid: u32) -> bool {
+    Process::age_of(pid).is_ok_and(|age| age < YOUTH)
 }
