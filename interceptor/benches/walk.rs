@@ -22,7 +22,7 @@ use interceptor::policy::{
 };
 use interceptor::record::event::{Identity, Payload, Verdict, What};
 use interceptor::record::payload::Message;
-use interceptor::record::{Content, Event, Record};
+use interceptor::record::{Content, Event, Journal, Record, SessionKey};
 use interceptor::transport::authority::Authority;
 use interceptor::who::{Workload, attribute};
 use nix::sys::resource::{UsageWho, getrusage};
@@ -199,11 +199,11 @@ fn appending(criterion: &mut Criterion) {
             spent
         });
     });
-    group.bench_function("seal a payload (CPU)", |bencher| {
+    group.bench_function("seal a payload, append it and an outcome (CPU)", |bencher| {
         bencher.iter_custom(|iterations| {
             let before = cpu();
             for _ in 0..iterations {
-                black_box(journal.append_payload(&key, OperationId::new(), &content).expect("it is kept"));
+                finish(&journal, &key, OperationId::new(), &content);
             }
             cpu() - before
         });
@@ -211,15 +211,10 @@ fn appending(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A journal with so many operations, each an intent, a payload, its event and an outcome, in a folder that a record can
-/// be opened in.
-fn fill(folder: &Path) {
-    let filled = tempfile::tempdir().expect("a folder");
-    let record = open(filled.path());
-    let journal = record.journal("worker-0").expect("a journal");
-    let (launch, content) = (LaunchId::new(), content());
-    let append = |what: What| drop(journal.append(&Event { at: SystemClock.now(), what }).expect("it is recorded"));
-    let outcome = |operation| What::OperationFinished {
+/// Records how an operation ended, with what is kept of it.
+fn finish(journal: &Journal, key: &SessionKey, operation: OperationId, content: &Content) {
+    let sealed = key.seal(operation, content).expect("it is sealed");
+    let what = What::OperationFinished {
         operation,
         outcome: "done".into(),
         status: Some(200),
@@ -228,7 +223,19 @@ fn fill(folder: &Path) {
         masked: std::iter::once(("$.mail".to_owned(), 1)).collect(),
         spent: None,
         service_request: Some(OBJECT.into()),
+        kept: Some(sealed.kept()),
     };
+    journal.append_with((key, &sealed), &Event { at: SystemClock.now(), what }).expect("it is kept");
+}
+
+/// A journal with so many operations, each an intent, and an outcome with a payload, in a folder that a record can be
+/// opened in.
+fn fill(folder: &Path) {
+    let filled = tempfile::tempdir().expect("a folder");
+    let record = open(filled.path());
+    let journal = record.journal("worker-0").expect("a journal");
+    let (launch, content) = (LaunchId::new(), content());
+    let append = |what: What| drop(journal.append(&Event { at: SystemClock.now(), what }).expect("it is recorded"));
     let mut sessions = Vec::new();
     for _ in 0..64 {
         let session = SessionId::new();
@@ -251,15 +258,12 @@ fn fill(folder: &Path) {
             unreachable!("it is an intent")
         };
         *summary = format!("GET /v1.0/users/{number}");
-        under_way.push((*operation, *session, key));
+        under_way.push((*operation, key));
         append(event.what);
         // As many as there are connections have no outcome yet.
         if number >= sessions.len() {
-            let (operation, session, key) = under_way.remove(0);
-            let sealed = journal.append_payload(key, operation, &content).expect("it is kept");
-            let (bytes, digest) = (sealed.len(), sealed.digest);
-            append(What::PayloadRecorded { operation, session, digest, bytes });
-            append(outcome(operation));
+            let (operation, key) = under_way.remove(0);
+            finish(&journal, key, operation, &content);
         }
     }
     fs::create_dir_all(folder.join("journal")).expect("a folder");

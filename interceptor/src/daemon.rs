@@ -416,6 +416,7 @@ fn conclude(journal: &OwnJournal, left: Unfinished) {
             masked: BTreeMap::new(),
             spent: None,
             service_request: None,
+            kept: None,
         });
     }
     for session in left.sessions {

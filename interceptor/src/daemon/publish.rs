@@ -141,6 +141,7 @@ async fn through(
             masked: std::collections::BTreeMap::new(),
             spent: None,
             service_request: None,
+            kept: None,
         });
     };
     if !may || recorded.is_err() {

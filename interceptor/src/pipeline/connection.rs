@@ -21,8 +21,9 @@ use crate::detect::{self, Detected as Told, Kind};
 use crate::error::{Blame, Fault};
 use crate::ids::{OperationId, SessionId};
 use crate::policy::Operation;
-use crate::record::event::{Payload, What};
-use crate::record::{RecordError, Recorded, SessionKey};
+use crate::record::event::{Kept, Payload, What};
+use crate::record::payload::SealedPayload;
+use crate::record::{Content, Event, RecordError, Recorded, SessionKey};
 use crate::transport::hello::{self, HandshakeError, Hello};
 use crate::transport::names::Names;
 use crate::who::{Attribution, Process};
@@ -196,6 +197,27 @@ impl Session {
         with(key)
     }
 
+    /// Records how an operation ended, with what is to be kept of it. What can't be kept doesn't keep the outcome out.
+    pub(super) fn end(
+        &self,
+        operation: OperationId,
+        content: Option<Content>,
+        ended: impl FnOnce(Option<Kept>) -> What,
+    ) {
+        let Some(content) = content else { return self.worker.record_end(ended(None)) };
+        let sealed = self.with_key(|key| key.seal(operation, &content));
+        let what = ended(sealed.as_ref().ok().map(SealedPayload::kept));
+        let mut event = Event { at: self.worker.now(), what };
+        let stored = sealed.and_then(|sealed| self.with_key(|key| self.worker.record_with((key, &sealed), &event)));
+        if let Err(error) = stored {
+            tracing::error!(%error, %operation, "what an operation sent and got could not be kept");
+            if let What::OperationFinished { kept, .. } = &mut event.what {
+                *kept = None;
+            }
+            self.worker.record_end(event.what);
+        }
+    }
+
     /// Records how an operation without bodies ended.
     pub(super) fn finish(&self, operation: OperationId, outcome: &str, status: Option<u16>) {
         self.worker.record_end(What::OperationFinished {
@@ -207,6 +229,7 @@ impl Session {
             masked: BTreeMap::new(),
             spent: None,
             service_request: None,
+            kept: None,
         });
     }
 

@@ -303,9 +303,9 @@ async fn exchange(live: Rc<Live>, mut permitted: Permitted, mut reply: oneshot::
     }
     // Others may go on while what was taken down is prepared.
     drop((way, seat));
-    taking.keep(operation, &sent, &received).await;
+    let content = taking.content(&sent, &received).await;
     live.finish();
-    live.session().worker.record_end(What::OperationFinished {
+    live.session().end(operation, content, |kept| What::OperationFinished {
         operation,
         outcome: ended.err().unwrap_or("done").to_owned(),
         status: status.map(|status| status.as_u16()),
@@ -314,6 +314,7 @@ async fn exchange(live: Rc<Live>, mut permitted: Permitted, mut reply: oneshot::
         masked,
         spent: charge.map(|charge| charge.spent()),
         service_request,
+        kept,
     });
 }
 

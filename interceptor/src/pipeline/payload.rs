@@ -13,9 +13,8 @@ use super::screen::Masked;
 use crate::config::PayloadLevel;
 use crate::detect::secrets;
 use crate::error::{Blame, Fault};
-use crate::ids::{LaunchId, OperationId};
+use crate::ids::LaunchId;
 use crate::record::Content;
-use crate::record::event::What;
 use crate::record::payload::Message;
 use crate::transport::http::Meter;
 
@@ -134,10 +133,10 @@ impl Taking {
         }
     }
 
-    /// Keeps what was taken down, before the operation's outcome is recorded.
-    pub(super) async fn keep(&self, operation: OperationId, sent: &Meter, received: &Meter) {
+    /// What was taken down, as it is kept: decoded, without secrets. None where nothing is.
+    pub(super) async fn content(&self, sent: &Meter, received: &Meter) -> Option<Content> {
         if self.level == PayloadLevel::None {
-            return;
+            return None;
         }
         let (request, response) = (self.request.take(), self.response.take());
         let launch = self.launch();
@@ -154,26 +153,10 @@ impl Taking {
         };
         let content = if size <= AT_ONCE { Some(prepare()) } else { tokio::task::spawn_blocking(prepare).await.ok() };
         self.live.session().worker.captured.give_back(launch, size);
-        match content {
-            Some(content) => self.seal(operation, &content),
-            None => {
-                tracing::error!(%operation, "what an operation sent and got could not be prepared, so it isn't kept")
-            }
+        if content.is_none() {
+            tracing::error!("what an operation sent and got could not be prepared, so it isn't kept");
         }
-    }
-
-    fn seal(&self, operation: OperationId, content: &Content) {
-        let session = self.live.session();
-        let kept = session.with_key(|key| session.worker.keep(key, operation, content));
-        match kept {
-            Ok(sealed) => session.worker.record_end(What::PayloadRecorded {
-                operation,
-                session: session.id,
-                bytes: sealed.len(),
-                digest: sealed.digest,
-            }),
-            Err(error) => tracing::error!(%error, %operation, "what an operation sent and got could not be kept"),
-        }
+        content
     }
 
     /// Takes bytes of a body down, as far as there is room.

@@ -14,9 +14,8 @@ use super::Pipeline;
 use super::counted::Counted;
 use super::payload::Budget;
 use crate::config::Limits;
-use crate::ids::OperationId;
 use crate::record::event::What;
-use crate::record::payload::{Content, SealedPayload, SessionKey};
+use crate::record::payload::{SealedPayload, SessionKey};
 use crate::record::{Event, Journal, Record, RecordError, Recorded};
 use crate::transport::accept::Accepted;
 
@@ -53,17 +52,12 @@ impl Worker {
         }
     }
 
-    /// Keeps what an operation sent and got.
+    /// Records how an operation ended, with what was kept of it.
     ///
     /// # Errors
-    /// When it can't be stored.
-    pub(super) fn keep(
-        &self,
-        key: &SessionKey,
-        operation: OperationId,
-        content: &Content,
-    ) -> Result<SealedPayload, RecordError> {
-        self.journal.append_payload(key, operation, content)
+    /// When the two can't be stored together.
+    pub(super) fn record_with(&self, kept: (&SessionKey, &SealedPayload), event: &Event) -> Result<(), RecordError> {
+        self.journal.append_with(kept, event)
     }
 
     /// The limits in force.

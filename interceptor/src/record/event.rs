@@ -25,7 +25,7 @@ mod token;
 pub use adoption::{Adoption, Change};
 pub use approval::{ApprovalRequest, Evidence, Spent, Way};
 pub use ledger::{Counts, Ledger};
-pub use payload::Payload;
+pub use payload::{Kept, Payload};
 pub(super) use read::{Stamp, read};
 pub use token::{Identity, TokenIssued};
 
@@ -197,8 +197,11 @@ pub enum What {
         /// What the service calls the request: its `request-id`, or the like.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         service_request: Option<String>,
+        /// What was kept of what it sent and got.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kept: Option<Kept>,
     },
-    /// What an operation sent and got was kept, sealed.
+    /// What an operation sent and got was kept, sealed. Now the operation's end says that.
     #[serde(rename = "payload.recorded")]
     PayloadRecorded {
         /// The operation.

@@ -16,7 +16,7 @@ use ulid::Ulid;
 use super::RecordError;
 use super::backlog::{Backlog, Segment};
 use super::event::{Event, Verdict, What};
-use super::payload::{Content, SealedPayload, SessionKey};
+use super::payload::{SealedPayload, SessionKey};
 use super::reserve;
 use super::segment::{self, FRAME_HEADER, HEADER, MAX_BODY, SegmentId};
 use crate::config::{Durability, RecordSettings};
@@ -52,7 +52,55 @@ pub struct Journal {
 struct Inner {
     current: Option<Current>,
     next_index: u32,
-    frame: Vec<u8>,
+    frames: Frames,
+}
+
+/// Frames that are written together.
+#[derive(Debug, Default)]
+struct Frames {
+    bytes: Vec<u8>,
+    /// Where each begins, and what seals it once its place is known.
+    sealed_by: Vec<(usize, Seal)>,
+}
+
+type Seal = fn(SegmentId, u64, &mut [u8]);
+
+impl Frames {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.sealed_by.clear();
+    }
+
+    fn event(&mut self, event: &Event) -> Result<(), RecordError> {
+        self.add(segment::seal, |body| serde_json::to_writer(body, event).map_err(io::Error::from))
+    }
+
+    fn payload(&mut self, pack: impl FnOnce(&mut Vec<u8>)) -> Result<(), RecordError> {
+        self.add(segment::seal_payload, |body| {
+            pack(body);
+            Ok(())
+        })
+    }
+
+    fn add(&mut self, seal: Seal, fill: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> Result<(), RecordError> {
+        let start = self.bytes.len();
+        self.sealed_by.push((start, seal));
+        self.bytes.resize(start + FRAME_HEADER, 0);
+        fill(&mut self.bytes).map_err(RecordError::Failed)?;
+        match self.bytes.len() - start - FRAME_HEADER {
+            bytes if bytes > MAX_BODY => Err(RecordError::TooLong { bytes }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Fills in their heads, for a place in a segment.
+    fn seal(&mut self, id: SegmentId, offset: u64) {
+        let mut end = self.bytes.len();
+        for (start, seal) in self.sealed_by.iter().rev() {
+            seal(id, offset + *start as u64, &mut self.bytes[*start..end]);
+            end = *start;
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -83,7 +131,7 @@ impl Journal {
             durability: settings.durability,
             segment_bytes: settings.segment_bytes,
             backlog,
-            inner: RefCell::new(Inner { current: None, next_index: 0, frame: Vec::new() }),
+            inner: RefCell::new(Inner { current: None, next_index: 0, frames: Frames::default() }),
         };
         journal.rotate(&mut journal.inner.borrow_mut(), 0)?;
         Ok(journal)
@@ -103,9 +151,7 @@ impl Journal {
             self.backlog.lets_go_on(event.at)?;
         }
         let sync = is_intent(&event.what);
-        self.frame(segment::seal, sync, !goes_on, |frame| {
-            serde_json::to_writer(frame, event).map_err(|error| RecordError::Failed(error.into()))
-        })?;
+        self.frames(sync, !goes_on, |frames| frames.event(event))?;
         let operation = match &event.what {
             What::OperationDecided { operation, .. } => Some(*operation),
             _ => None,
@@ -113,37 +159,29 @@ impl Journal {
         Ok(Recorded { operation })
     }
 
-    /// Seals what an operation sent and got, and appends it. To be followed by the event that names its digest.
+    /// Appends a sealed payload and, behind it in the same write, the event that names its digest.
     ///
     /// # Errors
-    /// As [`Journal::append`]; nothing of it is kept then.
-    pub fn append_payload(
-        &self,
-        key: &SessionKey,
-        operation: OperationId,
-        content: &Content,
-    ) -> Result<SealedPayload, RecordError> {
-        let sealed = key.seal(operation, content)?;
-        self.frame(segment::seal_payload, false, false, |frame| {
-            key.pack(operation, &sealed.bytes, frame);
-            Ok(())
-        })?;
-        Ok(sealed)
+    /// As [`Journal::append`]; nothing of the two is recorded then, and the event may still be by itself.
+    pub fn append_with(&self, (key, sealed): (&SessionKey, &SealedPayload), event: &Event) -> Result<(), RecordError> {
+        self.frames(is_intent(&event.what), false, |frames| {
+            frames.payload(|body| key.pack(sealed, body))?;
+            frames.event(event)
+        })
     }
 
-    fn frame(
+    fn frames(
         &self,
-        seal: fn(SegmentId, u64, &mut [u8]),
         sync: bool,
         may_use_reserve: bool,
-        body: impl Fn(&mut Vec<u8>) -> Result<(), RecordError>,
+        fill: impl Fn(&mut Frames) -> Result<(), RecordError>,
     ) -> Result<(), RecordError> {
         let mut inner = self.inner.borrow_mut();
-        let mut result = self.write(&mut inner, seal, sync, &body);
+        let mut result = self.write(&mut inner, sync, &fill);
         if result.as_ref().is_err_and(reserve::is_no_room) && self.backlog.release() {
-            result = if may_use_reserve { self.write(&mut inner, seal, sync, &body) } else { Err(RecordError::NoRoom) };
+            result = if may_use_reserve { self.write(&mut inner, sync, &fill) } else { Err(RecordError::NoRoom) };
         }
-        inner.frame.shrink_to(64 << 10);
+        inner.frames.bytes.shrink_to(64 << 10);
         if let Err(RecordError::Failed(source) | RecordError::File { source, .. }) = &result {
             self.backlog.append_failed(format!("the journal can't be written: {source}"));
         }
@@ -153,18 +191,12 @@ impl Journal {
     fn write(
         &self,
         inner: &mut Inner,
-        seal: fn(SegmentId, u64, &mut [u8]),
         sync: bool,
-        body: impl Fn(&mut Vec<u8>) -> Result<(), RecordError>,
+        fill: impl Fn(&mut Frames) -> Result<(), RecordError>,
     ) -> Result<(), RecordError> {
-        inner.frame.clear();
-        inner.frame.resize(FRAME_HEADER, 0);
-        body(&mut inner.frame)?;
-        let body = inner.frame.len() - FRAME_HEADER;
-        if body > MAX_BODY {
-            return Err(RecordError::TooLong { bytes: body });
-        }
-        let length = inner.frame.len() as u64;
+        inner.frames.clear();
+        fill(&mut inner.frames)?;
+        let length = inner.frames.bytes.len() as u64;
         self.backlog.admit(length)?;
         if inner.current.as_ref().is_none_or(|current| current.offset + length > current.size) {
             self.rotate(inner, length)?;
@@ -172,13 +204,13 @@ impl Journal {
         let Some(current) = inner.current.as_mut() else {
             return Err(RecordError::Failed(io::ErrorKind::NotFound.into()));
         };
-        seal(current.segment.id, current.offset, &mut inner.frame);
-        let mut written = current.file.write_all_at(&inner.frame, current.offset);
+        inner.frames.seal(current.segment.id, current.offset);
+        let mut written = current.file.write_all_at(&inner.frames.bytes, current.offset);
         if self.durability == Durability::PowerLoss && sync {
             written = written.and_then(|()| current.file.sync_data());
         }
         if let Err(error) = written {
-            // The segment ends before this entry; the next append begins a new one.
+            // The segment ends before these entries; the next append begins a new one.
             if let Some(current) = inner.current.take() {
                 self.finish(&current);
             }

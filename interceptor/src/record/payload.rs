@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use zstd::zstd_safe::CParameter;
 
 use super::RecordError;
+use super::event::Kept;
 use super::keys::{self, Keys};
 use super::query::QueryError;
 use super::verify::Fault;
@@ -78,20 +79,15 @@ pub struct Message {
 /// A sealed payload.
 #[derive(Debug)]
 pub struct SealedPayload {
-    pub(super) bytes: Vec<u8>,
-    /// BLAKE3 of the sealed bytes, in hex.
-    pub digest: String,
+    operation: OperationId,
+    bytes: Vec<u8>,
+    digest: String,
 }
 
 impl SealedPayload {
-    /// How many bytes it has.
-    pub fn len(&self) -> u64 {
-        self.bytes.len() as u64
-    }
-
-    /// Whether it has none, which never happens.
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+    /// What the chain is to say of it.
+    pub fn kept(&self) -> Kept {
+        Kept { digest: self.digest.clone(), bytes: self.bytes.len() as u64 }
     }
 }
 
@@ -117,11 +113,14 @@ impl SessionKey {
     }
 
     /// Compresses and seals a content. It can't be taken for another operation's.
-    pub(super) fn seal(&self, operation: OperationId, content: &Content) -> Result<SealedPayload, RecordError> {
+    ///
+    /// # Errors
+    /// When it can't be compressed or sealed.
+    pub fn seal(&self, operation: OperationId, content: &Content) -> Result<SealedPayload, RecordError> {
         let mut bytes = compress(&content.pack()?).map_err(RecordError::Failed)?;
         keys::seal_in_place(&self.key, operation.to_string().as_bytes(), &mut bytes)?;
         let digest = blake3::hash(&bytes).to_hex().to_string();
-        Ok(SealedPayload { bytes, digest })
+        Ok(SealedPayload { operation, bytes, digest })
     }
 
     fn open(&self, operation: OperationId, sealed: &[u8]) -> Option<Content> {
@@ -130,11 +129,11 @@ impl SessionKey {
     }
 
     /// Puts a frame's body together: the length of the label (u32, little endian), the label (JSON), the sealed bytes.
-    pub(super) fn pack(&self, operation: OperationId, sealed: &[u8], frame: &mut Vec<u8>) {
-        let operation = operation.to_string();
+    pub(super) fn pack(&self, sealed: &SealedPayload, frame: &mut Vec<u8>) {
+        let operation = sealed.operation.to_string();
         let length = self.label.len() + operation.len() + LABEL_END.len();
         frame.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
-        for part in [self.label.as_bytes(), operation.as_bytes(), LABEL_END, sealed] {
+        for part in [self.label.as_bytes(), operation.as_bytes(), LABEL_END, &sealed.bytes] {
             frame.extend_from_slice(part);
         }
     }
@@ -336,7 +335,8 @@ pub(super) fn read(db: &Connection, operation: OperationId, keys: &Keys) -> Resu
 /// database: where `payload.key` is beside it, it is looked whether the sessions' keys are those that it wrapped.
 pub(super) fn check(db: &Connection, path: &Path, notes: &mut Vec<String>) -> Result<Option<Fault>, RecordError> {
     let mut known: HashMap<String, (i64, String)> = HashMap::new();
-    let mut statement = db.prepare("SELECT operation, seq, digest FROM contents")?;
+    let mut statement =
+        db.prepare("SELECT operation, seq, kept_digest FROM operations WHERE kept_digest IS NOT NULL")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         known.insert(row.get(0)?, (row.get(1)?, row.get(2)?));

@@ -11,12 +11,11 @@ pub(super) mod operations;
 pub(super) use operations::Rows;
 
 /// The tables, with the column that names a row. Each has `seq`: the event that made the row.
-pub(super) const TABLES: [(&str, &str); 13] = [
+pub(super) const TABLES: [(&str, &str); 12] = [
     ("workloads", "launch"),
     ("sessions", "session"),
     ("operations", "operation"),
     ("tokens", "issue"),
-    ("contents", "operation"),
     ("session_principals", "session || ' ' || principal"),
     ("minutes", "minute"),
     ("retention", "session"),
@@ -28,7 +27,7 @@ pub(super) const TABLES: [(&str, &str); 13] = [
 ];
 
 /// The tables' definitions.
-pub(super) const SCHEMA: [&str; 11] = [
+pub(super) const SCHEMA: [&str; 12] = [
     FIRST,
     IDENTITIES,
     CONTENTS,
@@ -40,6 +39,7 @@ pub(super) const SCHEMA: [&str; 11] = [
     retention::SCOPES,
     ledger::SCHEMA,
     operations::SCHEMA,
+    operations::KEPT,
 ];
 
 /// As of schema 1.
@@ -161,15 +161,14 @@ fn carry(db: &Connection, seq: i64, event: &Event) -> rusqlite::Result<()> {
                 json(issued)?,
                 at
             ])?,
+        What::PayloadRecorded { operation, digest, bytes, .. } => db
+            .prepare_cached(
+                "UPDATE operations SET kept_bytes = ?2, kept_digest = ?3 WHERE operation = ?1 AND kept_digest IS NULL",
+            )?
+            .execute(params![operation.to_string(), integer(*bytes), digest])?,
         What::TokenEnded { token, reason } => db
             .prepare_cached("UPDATE tokens SET ended_at = ?2, reason = ?3 WHERE token = ?1 AND ended_at IS NULL")?
             .execute(params![token.to_string(), at, json(reason)?.trim_matches('"')])?,
-        What::PayloadRecorded { operation, session, digest, bytes } => db
-            .prepare_cached(
-                "INSERT INTO contents (operation, seq, session, digest, bytes) VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT DO NOTHING",
-            )?
-            .execute(params![operation.to_string(), seq, session.to_string(), digest, integer(*bytes)])?,
         what @ (What::RecordPruned { .. } | What::SessionErased { .. } | What::SessionHeld { .. }) => {
             retention::apply(db, seq, what)?
         }

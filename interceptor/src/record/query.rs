@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::event::{Identity, TokenIssued};
+use super::event::{Identity, Kept, TokenIssued};
 use super::keys::Keys;
 use super::payload::{self, Content};
 use super::{RecordError, store};
@@ -201,15 +201,6 @@ pub struct Operation {
     pub service_request: Option<String>,
 }
 
-/// A sealed payload.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
-    /// BLAKE3 of the sealed bytes, in hex.
-    pub digest: String,
-    /// How many they are.
-    pub bytes: u64,
-}
-
 /// A body, as far as it is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Body {
@@ -246,8 +237,7 @@ pub(super) const OPERATION: &str =
     "SELECT operation, session, launch, workload, target, action, summary, verdict, code,
     (SELECT body FROM events e WHERE e.seq = o.seq), decided_at, finished_at, outcome, status, request_bytes, request_digest, response_bytes, response_digest,
     initiator, credential,
-    (SELECT digest FROM contents c WHERE c.operation = o.operation),
-    (SELECT bytes FROM contents c WHERE c.operation = o.operation), masked, approval, service_request
+    kept_digest, kept_bytes, masked, approval, service_request
     FROM operations o";
 const LAUNCH: &str = "SELECT launch, workload, initiator, uid, pid, command, containment, started_at, ended_at, status
     FROM workloads";

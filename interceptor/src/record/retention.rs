@@ -232,10 +232,10 @@ pub(super) fn check(db: &Connection, notes: &mut Vec<String>) -> rusqlite::Resul
         notes.push(format!("of these, {} without an event that says so", erased - told));
     }
     let unasked = count(
-        "SELECT count(*) FROM contents c WHERE NOT EXISTS (SELECT 1 FROM payloads p WHERE p.operation = c.operation)
-         AND NOT EXISTS (SELECT 1 FROM prunes r WHERE c.operation < r.below AND (r.workloads IS NULL
-             OR coalesce((SELECT workload FROM operations o WHERE o.operation = c.operation)
-                 IN (SELECT value FROM json_each(r.workloads)), 0) <> r.others))",
+        "SELECT count(*) FROM operations o WHERE kept_digest IS NOT NULL
+         AND NOT EXISTS (SELECT 1 FROM payloads p WHERE p.operation = o.operation)
+         AND NOT EXISTS (SELECT 1 FROM prunes r WHERE o.operation < r.below AND (r.workloads IS NULL
+             OR (workload IN (SELECT value FROM json_each(r.workloads))) <> r.others))",
     )?;
     if unasked > 0 {
         notes.push(format!("{unasked} payloads are gone without an event that says so"));

@@ -27,6 +27,7 @@ const MIGRATIONS: &[&[&str]] = &[
     &[approval::SCHEMA, break_glass::SCHEMA, retention::SCOPES],
     &[ledger::SCHEMA],
     &[projection::operations::SCHEMA, payload::LEAN],
+    &[projection::operations::KEPT],
 ];
 
 const EVENTS: &str = "

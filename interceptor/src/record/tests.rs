@@ -97,7 +97,35 @@ fn finished(operation: OperationId) -> Event {
         masked: BTreeMap::from([("email".to_owned(), 2)]),
         spent: None,
         service_request: None,
+        kept: None,
     })
+}
+
+/// An operation of a session, with what is kept of it.
+pub(super) fn keep(journal: &Journal, key: &SessionKey, session: SessionId, content: &Content) -> OperationId {
+    keep_of("crm", journal, (key, session), content)
+}
+
+/// The same of this workload.
+pub(super) fn keep_of(
+    name: &str,
+    journal: &Journal,
+    (key, session): (&SessionKey, SessionId),
+    content: &Content,
+) -> OperationId {
+    let operation = OperationId::new();
+    let mut intent = decided(operation, Some(session), LaunchId::new(), Verdict::Allow);
+    if let What::OperationDecided { workload, .. } = &mut intent.what {
+        *workload = name.parse().unwrap();
+    }
+    let _recorded = journal.append(&intent).unwrap();
+    let sealed = key.seal(operation, content).unwrap();
+    let mut event = finished(operation);
+    if let What::OperationFinished { kept, .. } = &mut event.what {
+        *kept = Some(sealed.kept());
+    }
+    journal.append_with((key, &sealed), &event).unwrap();
+    operation
 }
 
 fn started(launch: LaunchId) -> Event {

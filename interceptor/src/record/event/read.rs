@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{Event, Identity, Payload, Spent, Verdict, What};
+use super::{Event, Identity, Kept, Payload, Spent, Verdict, What};
 use crate::config::Host;
 use crate::ids::{ApprovalId, LaunchId, OperationId, SessionId, TargetName, WorkloadName};
 use crate::policy::{Basis, Credential};
@@ -73,6 +73,7 @@ straight! {
         masked: BTreeMap<String, u64>,
         spent: Option<Spent>,
         service_request: Option<String>,
+        kept: Option<Kept>,
     }
     "payload.recorded" => PayloadRecorded {
         operation: OperationId,

@@ -2,10 +2,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::SystemClock;
 use crate::config::{Durability, RecordSettings};
-use crate::record::event::{Event, What};
-use crate::record::{Record, verify};
+use crate::record::{Record, tests, verify};
 
 const MARK: &str = "only-the-sealed-bytes-know-this";
 const SOON: Duration = Duration::from_secs(10);
@@ -38,11 +37,7 @@ fn content(text: &str) -> Content {
 fn keep(record: &Record, session: SessionId, text: &str) -> OperationId {
     let journal = record.journal("worker-0").unwrap();
     let key = record.keys().new_session(session).unwrap();
-    let operation = OperationId::new();
-    let sealed = journal.append_payload(&key, operation, &content(text)).unwrap();
-    let what = What::PayloadRecorded { operation, session, digest: sealed.digest.clone(), bytes: sealed.len() };
-    let _recorded = journal.append(&Event { at: SystemClock.now(), what }).unwrap();
-    operation
+    tests::keep(&journal, &key, session, &content(text))
 }
 
 fn files_that_hold(dir: &std::path::Path, text: &str) -> Vec<String> {
@@ -105,14 +100,14 @@ fn an_erased_key_does_not_come_back_with_the_next_payload() {
     let dir = tempfile::tempdir().unwrap();
     let record = open(dir.path());
     let journal = record.journal("worker-0").unwrap();
-    let key = record.keys().new_session(SessionId::new()).unwrap();
-    let operations = [OperationId::new(), OperationId::new()];
-    let _sealed = journal.append_payload(&key, operations[0], &content("first")).unwrap();
+    let session = SessionId::new();
+    let key = record.keys().new_session(session).unwrap();
+    let first = tests::keep(&journal, &key, session, &content("first"));
     record.flush(SOON).unwrap();
     Connection::open(record.database()).unwrap().execute("UPDATE session_keys SET wrapped = NULL", []).unwrap();
-    let _sealed = journal.append_payload(&key, operations[1], &content("second")).unwrap();
+    let second = tests::keep(&journal, &key, session, &content("second"));
     record.flush(SOON).unwrap();
-    for operation in operations {
+    for operation in [first, second] {
         assert!(matches!(record.content(operation), Err(QueryError::Erased(_))));
     }
 }
@@ -122,13 +117,13 @@ fn a_payload_larger_than_a_segment_has_one_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let record = open(dir.path());
     let journal = record.journal("worker-0").unwrap();
-    let key = record.keys().new_session(SessionId::new()).unwrap();
+    let session = SessionId::new();
+    let key = record.keys().new_session(session).unwrap();
     let mut large = content("x");
     let mut random = vec![0; 1 << 20];
     aws_lc_rs::rand::fill(&mut random).unwrap();
     large.request.body = random;
-    let operation = OperationId::new();
-    let _sealed = journal.append_payload(&key, operation, &large).unwrap();
+    let operation = tests::keep(&journal, &key, session, &large);
     record.flush(SOON).unwrap();
     assert_eq!(record.content(operation).unwrap().map(|content| content.request.body), Some(large.request.body));
 }

@@ -31,6 +31,15 @@ ALTER TABLE operations_in_order RENAME TO operations;
 CREATE INDEX operations_by_session ON operations (session) WHERE session IS NOT NULL;
 ";
 
+/// What schema 8 makes of it: what was kept of an operation is told in its row.
+pub(in crate::record) const KEPT: &str = "
+ALTER TABLE operations ADD COLUMN kept_bytes INTEGER;
+ALTER TABLE operations ADD COLUMN kept_digest TEXT;
+UPDATE operations SET (kept_bytes, kept_digest) =
+    (SELECT bytes, digest FROM contents c WHERE c.operation = operations.operation);
+DROP TABLE contents;
+";
+
 /// The rows that the events of a batch make.
 pub(in crate::record) struct Rows<'a> {
     db: &'a Connection,
@@ -87,8 +96,8 @@ impl<'a> Rows<'a> {
                     None => finish(self.db, event),
                 }
             }
-            // These neither read nor write what an operation that waits does.
-            What::PayloadRecorded { .. } | What::SessionClosed { .. } => carry(self.db, seq, event),
+            // It neither reads nor writes what an operation that waits does.
+            What::SessionClosed { .. } => carry(self.db, seq, event),
             What::SessionOpened { session, .. } if !self.sessions.contains_key(session) => carry(self.db, seq, event),
             _ => {
                 self.write()?;
@@ -167,9 +176,9 @@ fn insert(db: &Connection, decided: &Decided<'_>) -> rusqlite::Result<bool> {
         .prepare_cached(
             "INSERT INTO operations (operation, seq, session, launch, workload, target, action, summary, verdict, code,
                                      initiator, credential, approval, decided_at, finished_at, outcome, status, request_bytes, request_digest, response_bytes,
-                                     response_digest, masked, service_request)
+                                     response_digest, masked, service_request, kept_bytes, kept_digest)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,
-                     ?23)
+                     ?23, ?24, ?25)
              ON CONFLICT DO NOTHING",
         )?
         .execute(params![
@@ -195,7 +204,9 @@ fn insert(db: &Connection, decided: &Decided<'_>) -> rusqlite::Result<bool> {
             end.response_bytes,
             end.response_digest,
             end.masked,
-            end.service_request
+            end.service_request,
+            end.kept_bytes,
+            end.kept_digest
         ])?;
     Ok(made > 0)
 }
@@ -206,7 +217,8 @@ fn finish(db: &Connection, event: &Event) -> rusqlite::Result<()> {
     let end = End::of(event)?;
     db.prepare_cached(
         "UPDATE operations SET finished_at = ?2, outcome = ?3, status = ?4, request_bytes = ?5, request_digest = ?6,
-                response_bytes = ?7, response_digest = ?8, masked = ?9, service_request = ?10
+                response_bytes = ?7, response_digest = ?8, masked = ?9, service_request = ?10,
+                kept_bytes = coalesce(kept_bytes, ?11), kept_digest = coalesce(kept_digest, ?12)
          WHERE operation = ?1 AND finished_at IS NULL",
     )?
     .execute(params![
@@ -219,7 +231,9 @@ fn finish(db: &Connection, event: &Event) -> rusqlite::Result<()> {
         end.response_bytes,
         end.response_digest,
         end.masked,
-        end.service_request
+        end.service_request,
+        end.kept_bytes,
+        end.kept_digest
     ])?;
     Ok(())
 }
@@ -236,11 +250,14 @@ struct End<'a> {
     response_digest: Option<&'a str>,
     masked: Option<String>,
     service_request: Option<&'a str>,
+    kept_bytes: Option<i64>,
+    kept_digest: Option<&'a str>,
 }
 
 impl<'a> End<'a> {
     fn of(event: &'a Event) -> rusqlite::Result<Self> {
-        let What::OperationFinished { outcome, status, request, response, masked, service_request, .. } = &event.what
+        let What::OperationFinished { outcome, status, request, response, masked, service_request, kept, .. } =
+            &event.what
         else {
             return Ok(Self::default());
         };
@@ -254,6 +271,8 @@ impl<'a> End<'a> {
             response_digest: response.digest.as_deref(),
             masked: (!masked.is_empty()).then(|| json(masked)).transpose()?,
             service_request: service_request.as_deref(),
+            kept_bytes: kept.as_ref().map(|kept| integer(kept.bytes)),
+            kept_digest: kept.as_ref().map(|kept| &*kept.digest),
         })
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use rusqlite::Row;
 use serde::Deserialize;
 
-use super::super::event::Identity;
-use super::{Basis, Body, Kept, Launch, Operation, QueryError, Session};
+use super::super::event::{Identity, Kept};
+use super::{Basis, Body, Launch, Operation, QueryError, Session};
 
 pub(super) fn session(row: &Row<'_>) -> Result<Session, QueryError> {
     let process: Option<String> = row.get(3)?;

@@ -7,7 +7,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::RecordSettings;
 use crate::ids::{OperationId, SessionId};
 use crate::record::payload::{Content, Message, unhex};
-use crate::record::tests::settings;
+use crate::record::tests::{self, settings};
 use crate::record::{Journal, Record, verify};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -22,14 +22,17 @@ fn tell(record: &Record, journal: &Journal, what: What) {
     record.flush(SOON).expect("it is moved");
 }
 
-/// A payload of a session, with the event that names it.
+/// A payload of a session.
 fn keep(record: &Record, journal: &Journal, session: SessionId) -> OperationId {
+    keep_of(record, journal, ("crm", session))
+}
+
+/// A payload of a session of a workload.
+fn keep_of(record: &Record, journal: &Journal, (workload, session): (&str, SessionId)) -> OperationId {
     let key = record.keys().new_session(session).expect("a key");
-    let operation = OperationId::new();
     let content = Content { request: Message { start: "GET / HTTP/1.1".into(), ..Message::default() }, response: None };
-    let sealed = journal.append_payload(&key, operation, &content).expect("it is kept");
-    let what = What::PayloadRecorded { operation, session, digest: sealed.digest.clone(), bytes: sealed.len() };
-    tell(record, journal, what);
+    let operation = tests::keep_of(workload, journal, (&key, session), &content);
+    record.flush(SOON).expect("it is moved");
     operation
 }
 
@@ -199,29 +202,6 @@ fn payloads_that_are_older_than_the_configuration_keeps_them_go_by_themselves() 
     assert!(!notes(&record).contains("without an event"));
 }
 
-/// A payload as [`keep`] makes one, of an operation of this workload.
-fn keep_of(record: &Record, journal: &Journal, workload: &str) -> OperationId {
-    let operation = keep(record, journal, SessionId::new());
-    let what = What::OperationDecided {
-        operation,
-        session: None,
-        launch: crate::ids::LaunchId::new(),
-        workload: workload.parse().unwrap(),
-        target: None,
-        action: "http:GET".into(),
-        summary: "GET /".into(),
-        verdict: crate::record::event::Verdict::Allow,
-        code: None,
-        basis: Box::default(),
-        initiator: None,
-        credential: None,
-        identity: None,
-        approval: None,
-    };
-    tell(record, journal, what);
-    operation
-}
-
 #[test]
 fn workloads_whose_class_says_it_keep_theirs_for_another_time() {
     let dir = tempfile::tempdir().unwrap();
@@ -235,7 +215,7 @@ fn workloads_whose_class_says_it_keep_theirs_for_another_time() {
     let record = keep_for(None, of(&[]));
     let journal = record.journal("worker-0").unwrap();
     for workload in ["crm", "crm", "batch", "other"] {
-        keep_of(&record, &journal, workload);
+        keep_of(&record, &journal, (workload, SessionId::new()));
     }
     let left = |record: &Record| {
         pruned(record);

@@ -2,6 +2,7 @@
 
 use rusqlite::Connection;
 
+use super::super::payload::Message;
 use super::super::search::{Hits, Search};
 use super::*;
 
@@ -10,7 +11,8 @@ fn earlier(path: &Path, version: usize) {
     let new = path.with_extension("new");
     std::fs::rename(path, &new).unwrap();
     let mut db = Connection::open(path).unwrap();
-    store::older(&mut db, version).unwrap();
+    // What the search index is filled from was in the table of operations up to schema 6.
+    store::older(&mut db, version.min(6)).unwrap();
     db.execute("ATTACH ?1 AS new", [new.to_str().unwrap()]).unwrap();
     let columns = |schema: &str, table: &str| -> Vec<String> {
         let sql = format!("SELECT name FROM pragma_table_info('{table}', '{schema}')");
@@ -20,8 +22,11 @@ fn earlier(path: &Path, version: usize) {
     let tables: Vec<String> =
         db.prepare(list).unwrap().query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
     for table in tables {
-        let there = columns("new", &table);
+        // Earlier versions told what was kept of an operation in a table of its own.
+        let source = if table == "contents" { "operations" } else { &table };
+        let there = columns("new", source);
         let from_event = |column: &str| match column {
+            "digest" | "bytes" => format!("t.kept_{column}"),
             "basis" | "identity" => format!("body -> '$.{column}'"),
             "principal" => "body ->> '$.identity.principal'".into(),
             _ => "body ->> '$.identity.client'".into(),
@@ -30,27 +35,37 @@ fn earlier(path: &Path, version: usize) {
         let values = columns
             .iter()
             .map(|column| if there.contains(column) { format!("t.{column}") } else { from_event(column) });
-        let events = if table == "operations" { "JOIN new.events e ON e.seq = t.seq" } else { "" };
+        let events = match table.as_str() {
+            "operations" => "JOIN new.events e ON e.seq = t.seq",
+            "contents" => "WHERE kept_digest IS NOT NULL",
+            _ => "",
+        };
         let values = values.collect::<Vec<_>>().join(", ");
         let columns = columns.join(", ");
-        db.execute_batch(&format!("INSERT INTO main.{table} ({columns}) SELECT {values} FROM new.{table} t {events}"))
+        db.execute_batch(&format!("INSERT INTO main.{table} ({columns}) SELECT {values} FROM new.{source} t {events}"))
             .unwrap();
     }
     if version >= 4 {
         db.execute(search::FILL, []).unwrap();
     }
+    db.execute("DETACH new", []).unwrap();
+    store::older(&mut db, version).unwrap();
     drop(db);
     std::fs::remove_file(new).unwrap();
 }
 
 #[test]
 fn a_record_of_an_earlier_version_is_brought_up_to_date() {
-    for version in [3, 4, 5, 6] {
+    for version in [3, 4, 5, 6, 7] {
         let dir = tempfile::tempdir().unwrap();
         let record = open(dir.path());
         let journal = record.journal("worker-0").unwrap();
+        let (session, ..) = a_session(&journal);
         a_session(&journal);
-        a_session(&journal);
+        let key = record.keys().new_session(session).unwrap();
+        let content =
+            Content { request: Message { start: "GET / HTTP/1.1".into(), ..Message::default() }, response: None };
+        keep(&journal, &key, session, &content);
         record.flush(SOON).unwrap();
         let all = |record: &Record| {
             let reader = record.reader().unwrap();
@@ -59,7 +74,8 @@ fn a_record_of_an_earlier_version_is_brought_up_to_date() {
             (hits, reader.sessions(9, None).unwrap())
         };
         let before = all(&record);
-        assert_eq!(before.0.len(), 4);
+        assert_eq!(before.0.len(), 5);
+        assert!(before.0.iter().any(|hit| hit.operation.payload.is_some()));
         let path = record.database().to_owned();
         drop(journal);
         drop(record);

@@ -1,7 +1,7 @@
 use jiff::Timestamp;
 use proptest::prelude::*;
 
-use super::super::super::event::{Payload, Spent};
+use super::super::super::event::{Kept, Payload, Spent};
 use super::super::super::store;
 use super::super::{TABLES, apply};
 use super::*;
@@ -39,8 +39,9 @@ fn event(ids: &Ids, number: usize, (kind, one, other): (u8, usize, usize)) -> Ev
             masked: BTreeMap::new(),
             spent: (other == 0).then_some(Spent { grant: ids.grant, bytes: 3, rows: 1 }),
             service_request: None,
+            kept: (one % 2 == 0).then(|| Kept { bytes: 7, digest: format!("{number}") }),
         },
-        5 => What::PayloadRecorded { operation, session, digest: "ab".into(), bytes: 7 },
+        5 => What::PayloadRecorded { operation, session, digest: format!("{number}"), bytes: 7 },
         6 => What::SessionHeld { session, held: true, uid: 0, pid: 1 },
         7 => What::GrantEnded { grant: ids.grant, reason: "revoked".into(), by: None },
         _ => What::OperationDecided {
