@@ -133,10 +133,11 @@ pub async fn connection(worker: Rc<Worker>, stream: TcpStream, attribution: Attr
     let located = Located::new(worker, attribution);
     let registered = located.register(stream);
     let session = registered.session();
-    let ending = match registered.detect().await {
-        Ok(detected) => match detected.admit().await {
+    // Each stage on the heap, and gone when it is done: a connection that idles has only what serving it takes.
+    let ending = match Box::pin(registered.detect()).await {
+        Ok(detected) => match Box::pin(detected.admit()).await {
             Ok(admitted) => admitted.serve().await,
-            Err(refused) => refused.tell().await,
+            Err(refused) => Box::pin(refused.tell()).await,
         },
         Err(ending) => ending,
     };

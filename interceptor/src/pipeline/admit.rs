@@ -11,7 +11,7 @@ use super::gate::unrecorded;
 use super::live::Live;
 use super::reply::Refusal;
 use super::ruling::Ruling;
-use super::serve;
+use super::serve::{self, Serving};
 use crate::config::Host;
 use crate::enforce;
 use crate::error::{Blame, Fault};
@@ -197,25 +197,28 @@ fn offered(hello: &Hello) -> Vec<Vec<u8>> {
 }
 
 impl Admitted {
-    /// Serves the connection's operations until it ends or is ended.
-    pub(super) async fn serve(self) -> Ending {
+    /// Serves the connection's operations until it ends or is ended. What only the beginning needs is gone by then.
+    pub(super) fn serve(self) -> impl Future<Output = Ending> {
+        let begun = Box::pin(self.begin());
+        async move {
+            match begun.await {
+                Ok(served) => served.await,
+                Err(ending) => ending,
+            }
+        }
+    }
+
+    async fn begin(self) -> Result<Serving, Ending> {
         let Admitted { session, host, spoken, upstream, max_session, let_through } = self;
-        let limits = session.limits();
         let tls = matches!(spoken, Permitted::Tls(_));
-        let hop = match Hop::over(upstream, &limits).await {
-            Ok(hop) => hop,
-            Err(_broken) => return Ending("upstream-closed"),
-        };
+        let hop = Hop::over(upstream, &session.limits()).await.map_err(|_broken| Ending("upstream-closed"))?;
         let version = hop.version();
         let live = Live::new(Rc::clone(&session), host.clone(), tls, hop);
         live.allow_for(max_session);
         live.let_through(let_through);
         match spoken {
-            Permitted::Http(stream) => serve::serve(live, stream).await,
-            Permitted::Tls(hello) => match complete(&session, hello, &host, version).await {
-                Ok(stream) => serve::serve(live, stream).await,
-                Err(ending) => ending,
-            },
+            Permitted::Http(stream) => Ok(serve::serve(live, stream)),
+            Permitted::Tls(hello) => Ok(serve::serve(live, complete(&session, hello, &host, version).await?)),
         }
     }
 }

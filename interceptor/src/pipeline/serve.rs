@@ -31,7 +31,10 @@ use crate::transport::sever::{Severable, Severed};
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// Serves the operations of a connection until it ends or is ended.
-pub(super) async fn serve<S>(live: Rc<Live>, stream: S) -> Ending
+pub(super) type Serving = Pin<Box<dyn Future<Output = Ending>>>;
+
+/// Begins to serve a connection.
+pub(super) fn serve<S>(live: Rc<Live>, stream: S) -> Serving
 where
     S: AsyncRead + AsyncWrite + Severable + Send + Unpin + 'static,
 {
@@ -44,17 +47,18 @@ where
         let live = Rc::clone(&live);
         move |request| {
             let live = Rc::clone(&live);
-            async move { Ok::<_, Infallible>(super::operation(live, request).await) }
+            // On the heap: hyper keeps room for what this gives for as long as the connection lives.
+            Box::pin(async move { Ok::<_, Infallible>(super::operation(live, request).await) })
         }
     });
     match live.allowance().cloned() {
         None => {
             let connection = http1_server(&limits).serve_connection(TokioIo::new(stream), service);
-            drive(live, connection.with_upgrades()).await
+            Box::pin(drive(live, Box::pin(connection.with_upgrades())))
         }
         Some(allowance) => {
             let guarded = TokioIo::new(Guarded::client(stream, allowance));
-            drive(live, http2_server(&limits).serve_connection(guarded, service)).await
+            Box::pin(drive(live, Box::pin(http2_server(&limits).serve_connection(guarded, service))))
         }
     }
 }
@@ -92,9 +96,8 @@ where
 }
 
 /// Drives hyper's side of the connection, and ends it when the world, an order or the time says so.
-async fn drive(live: Rc<Live>, connection: impl Graceful) -> Ending {
+async fn drive(live: Rc<Live>, mut connection: Pin<Box<impl Graceful>>) -> Ending {
     let session = Rc::clone(live.session());
-    let mut connection = pin!(connection);
     let mut order = session.order.clone();
     let mut worlds = session.worlds.clone();
     let mut grants = session.worker.pipeline.desk.watch();

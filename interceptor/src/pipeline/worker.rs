@@ -98,8 +98,7 @@ async fn work(worker: Rc<Worker>, mut queue: Receiver<Accepted>) {
         tokio::task::spawn_local(async move {
             let Accepted { stream, attribution, load } = accepted;
             match TcpStream::from_std(stream) {
-                // On the heap: a walk is long, and only one of many awaits.
-                Ok(stream) => Box::pin(super::connection(worker, stream, attribution)).await,
+                Ok(stream) => super::connection(worker, stream, attribution).await,
                 Err(error) => tracing::error!(%error, "a connection could not be taken over from the acceptor"),
             }
             drop(load);
