@@ -2,14 +2,18 @@
 //! files are written by [`super::journal`] and read by [`super::source`].
 //!
 //! All numbers are little endian. Header, 64 bytes: the magic `ICJRNL\0\x01`, the journal's id (16 bytes), the segment's
-//! index in it (u32), zeros, and in the last 8 bytes the checksum of the 56 before. Frame: `FF 49 4A 01`, the body's
-//! length (u32), the checksum (8 bytes), the body. A checksum is the beginning of a BLAKE3; a frame's covers the place as
-//! well (journal, index, offset, length), so that bytes that lie elsewhere are never taken for it. That is an event's
-//! frame; a payload's begins with `FF 49 4A 02`, and its checksum covers one byte 02 before the body. Behind a damaged
+//! index in it (u32), zeros, and in the last 8 bytes the beginning of the BLAKE3 of the 56 before. Frame: `FF 49 4A`, what
+//! its body is (3: an event, 4: a payload), the body's length (u32), the checksum (8 bytes), the body. Behind a damaged
 //! frame, the next one is found by looking for these bytes.
+//!
+//! A frame's checksum is the HighwayHash of its body, whose key is the frame's place (journal, index, offset, kind): bytes
+//! that lie elsewhere are never taken for it, and nobody who doesn't know the journal's id can have a body that looks like
+//! frames. That it holds is a matter of milliseconds, until the event is in the chain; there BLAKE3 is. Earlier versions
+//! had BLAKE3 here as well, in frames of the kinds 1 and 2, which are still read.
 
 use std::fmt;
 
+use highway::{HighwayHash, HighwayHasher, Key};
 use ulid::Ulid;
 
 /// Bytes of a segment before its first frame.
@@ -20,10 +24,13 @@ pub(super) const FRAME_HEADER: usize = 16;
 pub(super) const MAX_BODY: usize = 16 << 20;
 
 const MAGIC: [u8; 8] = *b"ICJRNL\0\x01";
-const FRAME_MAGIC: [u8; 4] = [0xFF, b'I', b'J', EVENT];
-/// The last byte of a frame's magic: what its body is.
-const EVENT: u8 = 1;
-const PAYLOAD: u8 = 2;
+const FRAME_MAGIC: [u8; 3] = [0xFF, b'I', b'J'];
+/// The byte behind it: what the body is.
+const EVENT: u8 = 3;
+const PAYLOAD: u8 = 4;
+/// What earlier versions wrote.
+const OLD_EVENT: u8 = 1;
+const OLD_PAYLOAD: u8 = 2;
 
 /// Which segment: the journal's id, new with each start of a journal, and a count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +103,7 @@ pub(super) fn seal_payload(id: SegmentId, offset: u64, frame: &mut [u8]) {
 fn fill(id: SegmentId, offset: u64, kind: u8, frame: &mut [u8]) {
     let (head, body) = frame.split_at_mut(FRAME_HEADER);
     let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
-    head[..3].copy_from_slice(&FRAME_MAGIC[..3]);
+    head[..3].copy_from_slice(&FRAME_MAGIC);
     head[3] = kind;
     head[4..8].copy_from_slice(&length.to_le_bytes());
     head[8..].copy_from_slice(&checksum(id, offset, kind, body));
@@ -114,7 +121,7 @@ pub(super) fn step(id: SegmentId, offset: u64, bytes: &[u8]) -> Step<'_> {
     let Some(body) = rest.get(..length) else { return Step::NeedMore(FRAME_HEADER + length) };
     match kind {
         _ if head[8..] != checksum(id, offset, kind, body) => Step::Bad,
-        EVENT => Step::Frame(body),
+        EVENT | OLD_EVENT => Step::Frame(body),
         _ => Step::Payload(body),
     }
 }
@@ -125,7 +132,7 @@ pub(super) fn rest(id: SegmentId, offset: u64, bytes: &[u8]) -> Rest {
     if written == 0 {
         return Rest::Nothing;
     }
-    let candidates = (1..written).filter(|&at| bytes[at..].starts_with(&FRAME_MAGIC[..3]));
+    let candidates = (1..written).filter(|&at| bytes[at..].starts_with(&FRAME_MAGIC));
     for at in candidates {
         if let Step::Frame(_) | Step::Payload(_) = step(id, offset + at as u64, &bytes[at..]) {
             return Rest::Damaged(at);
@@ -133,22 +140,36 @@ pub(super) fn rest(id: SegmentId, offset: u64, bytes: &[u8]) -> Rest {
     }
     // A copy into the page cache that was cut short leaves a beginning of the frame: its last byte isn't there yet.
     let unfinished = match bytes.get(..FRAME_HEADER) {
-        Some(head) if head.starts_with(&FRAME_MAGIC[..3]) && matches!(head[3], EVENT | PAYLOAD) => {
+        Some(head) if head.starts_with(&FRAME_MAGIC) && is_kind(head[3]) => {
             kind_and_length(head).map_or(written < FRAME_HEADER, |(_, length)| written < FRAME_HEADER + length)
         }
-        Some(head) => FRAME_MAGIC.starts_with(&head[..written.min(4)]) && written < 4,
+        Some(head) => written <= FRAME_MAGIC.len() && FRAME_MAGIC.starts_with(&head[..written]),
         None => true,
     };
     if unfinished { Rest::Nothing } else { Rest::Damaged(bytes.len()) }
 }
 
 fn kind_and_length(head: &[u8]) -> Option<(u8, usize)> {
-    let [kind @ (EVENT | PAYLOAD), rest @ ..] = head.strip_prefix(&FRAME_MAGIC[..3])? else { return None };
+    let (kind, rest) = head.strip_prefix(&FRAME_MAGIC)?.split_first()?;
     let length = u32::from_le_bytes(*rest.first_chunk::<4>()?) as usize;
-    (1..=MAX_BODY).contains(&length).then_some((*kind, length))
+    (is_kind(*kind) && (1..=MAX_BODY).contains(&length)).then_some((*kind, length))
+}
+
+fn is_kind(kind: u8) -> bool {
+    matches!(kind, EVENT | PAYLOAD | OLD_EVENT | OLD_PAYLOAD)
 }
 
 fn checksum(id: SegmentId, offset: u64, kind: u8, body: &[u8]) -> [u8; 8] {
+    if matches!(kind, OLD_EVENT | OLD_PAYLOAD) {
+        return old_checksum(id, offset, kind, body);
+    }
+    let journal = u128::from(id.journal);
+    let key = Key([(journal >> 64) as u64, journal as u64, offset, u64::from(id.index) << 8 | u64::from(kind)]);
+    HighwayHasher::new(key).hash64(body).to_le_bytes()
+}
+
+/// The beginning of the BLAKE3 of the place, of one byte 02 for a payload, and of the body.
+fn old_checksum(id: SegmentId, offset: u64, kind: u8, body: &[u8]) -> [u8; 8] {
     let mut place = [0; 32];
     place[..16].copy_from_slice(&id.journal.to_bytes());
     place[16..20].copy_from_slice(&id.index.to_le_bytes());
@@ -156,7 +177,7 @@ fn checksum(id: SegmentId, offset: u64, kind: u8, body: &[u8]) -> [u8; 8] {
     place[28..].copy_from_slice(&u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes());
     let mut hasher = blake3::Hasher::new();
     hasher.update(&place);
-    if kind != EVENT {
+    if kind != OLD_EVENT {
         hasher.update(&[kind]);
     }
     hasher.update(body);

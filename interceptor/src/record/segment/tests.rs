@@ -17,6 +17,29 @@ fn frames(bodies: &[&str]) -> Vec<u8> {
     out
 }
 
+/// The same as an earlier version wrote it.
+fn old_frame(body: &[u8]) -> Vec<u8> {
+    let head = [&FRAME_MAGIC[..], &[OLD_EVENT], &(body.len() as u32).to_le_bytes()].concat();
+    [&head, &old_checksum(id(), HEADER, OLD_EVENT, body)[..], body].concat()
+}
+
+#[test]
+fn frames_of_earlier_versions_are_read() {
+    let mut bytes = old_frame(b"{}");
+    assert_eq!(step(id(), HEADER, &bytes), Step::Frame(b"{}"));
+    assert_eq!(step(id(), HEADER + 1, &bytes), Step::Bad);
+    bytes[17] ^= 1;
+    assert_eq!(step(id(), HEADER, &bytes), Step::Bad);
+}
+
+/// Written down once: a checksum that changes makes journals unreadable that a daemon left behind.
+#[test]
+fn a_frame_is_the_same_bytes_for_ever() {
+    let frame = frames(&["{\"a\":1}"]);
+    let text: String = frame[..23].iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(text, "ff494a03070000001b7553de5db28f027b2261223a317d");
+}
+
 #[test]
 fn a_header_reads_back_and_a_changed_one_does_not() {
     let mut bytes = header(id());
