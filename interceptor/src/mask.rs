@@ -19,7 +19,7 @@ use events::Events;
 use fields::Fields;
 use json::Json;
 use kind::Kind;
-use path::Paths;
+use path::{Paths, Spare};
 use window::Window;
 
 pub mod answer;
@@ -59,6 +59,7 @@ pub struct Plan {
     /// What a coded body may decode to.
     expansion: Expansion,
     paths: Arc<Paths>,
+    spare: Spare,
     active: Active,
     /// Whether a path drops members.
     drops: bool,
@@ -235,19 +236,21 @@ impl Masker {
     /// # Errors
     /// A body of this type can't be masked. An empty one needs no masker.
     pub fn new(plan: Arc<Plan>, content_type: Option<&str>, key: Key) -> Result<Self, Withheld> {
-        let engine = Engine::new(Arc::clone(&plan), key);
-        let format = if plan.is_blind() {
-            Format::Pass
-        } else {
-            match Kind::of(content_type)? {
-                Kind::Json { lines } => Format::Json(Box::new(Json::new(&engine, lines))),
-                Kind::Events => Format::Events(Events::default()),
-                Kind::Separated { tabs } => Format::Fields(Box::new(Fields::separated(tabs))),
-                Kind::Form => Format::Fields(Box::new(Fields::form())),
-                Kind::Text | Kind::Markup if plan.active.is_empty() => return Err(Withheld::NotJson),
-                Kind::Text => Format::Text(Window::default(), Escape::Plain),
-                Kind::Markup => Format::Text(Window::default(), Escape::Markup),
-            }
+        let kind = if plan.is_blind() { None } else { Some(Kind::of(content_type)?) };
+        if let Some(Kind::Text | Kind::Markup) = kind
+            && plan.active.is_empty()
+        {
+            return Err(Withheld::NotJson);
+        }
+        let engine = Engine::new(plan, key);
+        let format = match kind {
+            None => Format::Pass,
+            Some(Kind::Json { lines }) => Format::Json(Box::new(Json::new(&engine, lines))),
+            Some(Kind::Events) => Format::Events(Events::default()),
+            Some(Kind::Separated { tabs }) => Format::Fields(Box::new(Fields::separated(tabs))),
+            Some(Kind::Form) => Format::Fields(Box::new(Fields::form())),
+            Some(Kind::Text) => Format::Text(Window::default(), Escape::Plain),
+            Some(Kind::Markup) => Format::Text(Window::default(), Escape::Markup),
         };
         Ok(Self { engine, format, carry: Vec::new() })
     }

@@ -23,9 +23,15 @@ pub(super) struct Engine {
     encoded: Vec<u8>,
 }
 
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.plan.spare.give_back(std::mem::take(&mut self.automaton));
+    }
+}
+
 impl Engine {
     pub(super) fn new(plan: Arc<Plan>, key: Key) -> Self {
-        let automaton = Automaton::new(Arc::clone(&plan.paths));
+        let automaton = plan.spare.take().unwrap_or_else(|| Automaton::new(Arc::clone(&plan.paths)));
         let counts = Counts::new(plan.paths.len(), plan.active.detectors().len());
         Self { plan, automaton, key, counts, scratch: Scratch::default(), fresh: Vec::new(), encoded: Vec::new() }
     }

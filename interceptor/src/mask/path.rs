@@ -2,7 +2,7 @@
 //! says how it is masked; where filters have to be asked first, the value has to be held until it is complete.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Withheld;
 use crate::config::{Filter, JsonPath, Literal, Selector, Strategy};
@@ -124,8 +124,8 @@ struct Conditional {
     selector: u16,
 }
 
-/// The automaton of one document.
-#[derive(Debug)]
+/// The automaton of one document at a time.
+#[derive(Debug, Default)]
 pub(super) struct Automaton {
     paths: Arc<Paths>,
     states: Vec<State>,
@@ -136,6 +136,31 @@ pub(super) struct Automaton {
 
 /// More states than any sensible paths have.
 const MOST_STATES: usize = 4096;
+
+/// Automata of documents that are done with, which know the states that those asked for. One of few states is as good as
+/// a new one for any document.
+#[derive(Debug, Default)]
+pub(super) struct Spare(Mutex<Vec<Automaton>>);
+
+impl Spare {
+    const MOST: usize = 8;
+    const FEW_STATES: usize = 64;
+
+    pub(super) fn take(&self) -> Option<Automaton> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    pub(super) fn give_back(&self, automaton: Automaton) {
+        let few = 1..=Self::FEW_STATES;
+        if !few.contains(&automaton.states.len()) || automaton.filters.len() > Self::FEW_STATES {
+            return;
+        }
+        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if spare.len() < Self::MOST {
+            spare.push(automaton);
+        }
+    }
+}
 
 impl Automaton {
     pub(super) fn new(paths: Arc<Paths>) -> Self {

@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use aho_corasick::AhoCorasick;
 
 use super::MARK;
 
@@ -54,14 +57,27 @@ const PLACES: [&str; 8] =
 
 /// Whether a field of this name holds a secret.
 pub(super) fn is_secret(name: &str) -> bool {
-    let plain: String = if name.is_ascii() {
-        let letters = name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase());
-        letters.take(128).collect()
-    } else {
-        name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).take(128).collect()
-    };
-    let token = plain.ends_with("token") && !PLACES.iter().any(|place| plain.ends_with(place));
-    token || NAMES.contains(&plain.as_str()) || PARTS.iter().any(|part| plain.contains(part))
+    if !name.is_ascii() {
+        let letters = name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase);
+        return is_secret_plain(letters.take(128).collect::<String>().as_bytes());
+    }
+    // Most names are, and names are judged by the dozen for each operation.
+    let (mut plain, mut length) = ([0; 128], 0);
+    for letter in name.bytes().filter(u8::is_ascii_alphanumeric).take(plain.len()) {
+        plain[length] = letter.to_ascii_lowercase();
+        length += 1;
+    }
+    is_secret_plain(&plain[..length])
+}
+
+/// The same of a name in lower case, without separators.
+fn is_secret_plain(name: &[u8]) -> bool {
+    static FINDER: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| AhoCorasick::new(PARTS).ok());
+    let token = name.ends_with(b"token") && !PLACES.iter().any(|place| name.ends_with(place.as_bytes()));
+    token
+        || NAMES.iter().any(|known| known.as_bytes() == name)
+        // Without a finder, which there always is, everything is secret.
+        || FINDER.as_ref().is_none_or(|finder| finder.is_match(name))
 }
 
 /// The names of members that were judged already: in a list of objects they come again and again.

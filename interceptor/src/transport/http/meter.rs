@@ -24,7 +24,8 @@ struct Counted {
     tap: RefCell<Option<Tap>>,
     total: metrics::Counter,
     bytes: Cell<u64>,
-    digest: RefCell<blake3::Hasher>,
+    /// None before the first byte: many a body is empty, and a hasher is large.
+    digest: RefCell<Option<Box<blake3::Hasher>>>,
     ended: Cell<bool>,
     end: Notify,
     cut: Cell<bool>,
@@ -83,7 +84,7 @@ impl Meter {
     pub fn count(&self, data: &[u8]) {
         self.0.total.increment(data.len() as u64);
         self.0.bytes.set(self.0.bytes.get() + data.len() as u64);
-        self.0.digest.borrow_mut().update(data);
+        self.0.digest.borrow_mut().get_or_insert_default().update(data);
         if let Some(tap) = self.0.tap.borrow().as_ref() {
             tap(data);
         }
@@ -96,7 +97,8 @@ impl Meter {
 
     /// BLAKE3 of the bytes so far in hex; none if there were none.
     pub fn digest(&self) -> Option<String> {
-        (self.bytes() > 0).then(|| self.0.digest.borrow().finalize().to_hex().to_string())
+        let digest = self.0.digest.borrow();
+        digest.as_ref().filter(|_| self.bytes() > 0).map(|digest| digest.finalize().to_hex().to_string())
     }
 }
 
