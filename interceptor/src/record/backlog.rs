@@ -357,6 +357,14 @@ impl Backlog {
         }
     }
 
+    /// Whether the writer is to hurry: somebody waits for it, or what denies operations is half reached.
+    pub(super) fn presses(&self) -> bool {
+        let state = self.state();
+        let is_late = state.since.is_some_and(|since| since.elapsed() > self.age_limit / 2);
+        let is_awaited = state.stop || state.rotate.is_some() || state.wanted > state.served;
+        is_awaited || is_late || state.waiting > self.limit / 2 || state.writer_failed.is_some()
+    }
+
     pub(super) fn stop(&self) {
         self.state().stop = true;
         self.work.notify_one();
@@ -453,3 +461,6 @@ impl Backlog {
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

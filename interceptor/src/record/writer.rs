@@ -24,8 +24,10 @@ use super::store::{Entry, FileId, Store};
 use super::{reserve, retention};
 use crate::clock::Clock;
 use crate::config::{Durability, RecordSettings};
+use pace::Pace;
 
 mod disk;
+mod pace;
 mod reopen;
 mod rotate_now;
 
@@ -64,6 +66,8 @@ pub(super) struct Writer {
     file: Option<FileId>,
     positions: HashMap<String, u64>,
     sources: Vec<Source>,
+    /// Of the thread that it runs on, once it does.
+    pace: Option<Pace>,
 }
 
 /// A closed segment is done when all of it, up to `end`, is in the database.
@@ -116,6 +120,7 @@ impl Writer {
             file: None,
             positions,
             sources: Vec::new(),
+            pace: None,
         };
         writer.compare_head()?;
         writer.compare_checkpoint(signed)?;
@@ -130,6 +135,7 @@ impl Writer {
 
     /// Moves entries until the record is closed.
     pub(super) fn run(&mut self) {
+        self.pace = Some(Pace::new());
         loop {
             let work = self.backlog.wait();
             if let Some(by) = self.backlog.asked_to_rotate() {
@@ -171,6 +177,9 @@ impl Writer {
             })
             .collect();
         loop {
+            if let Some(pace) = &mut self.pace {
+                pace.yielding(!self.backlog.presses());
+            }
             let batch = self.gather(&extents)?;
             if batch.moved.is_empty() && batch.entries.is_empty() {
                 break;

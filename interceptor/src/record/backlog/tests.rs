@@ -1,0 +1,35 @@
+use super::*;
+
+const AGE: Duration = Duration::from_millis(400);
+
+fn backlog() -> Backlog {
+    let settings = RecordSettings { backlog_bytes: 1_000, backlog_age: AGE, reserve: 0, ..RecordSettings::default() };
+    Backlog::new(&settings, std::env::temp_dir().join("nowhere/record.db"))
+}
+
+#[test]
+fn the_writer_hurries_once_half_of_what_denies_is_reached() {
+    let backlog = backlog();
+    assert!(!backlog.presses(), "nothing waits");
+    backlog.appended(400);
+    assert!(!backlog.presses());
+    std::thread::sleep(AGE * 6 / 10);
+    assert!(backlog.presses(), "it waits for long");
+    backlog.moved(400, 1, 0);
+    backlog.passed(&backlog.begin());
+    assert!(!backlog.presses());
+    backlog.appended(501);
+    assert!(backlog.presses(), "much waits");
+}
+
+#[test]
+fn the_writer_hurries_for_who_waits_for_it() {
+    let backlog = backlog();
+    let failed = backlog.flush(Duration::from_millis(1));
+    assert!(failed.is_err() && backlog.presses(), "it was asked to move all, and hasn't");
+    let work = backlog.begin();
+    backlog.passed(&work);
+    assert!(!backlog.presses());
+    backlog.stop();
+    assert!(backlog.presses(), "the record is being closed");
+}
