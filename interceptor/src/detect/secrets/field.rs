@@ -1,7 +1,6 @@
 //! Fields by name, and JSON read leniently: what is cut short or broken loses its secrets all the same.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use aho_corasick::AhoCorasick;
@@ -80,26 +79,46 @@ fn is_secret_plain(name: &[u8]) -> bool {
         || FINDER.as_ref().is_none_or(|finder| finder.is_match(name))
 }
 
-/// The names of members that were judged already: in a list of objects they come again and again.
-#[derive(Default)]
-struct Judged<'a> {
-    names: HashMap<&'a [u8], bool>,
+/// What a member's name says.
+#[derive(Clone, Copy)]
+struct Judgement {
+    /// Whether its value is secret.
+    secret: bool,
+    /// Whether it is `value`, which is what another member names.
+    value: bool,
+    /// Whether it is `name` or `key`, which names another member's value.
+    names: bool,
 }
 
-impl<'a> Judged<'a> {
-    /// More are judged each time: a document of other names only shall cost no memory.
-    const MOST: usize = 256;
+impl Judgement {
+    /// Of the name that this literal is. What can't be read is secret.
+    fn of(literal: &[u8]) -> Self {
+        let name = decoded(literal);
+        let is = |known: &str| name.as_ref().is_some_and(|name| name == known);
+        Self {
+            secret: name.as_ref().is_none_or(|name| is_secret(name)),
+            value: is("value"),
+            names: is("name") || is("key"),
+        }
+    }
+}
 
-    /// As [`is_secret`] of the name that this literal is.
-    fn is_secret(&mut self, literal: &'a [u8], name: &str) -> bool {
-        if let Some(known) = self.names.get(literal) {
-            return *known;
+/// The names of members that were judged last: in a list of objects they come again and again. One for each place that a
+/// name may be at, by its length and some of its letters.
+struct Judged<'a>([Option<(&'a [u8], Judgement)>; PLACES_OF_NAMES]);
+
+const PLACES_OF_NAMES: usize = 64;
+
+impl<'a> Judged<'a> {
+    fn of(&mut self, literal: &'a [u8]) -> Judgement {
+        let letter = |at: usize| usize::from(literal.get(at).copied().unwrap_or_default());
+        let (length, middle) = (literal.len(), literal.len() / 2);
+        let mixed = length * 5 + letter(1) * 7 + letter(middle) * 11 + letter(length.wrapping_sub(2)) * 3;
+        let place = &mut self.0[mixed % PLACES_OF_NAMES];
+        match place {
+            Some((known, judgement)) if *known == literal => *judgement,
+            _ => place.insert((literal, Judgement::of(literal))).1,
         }
-        let secret = is_secret(name);
-        if self.names.len() < Self::MOST && literal.len() <= LONGEST_NAME {
-            self.names.insert(literal, secret);
-        }
-        secret
     }
 }
 
@@ -119,7 +138,7 @@ pub(super) fn json(input: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(input.len());
     let (mut at, mut copied) = (0, 0);
     let mut open: Vec<Open> = Vec::new();
-    let mut judged = Judged::default();
+    let mut judged = Judged([None; PLACES_OF_NAMES]);
     // Whether the value that comes next is secret, and whether it says the name of another.
     let (mut next, mut naming) = (false, false);
     while at < input.len() {
@@ -130,11 +149,9 @@ pub(super) fn json(input: &[u8]) -> Vec<u8> {
                 let end = string_end(input, at);
                 let after = end + input[end..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
                 if input.get(after) == Some(&b':') {
-                    let literal = &input[at..end];
-                    let name = decoded(literal);
-                    let mut is_secret = |name: &Cow<'_, str>| judged.is_secret(literal, name);
-                    next = name.as_ref().is_none_or(|name| is_secret(name) || (here.named && name == "value"));
-                    naming = name.is_some_and(|name| name == "name" || name == "key");
+                    let name = judged.of(&input[at..end]);
+                    next = name.secret || (here.named && name.value);
+                    naming = name.names;
                     at = after + 1;
                     continue;
                 }
@@ -190,12 +207,12 @@ fn replace(out: &mut Vec<u8>, input: &[u8], copied: &mut usize, what: std::ops::
 /// Behind the closing quote of the string that begins at `at`, or the end of the input.
 fn string_end(input: &[u8], at: usize) -> usize {
     let mut end = at + 1;
-    while end < input.len() {
-        match input[end] {
-            b'\\' => end += 2,
-            b'"' => return end + 1,
-            _ => end += 1,
+    while let Some(found) = input.get(end..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
+        end += found;
+        if input[end] == b'"' {
+            return end + 1;
         }
+        end += 2;
     }
     input.len()
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, Span, packed};
 use regex::bytes::Regex;
 
 use super::MARK;
@@ -72,12 +72,54 @@ static FINDER: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
     AhoCorasick::builder().ascii_case_insensitive(true).kind(Some(AhoCorasickKind::DFA)).build(literals).ok()
 });
 
+/// The same for long texts in lower case, many bytes at a time; none where the processor can't.
+static SWIFT: LazyLock<Option<packed::Searcher>> =
+    LazyLock::new(|| packed::Builder::new().extend(HINTS.iter().map(|(literal, _)| literal)).build());
+
+/// A text of fewer bytes isn't worth putting into lower case.
+const LONG: usize = 512;
+/// Bytes of a text that are put into lower case at once.
+const PIECE: usize = 8 << 10;
+/// Bytes of the longest literal.
+const LONGEST: usize = 11;
+
 /// Which patterns could match, as bits; all of them if that can't be told.
 fn worth_trying(text: &[u8]) -> u32 {
+    match SWIFT.as_ref() {
+        Some(finder) if text.len() >= LONG => swiftly(finder, text),
+        _ => one_by_one(text),
+    }
+}
+
+fn bits_of(literal: usize) -> u32 {
+    HINTS[literal].1.iter().fold(0, |bits, pattern| bits | 1 << pattern)
+}
+
+fn one_by_one(text: &[u8]) -> u32 {
     let Some(finder) = FINDER.as_ref() else { return u32::MAX };
-    finder.find_overlapping_iter(text).fold(0, |bits, found| {
-        HINTS[found.pattern().as_usize()].1.iter().fold(bits, |bits, pattern| bits | 1 << pattern)
-    })
+    finder.find_overlapping_iter(text).fold(0, |bits, found| bits | bits_of(found.pattern().as_usize()))
+}
+
+fn swiftly(finder: &packed::Searcher, text: &[u8]) -> u32 {
+    let mut lower = [0; PIECE];
+    let (mut bits, mut at) = (0, 0);
+    loop {
+        let piece = &text[at..text.len().min(at + PIECE)];
+        let lower = &mut lower[..piece.len()];
+        lower.copy_from_slice(piece);
+        lower.make_ascii_lowercase();
+        let mut from = 0;
+        // No literal begins with another, but one may begin within another.
+        while let Some(found) = finder.find_in(&*lower, Span { start: from, end: lower.len() }) {
+            bits |= bits_of(found.pattern().as_usize());
+            from = found.start() + 1;
+        }
+        if at + piece.len() == text.len() {
+            return bits;
+        }
+        // What begins at the end of this piece is whole in the next.
+        at += PIECE - (LONGEST - 1);
+    }
 }
 
 /// `text` without what looks like a secret.
@@ -105,6 +147,9 @@ fn replace(pattern: &Regex, text: &[u8]) -> Vec<u8> {
     let with = format!("${{a}}{MARK}${{b}}");
     pattern.replace_all(text, with.as_bytes()).into_owned()
 }
+
+#[cfg(test)]
+mod tests;
 
 #[cfg(test)]
 pub(super) fn patterns() -> usize {
