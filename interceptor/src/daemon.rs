@@ -212,6 +212,8 @@ async fn serve(config: &Path) -> Result<(), DaemonError> {
         directory: Directory::default(),
     });
 
+    // First: a counter that is looked up before there is a recorder counts for nobody.
+    let metrics_handle = gauges::install().map_err(system("the metrics"))?;
     let count = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_WORKERS);
     let (seats, queues): (Vec<_>, Vec<mpsc::Receiver<_>>) =
         (0..count).map(|_| accept::Worker::new(WORKER_QUEUE)).unzip();
@@ -235,7 +237,6 @@ async fn serve(config: &Path) -> Result<(), DaemonError> {
 
     tokio::spawn(ledger::keep(Arc::clone(&launches)));
     tokio::spawn(watchdog::keep(Arc::clone(&launches)));
-    let metrics_handle = gauges::install().map_err(system("the metrics"))?;
     let metrics_listener = metrics::listen(&paths.metrics_socket, &settings.control)?;
     let gauges = gauges::Gauges::new(&record, &pipeline, &exporter, &notifier);
     tokio::spawn(metrics::serve(metrics_listener, metrics_handle, move || gauges.look()));
