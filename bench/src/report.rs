@@ -165,8 +165,8 @@ fn table(run: &Run, cell: &Cell) -> Option<Table> {
                 "of best peer",
                 "p50 µs",
                 "p99 µs",
-                if bulk { "CPU s/GB" } else { "CPU s/100k" },
-                "of it writer",
+                if bulk { "CPU s/GB under load" } else { "CPU s/100k under load" },
+                "writer, to its end",
                 "behind s",
                 "RSS MiB",
             ];

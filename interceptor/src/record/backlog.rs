@@ -87,6 +87,17 @@ pub(super) struct Work {
     pub(super) last: bool,
 }
 
+/// How urgent it is that entries are moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Urgency {
+    /// Nobody waits for it.
+    Later,
+    /// Somebody waits for it.
+    Awaited,
+    /// Half of what denies operations is reached.
+    Late,
+}
+
 /// What journals and writer share.
 #[derive(Debug)]
 pub(super) struct Backlog {
@@ -357,12 +368,17 @@ impl Backlog {
         }
     }
 
-    /// Whether the writer is to hurry: somebody waits for it, or what denies operations is half reached.
-    pub(super) fn presses(&self) -> bool {
+    /// How urgent the writer's work is.
+    pub(super) fn urgency(&self) -> Urgency {
         let state = self.state();
         let is_late = state.since.is_some_and(|since| since.elapsed() > self.age_limit / 2);
-        let is_awaited = state.stop || state.rotate.is_some() || state.wanted > state.served;
-        is_awaited || is_late || state.waiting > self.limit / 2 || state.writer_failed.is_some()
+        if is_late || state.waiting > self.limit / 2 {
+            Urgency::Late
+        } else if state.stop || state.rotate.is_some() || state.wanted > state.served {
+            Urgency::Awaited
+        } else {
+            Urgency::Later
+        }
     }
 
     pub(super) fn stop(&self) {

@@ -178,7 +178,7 @@ impl Writer {
             .collect();
         loop {
             if let Some(pace) = &mut self.pace {
-                pace.yielding(!self.backlog.presses());
+                pace.set(self.backlog.urgency());
             }
             let batch = self.gather(&extents)?;
             if batch.moved.is_empty() && batch.entries.is_empty() {

@@ -10,26 +10,27 @@ fn backlog() -> Backlog {
 #[test]
 fn the_writer_hurries_once_half_of_what_denies_is_reached() {
     let backlog = backlog();
-    assert!(!backlog.presses(), "nothing waits");
+    assert_eq!(backlog.urgency(), Urgency::Later, "nothing waits");
     backlog.appended(400);
-    assert!(!backlog.presses());
+    assert_eq!(backlog.urgency(), Urgency::Later);
     std::thread::sleep(AGE * 6 / 10);
-    assert!(backlog.presses(), "it waits for long");
+    assert_eq!(backlog.urgency(), Urgency::Late, "it waits for long");
     backlog.moved(400, 1, 0);
     backlog.passed(&backlog.begin());
-    assert!(!backlog.presses());
+    assert_eq!(backlog.urgency(), Urgency::Later);
     backlog.appended(501);
-    assert!(backlog.presses(), "much waits");
+    assert_eq!(backlog.urgency(), Urgency::Late, "much waits");
 }
 
 #[test]
 fn the_writer_hurries_for_who_waits_for_it() {
     let backlog = backlog();
     let failed = backlog.flush(Duration::from_millis(1));
-    assert!(failed.is_err() && backlog.presses(), "it was asked to move all, and hasn't");
+    assert!(failed.is_err());
+    assert_eq!(backlog.urgency(), Urgency::Awaited, "it was asked to move all, and hasn't");
     let work = backlog.begin();
     backlog.passed(&work);
-    assert!(!backlog.presses());
+    assert_eq!(backlog.urgency(), Urgency::Later);
     backlog.stop();
-    assert!(backlog.presses(), "the record is being closed");
+    assert_eq!(backlog.urgency(), Urgency::Awaited, "the record is being closed");
 }

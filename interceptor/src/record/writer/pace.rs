@@ -1,20 +1,25 @@
 //! How much of a busy processor the writer takes. What it moves is recorded already, and those who wait for an answer come
-//! first: it runs with a low priority (sched(7), nice) for as long as nobody waits for it and it isn't far behind. Where
-//! processors idle that changes nothing.
+//! first: it runs with a low priority (sched(7), nice) for as long as nobody waits for it and it isn't far behind. Once it
+//! is, it comes first, so that a load that goes on is slowed down instead of denied. Where processors idle none of that
+//! changes anything.
 
 use rustix::process::setpriority_process;
 
-/// A tenth of what the workers get where both want a processor.
+use crate::record::backlog::Urgency;
+
+/// A tenth of what each of the workers gets where they want a processor as well.
 const LOW: i32 = 10;
 const NORMAL: i32 = 0;
+/// Nine times what each of them gets.
+const HIGH: i32 = -10;
 /// Tried at the start: a thread that can't come back from it stays there.
 const TRIED: i32 = 1;
 
 /// The priority of the thread that made it.
 #[derive(Debug)]
 pub(super) struct Pace {
-    low: bool,
-    /// Whether the thread may raise its priority again, which takes CAP_SYS_NICE.
+    now: i32,
+    /// Whether the thread may raise its priority, which takes CAP_SYS_NICE.
     free: bool,
 }
 
@@ -24,13 +29,18 @@ impl Pace {
         if !free {
             tracing::debug!("the record's writer can't yield to requests: CAP_SYS_NICE is missing");
         }
-        Self { low: false, free }
+        Self { now: NORMAL, free }
     }
 
-    /// Gives way to others, or doesn't.
-    pub(super) fn yielding(&mut self, low: bool) {
-        if self.free && low != self.low && setpriority_process(None, if low { LOW } else { NORMAL }).is_ok() {
-            self.low = low;
+    /// Takes the priority of work that is so urgent.
+    pub(super) fn set(&mut self, urgency: Urgency) {
+        let wanted = match urgency {
+            Urgency::Later => LOW,
+            Urgency::Awaited => NORMAL,
+            Urgency::Late => HIGH,
+        };
+        if self.free && wanted != self.now && setpriority_process(None, wanted).is_ok() {
+            self.now = wanted;
         }
     }
 }
