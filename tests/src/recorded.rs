@@ -56,8 +56,8 @@ pub fn events(database: &Path, after: u64) -> Result<Vec<(u64, Event)>> {
     Ok(events)
 }
 
-/// How far the record may be behind (docs/record.md).
-const BEHIND: Duration = Duration::from_millis(100);
+/// How far the record may be behind (docs/record.md), where others want the processors as well.
+const BEHIND: Duration = Duration::from_millis(250);
 
 /// The number of the last event, once what happened so far is in the record: nothing has come to it for as long as it may
 /// be behind. 0 if there is none.
