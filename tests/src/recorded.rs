@@ -35,11 +35,17 @@ pub struct Operation {
     pub outcome: Option<(String, Option<u16>)>,
 }
 
-/// The events in the database from `after` on (0: all), with their numbers, in the chain's order.
+/// The events from `after` on (0: all), with their numbers, in the chain's order, once what happened so far is among them.
 ///
 /// # Errors
 /// The database can't be read, or an event isn't of a kind that the product knows.
 pub fn events(database: &Path, after: u64) -> Result<Vec<(u64, Event)>> {
+    last(database)?;
+    there(database, after)
+}
+
+/// Those that are in the database by now.
+fn there(database: &Path, after: u64) -> Result<Vec<(u64, Event)>> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection =
         Connection::open_with_flags(database, flags).with_context(|| format!("can't open `{}`", database.display()))?;
@@ -65,12 +71,14 @@ const BEHIND: Duration = Duration::from_millis(250);
 /// # Errors
 /// As [`events`].
 pub fn last(database: &Path) -> Result<u64> {
-    let now = || Ok(events(database, 0)?.last().map_or(0, |(seq, _)| *seq));
+    let now = || Ok(there(database, 0)?.last().map_or(0, |(seq, _)| *seq));
     let mut last: u64 = now()?;
+    // What never pauses isn't waited for.
+    let deadline = Instant::now() + Duration::from_secs(5);
     loop {
         std::thread::sleep(BEHIND);
         match now() {
-            Ok(found) if found == last => return Ok(last),
+            Ok(found) if found == last || Instant::now() > deadline => return Ok(found),
             Ok(found) => last = found,
             Err(error) => return Err(error),
         }
@@ -82,9 +90,14 @@ pub fn last(database: &Path) -> Result<u64> {
 /// # Errors
 /// As [`events`].
 pub fn operations(database: &Path, after: u64) -> Result<Vec<Operation>> {
+    last(database)?;
+    decided(database, after)
+}
+
+fn decided(database: &Path, after: u64) -> Result<Vec<Operation>> {
     let mut operations: Vec<Operation> = Vec::new();
     let mut places: HashMap<OperationId, usize> = HashMap::new();
-    for (_, event) in events(database, after)? {
+    for (_, event) in there(database, after)? {
         match event.what {
             What::OperationDecided {
                 operation,
@@ -131,7 +144,7 @@ pub fn operations(database: &Path, after: u64) -> Result<Vec<Operation>> {
 pub fn wait_for(database: &Path, after: u64, fits: impl Fn(&Operation) -> bool) -> Result<Operation> {
     let deadline = Instant::now() + Duration::from_secs(2);
     loop {
-        let found = operations(database, after)?;
+        let found = decided(database, after)?;
         if let Some(operation) = found.iter().rev().find(|operation| fits(operation)) {
             return Ok(operation.clone());
         }
