@@ -303,7 +303,7 @@ async fn exchange(live: Rc<Live>, mut permitted: Permitted, mut reply: oneshot::
     }
     // Others may go on while what was taken down is prepared.
     drop((way, seat));
-    let content = taking.content(&sent, &received).await;
+    let content = taking.content(operation, &sent, &received).await;
     live.finish();
     live.session().end(operation, content, |kept| What::OperationFinished {
         operation,

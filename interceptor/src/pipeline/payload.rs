@@ -13,7 +13,7 @@ use super::screen::Masked;
 use crate::config::PayloadLevel;
 use crate::detect::secrets;
 use crate::error::{Blame, Fault};
-use crate::ids::LaunchId;
+use crate::ids::{LaunchId, OperationId};
 use crate::record::Content;
 use crate::record::payload::Message;
 use crate::transport::http::Meter;
@@ -134,7 +134,7 @@ impl Taking {
     }
 
     /// What was taken down, as it is kept: decoded, without secrets. None where nothing is.
-    pub(super) async fn content(&self, sent: &Meter, received: &Meter) -> Option<Content> {
+    pub(super) async fn content(&self, operation: OperationId, sent: &Meter, received: &Meter) -> Option<Content> {
         if self.level == PayloadLevel::None {
             return None;
         }
@@ -154,7 +154,7 @@ impl Taking {
         let content = if size <= AT_ONCE { Some(prepare()) } else { tokio::task::spawn_blocking(prepare).await.ok() };
         self.live.session().worker.captured.give_back(launch, size);
         if content.is_none() {
-            tracing::error!("what an operation sent and got could not be prepared, so it isn't kept");
+            tracing::error!(%operation, "what an operation sent and got could not be prepared, so it isn't kept");
         }
         content
     }

@@ -338,13 +338,18 @@ fn what_a_token_lets_through_ends_with_it() -> Result<()> {
     scene.finish()
 }
 
-#[test]
-fn a_role_that_a_newer_token_lacks_is_lost_at_once() -> Result<()> {
-    require_root!(Ok(()));
+/// A scene whose policy lets those read who have a role.
+fn where_a_role_permits() -> Result<Scene> {
     let role = format!("{}/https://graph.microsoft.com/User.Read.All", CONTOSO.id);
     let policy = POLICY
         .replace(r#"@id("read") permit (principal,"#, &format!(r#"@id("read") permit (principal in Role::"{role}","#));
-    let scene = Scene::new(&policy, "")?;
+    Scene::new(&policy, "")
+}
+
+#[test]
+fn a_role_that_a_newer_token_lacks_is_lost_at_once() -> Result<()> {
+    require_root!(Ok(()));
+    let scene = where_a_role_permits()?;
     let token = scene.token("crm")?;
     ensure!(scene.ask("crm", &token)?.0 == 200, "the role permits nothing");
     let mark = recorded::last(&scene.daemon.database())?;
@@ -364,10 +369,7 @@ fn a_role_that_a_newer_token_lacks_is_lost_at_once() -> Result<()> {
 #[test]
 fn a_connection_that_goes_on_asking_loses_the_role_too() -> Result<()> {
     require_root!(Ok(()));
-    let role = format!("{}/https://graph.microsoft.com/User.Read.All", CONTOSO.id);
-    let policy = POLICY
-        .replace(r#"@id("read") permit (principal,"#, &format!(r#"@id("read") permit (principal in Role::"{role}","#));
-    let scene = Scene::new(&policy, "")?;
+    let scene = where_a_role_permits()?;
     let token = scene.token("crm")?;
     let mark = recorded::last(&scene.daemon.database())?;
     let mut client = scene.asking_twice("crm", &token)?;
