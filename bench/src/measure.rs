@@ -22,6 +22,8 @@ const MANY: usize = 1000;
 const LAUNCHES: usize = 20;
 /// Settling time of what has just been started, before its memory is read.
 const SETTLE: Duration = Duration::from_millis(1500);
+/// How long connections stand idle before memory is read: what is given back then is given back by then.
+const REST: Duration = Duration::from_secs(4);
 
 /// What was found, by name. `rate` is requests a second, or bytes a second for bulk; `cpu` CPU seconds for 100,000
 /// requests, or for a gigabyte.
@@ -115,7 +117,7 @@ impl Bench<'_> {
             Traffic { how: "hold", connections: MANY, streams: 1, path: "users", one_core: false, post_quantum: true };
         let mut load = Asking::start(self.command(running, &traffic, "hold", tag)?)?;
         load.expect("begin")?;
-        std::thread::sleep(SETTLE);
+        std::thread::sleep(REST);
         // nginx may have begun a worker.
         let held = resident(&running.pids()?)?;
         let tally = load.tally()?;

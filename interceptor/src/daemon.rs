@@ -48,6 +48,7 @@ mod reaper;
 mod reload;
 mod retention;
 mod service;
+mod slack;
 mod status;
 mod watchdog;
 
@@ -237,6 +238,7 @@ async fn serve(config: &Path) -> Result<(), DaemonError> {
 
     tokio::spawn(ledger::keep(Arc::clone(&launches)));
     tokio::spawn(watchdog::keep(Arc::clone(&launches)));
+    tokio::spawn(slack::give_back(Arc::clone(&registry)));
     let metrics_listener = metrics::listen(&paths.metrics_socket, &settings.control)?;
     let gauges = gauges::Gauges::new(&record, &pipeline, &exporter, &notifier);
     tokio::spawn(metrics::serve(metrics_listener, metrics_handle, move || gauges.look()));

@@ -15,7 +15,7 @@ use crate::error::{Blame, Fault};
 use crate::policy::Permit;
 use crate::record::Recorded;
 use crate::transport::dial::{Dialer, Upstream};
-use crate::transport::http::{Hop, Metered};
+use crate::transport::http::{Hop, Metered, Unanswered};
 
 /// Dials the target's name, as a `connect` that was permitted and recorded.
 ///
@@ -76,12 +76,13 @@ pub async fn forward(
     };
     match head {
         Ok(Ok(response)) => Ok(response),
-        Ok(Err(mut failed)) => {
-            let fault = upstream_fault(failed.error());
-            match failed.take_message() {
-                Some(request) => {
-                    Err(Unforwarded::Unsent { fault, permit: Box::new(permit), recorded, request: Box::new(request) })
-                }
+        Ok(Err(failed)) => {
+            let (fault, unsent) = match failed {
+                Unanswered::Closed(request) => (fault_of(CLOSED), Some(request)),
+                Unanswered::Broken(mut broken) => (upstream_fault(broken.error()), broken.take_message().map(Box::new)),
+            };
+            match unsent {
+                Some(request) => Err(Unforwarded::Unsent { fault, permit: Box::new(permit), recorded, request }),
                 None => Err(fault.into()),
             }
         }
@@ -105,9 +106,15 @@ pub fn upstream_fault(error: &hyper::Error) -> Fault {
         match broken {
             Some(broken) if broken.is_library() => ("upstream-malformed", "the server's answer is not valid HTTP/2"),
             Some(broken) if broken.is_reset() => ("upstream-reset", "the server reset the request's stream"),
-            _ => ("upstream-closed", "the server closed the connection before its answer was complete"),
+            _ => CLOSED,
         }
     };
+    fault_of((code, told))
+}
+
+const CLOSED: (&str, &str) = ("upstream-closed", "the server closed the connection before its answer was complete");
+
+fn fault_of((code, told): (&'static str, &'static str)) -> Fault {
     let blame = if code == "client-gone" { Blame::Client } else { Blame::Upstream };
     Fault { code, blame, told: told.into(), next: "try again; the request may have taken effect" }
 }

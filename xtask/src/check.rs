@@ -21,6 +21,7 @@ const LINES: usize = 500;
 const UNSAFE: &[&str] = &[
     "interceptor/build.rs",
     "interceptor/src/bpf",
+    "interceptor/src/daemon/slack.rs",
     "interceptor/src/launch",
     "interceptor/src/transport/namespace",
     "interceptor/src/transport/accept",

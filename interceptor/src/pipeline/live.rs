@@ -4,7 +4,6 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::uri;
@@ -23,6 +22,7 @@ use crate::config::{Host, Target};
 use crate::ids::{Digest, TargetName};
 use crate::policy::Operation;
 use crate::transport::http::{Allowance, Hop, Version};
+use crate::transport::sever::Line;
 
 /// How often a client that waits is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
@@ -35,8 +35,8 @@ pub(super) struct Live {
     version: Version,
     /// What the client may still make us do unasked, in HTTP/2.
     allowance: Option<Rc<Allowance>>,
-    /// Whether the client's connection ends with a reset.
-    severed: Arc<AtomicBool>,
+    /// What is known of the client's stream.
+    line: Arc<Line>,
     /// The connection upstream; none once it is closed. In HTTP/1.1 the operation that is under way holds it; in HTTP/2
     /// each has a share.
     pub(super) hop: Mutex<Option<Hop>>,
@@ -50,6 +50,10 @@ pub(super) struct Live {
     let_through: Cell<bool>,
     /// How many operations are under way.
     busy: watch::Sender<usize>,
+    /// How many requests have no answer yet; they may still be decided, or wait for that.
+    unanswered: Cell<usize>,
+    /// When the last request or operation ended; when it was admitted, before the first.
+    used: Cell<Instant>,
     /// The client's TCP connection, where only it tells that the client is gone.
     client: OnceCell<OwnedFd>,
     /// Whom the token names that was judged last, and in which generation.
@@ -62,20 +66,22 @@ impl Live {
         let allowance = (version == Version::Http2).then(Rc::default);
         let hop = Mutex::new(Some(hop));
         let (ended, until) = (watch::Sender::new(None), watch::Sender::new(None));
-        let (severed, busy) = (Arc::default(), watch::Sender::new(0));
+        let (line, busy) = (Arc::default(), watch::Sender::new(0));
         Rc::new(Self {
             session,
             host,
             tls,
             version,
             allowance,
-            severed,
+            line,
             hop,
             ended,
             until,
             joined: Cell::default(),
             let_through: Cell::default(),
             busy,
+            unanswered: Cell::default(),
+            used: Cell::new(Instant::now()),
             client: OnceCell::new(),
             judged: RefCell::default(),
         })
@@ -107,14 +113,9 @@ impl Live {
         self.allowance.as_ref()
     }
 
-    /// The flag that says whether the client's connection ends with a reset.
-    pub(super) fn severed(&self) -> &Arc<AtomicBool> {
-        &self.severed
-    }
-
-    /// Lets the client's connection end with a reset, or not.
-    pub(super) fn sever(&self, severed: bool) {
-        self.severed.store(severed, Ordering::Relaxed);
+    /// What is known of the client's stream, and how it is told to end.
+    pub(super) fn line(&self) -> &Arc<Line> {
+        &self.line
     }
 
     /// The name of the target, in the world of the moment.
@@ -253,12 +254,39 @@ impl Live {
 
     /// An operation has ended.
     pub(super) fn finish(&self) {
+        self.used.set(Instant::now());
         self.busy.send_modify(|count| *count = count.saturating_sub(1));
     }
 
     /// Whether an operation is under way.
     pub(super) fn is_busy(&self) -> bool {
         *self.busy.borrow() > 0
+    }
+
+    /// A request has come.
+    pub(super) fn asked(&self) {
+        self.unanswered.set(self.unanswered.get() + 1);
+    }
+
+    /// A request has its answer, or the beginning of it.
+    pub(super) fn answered(&self) {
+        self.used.set(Instant::now());
+        self.unanswered.set(self.unanswered.get().saturating_sub(1));
+    }
+
+    /// Since when nothing was asked and no operation is under way; none while something is.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        (!self.is_busy() && self.unanswered.get() == 0).then(|| self.used.get())
+    }
+
+    /// The connection rests, and so does the one upstream.
+    pub(super) fn rest(&self) {
+        self.session.worker.pipeline.registry.free();
+        if let Ok(mut hop) = self.hop.try_lock()
+            && let Some(hop) = hop.as_mut()
+        {
+            hop.rest();
+        }
     }
 
     /// The connection becomes a WebSocket.

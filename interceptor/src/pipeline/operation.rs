@@ -469,7 +469,7 @@ async fn join(
     outcome(ended.map_err(|code| {
         let code = live.ended().unwrap_or(code);
         live.end(code);
-        live.sever(true);
+        live.line().sever(true);
         code
     }))
 }

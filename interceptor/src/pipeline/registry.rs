@@ -1,6 +1,7 @@
 //! The live connections. A connection is here before it is decided, so that whatever must end it can reach it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
@@ -23,6 +24,7 @@ pub enum Order {
 pub struct Registry {
     live: Mutex<HashMap<SessionId, Entry>>,
     busy: Mutex<HashMap<LaunchId, usize>>,
+    freed: AtomicUsize,
 }
 
 /// A place among the operations of one launch that are under way; given back when it is dropped.
@@ -49,6 +51,17 @@ impl Registry {
     /// Takes a connection out, when it has ended.
     pub fn leave(&self, session: SessionId) {
         self.entries().remove(&session);
+        self.free();
+    }
+
+    /// A connection has freed most of its memory: it rests, or is gone.
+    pub fn free(&self) {
+        self.freed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often a connection has freed most of its memory; wraps around.
+    pub fn freed(&self) -> usize {
+        self.freed.load(Ordering::Relaxed)
     }
 
     /// The live connections whose ids begin like this.

@@ -5,14 +5,14 @@ use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::Request;
-use http_body::Body;
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
-use hyper::server::conn::{http1, http2};
-use hyper::service::{HttpService, service_fn};
+use hyper::server::conn::http2;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
@@ -27,7 +27,12 @@ use crate::ids::OperationId;
 use crate::transport::http::{Guarded, Local, Version, http1_server, http2_server};
 use crate::transport::sever::{Severable, Severed};
 
-/// How long a connection of HTTP/2 that is cut gets to say so: resets of its streams, then GOAWAY.
+mod http1;
+
+use http1::Http1;
+
+/// How long a connection that is cut gets to say so: in HTTP/2 resets of its streams, then GOAWAY; in HTTP/1.1, between two
+/// requests, that nothing follows.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// Serves the operations of a connection until it ends or is ended.
@@ -38,60 +43,67 @@ pub(super) fn serve<S>(live: Rc<Live>, stream: S) -> Serving
 where
     S: AsyncRead + AsyncWrite + Severable + Send + Unpin + 'static,
 {
-    let limits = live.session().limits();
     if live.version() == Version::Http1 {
         live.watch_client(stream.tcp());
     }
-    let stream = Severed::new(stream, Arc::clone(live.severed()));
-    let service = service_fn({
-        let live = Rc::clone(&live);
-        move |request| {
-            let live = Rc::clone(&live);
-            // On the heap: hyper keeps room for what this gives for as long as the connection lives.
-            Box::pin(async move { Ok::<_, Infallible>(super::operation(live, request).await) })
-        }
-    });
     match live.allowance().cloned() {
-        None => {
-            let connection = http1_server(&limits).serve_connection(TokioIo::new(stream), service);
-            Box::pin(drive(live, Box::pin(connection.with_upgrades())))
-        }
+        None => Box::pin(drive(Rc::clone(&live), Box::pin(Http1::new(live, stream)))),
         Some(allowance) => {
+            let stream = Severed::new(stream, Arc::clone(live.line()));
             let guarded = TokioIo::new(Guarded::client(stream, allowance));
-            Box::pin(drive(live, Box::pin(http2_server(&limits).serve_connection(guarded, service))))
+            let builder = http2_server(&live.session().limits());
+            let connection = builder.serve_connection(guarded, Operations(Rc::clone(&live)));
+            Box::pin(drive(live, Box::pin(Http2(connection))))
         }
     }
+}
+
+/// Serves the requests of a connection.
+struct Operations(Rc<Live>);
+
+impl Service<Request<Incoming>> for Operations {
+    type Response = Response<ReplyBody>;
+    type Error = Infallible;
+    // On the heap: hyper keeps room for this for as long as the connection lives.
+    type Future = Pin<Box<dyn Future<Output = Result<Response<ReplyBody>, Infallible>>>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let live = Rc::clone(&self.0);
+        live.asked();
+        Box::pin(async move {
+            let response = super::operation(Rc::clone(&live), request).await;
+            live.answered();
+            Ok(response)
+        })
+    }
+}
+
+/// How a connection ended in which nothing went wrong.
+enum Ended {
+    Over,
+    /// Nothing was asked for too long.
+    Idle,
 }
 
 /// A connection of hyper's that can be asked to end once what is under way is done.
-trait Graceful: Future<Output = hyper::Result<()>> {
+trait Graceful: Future<Output = hyper::Result<Ended>> {
     fn shut_down(self: Pin<&mut Self>);
 }
 
-impl<I, S, B> Graceful for http1::UpgradeableConnection<I, S>
-where
-    I: Read + Write + Unpin + Send + 'static,
-    S: HttpService<Incoming, ResBody = B>,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    B: Body + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    fn shut_down(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
+/// hyper's side of a client's connection in HTTP/2.
+struct Http2<I: Read + Write + Unpin>(http2::Connection<I, Operations, Local>);
+
+impl<I: Read + Write + Unpin> Future for Http2<I> {
+    type Output = hyper::Result<Ended>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx).map_ok(|()| Ended::Over)
     }
 }
 
-impl<I, S, B> Graceful for http2::Connection<I, S, Local>
-where
-    I: Read + Write + Unpin,
-    S: HttpService<Incoming, ResBody = B>,
-    S::Future: 'static,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    B: Body + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    fn shut_down(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
+impl<I: Read + Write + Unpin> Graceful for Http2<I> {
+    fn shut_down(mut self: Pin<&mut Self>) {
+        Pin::new(&mut self.0).graceful_shutdown();
     }
 }
 
@@ -114,10 +126,10 @@ async fn drive(live: Rc<Live>, mut connection: Pin<Box<impl Graceful>>) -> Endin
     let cut = loop {
         let ended = tokio::select! {
             ended = connection.as_mut(), if !joined => {
-                live.sever(live.ended().is_some());
+                live.line().sever(live.ended().is_some());
                 joined = live.is_joined();
                 if !joined {
-                    return ending(&live, ended.err().as_ref());
+                    return ending(&live, &ended);
                 }
                 // hyper has handed it over: it lives on for as long as its WebSocket does.
                 None
@@ -154,8 +166,8 @@ async fn drive(live: Rc<Live>, mut connection: Pin<Box<impl Graceful>>) -> Endin
     // operation may have been quicker, and have ended itself and so the connection.
     let mut severed = live.is_busy() || live.ended().is_some();
     live.end(cut);
-    if is_http2 {
-        // There each stream is reset by itself; the connection is only where the client doesn't take that in.
+    // In HTTP/2 each stream is reset by itself; the connection is only where the client doesn't take that in.
+    if is_http2 || !(severed || joined) {
         connection.as_mut().shut_down();
         let ended = tokio::time::timeout(LAST_WORDS, connection).await;
         severed = ended.is_err() && live.is_busy();
@@ -165,7 +177,7 @@ async fn drive(live: Rc<Live>, mut connection: Pin<Box<impl Graceful>>) -> Endin
             return refused(&live, fault, status);
         }
     }
-    live.sever(severed);
+    live.line().sever(severed);
     Ending(cut)
 }
 
@@ -185,7 +197,7 @@ pub(super) async fn refuse<S>(
     let service = service_fn(|_request: Request<Incoming>| {
         let response = problem(refusal, session.id, operation, version == Version::Http1);
         answered.notify_one();
-        std::future::ready(Ok::<http::Response<ReplyBody>, Infallible>(response))
+        std::future::ready(Ok::<Response<ReplyBody>, Infallible>(response))
     });
     let done = match version {
         Version::Http1 => http1_server(&limits).serve_connection(TokioIo::new(stream), service).await,
@@ -207,15 +219,16 @@ pub(super) async fn refuse<S>(
 }
 
 /// How a connection that hyper has ended is recorded; what isn't HTTP is recorded as refused.
-fn ending(live: &Live, error: Option<&hyper::Error>) -> Ending {
+fn ending(live: &Live, ended: &hyper::Result<Ended>) -> Ending {
     if let Some(why) = live.ended() {
         return Ending(why);
     }
-    match (fault(live, error), error) {
+    match (fault(live, ended.as_ref().err()), ended) {
         (Some((fault, status)), _) => refused(live, fault, status),
-        (None, None) => Ending("done"),
-        (None, Some(error)) if error.is_timeout() => Ending("idle"),
-        (None, Some(_)) => Ending("client-gone"),
+        (None, Ok(Ended::Over)) => Ending("done"),
+        (None, Ok(Ended::Idle)) => Ending("idle"),
+        (None, Err(error)) if error.is_timeout() => Ending("idle"),
+        (None, Err(_)) => Ending("client-gone"),
     }
 }
 

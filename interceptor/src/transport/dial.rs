@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use rustls::sign::SingleCertAndKey;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
@@ -180,6 +180,16 @@ fn may_dial(address: IpAddr) -> bool {
         || address == IpAddr::V4(Ipv4Addr::BROADCAST)
         || address == IpAddr::V4(INSIDE_V4)
         || address == IpAddr::V6(INSIDE_V6))
+}
+
+impl Stream {
+    /// Whether there is something to read, or an end; takes nothing.
+    pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Stream::Plain(stream) => stream.poll_peek(cx, &mut ReadBuf::new(&mut [0])).map(drop),
+            Stream::Tls(stream) => Pin::new(stream.as_mut()).poll_fill_buf(cx).map(drop),
+        }
+    }
 }
 
 impl AsyncRead for Stream {

@@ -13,7 +13,7 @@ mod hop;
 mod meter;
 
 pub use frames::{Allowance, Guarded};
-pub use hop::Hop;
+pub use hop::{Hop, Unanswered};
 pub use meter::{BodyError, Meter, Metered, RequestBody};
 
 /// A version of HTTP that is mediated.

@@ -4,10 +4,12 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use interceptor_tests::daemon::{Daemon, Order};
+use interceptor_tests::graph::Graph;
 use interceptor_tests::require_root;
 use interceptor_tests::wire::Wire;
 
-use super::fixture::{ALL, begin, outcome, payloads, scripted};
+use super::fixture::{ALL, begin, closed, order, outcome, payloads, scripted};
 
 const MANY: usize = 100 << 20;
 
@@ -144,6 +146,75 @@ fn an_upstream_that_closed_meanwhile_is_dialled_again_which_is_decided_and_recor
     let operations = interceptor_tests::recorded::operations(&daemon.database(), 0)?;
     let connects = operations.iter().filter(|operation| operation.action == "connect").count();
     ensure!(connects == 3, "{connects} connects are recorded");
+    drop(wire);
+    daemon.finish()
+}
+
+/// Longer than it takes a connection to rest.
+const REST: Duration = Duration::from_millis(200);
+
+#[test]
+fn a_connection_that_rested_goes_on_where_it_was() -> Result<()> {
+    require_root!(Ok(()));
+    let (graph, daemon) = begin(ALL)?;
+    let mut wire = Wire::tls(&daemon)?;
+    // Heads that come in two pieces, with pauses before and between them around the time after which a connection rests.
+    let pauses = [0, 10, 18, 20, 22, 30, 200].map(Duration::from_millis);
+    for (before, between) in pauses.iter().flat_map(|before| pauses.iter().map(move |between| (*before, *between))) {
+        std::thread::sleep(before);
+        wire.send("GET /bytes/5 HTTP/1.1\r\nHo")?;
+        std::thread::sleep(between);
+        wire.send("st: graph.microsoft.com\r\n\r\n")?;
+        ensure!(wire.answer()?.body.len() == 5, "failed with {before:?} before and {between:?} between");
+    }
+    std::thread::sleep(REST);
+    // What is being answered doesn't rest.
+    ensure!(wire.ask("GET", "/slow?ms=300")?.json()?["waited"] == 300, "no answer");
+    ensure!(graph.connections() == 1, "{} connections", graph.connections());
+    drop(wire);
+    daemon.finish()
+}
+
+#[test]
+fn a_connection_that_stays_idle_is_ended_and_recorded_as_that() -> Result<()> {
+    require_root!(Ok(()));
+    let graph = Graph::start(&[])?;
+    let more = "[limits]\nidle_timeout = \"400ms\"\n".to_owned();
+    let daemon = Daemon::start(&Order { more, ..order(&graph, ALL) })?;
+    let mut wire = Wire::tls(&daemon)?;
+    for _ in 0..3 {
+        std::thread::sleep(REST);
+        ensure!(wire.ask("GET", "/bytes/5")?.status == 200, "denied");
+    }
+    let asked = Instant::now();
+    let (rest, end) = wire.rest()?;
+    let lasted = asked.elapsed();
+    ensure!(rest.is_empty() && end == "eof", "{rest:?}, then {end}");
+    ensure!((Duration::from_millis(350)..Duration::from_secs(2)).contains(&lasted), "it ended after {lasted:?}");
+    closed(&daemon, "idle")?;
+    daemon.finish()
+}
+
+#[test]
+fn an_upstream_that_closes_a_connection_at_rest_is_let_go_and_dialled_again() -> Result<()> {
+    require_root!(Ok(()));
+    let (closed, end) = std::sync::mpsc::sync_channel(2);
+    let (upstream, daemon) = scripted(move |peer| {
+        peer.request()?;
+        peer.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+        std::thread::sleep(REST);
+        peer.close()?;
+        // The other side closes as well, though nobody asks.
+        let _ = closed.send(peer.byte().is_err());
+        Ok(())
+    })?;
+    let mut wire = Wire::tls(&daemon)?;
+    for number in 1..=2 {
+        let answer = wire.ask("GET", &format!("/{number}"))?;
+        ensure!(answer.body == b"ok", "request {number}: {answer:?}");
+        ensure!(end.recv_timeout(Duration::from_secs(2))?, "the upstream's connection is still open");
+    }
+    ensure!(upstream.connections() == 2, "{} connections", upstream.connections());
     drop(wire);
     daemon.finish()
 }

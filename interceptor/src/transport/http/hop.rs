@@ -4,36 +4,61 @@ use std::rc::Rc;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::client::conn::{TrySendError, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use super::frames::{Allowance, Guarded};
 use super::{Local, MAX_FRAME, Metered, SEND_BUFFER, STREAM_WINDOW, Version, connection_window, counted};
 use crate::config::Limits;
 use crate::transport::dial::{Stream, Upstream};
 
+mod http1;
+
+use http1::Http1;
+
 /// A connection upstream, or a share of one.
 #[derive(Debug)]
-pub struct Hop {
-    sender: Sender,
+pub struct Hop(Way);
+
+#[derive(Debug)]
+enum Way {
+    Http1(Http1),
+    Http2(Http2),
+}
+
+/// A share of a connection of HTTP/2.
+#[derive(Debug, Clone)]
+struct Http2 {
+    sender: http2::SendRequest<Metered>,
+    allowance: Rc<Allowance>,
+    /// The task that drives the connection; it ends with the last share.
     driver: Rc<Driver>,
 }
 
-#[derive(Debug)]
-enum Sender {
-    Http1(http1::SendRequest<Metered>),
-    Http2(http2::SendRequest<Metered>, Rc<Allowance>),
-}
-
-/// The task that drives the connection; it ends with the last share.
+/// A task that ends with this.
 #[derive(Debug)]
 struct Driver(AbortHandle);
+
+impl Driver {
+    fn of<T>(task: &JoinHandle<T>) -> Self {
+        Self(task.abort_handle())
+    }
+}
 
 impl Drop for Driver {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+/// Why a request has no answer.
+#[derive(Debug)]
+pub enum Unanswered {
+    /// The connection was closed before; the request is as it was.
+    Closed(Box<Request<Metered>>),
+    /// It broke; hyper's error holds the request where nothing of it was sent.
+    Broken(Box<TrySendError<Request<Metered>>>),
 }
 
 impl Hop {
@@ -44,19 +69,9 @@ impl Hop {
     /// When the connection ended before the first request.
     pub async fn over(upstream: Upstream, limits: &Limits) -> hyper::Result<Hop> {
         match Version::of_alpn(upstream.alpn.as_deref()) {
-            Version::Http1 => Hop::http1(upstream.stream, limits).await,
+            Version::Http1 => Ok(Hop(Way::Http1(Http1::over(upstream.stream, limits).await?))),
             Version::Http2 => Hop::http2(upstream.stream, limits).await,
         }
-    }
-
-    async fn http1(stream: Stream, limits: &Limits) -> hyper::Result<Hop> {
-        let (sender, connection) = http1::Builder::new()
-            .preserve_header_case(true)
-            .max_headers(limits.header_fields)
-            .max_buf_size(limits.header_bytes)
-            .handshake(TokioIo::new(stream))
-            .await?;
-        Ok(Hop::driven(Sender::Http1(sender), connection.with_upgrades()))
     }
 
     async fn http2(stream: Stream, limits: &Limits) -> hyper::Result<Hop> {
@@ -71,69 +86,70 @@ impl Hop {
             .max_header_list_size(counted(limits.header_bytes))
             .handshake(TokioIo::new(guarded))
             .await?;
-        Ok(Hop::driven(Sender::Http2(sender, allowance), connection))
-    }
-
-    fn driven(sender: Sender, connection: impl Future<Output = hyper::Result<()>> + 'static) -> Hop {
         let driver = tokio::task::spawn_local(async move {
             // What ends the connection reaches the requests that were under way; there is nobody else to tell.
             let _ended = connection.await;
         });
-        Hop { sender, driver: Rc::new(Driver(driver.abort_handle())) }
+        Ok(Hop(Way::Http2(Http2 { sender, allowance, driver: Rc::new(Driver::of(&driver)) })))
     }
 
     /// The version that it speaks.
     pub fn version(&self) -> Version {
-        match self.sender {
-            Sender::Http1(_) => Version::Http1,
-            Sender::Http2(..) => Version::Http2,
+        match self.0 {
+            Way::Http1(_) => Version::Http1,
+            Way::Http2(_) => Version::Http2,
         }
     }
 
     /// Another way to the same connection, which lives as long as one of them does; none in HTTP/1.1, where one request
     /// has the connection to itself.
     pub fn share(&self) -> Option<Hop> {
-        match &self.sender {
-            Sender::Http1(_) => None,
-            Sender::Http2(sender, allowance) => Some(Hop {
-                sender: Sender::Http2(sender.clone(), Rc::clone(allowance)),
-                driver: Rc::clone(&self.driver),
-            }),
+        match &self.0 {
+            Way::Http1(_) => None,
+            Way::Http2(share) => Some(Hop(Way::Http2(share.clone()))),
         }
     }
 
     /// Whether both are ways to one connection.
     pub fn is(&self, other: &Hop) -> bool {
-        Rc::ptr_eq(&self.driver, &other.driver)
+        match (&self.0, &other.0) {
+            (Way::Http2(mine), Way::Http2(other)) => Rc::ptr_eq(&mine.driver, &other.driver),
+            _ => false,
+        }
     }
 
-    /// Whether another request can be sent over it.
+    /// Whether another request can be sent over it. Ends its rest.
     pub async fn is_open(&mut self) -> bool {
-        match &mut self.sender {
-            Sender::Http1(sender) => sender.ready().await.is_ok(),
-            Sender::Http2(sender, _) => sender.ready().await.is_ok(),
+        match &mut self.0 {
+            Way::Http1(connection) => connection.is_open().await,
+            Way::Http2(share) => share.sender.ready().await.is_ok(),
+        }
+    }
+
+    /// Lets it rest: until the next [`Hop::is_open`] it holds nothing but its stream, in HTTP/1.1.
+    pub fn rest(&mut self) {
+        if let Way::Http1(connection) = &mut self.0 {
+            connection.rest();
         }
     }
 
     /// Sends a request and waits for the head of the answer.
     ///
     /// # Errors
-    /// hyper's; it holds the request where the connection broke before anything of it was sent.
-    pub async fn send(
-        &mut self,
-        request: Request<Metered>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Metered>>> {
-        match &mut self.sender {
-            Sender::Http1(sender) => sender.try_send_request(request).await,
-            Sender::Http2(sender, _) => sender.try_send_request(request).await,
-        }
+    /// When the connection is closed or breaks.
+    pub async fn send(&mut self, request: Request<Metered>) -> Result<Response<Incoming>, Unanswered> {
+        let answer = match &mut self.0 {
+            Way::Http1(connection) => return connection.send(request).await,
+            Way::Http2(share) => share.sender.try_send_request(request).await,
+        };
+        answer.map_err(|broken| Unanswered::Broken(Box::new(broken)))
     }
 
     /// What the server may still ask of us, where that is counted.
     pub fn allowance(&self) -> Option<&Rc<Allowance>> {
-        match &self.sender {
-            Sender::Http1(_) => None,
-            Sender::Http2(_, allowance) => Some(allowance),
+        match &self.0 {
+            Way::Http1(_) => None,
+            Way::Http2(share) => Some(&share.allowance),
         }
     }
 }

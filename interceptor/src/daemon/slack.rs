@@ -1,0 +1,41 @@
+//! Gives memory back to the system. glibc keeps what is freed between what isn't; once a burst of connections is over, or
+//! hundreds of them rest, that can be most of the heap.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::pipeline::Registry;
+
+/// How often is looked.
+const EVERY: Duration = Duration::from_secs(1);
+/// How many connections' worth makes it worth while: some megabytes. It takes milliseconds, in which others that allocate
+/// may wait; so it also waits until fewer than that are freed between two looks.
+const ENOUGH: usize = 64;
+
+/// Gives back what connections that rest or ended have freed, as long as the daemon runs.
+pub(super) async fn give_back(registry: Arc<Registry>) {
+    let mut ticks = tokio::time::interval(EVERY);
+    let (mut given, mut seen) = (0, 0);
+    loop {
+        ticks.tick().await;
+        let freed = registry.freed();
+        let is_calm = freed.wrapping_sub(seen) < ENOUGH;
+        seen = freed;
+        if !is_calm || freed.wrapping_sub(given) < ENOUGH {
+            continue;
+        }
+        given = freed;
+        if let Err(error) = tokio::task::spawn_blocking(trim).await {
+            tracing::error!(%error, "memory can't be given back");
+        }
+    }
+}
+
+#[cfg(target_env = "gnu")]
+fn trim() {
+    // SAFETY: malloc_trim(3) takes no pointer, and is safe to call from any thread.
+    unsafe { libc::malloc_trim(0) };
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn trim() {}
