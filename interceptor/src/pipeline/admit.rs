@@ -4,7 +4,6 @@
 use std::rc::Rc;
 
 use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
 
 use super::connection::{Detected, Ending, Session, Spoken, refused_handshake};
 use super::gate::unrecorded;
@@ -19,6 +18,7 @@ use crate::ids::OperationId;
 use crate::transport::dial::Upstream;
 use crate::transport::hello::{Hello, reset};
 use crate::transport::http::{Hop, Version};
+use crate::transport::sever::Client;
 
 /// A connection that may be, with its upstream at hand.
 pub(super) struct Admitted {
@@ -136,8 +136,12 @@ impl Refused {
         let answered = async {
             match spoken {
                 Spoken::Unknown(stream) => reset(stream),
-                Spoken::Http(stream) => serve::refuse(&session, stream, Version::Http1, &refusal, operation).await,
-                Spoken::Http2(stream) => serve::refuse(&session, stream, Version::Http2, &refusal, operation).await,
+                Spoken::Http(stream) => {
+                    serve::refuse(&session, Client::Plain(stream), Version::Http1, refusal, operation).await;
+                }
+                Spoken::Http2(stream) => {
+                    serve::refuse(&session, Client::Plain(stream), Version::Http2, refusal, operation).await;
+                }
                 Spoken::Tls(hello) => {
                     // An address that stands for no name has nothing that a client could verify.
                     let host = hello.server_name().cloned().map(Host::Name).or_else(|| session.host.clone());
@@ -147,7 +151,7 @@ impl Refused {
                             // HTTP/2 where it is offered: a client that speaks nothing else has to be able to read it.
                             let version = if offers(&hello, Version::Http2) { Version::Http2 } else { Version::Http1 };
                             match complete(&session, hello, &host, version).await {
-                                Ok(stream) => serve::refuse(&session, stream, version, &refusal, operation).await,
+                                Ok(stream) => serve::refuse(&session, stream, version, refusal, operation).await,
                                 Err(Ending(why)) => tracing::debug!(why, "a refusal could not be told"),
                             }
                         }
@@ -166,12 +170,7 @@ impl Refused {
 ///
 /// # Errors
 /// The ending, when there is no certificate or the client doesn't take it.
-async fn complete(
-    session: &Session,
-    hello: Box<Hello>,
-    host: &Host,
-    chosen: Version,
-) -> Result<TlsStream<TcpStream>, Ending> {
+async fn complete(session: &Session, hello: Box<Hello>, host: &Host, chosen: Version) -> Result<Client, Ending> {
     let alpn = offers(&hello, chosen).then(|| chosen.alpn());
     let config = match session.worker.pipeline.authority.server_config(host, alpn).await {
         Ok(config) => config,
@@ -181,7 +180,10 @@ async fn complete(
             return Err(Ending("no-certificate"));
         }
     };
-    hello.accept(config, session.limits().detect_timeout).await.map_err(|error| refused_handshake(session, &error))
+    match hello.accept(config, session.limits().detect_timeout).await {
+        Ok(stream) => Ok(Client::Tls(Box::new(stream))),
+        Err(error) => Err(refused_handshake(session, &error)),
+    }
 }
 
 fn offers(hello: &Hello, version: Version) -> bool {
@@ -217,7 +219,7 @@ impl Admitted {
         live.allow_for(max_session);
         live.let_through(let_through);
         match spoken {
-            Permitted::Http(stream) => Ok(serve::serve(live, stream)),
+            Permitted::Http(stream) => Ok(serve::serve(live, Client::Plain(stream))),
             Permitted::Tls(hello) => Ok(serve::serve(live, complete(&session, hello, &host, version).await?)),
         }
     }

@@ -10,11 +10,9 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::rt::{Read, Write};
 use hyper::server::conn::http2;
-use hyper::service::{Service, service_fn};
+use hyper::service::Service;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 
 use super::connection::{Ending, Session};
@@ -23,9 +21,9 @@ use super::registry::Order;
 use super::reply::{Refusal, ReplyBody, problem};
 use super::ruling::Ruling;
 use crate::error::{Blame, Fault};
-use crate::ids::OperationId;
+use crate::ids::{OperationId, SessionId};
 use crate::transport::http::{Guarded, Local, Version, http1_server, http2_server};
-use crate::transport::sever::{Severable, Severed};
+use crate::transport::sever::{Client, Severed};
 
 mod http1;
 
@@ -39,10 +37,7 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 pub(super) type Serving = Pin<Box<dyn Future<Output = Ending>>>;
 
 /// Begins to serve a connection.
-pub(super) fn serve<S>(live: Rc<Live>, stream: S) -> Serving
-where
-    S: AsyncRead + AsyncWrite + Severable + Send + Unpin + 'static,
-{
+pub(super) fn serve(live: Rc<Live>, stream: Client) -> Serving {
     if live.version() == Version::Http1 {
         live.watch_client(stream.tcp());
     }
@@ -52,29 +47,50 @@ where
             let stream = Severed::new(stream, Arc::clone(live.line()));
             let guarded = TokioIo::new(Guarded::client(stream, allowance));
             let builder = http2_server(&live.session().limits());
-            let connection = builder.serve_connection(guarded, Operations(Rc::clone(&live)));
+            let connection = builder.serve_connection(guarded, Answers::Served(Rc::clone(&live)));
             Box::pin(drive(live, Box::pin(Http2(connection))))
         }
     }
 }
 
-/// Serves the requests of a connection.
-struct Operations(Rc<Live>);
+/// What answers the requests of a connection.
+enum Answers {
+    Served(Rc<Live>),
+    Refused(Rc<Refusing>),
+}
 
-impl Service<Request<Incoming>> for Operations {
+/// A connection that is told that it may not be.
+struct Refusing {
+    session: SessionId,
+    refusal: Refusal,
+    operation: Option<OperationId>,
+    version: Version,
+    answered: Notify,
+}
+
+impl Service<Request<Incoming>> for Answers {
     type Response = Response<ReplyBody>;
     type Error = Infallible;
     // On the heap: hyper keeps room for this for as long as the connection lives.
     type Future = Pin<Box<dyn Future<Output = Result<Response<ReplyBody>, Infallible>>>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let live = Rc::clone(&self.0);
-        live.asked();
-        Box::pin(async move {
-            let response = super::operation(Rc::clone(&live), request).await;
-            live.answered();
-            Ok(response)
-        })
+        match self {
+            Answers::Served(live) => {
+                let live = Rc::clone(live);
+                live.asked();
+                Box::pin(async move {
+                    let response = super::operation(Rc::clone(&live), request).await;
+                    live.answered();
+                    Ok(response)
+                })
+            }
+            Answers::Refused(it) => {
+                let response = problem(&it.refusal, it.session, it.operation, it.version == Version::Http1);
+                it.answered.notify_one();
+                Box::pin(std::future::ready(Ok(response)))
+            }
+        }
     }
 }
 
@@ -91,9 +107,9 @@ trait Graceful: Future<Output = hyper::Result<Ended>> {
 }
 
 /// hyper's side of a client's connection in HTTP/2.
-struct Http2<I: Read + Write + Unpin>(http2::Connection<I, Operations, Local>);
+struct Http2(http2::Connection<TokioIo<Guarded<Severed>>, Answers, Local>);
 
-impl<I: Read + Write + Unpin> Future for Http2<I> {
+impl Future for Http2 {
     type Output = hyper::Result<Ended>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -101,14 +117,14 @@ impl<I: Read + Write + Unpin> Future for Http2<I> {
     }
 }
 
-impl<I: Read + Write + Unpin> Graceful for Http2<I> {
+impl Graceful for Http2 {
     fn shut_down(mut self: Pin<&mut Self>) {
         Pin::new(&mut self.0).graceful_shutdown();
     }
 }
 
 /// Drives hyper's side of the connection, and ends it when the world, an order or the time says so.
-async fn drive(live: Rc<Live>, mut connection: Pin<Box<impl Graceful>>) -> Ending {
+async fn drive(live: Rc<Live>, mut connection: Pin<Box<dyn Graceful>>) -> Ending {
     let session = Rc::clone(live.session());
     let mut order = session.order.clone();
     let mut worlds = session.worlds.clone();
@@ -182,23 +198,17 @@ async fn drive(live: Rc<Live>, mut connection: Pin<Box<impl Graceful>>) -> Endin
 }
 
 /// Answers whatever is asked with the refusal, and ends.
-pub(super) async fn refuse<S>(
-    session: &Rc<Session>,
-    stream: S,
+pub(super) async fn refuse(
+    session: &Session,
+    stream: Client,
     version: Version,
-    refusal: &Refusal,
+    refusal: Refusal,
     operation: Option<OperationId>,
-) where
-    S: AsyncRead + AsyncWrite + Severable + Unpin,
-{
+) {
     let limits = session.limits();
     let stream = Severed::new(stream, Arc::default());
-    let answered = Rc::new(Notify::new());
-    let service = service_fn(|_request: Request<Incoming>| {
-        let response = problem(refusal, session.id, operation, version == Version::Http1);
-        answered.notify_one();
-        std::future::ready(Ok::<Response<ReplyBody>, Infallible>(response))
-    });
+    let refusing = Rc::new(Refusing { session: session.id, refusal, operation, version, answered: Notify::new() });
+    let service = Answers::Refused(Rc::clone(&refusing));
     let done = match version {
         Version::Http1 => http1_server(&limits).serve_connection(TokioIo::new(stream), service).await,
         Version::Http2 => {
@@ -206,7 +216,7 @@ pub(super) async fn refuse<S>(
             let mut connection = pin!(http2_server(&limits).serve_connection(guarded, service));
             tokio::select! {
                 done = connection.as_mut() => done,
-                () = answered.notified() => {
+                () = refusing.answered.notified() => {
                     connection.as_mut().graceful_shutdown();
                     connection.await
                 }

@@ -14,32 +14,42 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 use tokio_rustls::server::TlsStream;
 
-/// A stream over a TCP connection that can be reset.
-pub trait Severable {
+/// What both can; told apart when it runs, so that hyper's servers are built once.
+trait Io: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Io for S {}
+
+/// A client's connection, with what goes on it.
+#[derive(Debug)]
+pub enum Client {
+    /// In clear.
+    Plain(TcpStream),
+    /// In TLS.
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Client {
     /// The TCP connection below.
-    fn tcp(&self) -> &TcpStream;
+    pub fn tcp(&self) -> &TcpStream {
+        match self {
+            Client::Plain(stream) => stream,
+            Client::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
+    fn io(&mut self) -> Pin<&mut dyn Io> {
+        match self {
+            Client::Plain(stream) => Pin::new(stream),
+            Client::Tls(stream) => Pin::new(stream.as_mut()),
+        }
+    }
 
     /// Whether there is something to read, or an end; takes nothing.
-    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()>;
-}
-
-impl Severable for TcpStream {
-    fn tcp(&self) -> &TcpStream {
-        self
-    }
-
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.poll_peek(cx, &mut ReadBuf::new(&mut [0])).map(drop)
-    }
-}
-
-impl Severable for TlsStream<TcpStream> {
-    fn tcp(&self) -> &TcpStream {
-        self.get_ref().0
-    }
-
-    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        Pin::new(self).poll_fill_buf(cx).map(drop)
+        match self {
+            Client::Plain(stream) => stream.poll_peek(cx, &mut ReadBuf::new(&mut [0])).map(drop),
+            Client::Tls(stream) => Pin::new(stream.as_mut()).poll_fill_buf(cx).map(drop),
+        }
     }
 }
 
@@ -83,17 +93,17 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// A stream that is reset when it is dropped, if its line is severed by then.
 #[derive(Debug)]
-pub struct Severed<S: Severable> {
-    stream: S,
+pub struct Severed {
+    stream: Client,
     line: Arc<Line>,
     /// What was read, and is to be read again.
     unread: Bytes,
     lingering: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S: Severable> Severed<S> {
+impl Severed {
     /// `stream`, with what says how it ends.
-    pub fn new(stream: S, line: Arc<Line>) -> Self {
+    pub fn new(stream: Client, line: Arc<Line>) -> Self {
         Self { stream, line, unread: Bytes::new(), lingering: None }
     }
 
@@ -108,7 +118,7 @@ impl<S: Severable> Severed<S> {
     }
 }
 
-impl<S: Severable> Drop for Severed<S> {
+impl Drop for Severed {
     fn drop(&mut self) {
         if self.line.severed.load(Ordering::Relaxed)
             && let Err(error) = self.stream.tcp().set_zero_linger()
@@ -118,24 +128,23 @@ impl<S: Severable> Drop for Severed<S> {
     }
 }
 
-impl<S: Severable + AsyncRead + Unpin> AsyncRead for Severed<S> {
+impl AsyncRead for Severed {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.unread.is_empty() {
-            let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
-            self.line.heard.store(true, Ordering::Relaxed);
-            return Poll::Ready(read);
+            ready!(self.stream.io().poll_read(cx, buf))?;
+        } else {
+            let length = self.unread.len().min(buf.remaining());
+            buf.put_slice(&self.unread.split_to(length));
         }
         self.line.heard.store(true, Ordering::Relaxed);
-        let length = self.unread.len().min(buf.remaining());
-        buf.put_slice(&self.unread.split_to(length));
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: Severable + AsyncRead + AsyncWrite + Unpin> AsyncWrite for Severed<S> {
+impl AsyncWrite for Severed {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.line.flushed(false);
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        self.stream.io().poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -144,15 +153,18 @@ impl<S: Severable + AsyncRead + AsyncWrite + Unpin> AsyncWrite for Severed<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.line.flushed(false);
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        self.stream.io().poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        match &self.stream {
+            Client::Plain(stream) => stream.is_write_vectored(),
+            Client::Tls(stream) => stream.is_write_vectored(),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = ready!(Pin::new(&mut self.stream).poll_flush(cx));
+        let flushed = ready!(self.stream.io().poll_flush(cx));
         self.line.flushed(flushed.is_ok());
         Poll::Ready(flushed)
     }
@@ -161,13 +173,13 @@ impl<S: Severable + AsyncRead + AsyncWrite + Unpin> AsyncWrite for Severed<S> {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.lingering.is_none() {
-            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+            ready!(this.stream.io().poll_shutdown(cx))?;
         }
         let end = this.lingering.get_or_insert_with(|| Box::pin(sleep(LINGER)));
         let mut bytes = [0; 4096];
         while end.as_mut().poll(cx).is_pending() {
             let mut buffer = ReadBuf::new(&mut bytes);
-            match ready!(Pin::new(&mut this.stream).poll_read(cx, &mut buffer)) {
+            match ready!(this.stream.io().poll_read(cx, &mut buffer)) {
                 Ok(()) if !buffer.filled().is_empty() => {}
                 // The client is done, one way or the other.
                 Ok(()) | Err(_) => break,

@@ -10,22 +10,21 @@ use std::time::Duration;
 
 use hyper::server::conn::http1::{Builder, Connection, UpgradeableConnection};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::super::live::Live;
-use super::{Ended, Graceful, Operations};
+use super::{Answers, Ended, Graceful};
 use crate::transport::http::http1_server;
-use crate::transport::sever::{Severable, Severed};
+use crate::transport::sever::{Client, Severed};
 
 /// How long nothing has to happen before a connection rests. To wake it takes microseconds.
 const TIRED: Duration = Duration::from_millis(20);
 
-pub(super) struct Http1<S: Severable> {
+pub(super) struct Http1 {
     live: Rc<Live>,
     builder: Builder,
     idle_timeout: Duration,
-    state: State<S>,
+    state: State,
     /// While it is awake: when to see whether it may rest. While it rests: the end of its time.
     timer: Pin<Box<Sleep>>,
     /// When it was last woken.
@@ -34,16 +33,16 @@ pub(super) struct Http1<S: Severable> {
     idle: bool,
 }
 
-enum State<S: Severable> {
-    Awake(Box<Connection<TokioIo<Severed<S>>, Operations>>),
+enum State {
+    Awake(Box<Connection<TokioIo<Severed>, Answers>>),
     /// It becomes a WebSocket.
-    Upgradable(Box<UpgradeableConnection<TokioIo<Severed<S>>, Operations>>),
-    Asleep(Severed<S>),
+    Upgradable(Box<UpgradeableConnection<TokioIo<Severed>, Answers>>),
+    Asleep(Severed),
     Over,
 }
 
-impl<S: AsyncRead + AsyncWrite + Severable + Send + Unpin + 'static> Http1<S> {
-    pub(super) fn new(live: Rc<Live>, stream: S) -> Self {
+impl Http1 {
+    pub(super) fn new(live: Rc<Live>, stream: Client) -> Self {
         let limits = live.session().limits();
         let stream = Severed::new(stream, Arc::clone(live.line()));
         let mut connection = Self {
@@ -65,7 +64,7 @@ impl<S: AsyncRead + AsyncWrite + Severable + Send + Unpin + 'static> Http1<S> {
                 self.woken = Instant::now();
                 self.timer.as_mut().reset(self.woken + TIRED);
                 self.live.line().listen();
-                let service = Operations(Rc::clone(&self.live));
+                let service = Answers::Served(Rc::clone(&self.live));
                 State::Awake(Box::new(self.builder.serve_connection(TokioIo::new(stream), service)))
             }
             state => state,
@@ -109,7 +108,7 @@ impl<S: AsyncRead + AsyncWrite + Severable + Send + Unpin + 'static> Http1<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Severable + Send + Unpin + 'static> Future for Http1<S> {
+impl Future for Http1 {
     type Output = hyper::Result<Ended>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -152,7 +151,7 @@ impl<S: AsyncRead + AsyncWrite + Severable + Send + Unpin + 'static> Future for 
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Severable + Send + Unpin + 'static> Graceful for Http1<S> {
+impl Graceful for Http1 {
     fn shut_down(self: Pin<&mut Self>) {
         let this = self.get_mut();
         this.wake();
