@@ -15,7 +15,8 @@ const ENOUGH: usize = 64;
 /// Gives back what connections that rest or ended have freed, as long as the daemon runs.
 pub(super) async fn give_back(registry: Arc<Registry>) {
     let mut ticks = tokio::time::interval(EVERY);
-    let (mut given, mut seen) = (0, 0);
+    // The start frees much as well.
+    let (mut given, mut seen) = (registry.freed().wrapping_sub(ENOUGH), 0);
     loop {
         ticks.tick().await;
         let freed = registry.freed();

@@ -163,7 +163,7 @@ async fn identify(live: &Live, target: &Arc<Target>, token: &str, action: &str) 
     let (judge, identities) = (&session.worker.pipeline.judge, &world.snapshot.settings.identities);
     let (generation, seen) = (world.snapshot.generation, *judge.watch().borrow());
     // Most connections send one token over and over.
-    let known = live.recall(&judge.digest(token), (generation, seen));
+    let known = live.recall(token, (generation, seen));
     let Some(mut who) = (match known {
         Some(who) => Some(who),
         None => judged(live, target, token, (generation, seen)).await?,

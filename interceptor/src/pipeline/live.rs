@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
+use zeroize::Zeroizing;
 
 use super::authenticate::Identified;
 use super::connection::Session;
@@ -19,7 +20,7 @@ use super::reply::Refusal;
 use super::request::names;
 use super::ruling::{Known, Ruling};
 use crate::config::{Host, Target};
-use crate::ids::{Digest, TargetName};
+use crate::ids::TargetName;
 use crate::policy::Operation;
 use crate::transport::http::{Allowance, Hop, Version};
 use crate::transport::sever::Line;
@@ -56,8 +57,16 @@ pub(super) struct Live {
     used: Cell<Instant>,
     /// The client's TCP connection, where only it tells that the client is gone.
     client: OnceCell<OwnedFd>,
-    /// Whom the token names that was judged last, and in which generation.
-    judged: RefCell<Option<(u64, Identified)>>,
+    judged: RefCell<Option<Remembered>>,
+}
+
+/// Whom the token names that was judged last.
+struct Remembered {
+    /// In which generation.
+    generation: u64,
+    who: Identified,
+    /// The token itself, until the connection rests: to compare it is quicker than to digest it.
+    token: Option<Zeroizing<String>>,
 }
 
 impl Live {
@@ -172,16 +181,26 @@ impl Live {
 
     /// Remembers whom a token names, as of the configuration's generation.
     pub(super) fn remember(&self, generation: u64, who: Identified) {
-        self.judged.replace(Some((generation, who)));
+        self.judged.replace(Some(Remembered { generation, who, token: None }));
     }
 
     /// Whom a token names, if it is the one that was judged last: in this generation, with nothing else known of tokens
     /// since, and not at its end.
-    pub(super) fn recall(&self, token: &Digest, (generation, seen): (u64, u64)) -> Option<Identified> {
-        let judged = self.judged.borrow();
-        let (then, who) = judged.as_ref()?;
-        let holds = who.token == *token && *then == generation && who.seen == seen;
-        (holds && self.session.worker.now() < who.until).then(|| who.clone())
+    pub(super) fn recall(&self, token: &str, (generation, seen): (u64, u64)) -> Option<Identified> {
+        let mut judged = self.judged.borrow_mut();
+        let last = judged.as_mut()?;
+        let worker = &self.session.worker;
+        if last.generation != generation || last.who.seen != seen || worker.now() >= last.who.until {
+            return None;
+        }
+        match &last.token {
+            Some(known) if known.as_str() == token => {}
+            _ if last.who.token == worker.pipeline.judge.digest(token) => {
+                last.token = Some(Zeroizing::new(token.to_owned()));
+            }
+            _ => return None,
+        }
+        Some(last.who.clone())
     }
 
     /// Waits until a token that is accepted `until` then isn't any more; for ever without one.
@@ -282,6 +301,9 @@ impl Live {
     /// The connection rests, and so does the one upstream.
     pub(super) fn rest(&self) {
         self.session.worker.pipeline.registry.free();
+        if let Some(last) = self.judged.borrow_mut().as_mut() {
+            last.token = None;
+        }
         if let Ok(mut hop) = self.hop.try_lock()
             && let Some(hop) = hop.as_mut()
         {

@@ -124,7 +124,8 @@ impl Permitted {
         let (reply, head) = oneshot::channel();
         let (session, operation) = (live.session().id, self.operation);
         let close = live.version() == Version::Http1;
-        tokio::task::spawn_local(exchange(live, self, reply));
+        // On the heap by itself: tokio moves what it runs around.
+        tokio::task::spawn_local(Box::pin(exchange(live, self, reply)));
         head.await.unwrap_or_else(|_ended| problem(&nothing_decoded().into(), session, Some(operation), close))
     }
 }

@@ -3,6 +3,7 @@
 //! decision pays for checking them again.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
 
@@ -305,8 +306,25 @@ fn tags(raw: &str) -> Result<BTreeMap<String, Vec<String>>, Unasked> {
     Ok(tags)
 }
 
-/// Cedar's value of a moment. Cedar makes it of text only: `2026-11-23T09:15:40.000Z`.
+/// Cedar's value of a moment, to the millisecond, as Cedar's are. Each thread keeps its last one: many questions are put
+/// within one.
 fn datetime(at: Timestamp) -> Result<Value, Unasked> {
+    thread_local! {
+        static LAST: RefCell<Option<(i128, Value)>> = const { RefCell::new(None) };
+    }
+    let moment = at.as_nanosecond().div_euclid(1_000_000);
+    LAST.with_borrow_mut(|last| match last {
+        Some((then, value)) if *then == moment => Ok(value.clone()),
+        last => {
+            let value = made_of_text(at)?;
+            *last = Some((moment, value.clone()));
+            Ok(value)
+        }
+    })
+}
+
+/// Cedar makes a moment of text only: `2026-11-23T09:15:40.000Z`.
+fn made_of_text(at: Timestamp) -> Result<Value, Unasked> {
     static MAKER: LazyLock<Option<Name>> = LazyLock::new(|| "datetime".parse().ok());
     let utc = at.to_zoned(TimeZone::UTC);
     let (date, time) = (utc.date(), utc.time());

@@ -84,7 +84,7 @@ impl Meter {
     pub fn count(&self, data: &[u8]) {
         self.0.total.increment(data.len() as u64);
         self.0.bytes.set(self.0.bytes.get() + data.len() as u64);
-        self.0.digest.borrow_mut().get_or_insert_default().update(data);
+        self.0.digest.borrow_mut().get_or_insert_with(spare).update(data);
         if let Some(tap) = self.0.tap.borrow().as_ref() {
             tap(data);
         }
@@ -99,6 +99,32 @@ impl Meter {
     pub fn digest(&self) -> Option<String> {
         let digest = self.0.digest.borrow();
         digest.as_ref().filter(|_| self.bytes() > 0).map(|digest| digest.finalize().to_hex().to_string())
+    }
+}
+
+/// How many hashers each thread keeps for later bodies: they are too large to be allocated for each.
+const SPARE: usize = 64;
+
+thread_local! {
+    #[expect(clippy::vec_box, reason = "2 KiB each, which would be moved in and out")]
+    static HASHERS: RefCell<Vec<Box<blake3::Hasher>>> = const { RefCell::new(Vec::new()) };
+}
+
+fn spare() -> Box<blake3::Hasher> {
+    HASHERS.with_borrow_mut(Vec::pop).unwrap_or_default()
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let Some(mut hasher) = self.digest.take() else { return };
+        // A thread that ends has none to keep.
+        let _kept = HASHERS.try_with(|hashers| {
+            let mut hashers = hashers.borrow_mut();
+            if hashers.len() < SPARE {
+                hasher.reset();
+                hashers.push(hasher);
+            }
+        });
     }
 }
 
