@@ -158,6 +158,7 @@ fn a_connection_that_rested_goes_on_where_it_was() -> Result<()> {
     require_root!(Ok(()));
     let (graph, daemon) = begin(ALL)?;
     let mut wire = Wire::tls(&daemon)?;
+    std::thread::sleep(REST);
     // Heads that come in two pieces, with pauses before and between them around the time after which a connection rests.
     let pauses = [0, 10, 18, 20, 22, 30, 200].map(Duration::from_millis);
     for (before, between) in pauses.iter().flat_map(|before| pauses.iter().map(move |between| (*before, *between))) {
