@@ -356,21 +356,23 @@ impl Live {
         }
     }
 
-    /// Waits until no operation is under way, and none has been for this long.
-    pub(super) async fn rests(&self, time: Duration) {
+    /// Waits until no operation is under way.
+    pub(super) async fn done(&self) {
         let mut busy = self.busy.subscribe();
+        // Whoever counts lives as long as this.
+        let _counted = busy.wait_for(|count| *count == 0).await;
+    }
+
+    /// Waits until nothing was asked and no operation was under way for this long. Looks at the end of such a time instead of
+    /// watching each request.
+    pub(super) async fn idle(&self, time: Duration) {
         loop {
-            let count = *busy.borrow_and_update();
-            let rested = async {
-                match count {
-                    0 => tokio::time::sleep(time).await,
-                    _ => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = rested => return,
-                Ok(()) = busy.changed() => {}
+            let since = self.idle_since();
+            let until = since.unwrap_or_else(Instant::now) + time;
+            if since.is_some() && until <= Instant::now() {
+                return;
             }
+            tokio::time::sleep_until(until).await;
         }
     }
 }

@@ -135,7 +135,7 @@ async fn drive(live: Rc<Live>, mut connection: Pin<Box<dyn Graceful>>) -> Ending
         grants.mark_changed();
     }
     let mut time_is_up = pin!(live.time_is_up());
-    let mut idle = pin!(live.rests(session.limits().idle_timeout));
+    let mut idle = pin!(live.idle(session.limits().idle_timeout));
     // hyper has no such bound for HTTP/2; in HTTP/1.1 it waits for the next head no longer.
     let is_http2 = live.version() == Version::Http2;
     let mut joined = false;
@@ -150,7 +150,7 @@ async fn drive(live: Rc<Live>, mut connection: Pin<Box<dyn Graceful>>) -> Ending
                 // hyper has handed it over: it lives on for as long as its WebSocket does.
                 None
             }
-            () = live.rests(Duration::ZERO), if joined => return Ending(live.ended().unwrap_or("done")),
+            () = live.done(), if joined => return Ending(live.ended().unwrap_or("done")),
             _ = order.changed() => match *order.borrow_and_update() {
                 Order::Live => None,
                 Order::Drain if joined => None,

@@ -30,6 +30,22 @@ fn asking(daemon: &Daemon, request: &str) -> Result<Wire> {
 }
 
 #[test]
+fn a_connection_outlives_what_was_held_on_it() -> Result<()> {
+    require_root!(Ok(()));
+    let (graph, daemon) = begin(HELD, "1s")?;
+    let mut wire = Wire::tls(&daemon)?;
+    for _ in 0..2 {
+        // Held for longer than it takes an idle connection to rest.
+        let held = wire.ask("DELETE", "/v1.0/users/1")?;
+        ensure!(held.code() == "approval-pending" && held.header("connection").is_none(), "{held:?}");
+        ensure!(wire.ask("GET", "/v1.0/users")?.status == 200, "the connection is over");
+    }
+    ensure!(graph.connections() == 1, "{} connections upstream", graph.connections());
+    drop(wire);
+    daemon.finish()
+}
+
+#[test]
 fn a_yes_lets_exactly_this_request_through_once() -> Result<()> {
     require_root!(Ok(()));
     let (graph, daemon) = begin(HELD, "20s")?;

@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use http::Request;
+use interceptor_tests::daemon::{Daemon, Order};
+use interceptor_tests::graph::Graph;
 use interceptor_tests::{recorded, require_root};
 
-use super::fixture::{ALL, Client, READ, begin, piece, request, run, whole};
+use super::fixture::{ALL, Client, READ, begin, order, piece, request, run, whole};
 
 #[test]
 fn each_stream_of_a_connection_is_decided_and_recorded_by_itself() -> Result<()> {
@@ -163,6 +165,28 @@ permit (principal, action in [Action::"reach", Action::"http:read"], resource ==
 @confirm("really?")
 permit (principal, action in Action::"http:write", resource == Target::"graph");
 "#;
+
+#[test]
+fn a_connection_is_idle_once_nothing_was_asked_for_long_and_nothing_is_held() -> Result<()> {
+    require_root!(Ok(()));
+    let graph = Graph::start(&[])?;
+    let more = "[limits]\nidle_timeout = \"400ms\"\nhold = \"1200ms\"\n".to_owned();
+    let daemon = Daemon::start(&Order { more, ..order(&graph, HELD) })?;
+    run(async {
+        let client = Client::open(&daemon).await?;
+        let held = client.ask("DELETE", "/v1.0/users/1").await?;
+        ensure!(held.code() == "approval-pending", "{held:?}");
+        for _ in 0..4 {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            ensure!(client.ask("GET", "/v1.0/users").await?.status == 200, "it isn't served");
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let late = client.ask("GET", "/v1.0/users").await;
+        ensure!(late.is_err(), "it is served though it was idle: {late:?}");
+        Ok(())
+    })?;
+    daemon.finish()
+}
 
 #[test]
 fn a_held_stream_does_not_stop_its_siblings() -> Result<()> {
