@@ -118,6 +118,7 @@ struct State {
     since: Option<Instant>,
     tidy: bool,
     idle: bool,
+    late: bool,
     wanted: u64,
     served: u64,
     stop: bool,
@@ -368,11 +369,14 @@ impl Backlog {
         }
     }
 
-    /// How urgent the writer's work is.
+    /// How urgent the writer's work is. It is late from half of what denies until no more than a quarter is left: a disk
+    /// that stands still is nearer to the limit otherwise.
     pub(super) fn urgency(&self) -> Urgency {
-        let state = self.state();
-        let is_late = state.since.is_some_and(|since| since.elapsed() > self.age_limit / 2);
-        if is_late || state.waiting > self.limit / 2 {
+        let mut state = self.state();
+        let part = if state.late { 4 } else { 2 };
+        let age = state.since.map(|since| since.elapsed()).unwrap_or_default();
+        state.late = age > self.age_limit / part || state.waiting > self.limit / u64::from(part);
+        if state.late {
             Urgency::Late
         } else if state.stop || state.rotate.is_some() || state.wanted > state.served {
             Urgency::Awaited

@@ -8,7 +8,7 @@ fn backlog() -> Backlog {
 }
 
 #[test]
-fn the_writer_hurries_once_half_of_what_denies_is_reached() {
+fn the_writer_hurries_from_half_of_what_denies_until_a_quarter_is_left() {
     let backlog = backlog();
     assert_eq!(backlog.urgency(), Urgency::Later, "nothing waits");
     backlog.appended(400);
@@ -20,6 +20,12 @@ fn the_writer_hurries_once_half_of_what_denies_is_reached() {
     assert_eq!(backlog.urgency(), Urgency::Later);
     backlog.appended(501);
     assert_eq!(backlog.urgency(), Urgency::Late, "much waits");
+    backlog.moved(240, 2, 0);
+    assert_eq!(backlog.urgency(), Urgency::Late, "a quarter is left, and more");
+    backlog.moved(12, 3, 0);
+    assert_eq!(backlog.urgency(), Urgency::Later, "it has caught up");
+    backlog.appended(240);
+    assert_eq!(backlog.urgency(), Urgency::Later, "that isn't much again");
 }
 
 #[test]
