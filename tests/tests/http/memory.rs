@@ -123,5 +123,14 @@ fn a_thousand_idle_connections_stand_and_the_next_are_reset() -> Result<()> {
     // They rest by now.
     ensure!(after <= before + (48 << 10), "it grew from {before} to {after} KiB");
     drop(many);
+    // What they freed goes back to the system as well.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut left = resident(&daemon)?;
+    while left > before + (12 << 10) && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(200));
+        left = resident(&daemon)?;
+    }
+    println!("{left} KiB when they are gone");
+    ensure!(left <= before + (12 << 10), "{left} KiB are left of {after}; it began with {before}");
     daemon.finish()
 }

@@ -225,6 +225,33 @@ fn a_token_request_is_decided_by_who_asks_for_what() -> Result<()> {
     scene.finish()
 }
 
+/// A connection knows the token again that came last; one that differs in a character of its signature is another.
+#[test]
+fn a_token_that_is_nearly_the_last_one_gets_nowhere() -> Result<()> {
+    require_root!(Ok(()));
+    let scene = Scene::new(POLICY, "")?;
+    let token = scene.token("crm")?;
+    let (start, last) = token.split_at(token.len() - 20);
+    let other = if last.starts_with('A') { "B" } else { "A" };
+    let forged = format!("{start}{other}{}", &last[1..]);
+    ensure!(forged.len() == token.len() && forged != token);
+    let bearers = [&token, &token, &token, &forged, &token].map(|token| format!("Authorization: Bearer {token}"));
+    // One connection for all, as curl keeps it.
+    let mut arguments = Vec::new();
+    for bearer in &bearers {
+        let next: &[&str] = if arguments.is_empty() { &[] } else { &["--next", "-sSi"] };
+        arguments.extend_from_slice(next);
+        arguments.extend(["-H", bearer, "https://graph.microsoft.com/v1.0/users"]);
+    }
+    let before = scene.graph.connections();
+    let said = scene.curl("crm", &arguments)?.1;
+    // A head follows the body before it without a line's end.
+    let statuses: Vec<&str> = said.split("HTTP/").skip(1).filter_map(|head| head.split_whitespace().nth(1)).collect();
+    ensure!(statuses == ["200", "200", "200", "401", "200"] && said.contains("token-not-seen"), "{said}");
+    ensure!(scene.graph.connections() == before + 1, "it was more than one connection");
+    scene.finish()
+}
+
 #[test]
 fn the_record_names_who_asked_and_explains_it() -> Result<()> {
     require_root!(Ok(()));
