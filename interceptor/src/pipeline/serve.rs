@@ -192,6 +192,9 @@ async fn drive(live: Rc<Live>, mut connection: Pin<Box<dyn Graceful>>) -> Ending
         if let Some((fault, status)) = fault(&live, error) {
             return refused(&live, fault, status);
         }
+        if let Ok(Ok(Ended::Idle)) = ended {
+            return Ending("idle");
+        }
     }
     live.line().sever(severed);
     Ending(cut)
