@@ -57,16 +57,27 @@ pub(super) struct Live {
     used: Cell<Instant>,
     /// The client's TCP connection, where only it tells that the client is gone.
     client: OnceCell<OwnedFd>,
+    /// Whom the token names that was judged last.
     judged: RefCell<Option<Remembered>>,
 }
 
-/// Whom the token names that was judged last.
+/// A token that was judged.
 struct Remembered {
     /// In which generation.
     generation: u64,
     who: Identified,
     /// The token itself, until the connection rests: to compare it is quicker than to digest it.
     token: Option<Zeroizing<String>>,
+}
+
+/// A request that has no answer yet.
+pub(super) struct Unanswered(Rc<Live>);
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        self.0.used.set(Instant::now());
+        self.0.unanswered.set(self.0.unanswered.get().saturating_sub(1));
+    }
 }
 
 impl Live {
@@ -282,15 +293,10 @@ impl Live {
         *self.busy.borrow() > 0
     }
 
-    /// A request has come.
-    pub(super) fn asked(&self) {
+    /// A request has come. It waits for its answer until what this gives is dropped, also where its stream is reset.
+    pub(super) fn asked(self: &Rc<Self>) -> Unanswered {
         self.unanswered.set(self.unanswered.get() + 1);
-    }
-
-    /// A request has its answer, or the beginning of it.
-    pub(super) fn answered(&self) {
-        self.used.set(Instant::now());
-        self.unanswered.set(self.unanswered.get().saturating_sub(1));
+        Unanswered(Rc::clone(self))
     }
 
     /// Since when nothing was asked and no operation is under way; none while something is.

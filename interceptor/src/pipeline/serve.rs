@@ -78,10 +78,10 @@ impl Service<Request<Incoming>> for Answers {
         match self {
             Answers::Served(live) => {
                 let live = Rc::clone(live);
-                live.asked();
+                let unanswered = live.asked();
                 Box::pin(async move {
-                    let response = super::operation(Rc::clone(&live), request).await;
-                    live.answered();
+                    let response = super::operation(live, request).await;
+                    drop(unanswered);
                     Ok(response)
                 })
             }

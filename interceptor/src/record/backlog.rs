@@ -94,7 +94,7 @@ pub(super) enum Urgency {
     Later,
     /// Somebody waits for it.
     Awaited,
-    /// Half of what denies operations is reached.
+    /// Half of what denies operations is reached, or was, and more than a quarter is left.
     Late,
 }
 

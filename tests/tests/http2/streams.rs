@@ -180,6 +180,8 @@ fn a_connection_is_idle_once_nothing_was_asked_for_long_and_nothing_is_held() ->
             tokio::time::sleep(Duration::from_millis(250)).await;
             ensure!(client.ask("GET", "/v1.0/users").await?.status == 200, "it isn't served");
         }
+        // What a client gives up while it is held isn't held any more.
+        drop(client.send(request("DELETE", "/v1.0/users/2"), true).await?);
         tokio::time::sleep(Duration::from_secs(1)).await;
         let late = client.ask("GET", "/v1.0/users").await;
         ensure!(late.is_err(), "it is served though it was idle: {late:?}");

@@ -17,7 +17,7 @@ use super::{Answers, Ended, Graceful};
 use crate::transport::http::http1_server;
 use crate::transport::sever::{Client, Severed};
 
-/// How long nothing has to happen before a connection rests. To wake it takes microseconds.
+/// How long nothing has to happen before a connection rests; less than any `idle_timeout`.
 const TIRED: Duration = Duration::from_millis(20);
 
 pub(super) struct Http1 {
@@ -80,7 +80,7 @@ impl Http1 {
             let again = match self.live.idle_since() {
                 Some(since) if since.max(self.woken) + TIRED > now => since.max(self.woken) + TIRED,
                 Some(since) if (since > self.woken || !line.has_heard()) && line.is_flushed() => {
-                    return self.idle_timeout > TIRED;
+                    return true;
                 }
                 _ => now + TIRED,
             };
