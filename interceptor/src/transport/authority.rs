@@ -146,10 +146,11 @@ impl Authority {
 
     fn mint_config(&self, host: &Host, alpn: Option<&[u8]>, window_start: i64) -> Result<ServerConfig, AuthorityError> {
         let (certificate, key) = self.mint(host, window_start)?;
-        let mut config = ServerConfig::builder_with_provider(trust::provider())
+        let mut config = ServerConfig::builder_with_provider(trust::local_provider())
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(vec![certificate], key)?;
+        config.ignore_client_order = true;
         config.alpn_protocols = alpn.map(<[u8]>::to_vec).into_iter().collect();
         config.session_storage = ServerSessionMemoryCache::new(64);
         config.send_tls13_tickets = 1;

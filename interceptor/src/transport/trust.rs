@@ -11,7 +11,8 @@ use std::time::Duration;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::{CertificateError, ClientConfig, RootCertStore};
+use rustls::crypto::hash::HashAlgorithm;
+use rustls::{CertificateError, ClientConfig, ProtocolVersion, RootCertStore, SupportedCipherSuite};
 use rustls_native_certs::CertificateResult;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
@@ -156,6 +157,24 @@ pub fn write(pem: &str, path: &Path) -> Result<(), TrustError> {
 pub(super) fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: LazyLock<Arc<CryptoProvider>> =
         LazyLock::new(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+    PROVIDER.clone()
+}
+
+/// The provider for the way between workload and daemon, which doesn't leave the host: the same suites, those with SHA-256
+/// first. Most processors have instructions for that hash, few for SHA-384, and every handshake derives a dozen keys by it.
+pub(super) fn local_provider() -> Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+        let mut provider = CryptoProvider::clone(&provider());
+        // Stable: TLS 1.3 stays before 1.2, and what else the provider's order says.
+        provider.cipher_suites.sort_by_key(|suite| {
+            let hash = match suite {
+                SupportedCipherSuite::Tls13(suite) => suite.common.hash_provider,
+                SupportedCipherSuite::Tls12(suite) => suite.common.hash_provider,
+            };
+            (suite.version().version != ProtocolVersion::TLSv1_3, hash.algorithm() != HashAlgorithm::SHA256)
+        });
+        Arc::new(provider)
+    });
     PROVIDER.clone()
 }
 

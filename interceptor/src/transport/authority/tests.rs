@@ -3,7 +3,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use jiff::{Timestamp, ToSpan};
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConnection, SupportedProtocolVersion};
+use rustls::{CipherSuite, ClientConfig, ClientConnection, RootCertStore, ServerConnection, SupportedProtocolVersion};
 
 use super::*;
 use crate::clock::{ManualClock, SystemClock};
@@ -48,6 +48,12 @@ fn shake(
         client.read_tls(&mut bytes.as_slice()).unwrap();
         client.process_new_packets()?;
     }
+    // The client would rather have AES-256 with SHA-384: on a way that doesn't leave the host, what costs least is taken.
+    let suite = client.negotiated_cipher_suite().unwrap().suite();
+    assert!(
+        matches!(suite, CipherSuite::TLS13_AES_128_GCM_SHA256 | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256),
+        "{suite:?}"
+    );
     let leaf = client.peer_certificates().unwrap()[0].clone().into_owned();
     Ok((leaf, client.alpn_protocol().map(<[u8]>::to_vec)))
 }
