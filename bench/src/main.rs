@@ -18,6 +18,7 @@ mod machine;
 mod measure;
 mod origin;
 mod ours;
+mod parts;
 mod peers;
 mod pki;
 mod points;

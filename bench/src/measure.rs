@@ -1,6 +1,7 @@
 //! One sample: one cell, once, for one of those who stand between.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use crate::asking::Asking;
 use crate::cells::Traffic;
 use crate::origin::MAIL;
 use crate::ours::Ours;
+use crate::parts::Recording;
 use crate::peers::{Peer, Process, Running, Way, part};
 use crate::pki::{Folder, HOST};
 use crate::usage::{Cpu, resident};
@@ -52,15 +54,30 @@ pub(crate) struct Bench<'a> {
 impl Bench<'_> {
     /// A closed loop of requests. `tag` tells its paths from all others.
     pub(crate) fn traffic(&self, running: &Running, traffic: &Traffic, tag: &str) -> Result<Figures> {
+        self.confined(running, traffic, tag, None)
+    }
+
+    /// The same, while perf samples the one in the middle into a file. What CPU time it tells has perf's in it.
+    pub(crate) fn sampled(&self, running: &Running, traffic: &Traffic, tag: &str, output: &Path) -> Result<Figures> {
+        self.confined(running, traffic, tag, Some(output))
+    }
+
+    fn confined(&self, running: &Running, traffic: &Traffic, tag: &str, output: Option<&Path>) -> Result<Figures> {
         let pids = running.pids()?;
         let parts = [self.origin.family(), pids.clone()].concat();
         confine(&parts, traffic.one_core.then_some(0))?;
-        let figures = self.ask(running, &pids, traffic, tag);
+        let figures = self.ask(running, &pids, traffic, (tag, output));
         confine(&parts, None)?;
         figures
     }
 
-    fn ask(&self, running: &Running, pids: &[u32], traffic: &Traffic, tag: &str) -> Result<Figures> {
+    fn ask(
+        &self,
+        running: &Running,
+        pids: &[u32],
+        traffic: &Traffic,
+        (tag, output): (&str, Option<&Path>),
+    ) -> Result<Figures> {
         let ours = match &running.way {
             Way::Governed(ours) => Some((ours, ours.mark()?)),
             Way::At(_) => None,
@@ -69,7 +86,9 @@ impl Bench<'_> {
         load.expect("begin")?;
         let (before, start) = (Cpu::of(pids)?, Instant::now());
         let begin = ours.map(|(ours, _)| ours.mark()).transpose()?;
+        let recording = output.map(|output| Recording::start(pids, output)).transpose()?;
         load.expect("end")?;
+        recording.map(Recording::stop).transpose()?;
         let (after, spent) = (Cpu::of(pids)?, start.elapsed());
         let tally = load.tally()?;
         ensure!(tally.answered > 0 || traffic.is_bulk(), "nothing was answered in time");

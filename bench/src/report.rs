@@ -20,6 +20,7 @@ pub(crate) use self::growth::{MARK, steps};
 
 mod document;
 mod growth;
+mod parts;
 mod stages;
 
 /// A whole run.
@@ -267,6 +268,7 @@ fn sections(run: &Run) -> Vec<Section> {
     };
     let all = [
         Section { name: "cells", heading: "Results", tables: cells, notes: Vec::new(), drawing: Some(bars) },
+        parts::section(run),
         stages::section(run),
         growth::section(run),
     ];

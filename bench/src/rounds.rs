@@ -14,6 +14,7 @@ use crate::growth::{self, Curve};
 use crate::machine::Machine;
 use crate::measure::{Figures, Sample, launch};
 use crate::ours::Shape;
+use crate::parts;
 use crate::peers::{Peer, Running, Way};
 use crate::report::{self, Run, say};
 use crate::stages;
@@ -24,6 +25,9 @@ pub(crate) struct Options {
     /// One short round: shows that everything works, and no more.
     #[arg(long)]
     quick: bool,
+    /// Not the cells, but which part of the work the daemon's CPU time goes to in them, as perf samples it.
+    #[arg(long)]
+    parts: bool,
     /// Not the cells, but what each stage of a request costs.
     #[arg(long)]
     stages: bool,
@@ -33,7 +37,7 @@ pub(crate) struct Options {
     /// Only this curve of growth; may be said more than once. `policies`, `connections`, `record`, `workloads`.
     #[arg(long, requires = "growth")]
     curve: Vec<String>,
-    /// How many rounds; 5 if nobody says, 3 for growth.
+    /// How many rounds; 5 if nobody says, 3 for growth and parts.
     #[arg(long)]
     rounds: Option<usize>,
     /// How long each sample counts, in milliseconds; 2000 if nobody says, 1000 for growth.
@@ -81,13 +85,9 @@ impl Options {
     }
 
     /// What tells the JSON of this run from that of another kind.
-    fn kind(&self) -> &'static str {
-        match (self.stages, self.growth) {
-            (false, false) => "",
-            (true, false) => "-stages",
-            (false, true) => "-growth",
-            (true, true) => "-stages-growth",
-        }
+    fn kind(&self) -> String {
+        let kinds = [(self.parts, "-parts"), (self.stages, "-stages"), (self.growth, "-growth")];
+        kinds.iter().filter(|(is_wanted, _)| *is_wanted).map(|(_, kind)| *kind).collect()
     }
 }
 
@@ -97,7 +97,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Some(path) => Run::read(path)?,
         None => {
             let run = measure(options)?;
-            run.write(&options.json.clone().unwrap_or_else(|| report::place(&run.machine, options.kind())))?;
+            run.write(&options.json.clone().unwrap_or_else(|| report::place(&run.machine, &options.kind())))?;
             run
         }
     };
@@ -120,6 +120,13 @@ fn measure(options: &Options) -> Result<Run> {
     let ground = Ground::lay()?;
     let told = |pace: &Pace| format!("{} rounds, {} ms a sample", pace.rounds, pace.time.as_millis());
     let mut settings = Vec::new();
+    if options.parts {
+        let pace = options.pace((3, 2000));
+        let bench = ground.bench(pace.warm, pace.time);
+        let cells = chosen(&options.cell, CELLS.iter(), |cell: &&Cell| cell.name)?;
+        run.samples.extend(parts::measure(&ground, &bench, &options.record, &cells, pace.rounds)?);
+        settings.push(format!("parts: {}", told(&pace)));
+    }
     if options.stages {
         let pace = options.pace((5, 2000));
         let bench = ground.bench(pace.warm, pace.time);
@@ -135,7 +142,7 @@ fn measure(options: &Options) -> Result<Run> {
         }
         settings.push(format!("growth: {}, {files} open files", told(&pace)));
     }
-    if !options.stages && !options.growth {
+    if !options.parts && !options.stages && !options.growth {
         let pace = options.pace((5, 2000));
         cells(options, &ground, &pace, &mut run)?;
         let slow = run.samples.iter().any(|sample| sample.peer == Peer::Mitmproxy.name());

@@ -11,7 +11,7 @@ use super::{Run, Section, Table, about, root, rows, say, sections};
 /// What follows in docs/performance.md is written by the run.
 const RESULTS: &str = "<!-- From here on `cargo xtask bench --docs` writes. -->";
 /// The sections that there can be, in their order.
-const NAMES: [&str; 3] = ["cells", "stages", "growth"];
+const NAMES: [&str; 4] = ["cells", "parts", "stages", "growth"];
 
 /// Writes the drawings, and the results into docs/performance.md.
 pub(crate) fn document(run: &Run) -> Result<()> {
