@@ -16,8 +16,8 @@ use crate::points::{self, Point};
 use crate::report::say;
 use crate::rounds::sample;
 
-/// Files that the daemon has open for a connection that is intercepted, and besides those.
-const FILES_EACH: usize = 3;
+/// Files that the daemon has open for a connection that rests, and besides those.
+const FILES_EACH: usize = 2;
 const FILES: usize = 2_000;
 /// How many workloads are started at once.
 const STARTS: usize = 10;

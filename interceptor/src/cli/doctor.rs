@@ -171,7 +171,7 @@ fn descriptors() -> Finding {
     match nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE) {
         Ok((_, hard)) if hard >= wanted => Finding::ok("open files", format_args!("up to {hard}")),
         Ok((_, hard)) => {
-            let detail = format!("at most {hard}: each connection takes two");
+            let detail = format!("at most {hard}: each connection takes two, and a third while a request is answered");
             Finding::warn("open files", detail, "LimitNOFILE=65536 in the service's unit, or `ulimit -Hn 65536`")
         }
         Err(error) => Finding::warn("open files", error, "ulimit -Hn"),

@@ -1,6 +1,6 @@
 //! An admitted connection that lives: what its operations share, how long it may go on, and why it ends.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ pub(super) struct Live {
     /// When the last request or operation ended; when it was admitted, before the first.
     used: Cell<Instant>,
     /// The client's TCP connection, where only it tells that the client is gone.
-    client: OnceCell<OwnedFd>,
+    client: RefCell<Option<OwnedFd>>,
     /// Whom the token names that was judged last.
     judged: RefCell<Option<Remembered>>,
 }
@@ -102,7 +102,7 @@ impl Live {
             busy,
             unanswered: Cell::default(),
             used: Cell::new(Instant::now()),
-            client: OnceCell::new(),
+            client: RefCell::default(),
             judged: RefCell::default(),
         })
     }
@@ -306,6 +306,7 @@ impl Live {
 
     /// The connection rests, and so does the one upstream.
     pub(super) fn rest(&self) {
+        self.client.take();
         self.session.worker.pipeline.registry.free();
         if let Some(last) = self.judged.borrow_mut().as_mut() {
             last.token = None;
@@ -337,10 +338,11 @@ impl Live {
         self.joined.get()
     }
 
-    /// Watches the client's TCP connection: in HTTP/1.1 hyper doesn't, while a request is being answered.
+    /// Watches the client's TCP connection until the connection rests: in HTTP/1.1 hyper doesn't, while a request is being
+    /// answered.
     pub(super) fn watch_client(&self, tcp: &impl AsFd) {
         match tcp.as_fd().try_clone_to_owned() {
-            Ok(client) => drop(self.client.set(client)),
+            Ok(client) => drop(self.client.replace(Some(client))),
             Err(error) => tracing::warn!(%error, "a client can't be watched"),
         }
     }
@@ -348,7 +350,8 @@ impl Live {
     /// Whether the client is gone, as far as its connection tells. Who closes TLS is; in clear a closed end may be a half
     /// close (RFC 9112 section 9.6).
     pub(super) fn is_client_gone(&self) -> bool {
-        let Some(client) = self.client.get() else { return false };
+        let client = self.client.borrow();
+        let Some(client) = client.as_ref() else { return false };
         let closed = if self.tls { PollFlags::from_bits_retain(libc::POLLRDHUP) } else { PollFlags::empty() };
         let mut polled = [PollFd::new(client.as_fd(), closed)];
         // Errors and hang-ups are told unasked.

@@ -38,9 +38,6 @@ pub(super) type Serving = Pin<Box<dyn Future<Output = Ending>>>;
 
 /// Begins to serve a connection.
 pub(super) fn serve(live: Rc<Live>, stream: Client) -> Serving {
-    if live.version() == Version::Http1 {
-        live.watch_client(stream.tcp());
-    }
     match live.allowance().cloned() {
         None => Box::pin(drive(Rc::clone(&live), Box::pin(Http1::new(live, stream)))),
         Some(allowance) => {

@@ -107,6 +107,11 @@ impl Severed {
         Self { stream, line, unread: Bytes::new(), lingering: None }
     }
 
+    /// The TCP connection below.
+    pub fn tcp(&self) -> &TcpStream {
+        self.stream.tcp()
+    }
+
     /// Gives back what was read; to be called when nothing is left of what was given back before.
     pub fn unread(&mut self, bytes: Bytes) {
         self.unread = bytes;

@@ -145,7 +145,11 @@ fn who_isnt_answered_in_time_is_told_so_and_finds_the_grant_when_he_comes_again(
 fn a_client_that_hangs_up_gets_nothing_done_later() -> Result<()> {
     require_root!(Ok(()));
     let (graph, daemon) = begin(HELD, "20s")?;
-    let mut wire = asking(&daemon, &post("{}"))?;
+    let mut wire = asking(&daemon, "GET /v1.0/users HTTP/1.1\r\nHost: graph.microsoft.com\r\n\r\n")?;
+    ensure!(wire.answer()?.status == 200, "reading is denied");
+    // The connection rests by then.
+    std::thread::sleep(Duration::from_millis(200));
+    wire.send(post("{}"))?;
     let id = open(&daemon, 1)?.remove(0);
     ensure!(shown(&daemon, ADA, &id)?["waiting"] == 1, "nobody waits");
     // With its close_notify: nothing in HTTP/1.1 over TLS is half-closed.
@@ -155,7 +159,7 @@ fn a_client_that_hangs_up_gets_nothing_done_later() -> Result<()> {
     ensure!(shown(&daemon, ADA, &id)?["waiting"] == 0, "somebody waits");
     says(&daemon, ADA, &["approvals", "approve", &id])?;
     std::thread::sleep(Duration::from_millis(500));
-    ensure!(graph.received().is_empty(), "it was done later: {:?}", graph.received());
+    ensure!(graph.received().len() == 1, "it was done later: {:?}", graph.received());
     // What was let through is there for the next try.
     let mut again = asking(&daemon, &post("{}"))?;
     ensure!(again.answer()?.status == 200, "the grant is gone");

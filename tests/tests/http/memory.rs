@@ -22,6 +22,11 @@ fn resident(daemon: &Daemon) -> Result<u64> {
     Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 
+/// How many files the daemon has open.
+fn open_files(daemon: &Daemon) -> Result<usize> {
+    Ok(std::fs::read_dir(format!("/proc/{}/fd", daemon.pid()?))?.count())
+}
+
 /// A wire whose first request was answered: what a first connection costs once is paid.
 fn warm(daemon: &Daemon) -> Result<Wire> {
     let mut wire = Wire::tls(daemon)?;
@@ -114,6 +119,7 @@ fn a_thousand_idle_connections_stand_and_the_next_are_reset() -> Result<()> {
     let daemon = Daemon::start(&Order { more, ..order(&graph, ALL) })?;
     drop(warm(&daemon)?);
     let before = resident(&daemon)?;
+    let files = open_files(&daemon)?;
     let start = Instant::now();
     let mut many = Wire::open(&daemon, HOST, 443, "many=1010")?;
     let stood = many.until("\n")?;
@@ -122,6 +128,11 @@ fn a_thousand_idle_connections_stand_and_the_next_are_reset() -> Result<()> {
     ensure!(stood.trim() == "1000", "{stood} of 1010 connections stood; 1000 may");
     // They rest by now.
     ensure!(after <= before + (48 << 10), "it grew from {before} to {after} KiB");
+    let more = open_files(&daemon)? - files;
+    ensure!(
+        more <= 2 * 1000 + 20,
+        "{more} files more are open: the client's socket and the upstream's are two for each"
+    );
     drop(many);
     // What they freed goes back to the system as well.
     let deadline = Instant::now() + Duration::from_secs(10);

@@ -64,6 +64,7 @@ impl Http1 {
                 self.woken = Instant::now();
                 self.timer.as_mut().reset(self.woken + TIRED);
                 self.live.line().listen();
+                self.live.watch_client(stream.tcp());
                 let service = Answers::Served(Rc::clone(&self.live));
                 State::Awake(Box::new(self.builder.serve_connection(TokioIo::new(stream), service)))
             }
