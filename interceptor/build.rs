@@ -17,7 +17,8 @@ const PACKED_RELOCATIONS: (u32, u32) = (2, 36);
 
 fn main() -> Result<()> {
     // The loader reads the relocations at each start, and they stay in the memory of the process: 0.7 MiB unpacked, 0.02
-    // packed. A binary needs the glibc of the machine that built it anyway, so packing them there takes nobody away.
+    // packed. Packed, the binary doesn't start where glibc is older than that. glibc promises no more than that what was
+    // built with it runs with it and with later ones, so who needs older ones builds where one is, and there nothing is packed.
     if host_glibc() >= Some(PACKED_RELOCATIONS) && env::var("HOST")? == env::var("TARGET")? {
         println!("cargo:rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
     }

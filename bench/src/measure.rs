@@ -66,7 +66,7 @@ impl Bench<'_> {
         let pids = running.pids()?;
         let parts = [self.origin.family(), pids.clone()].concat();
         confine(&parts, traffic.one_core.then_some(0))?;
-        let figures = self.ask(running, &pids, traffic, (tag, output));
+        let figures = self.ask(running, &pids, traffic, tag, output);
         confine(&parts, None)?;
         figures
     }
@@ -76,7 +76,8 @@ impl Bench<'_> {
         running: &Running,
         pids: &[u32],
         traffic: &Traffic,
-        (tag, output): (&str, Option<&Path>),
+        tag: &str,
+        output: Option<&Path>,
     ) -> Result<Figures> {
         let ours = match &running.way {
             Way::Governed(ours) => Some((ours, ours.mark()?)),

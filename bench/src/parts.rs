@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -17,7 +17,6 @@ use crate::measure::{Bench, Figures, Sample};
 use crate::ours::Shape;
 use crate::peers::Running;
 use crate::points;
-use crate::report::say;
 use crate::rounds::{is_interrupted, sample};
 
 pub(crate) use self::stacks::{PARTS, Threads};
@@ -44,18 +43,25 @@ pub(crate) fn measure(
     cells: &[&Cell],
     rounds: usize,
 ) -> Result<Vec<Sample>> {
+    let traffic = |cell: &&Cell| match cell.what {
+        What::Traffic(traffic) => Some((cell.name, traffic)),
+        What::Memory | What::Launch => None,
+    };
+    let cells: Vec<_> = cells.iter().filter_map(traffic).collect();
+    ensure!(!cells.is_empty(), "only cells of traffic have parts");
+    let perf = Command::new("perf").arg("--version").stdout(Stdio::null()).status();
+    ensure!(perf.is_ok_and(|status| status.success()), "perf isn't here; Debian has it in linux-perf");
     let running = Running::governed(ground.ours(&Shape::usual(record))?);
     let mut samples = Vec::new();
     for round in 0..rounds {
-        for cell in cells {
-            let What::Traffic(traffic) = cell.what else { continue };
-            let tag = |how: &str| format!("{how}-{}-{round}", cell.name);
-            let found = bench.traffic(&running, &traffic, &tag("whole")).and_then(|whole| {
+        for (cell, traffic) in &cells {
+            let tag = |how: &str| format!("{how}-{cell}-{round}");
+            let found = bench.traffic(&running, traffic, &tag("whole")).and_then(|whole| {
                 let output = ground.site.room.join("perf.data");
-                let sampled = bench.sampled(&running, &traffic, &tag("parts"), &output)?;
+                let sampled = bench.sampled(&running, traffic, &tag("parts"), &output)?;
                 Ok((whole, sampled, counts(&output)?))
             });
-            let name = points::cell(FAMILY, cell.name);
+            let name = points::cell(FAMILY, cell);
             match found {
                 Ok((whole, sampled, counts)) => {
                     for threads in Threads::ALL {
@@ -71,7 +77,6 @@ pub(crate) fn measure(
             }
         }
     }
-    ensure!(!samples.is_empty(), "none of these cells has parts: they aren't traffic");
     Ok(samples)
 }
 
@@ -118,12 +123,15 @@ impl Recording {
             .arg(output)
             .stdin(Stdio::null())
             .spawn()
-            .context("perf isn't here; Debian has it in linux-perf")?;
+            .context("can't start perf")?;
         Ok(Self(child))
     }
 
-    /// Ends it, in order.
+    /// Ends it, in order. One that has ended by itself has said why.
     pub(crate) fn stop(mut self) -> Result<()> {
+        if let Some(status) = self.0.try_wait()? {
+            bail!("perf ended early, with {status}");
+        }
         kill(Pid::from_raw(self.0.id().cast_signed()), Signal::SIGINT)?;
         // It ends as one that was interrupted, which is what it was.
         self.0.wait()?;
@@ -140,7 +148,7 @@ impl Drop for Recording {
 }
 
 /// What perf wrote, counted.
-fn counts(output: &PathBuf) -> Result<Counts> {
+fn counts(output: &Path) -> Result<Counts> {
     let told = Command::new("perf")
         .args(["script", "--no-inline", "--fields", "comm,ip,sym", "--input"])
         .arg(output)
@@ -150,8 +158,10 @@ fn counts(output: &PathBuf) -> Result<Counts> {
     ensure!(told.status.success(), "perf can't tell what it sampled: {}", told.status);
     fs::remove_file(output)?;
     let counts = stacks::count(&String::from_utf8_lossy(&told.stdout));
-    if !counts.contains_key(&Threads::Workers) {
-        say("parts", "perf saw nothing of the workers");
-    }
+    let workers: u64 = counts.get(&Threads::Workers).into_iter().flat_map(BTreeMap::values).sum();
+    ensure!(workers >= FEWEST, "perf has {workers} samples of the workers");
     Ok(counts)
 }
+
+#[cfg(test)]
+mod tests;

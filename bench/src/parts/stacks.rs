@@ -139,9 +139,10 @@ pub(crate) const PARTS: &[Part] = &[
         ]),
     ),
     walk("TLS: records", Where::Anywhere(&["rustls::", "aws_lc", "aead_aes"])),
+    // Before the libraries: a function of ours may name their types.
+    walk("the rest of the walk", Where::Nearest(&["interceptor::"])),
     walk("HTTP: hyper, h2", Where::Nearest(&["hyper::", "hyper_util::", "h2::", "http::", "httparse"])),
     walk("tasks, timers, channels: tokio", Where::Nearest(&["tokio::", "mio::", "tokio_rustls::"])),
-    walk("the rest of the walk", Where::Nearest(&["interceptor::"])),
     walk("not told by the stack", Where::Rest),
     writer("malloc and free", ALLOCATOR),
     writer("the kernel: pages written, twice each", Where::Anywhere(&["pwrite", "fdatasync", "fsync"])),

@@ -24,12 +24,8 @@ mod conceal;
 
 pub(super) use budget::Budget;
 
-/// Bodies up to this weight are prepared at once; heavier ones beside the worker, which has others to serve. Handing over
-/// and being woken costs a third of what searching as much for secrets does.
-const AT_ONCE: usize = 128 << 10;
-
-/// How much heavier an encoded body is: it may be many times as large when it is decoded.
-const ENCODED: usize = 4;
+/// Bodies up to this size are prepared at once; larger ones beside the worker, which has others to serve.
+const AT_ONCE: usize = 32 << 10;
 
 /// What a body that people are asked about may decode to.
 const MOST_SHOWN: usize = 16 << 20;
@@ -144,9 +140,7 @@ impl Taking {
         }
         let (request, response) = (self.request.take(), self.response.take());
         let launch = self.launch();
-        let both = || std::iter::once(&request).chain(&response);
-        let size = both().map(|taken| taken.body.len()).sum();
-        let weight: usize = both().map(Taken::weight).sum();
+        let size = request.body.len() + response.as_ref().map_or(0, |taken| taken.body.len());
         let (sent, received, most) = (sent.bytes(), received.bytes(), self.most);
         let whole = self.level == PayloadLevel::Full;
         let masked = self.masked.clone();
@@ -157,7 +151,7 @@ impl Taking {
             }
             Content { request, response: response.map(|taken| taken.message(received, most, whole)) }
         };
-        let content = if weight <= AT_ONCE { Some(prepare()) } else { tokio::task::spawn_blocking(prepare).await.ok() };
+        let content = if size <= AT_ONCE { Some(prepare()) } else { tokio::task::spawn_blocking(prepare).await.ok() };
         self.live.session().worker.captured.give_back(launch, size);
         if content.is_none() {
             tracing::error!(%operation, "what an operation sent and got could not be prepared, so it isn't kept");
@@ -195,12 +189,6 @@ impl Drop for Taking {
 }
 
 impl Taken {
-    /// What it takes to prepare it, in bytes that aren't encoded.
-    fn weight(&self) -> usize {
-        let is_encoded = self.headers.contains_key(header::CONTENT_ENCODING);
-        self.body.len() * if is_encoded { ENCODED } else { 1 }
-    }
-
     /// As it is kept: decoded, without secrets.
     fn message(self, bytes: u64, most: usize, whole: bool) -> Message {
         let Taken { start, headers, trailers, body, mut partial } = self;
