@@ -1,11 +1,13 @@
 //! The cgroups of adopted workloads, as the tree is at the moment.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::container::Engines;
+use super::procfs::Process;
 use crate::bpf::adopt::{Number, State, Watched};
 use crate::config::{Adopt, Pattern, WorkloadSettings};
 
@@ -94,6 +96,19 @@ impl Tree {
     pub fn of_process(&self, pid: u32) -> Option<String> {
         let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
         text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
+    }
+
+    /// Which users but root there are, and in which cgroups: each process's uid with its cgroup.
+    pub fn users(&self) -> BTreeSet<(u32, String)> {
+        let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let users = pids.filter_map(|pid| {
+            let uid = Process::read(pid).ok()?.uids[0];
+            // The cgroup after the uid: a service's process is put into its cgroup first, and becomes its user then. One that
+            // is gone is nowhere.
+            if uid == 0 { None } else { Some((uid, self.of_process(pid)?)) }
+        });
+        users.collect()
     }
 
     fn look(&self, path: String) -> Option<Cgroup> {

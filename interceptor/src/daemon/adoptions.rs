@@ -282,6 +282,7 @@ impl Adoptions {
             }
         };
         self.parts.acceptor.remove(launch);
+        self.gaze.forget(held.number);
         self.parts.pipeline.registry.tell_launch(launch, Order::Cut("workload-ended"));
         self.parts.pipeline.directory.leave(launch);
         held.places.iter().for_each(|(inode, place)| {

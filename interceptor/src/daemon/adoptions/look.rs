@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -45,6 +46,11 @@ impl Gaze {
         self.survey.lock().unwrap_or_else(PoisonError::into_inner).read_filters_by(reader);
     }
 
+    /// Forgets a workload: no connection of it is handed over any more.
+    pub(super) fn forget(&self, number: Number) {
+        self.known.write().unwrap_or_else(PoisonError::into_inner).remove(&number);
+    }
+
     /// Whether a connection of this process may be handed over: one that nobody has looked at yet is looked at now.
     pub(super) fn admits(&self, number: Number, pid: u32) -> bool {
         let path = {
@@ -58,10 +64,18 @@ impl Gaze {
             }
             // A process that is gone is judged with its cgroup; one elsewhere was told the socket by one inside.
             let of = self.tree.of_process(pid).unwrap_or_default();
-            known.cgroups.iter().find(|path| std::path::Path::new(&of).starts_with(path)).cloned()
+            known.cgroups.iter().find(|path| Path::new(&of).starts_with(path)).cloned()
         };
         let Some(path) = path else { return true };
         self.holes(&path, &[pid]).is_empty()
+    }
+
+    /// Notes down who there is that belongs to no workload: those of these users that are in none of the cgroups `inside`,
+    /// which have to be looked for after the users. Else one that has just begun would be outside of what it is in.
+    fn note_outside(&self, users: BTreeSet<(u32, String)>, inside: &[&str]) {
+        let is_inside = |of: &str| inside.iter().any(|path| Path::new(of).starts_with(path));
+        let outside = users.into_iter().filter(|(_, of)| !is_inside(of)).map(|(uid, _)| uid).collect();
+        *self.outside.write().unwrap_or_else(PoisonError::into_inner) = outside;
     }
 
     fn holes(&self, path: &str, pids: &[u32]) -> BTreeSet<Hole> {
@@ -73,17 +87,20 @@ impl Gaze {
 impl Adoptions {
     /// Says which workload there is, before any of its processes was looked at.
     pub(super) fn introduce(&self, number: Number, settings: &WorkloadSettings) {
+        let users = self.tree.users();
         let cgroups: Vec<String> = self.tree.of(settings).into_iter().map(|cgroup| cgroup.path).collect();
-        let pids = cgroups.iter().flat_map(|path| self.tree.processes(path).unwrap_or_default()).collect();
-        let outside = self.uids_outside(&pids);
-        self.gaze.outside.write().unwrap_or_else(PoisonError::into_inner).extend(outside);
         let known = Known {
             cgroups,
             pids: BTreeSet::new(),
             accepts_holes: settings.containment == Level::Steered,
             refused: false,
         };
-        self.gaze.known.write().unwrap_or_else(PoisonError::into_inner).insert(number, known);
+        let all: Vec<String> = {
+            let mut all = self.gaze.known.write().unwrap_or_else(PoisonError::into_inner);
+            all.insert(number, known);
+            all.values().flat_map(|known| known.cgroups.clone()).collect()
+        };
+        self.gaze.note_outside(users, &all.iter().map(String::as_str).collect::<Vec<_>>());
     }
 
     /// Looks once. The `tick` says what is due.
@@ -94,6 +111,7 @@ impl Adoptions {
         if slowly {
             self.watch_over(adopter, &held);
         }
+        let users = slowly.then(|| self.tree.users());
         let mut claimed = BTreeSet::new();
         let governed = adopter.governed().unwrap_or_default();
         let mut all = BTreeSet::new();
@@ -109,9 +127,9 @@ impl Adoptions {
                 tracing::error!(%error, "a cgroup can't be let go of");
             }
         }
-        if slowly {
-            let outside = self.uids_outside(&all);
-            *self.gaze.outside.write().unwrap_or_else(PoisonError::into_inner) = outside;
+        if let Some(users) = users {
+            let cgroups = held.values().flat_map(|one| one.cgroups.values());
+            self.gaze.note_outside(users, &cgroups.map(|cgroup| cgroup.path.as_str()).collect::<Vec<_>>());
             self.gaze.survey.lock().unwrap_or_else(PoisonError::into_inner).keep(&all);
         }
         for one in held.values_mut() {
@@ -313,14 +331,6 @@ impl Adoptions {
             mend: "use Linux 6.7 or newer".into(),
         });
         hole.into_iter().collect()
-    }
-
-    /// The uids of all processes but these.
-    fn uids_outside(&self, governed: &BTreeSet<u32>) -> BTreeSet<u32> {
-        let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-        let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        let outside = pids.filter(|pid| !governed.contains(pid)).filter_map(|pid| Process::read(pid).ok());
-        outside.map(|process| process.uids[0]).collect()
     }
 }
 
