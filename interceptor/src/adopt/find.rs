@@ -103,10 +103,14 @@ impl Tree {
         let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         let users = pids.filter_map(|pid| {
+            // Most are root's and the kernel's, of which no more is asked.
+            if Process::uid_of(pid).ok()? == 0 {
+                return None;
+            }
             let uid = Process::read(pid).ok()?.uids[0];
             // The cgroup after the uid: a service's process is put into its cgroup first, and becomes its user then. One that
             // is gone is nowhere.
-            if uid == 0 { None } else { Some((uid, self.of_process(pid)?)) }
+            Some((uid, self.of_process(pid)?))
         });
         users.collect()
     }

@@ -73,6 +73,17 @@ impl Process {
         Ok(process)
     }
 
+    /// The real uid of a process, also of one at its end.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn uid_of(pid: u32) -> io::Result<u32> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let uid =
+            status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_ascii_whitespace().next()?.parse().ok());
+        uid.ok_or_else(|| io::Error::other("a status without uids"))
+    }
+
     /// What the status file says (proc_pid_status(5)).
     fn parse(status: &str) -> Option<Self> {
         let field = |name: &str| {
