@@ -108,6 +108,28 @@ fn only_who_may_launch_it_may_call_it() -> Result<()> {
     daemon.finish()
 }
 
+/// What it sent waits to be read, but nobody can be asked about any more.
+#[test]
+fn who_has_hung_up_before_we_ask_is_not_taken_for_root() -> Result<()> {
+    require_root!(Ok(()));
+    let Scene { daemon, address, _graph } = start()?;
+    let mut server = server(&daemon)?;
+    ensure!(call(&address)? == "HELLO");
+    let before = recorded::last(&daemon.database())?;
+    let (host, port) = address.split_once(':').context("an address")?;
+    let script = format!("for i in {{1..50}}; do echo hello > /dev/tcp/{host}/{port}; done");
+    let status = Command::new("/bin/bash").args(["-c", &script]).uid(UID + 1).gid(UID + 1).status()?;
+    ensure!(status.success(), "{status}");
+    let calls = recorded::operations(&daemon.database(), before)?;
+    ensure!(calls.len() == 50, "{}", calls.len());
+    let denied = |one: &recorded::Operation| one.code.as_deref() == Some("caller-not-listed");
+    let let_in = calls.iter().filter(|one| !denied(one)).count();
+    ensure!(let_in == 0, "{let_in} were let in");
+    server.kill()?;
+    server.wait()?;
+    daemon.finish()
+}
+
 #[test]
 fn a_call_lives_as_long_as_its_workload_and_a_daemon_that_comes_after_takes_calls() -> Result<()> {
     require_root!(Ok(()));

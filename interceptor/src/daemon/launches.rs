@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use interceptor_common::Fate;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::AbortHandle;
 
 use super::adoptions::Adoptions;
@@ -398,6 +398,7 @@ impl Launches {
             netns: Arc::new(netns.try_clone_to_owned()?),
             registry: Arc::clone(&self.parts.pipeline.registry),
             journal: self.parts.journal.clone(),
+            calls: Arc::new(Semaphore::new(self.parts.pipeline.worlds.borrow().snapshot.settings.limits.connections)),
         });
         let serving = listeners.into_iter().map(|(listener, publish)| {
             self.resolving.spawn(publish::serve(listener, publish, Arc::clone(&published))).abort_handle()

@@ -2,7 +2,6 @@
 //! it on the host's, and connects from inside. Each call is a session, with its caller as the initiator, and recorded before a
 //! byte of it goes in.
 
-use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -12,7 +11,7 @@ use std::time::Duration;
 use nix::unistd::{Gid, Uid, User};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::reload::OwnJournal;
 use crate::config::{Match, Publish};
@@ -21,6 +20,7 @@ use crate::pipeline::{Order, Registry};
 use crate::policy::Basis;
 use crate::record::event::{Payload, Verdict, What};
 use crate::transport::accept;
+use crate::transport::diagnosis::Diagnosis;
 use crate::transport::namespace;
 use crate::who::Workload;
 
@@ -39,6 +39,8 @@ pub(super) struct Published {
     pub(super) netns: Arc<OwnedFd>,
     pub(super) registry: Arc<Registry>,
     pub(super) journal: OwnJournal,
+    /// As many calls as it may have at once.
+    pub(super) calls: Arc<Semaphore>,
 }
 
 /// Opens the listener of a published port.
@@ -59,9 +61,21 @@ pub(super) async fn serve(listener: std::net::TcpListener, publish: Publish, pub
     };
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => {
-                tokio::spawn(call(stream, peer, publish, Arc::clone(&published)));
-            }
+            Ok((stream, peer)) => match Arc::clone(&published.calls).try_acquire_owned() {
+                Ok(permit) => {
+                    let published = Arc::clone(&published);
+                    tokio::spawn(async move {
+                        call(stream, peer, publish, published).await;
+                        drop(permit);
+                    });
+                }
+                Err(_) => {
+                    let workload = published.workload.settings.name.to_string();
+                    metrics::counter!("interceptor_connections_reset_total", "workload" => workload, "reason" => "too-many")
+                        .increment(1);
+                    refuse(stream);
+                }
+            },
             Err(error) => {
                 tracing::debug!(%error, "a caller is gone");
                 tokio::time::sleep(REST).await;
@@ -258,32 +272,13 @@ fn is_in(uid: u32, gid: u32) -> bool {
     nix::unistd::getgrouplist(&name, user.gid).is_ok_and(|groups| groups.contains(&Gid::from_raw(gid)))
 }
 
-/// Whose the other end of an accepted connection is, by the kernel's list of sockets (proc_pid_net(5)); none if it is gone.
+/// Whose the other end of an accepted connection is; none if it is closed, so that nobody can be asked about.
 fn uid_of(peer: SocketAddr, own: SocketAddr) -> Option<u32> {
-    let file = if peer.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" };
-    find(&fs::read_to_string(file).ok()?, peer, own)
-}
-
-fn find(list: &str, peer: SocketAddr, own: SocketAddr) -> Option<u32> {
-    let (local, remote) = (written(peer), written(own));
-    list.lines().skip(1).find_map(|line| {
-        let mut fields = line.split_ascii_whitespace().skip(1);
-        if fields.next()? != local || fields.next()? != remote {
-            return None;
-        }
-        fields.nth(4)?.parse().ok()
+    let found = Diagnosis::open().and_then(|diagnosis| diagnosis.owner(peer, own));
+    found.unwrap_or_else(|error| {
+        tracing::error!(%error, "the kernel doesn't say whose a socket is, so a call is refused");
+        None
     })
-}
-
-/// An address as /proc/net/tcp has it: words of the address as they lie in memory, and the port, in hexadecimal.
-fn written(address: SocketAddr) -> String {
-    let octets = match address.ip() {
-        IpAddr::V4(v4) => v4.octets().to_vec(),
-        IpAddr::V6(v6) => v6.octets().to_vec(),
-    };
-    let (words, _) = octets.as_chunks::<4>();
-    let words: String = words.iter().map(|word| format!("{:08X}", u32::from_ne_bytes(*word))).collect();
-    format!("{words}:{:04X}", address.port())
 }
 
 #[cfg(test)]

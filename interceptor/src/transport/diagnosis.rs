@@ -12,6 +12,12 @@ const BY_FAMILY: u16 = 20;
 
 const HEADER: usize = 16;
 
+/// `INET_DIAG_NOCOOKIE`, twice: whatever its cookie.
+const ANY: u64 = u64::MAX;
+
+/// Where `idiag_uid` is in `struct inet_diag_msg`; `idiag_inode` follows.
+const UID: usize = 64;
+
 /// A socket for questions.
 #[derive(Debug)]
 pub struct Diagnosis {
@@ -34,11 +40,33 @@ impl Diagnosis {
     /// # Errors
     /// The kernel can't be asked (CONFIG_INET_DIAG).
     pub fn has(&self, own: SocketAddr, peer: SocketAddr, cookie: u64) -> io::Result<bool> {
-        send(self.socket.as_raw_fd(), &question(own, peer, cookie), MsgFlags::empty())?;
-        let mut answer = [0_u8; 1024];
-        let length = recv(self.socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
-        read(answer.get(..length).unwrap_or_default())
+        Ok(read(&self.ask(own, peer, cookie)?)?.is_some())
     }
+
+    /// The uid whose the TCP socket is that has `own` as its address and `peer` as its peer's. None if there is none, or one
+    /// that its process has closed: what is left of that is nobody's, and shown as root's.
+    ///
+    /// # Errors
+    /// The kernel can't be asked (CONFIG_INET_DIAG).
+    pub fn owner(&self, own: SocketAddr, peer: SocketAddr) -> io::Result<Option<u32>> {
+        let found = read(&self.ask(own, peer, ANY)?)?;
+        Ok(found.filter(|socket| socket.inode != 0).map(|socket| socket.uid))
+    }
+
+    fn ask(&self, own: SocketAddr, peer: SocketAddr, cookie: u64) -> io::Result<Vec<u8>> {
+        send(self.socket.as_raw_fd(), &question(own, peer, cookie), MsgFlags::empty())?;
+        let mut answer = vec![0_u8; 1024];
+        let length = recv(self.socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
+        answer.truncate(length);
+        Ok(answer)
+    }
+}
+
+/// What the kernel says of a socket: the end of `struct inet_diag_msg`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Found {
+    uid: u32,
+    inode: u32,
 }
 
 /// `struct nlmsghdr` and `struct inet_diag_req_v2` (include/uapi/linux/inet_diag.h).
@@ -78,16 +106,21 @@ fn padded(octets: &[u8]) -> [u8; 16] {
     padded
 }
 
-/// The socket, or the error that says that there is none.
-fn read(answer: &[u8]) -> io::Result<bool> {
+/// The socket; none by the error that says so.
+fn read(answer: &[u8]) -> io::Result<Option<Found>> {
     let malformed = || io::Error::new(io::ErrorKind::InvalidData, "the kernel's sock_diag answer is none");
     let kind = answer.get(4..6).map(|kind| u16::from_ne_bytes([kind[0], kind[1]])).ok_or_else(malformed)?;
     if kind == BY_FAMILY {
-        return Ok(true);
+        let word = |at: usize| {
+            let (bytes, _) = answer.get(HEADER + at..)?.split_first_chunk()?;
+            Some(u32::from_ne_bytes(*bytes))
+        };
+        let (uid, inode) = word(UID).zip(word(UID + 4)).ok_or_else(malformed)?;
+        return Ok(Some(Found { uid, inode }));
     }
     let errno = answer.get(HEADER..HEADER + 4).filter(|_| kind == libc::NLMSG_ERROR as u16).ok_or_else(malformed)?;
     match -i32::from_ne_bytes([errno[0], errno[1], errno[2], errno[3]]) {
-        libc::ENOENT | libc::ESTALE => Ok(false),
+        libc::ENOENT | libc::ESTALE => Ok(None),
         errno => Err(io::Error::from_raw_os_error(errno)),
     }
 }
