@@ -6,6 +6,8 @@ mod containers;
 mod daemon;
 #[path = "adopted/ledger.rs"]
 mod ledger;
+#[path = "adopted/moments.rs"]
+mod moments;
 #[path = "adopted/steering.rs"]
 mod steering;
 #[path = "adopted/survey.rs"]

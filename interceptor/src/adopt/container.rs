@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -48,31 +49,31 @@ impl Engines {
         Self { docker, podman, found: Arc::default(), is_unreadable: Arc::default() }
     }
 
-    /// The container that this cgroup is.
-    pub(super) fn find(&self, path: &str) -> Option<Container> {
-        let (engine, id) = engine_and_id(path)?;
+    /// The container that this cgroup is, if an engine knows it.
+    ///
+    /// # Errors
+    /// What the engine knows can't be read now, so nothing follows from it.
+    pub(super) fn find(&self, path: &str) -> io::Result<Option<Container>> {
+        let Some((engine, id)) = engine_and_id(path) else { return Ok(None) };
         if let Some(known) = self.found.lock().unwrap_or_else(PoisonError::into_inner).get(id) {
-            return Some(known.clone());
+            return Ok(Some(known.clone()));
         }
-        let found = match engine {
+        let read = match engine {
             Engine::Docker => docker(&self.docker.join("containers").join(id).join("config.v2.json")),
-            Engine::Podman => self.podman(id),
-        }?;
-        self.found.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), found.clone());
-        Some(found)
-    }
-
-    fn podman(&self, id: &str) -> Option<Container> {
-        let read = podman(&self.podman.join("db.sql"), id);
+            Engine::Podman => podman(&self.podman.join("db.sql"), id),
+        };
         let was_unreadable = self.is_unreadable.swap(read.is_err(), Ordering::Relaxed);
         // Asked again several times a second, so it is said once.
         if let Err(error) = &read
             && !was_unreadable
         {
-            let folder = self.podman.display();
-            tracing::warn!(%error, %folder, "what Podman knows of its containers can't be read; nothing of them passes");
+            tracing::warn!(%error, ?engine, "what is known of a container can't be read; nothing of new ones passes until it can");
         }
-        read.ok().flatten()
+        let found = read?;
+        if let Some(found) = &found {
+            self.found.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), found.clone());
+        }
+        Ok(found)
     }
 
     /// Forgets all but the containers that these cgroups are.
@@ -102,8 +103,8 @@ fn engine_and_id(path: &str) -> Option<(Engine, &str)> {
     (id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some((engine, id))
 }
 
-/// Docker's own file of a container.
-fn docker(file: &Path) -> Option<Container> {
+/// Docker's own file of a container, which it puts in place as a whole.
+fn docker(file: &Path) -> io::Result<Option<Container>> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct File {
@@ -115,12 +116,16 @@ fn docker(file: &Path) -> Option<Container> {
     struct Config {
         labels: Option<BTreeMap<String, String>>,
     }
-    let file: File = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
-    Some(Container { labels: file.config.labels.unwrap_or_default(), image: file.image })
+    let text = match fs::read(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    };
+    let file: File = serde_json::from_slice(&text)?;
+    Ok(Some(Container { labels: file.config.labels.unwrap_or_default(), image: file.image }))
 }
 
 /// What Podman's database has of a container: the configuration that it was made with, as JSON (libpod's `ContainerConfig`).
-fn podman(database: &Path, id: &str) -> rusqlite::Result<Option<Container>> {
+fn podman(database: &Path, id: &str) -> io::Result<Option<Container>> {
     #[derive(Deserialize)]
     struct Config {
         #[serde(default)]
@@ -128,16 +133,20 @@ fn podman(database: &Path, id: &str) -> rusqlite::Result<Option<Container>> {
         #[serde(rename = "rootfsImageID", default)]
         image: String,
     }
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let database = Connection::open_with_flags(database, flags)?;
-    database.busy_timeout(PATIENCE)?;
-    let text = "SELECT JSON FROM ContainerConfig WHERE ID = ?1";
-    let text: Option<String> = database.query_row(text, [id], |row| row.get(0)).optional()?;
-    let config = text.and_then(|text| serde_json::from_str::<Config>(&text).ok());
-    Ok(config.map(|config| {
-        let image = (!config.image.is_empty()).then(|| format!("sha256:{}", config.image));
-        Container { labels: config.labels, image }
-    }))
+    if !database.try_exists()? {
+        return Ok(None);
+    }
+    let row = || -> rusqlite::Result<Option<String>> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let database = Connection::open_with_flags(database, flags)?;
+        database.busy_timeout(PATIENCE)?;
+        let text = "SELECT JSON FROM ContainerConfig WHERE ID = ?1";
+        database.query_row(text, [id], |row| row.get(0)).optional()
+    };
+    let Some(text) = row().map_err(io::Error::other)? else { return Ok(None) };
+    let config: Config = serde_json::from_str(&text)?;
+    let image = (!config.image.is_empty()).then(|| format!("sha256:{}", config.image));
+    Ok(Some(Container { labels: config.labels, image }))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::container::Engines;
-use super::procfs::Process;
+use super::procfs::{Process, is_shortage};
 use crate::bpf::adopt::{Number, State, Watched};
 use crate::config::{Adopt, Pattern, WorkloadSettings};
 
@@ -44,19 +44,28 @@ impl Tree {
     }
 
     /// The cgroups that a workload is adopted from and that are there.
-    pub fn of(&self, settings: &WorkloadSettings) -> Vec<Cgroup> {
+    ///
+    /// # Errors
+    /// They can't be looked for now: which there are isn't known.
+    pub fn of(&self, settings: &WorkloadSettings) -> io::Result<Vec<Cgroup>> {
         let mut found = Vec::new();
         for adopt in &settings.adopt {
             match adopt {
-                Adopt::Unit(name) => found.extend(unit_paths(name).into_iter().filter_map(|path| self.look(path))),
-                Adopt::Cgroup(pattern) if pattern.is_whole() => found.extend(self.look(pattern.as_str().to_owned())),
-                Adopt::Cgroup(pattern) => self.search(pattern, &mut found),
+                Adopt::Unit(name) => {
+                    for path in unit_paths(name) {
+                        found.extend(self.look(path)?);
+                    }
+                }
+                Adopt::Cgroup(pattern) if pattern.is_whole() => found.extend(self.look(pattern.as_str().to_owned())?),
+                Adopt::Cgroup(pattern) => self.search(pattern, &mut found)?,
                 Adopt::ContainerLabel(label) => {
                     let mut containers = Vec::new();
-                    container_patterns().iter().for_each(|pattern| self.search(pattern, &mut containers));
+                    for pattern in container_patterns() {
+                        self.search(&pattern, &mut containers)?;
+                    }
                     self.engines.keep(containers.iter().map(|one| one.path.as_str()));
                     for mut one in containers {
-                        if let Some(container) = self.engines.find(&one.path)
+                        if let Some(container) = self.engines.find(&one.path)?
                             && container.has(label)
                         {
                             one.image = container.image;
@@ -68,18 +77,31 @@ impl Tree {
         }
         found.sort();
         found.dedup_by(|a, b| a.id == b.id);
-        found
+        Ok(found)
     }
 
-    /// Whether a cgroup is one of a workload's, or below one.
-    pub fn is_of(&self, settings: &WorkloadSettings, path: &Path) -> bool {
-        path.ancestors().filter_map(Path::to_str).any(|path| {
-            settings.adopt.iter().any(|adopt| match adopt {
-                Adopt::Unit(name) => unit_paths(name).iter().any(|one| one == path),
-                Adopt::Cgroup(pattern) => pattern.fits(path),
-                Adopt::ContainerLabel(label) => self.engines.find(path).is_some_and(|container| container.has(label)),
-            })
-        })
+    /// The cgroup of a workload's that a cgroup is or is below, by its name: whether it is there still, or was found yet,
+    /// doesn't matter.
+    ///
+    /// # Errors
+    /// It is a container, and whose isn't known now.
+    pub fn own<'a>(&self, settings: &WorkloadSettings, path: &'a Path) -> io::Result<Option<&'a str>> {
+        for adopt in &settings.adopt {
+            let units = if let Adopt::Unit(name) = adopt { unit_paths(name) } else { Vec::new() };
+            for path in path.ancestors().filter_map(Path::to_str) {
+                let is_own = match adopt {
+                    Adopt::Unit(_) => units.iter().any(|one| one == path),
+                    Adopt::Cgroup(pattern) => pattern.fits(path),
+                    Adopt::ContainerLabel(label) => {
+                        self.engines.find(path)?.is_some_and(|container| container.has(label))
+                    }
+                };
+                if is_own {
+                    return Ok(Some(path));
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// The processes in a cgroup and below it.
@@ -95,46 +117,71 @@ impl Tree {
     /// The cgroup of a process, as it is seen from the root.
     pub fn of_process(&self, pid: u32) -> Option<String> {
         let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-        text.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned)
+        let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+        // That of one at its end may have been removed.
+        Some(path.strip_suffix(" (deleted)").unwrap_or(path).to_owned())
     }
 
     /// Which users but root there are, and in which cgroups: each process's uid with its cgroup.
-    pub fn users(&self) -> BTreeSet<(u32, String)> {
-        let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
-        let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        let users = pids.filter_map(|pid| {
-            // Most are root's and the kernel's, of which no more is asked.
-            if Process::uid_of(pid).ok()? == 0 {
-                return None;
+    ///
+    /// # Errors
+    /// The processes can't be looked at now.
+    pub fn users(&self) -> io::Result<BTreeSet<(u32, String)>> {
+        let mut users = BTreeSet::new();
+        for entry in fs::read_dir("/proc")? {
+            let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            match self.user(pid) {
+                Ok(user) => users.extend(user),
+                Err(error) if is_shortage(&error) => return Err(error),
+                // It has ended.
+                Err(_) => {}
             }
-            let uid = Process::read(pid).ok()?.uids[0];
-            // The cgroup after the uid: a service's process is put into its cgroup first, and becomes its user then. One that
-            // is gone is nowhere.
-            Some((uid, self.of_process(pid)?))
-        });
-        users.collect()
+        }
+        Ok(users)
     }
 
-    fn look(&self, path: String) -> Option<Cgroup> {
-        let found = fs::metadata(self.folder(&path)).ok()?;
-        found.is_dir().then(|| Cgroup { path, id: found.ino(), image: None })
+    fn user(&self, pid: u32) -> io::Result<Option<(u32, String)>> {
+        // Most are root's and the kernel's, of which no more is asked.
+        if Process::uid_of(pid)? == 0 {
+            return Ok(None);
+        }
+        let uid = Process::read(pid)?.uids[0];
+        // The cgroup after the uid: a service's process is put into its cgroup first, and becomes its user then.
+        Ok(self.of_process(pid).map(|path| (uid, path)))
     }
 
-    fn search(&self, pattern: &Pattern, found: &mut Vec<Cgroup>) {
+    fn look(&self, path: String) -> io::Result<Option<Cgroup>> {
+        let found = there(fs::metadata(self.folder(&path)))?;
+        Ok(found.filter(fs::Metadata::is_dir).map(|found| Cgroup { path, id: found.ino(), image: None }))
+    }
+
+    fn search(&self, pattern: &Pattern, found: &mut Vec<Cgroup>) -> io::Result<()> {
         let mut paths = vec![String::new()];
         for part in pattern.as_str().split('/').skip(1) {
             let mut below = Vec::new();
             for path in &paths {
-                if part.contains('*') {
-                    let names = fs::read_dir(self.folder(path)).into_iter().flatten().flatten();
-                    below.extend(names.filter_map(|name| Some(format!("{path}/{}", name.file_name().to_str()?))));
-                } else {
+                if !part.contains('*') {
                     below.push(format!("{path}/{part}"));
+                } else if let Some(names) = there(fs::read_dir(self.folder(path)))? {
+                    for name in names {
+                        below.extend(name?.file_name().to_str().map(|name| format!("{path}/{name}")));
+                    }
                 }
             }
             paths = below;
         }
-        found.extend(paths.into_iter().filter(|path| pattern.fits(path)).filter_map(|path| self.look(path)));
+        for path in paths.into_iter().filter(|path| pattern.fits(path)) {
+            found.extend(self.look(path)?);
+        }
+        Ok(())
+    }
+}
+
+/// What was read, unless it isn't there.
+fn there<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        other => other.map(Some),
     }
 }
 

@@ -138,6 +138,11 @@ impl Process {
     }
 }
 
+/// Whether something couldn't be looked at for want of descriptors or memory: that says nothing of whether it is there.
+pub fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
+}
+
 /// The ids of a process's threads.
 ///
 /// # Errors

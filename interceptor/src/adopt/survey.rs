@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::filter::{Call, Filters};
 use super::find::Tree;
-use super::procfs::{Namespaces, Process};
+use super::procfs::{Namespaces, Process, is_shortage};
 use crate::bpf::FilterReader;
 
 /// Something that is open, in words for the operator: what it is, and how to close it.
@@ -109,8 +109,16 @@ impl Survey {
         let mut uids = BTreeSet::new();
         let mut networks = BTreeMap::new();
         for pid in pids {
-            // One that is gone did what it did under the hooks.
-            let Ok(process) = Process::read(*pid) else { continue };
+            let process = match Process::read(*pid) {
+                Ok(process) => process,
+                Err(error) if is_shortage(&error) => {
+                    let what = format!("process {pid} can't be looked at ({error})");
+                    holes.insert(Hole::new(what, "let the daemon have more files and memory (`LimitNOFILE=`)"));
+                    continue;
+                }
+                // One that is gone did what it did under the hooks.
+                Err(_) => continue,
+            };
             holes.extend(self.of(&process).iter().cloned());
             if process.namespaces.pid == self.own.pid {
                 uids.extend(process.uids.iter().copied().filter(|uid| *uid != 0 && outside.contains(uid)));

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuHashMap, PerCpuValues, SkStorage, lpm_trie};
+use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuHashMap, PerCpuValues, SkStorage, lpm_trie};
 use interceptor_common::{
     DEEPEST_LEVEL, DoorKey, Fate, Flow as RawFlow, Governed as RawGoverned, Kind, LAYOUT, OriginKey, PATH_BYTES, Place,
     PlaceKey, STATE_REFUSED, STATE_STEERED, TallyKey,
@@ -121,6 +121,32 @@ struct Maps {
     deepest: u32,
 }
 
+impl Maps {
+    /// Lets go of the ports of a place that was given up. The kernel may have given them to another one meanwhile, and a port
+    /// of IPv4's may be another one's of IPv6.
+    fn shut(&mut self, netns: u64, before: Place) -> Result<(), BpfError> {
+        let places = self.places.iter().collect::<Result<Vec<_>, _>>().map_err(|source| map_error("places", source))?;
+        let held: Vec<DoorKey> = places
+            .into_iter()
+            .filter(|(key, _)| key.netns == netns)
+            .flat_map(|(_, place)| door_keys(netns, place))
+            .collect();
+        for key in door_keys(netns, before).iter().filter(|key| !held.contains(key)) {
+            gone(self.doors.remove(key)).map_err(|source| map_error("doors", source))?;
+        }
+        Ok(())
+    }
+}
+
+/// That something to remove isn't there is as good.
+fn gone(removed: Result<(), MapError>) -> Result<(), MapError> {
+    match removed {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
 impl Adopter {
     /// What becomes of connects to unix sockets under this kernel.
     pub fn unix_sockets(&self) -> UnixSockets {
@@ -197,11 +223,7 @@ impl Adopter {
     /// # Errors
     /// What the kernel said; that it wasn't governed is none.
     pub fn forget(&self, id: u64) -> Result<(), BpfError> {
-        match self.maps().governed.remove(&id) {
-            Err(aya::maps::MapError::KeyNotFound) | Ok(()) => Ok(()),
-            Err(aya::maps::MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(source) => Err(map_error("governed", source)),
-        }
+        gone(self.maps().governed.remove(&id)).map_err(|source| map_error("governed", source))
     }
 
     /// What is governed: the cgroups' ids with their workloads, whether they are refused.
@@ -250,12 +272,7 @@ impl Adopter {
         maps.places
             .insert(PlaceKey { netns, workload, padding: 0 }, place, 0)
             .map_err(|source| map_error("places", source))?;
-        for key in before.into_iter().flat_map(|before| door_keys(netns, before)) {
-            if !door_keys(netns, place).contains(&key) {
-                maps.doors.remove(&key).map_err(|source| map_error("doors", source))?;
-            }
-        }
-        Ok(())
+        before.map_or(Ok(()), |before| maps.shut(netns, before))
     }
 
     /// Sends a workload's connections in this network namespace nowhere any more: they are refused.
@@ -267,10 +284,7 @@ impl Adopter {
         let key = PlaceKey { netns, workload, padding: 0 };
         let Ok(place) = maps.places.get(&key, 0) else { return Ok(()) };
         maps.places.remove(&key).map_err(|source| map_error("places", source))?;
-        for key in door_keys(netns, place) {
-            maps.doors.remove(&key).map_err(|source| map_error("doors", source))?;
-        }
-        Ok(())
+        maps.shut(netns, place)
     }
 
     /// The network namespaces in which earlier daemons had sockets for workloads.

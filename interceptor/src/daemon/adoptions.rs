@@ -55,6 +55,8 @@ pub(super) struct Adoptions {
 struct Held {
     workload: Arc<Workload>,
     number: Number,
+    /// Which of the configuration's it is.
+    place: usize,
     resolver: Arc<Resolver>,
     live: Arc<AtomicUsize>,
     started: jiff::Timestamp,
@@ -116,16 +118,17 @@ impl Adoptions {
         }
         let adopter = self.adopter()?;
         let mut held = self.held();
-        for one in &wanted {
+        self.gaze.look_outside(wanted.iter().map(|one| &***one));
+        for (place, one) in wanted.iter().enumerate() {
             let number = number(&one.name);
             match held.get_mut(&number) {
-                Some(known) if Arc::ptr_eq(&known.workload.settings, one) => {}
-                Some(known) if same(&known.workload.settings, one) => {}
+                Some(known) if same(&known.workload.settings, one) => known.place = place,
                 _ => {
                     if let Some(before) = held.remove(&number) {
                         self.let_go(&adopter, before, "changed");
                     }
-                    held.insert(number, self.take(one, settings, &adopter)?);
+                    let taken = self.take(one, settings, &adopter)?;
+                    held.insert(number, Held { place, ..taken });
                 }
             }
         }
@@ -135,16 +138,14 @@ impl Adoptions {
         adopter.watch(&watched)?;
         for number in gone {
             if let Some(before) = held.remove(&number) {
-                let cgroups: Vec<u64> = before.cgroups.keys().copied().collect();
                 self.let_go(&adopter, before, "released");
-                for id in cgroups {
-                    adopter.forget(id)?;
-                }
+                self.gaze.forget(number);
             }
         }
-        self.sweep(&adopter, &held);
         drop(held);
+        // What another workload has now is that one's before it is let go of here.
         self.look(0);
+        self.sweep(&adopter, &self.held());
         Ok(())
     }
 
@@ -204,6 +205,7 @@ impl Adoptions {
         let mut held = Held {
             workload,
             number,
+            place: 0,
             resolver,
             live: Arc::default(),
             started: self.parts.journal.now(),
@@ -220,7 +222,7 @@ impl Adoptions {
         };
         adopter.allow_unix(number, &settings.unix)?;
         // Connections may wait already at sockets that were kept: who makes them is looked at as they are accepted.
-        self.introduce(number, settings);
+        self.gaze.introduce(number, Arc::clone(settings));
         let own = File::open("/proc/self/ns/net")?;
         self.settle(adopter, &mut held, &own)?;
         // An earlier daemon ended in the middle of putting the hooks right, which are right now.
@@ -282,7 +284,6 @@ impl Adoptions {
             }
         };
         self.parts.acceptor.remove(launch);
-        self.gaze.forget(held.number);
         self.parts.pipeline.registry.tell_launch(launch, Order::Cut("workload-ended"));
         self.parts.pipeline.directory.leave(launch);
         held.places.iter().for_each(|(inode, place)| {
@@ -324,14 +325,15 @@ impl Adoptions {
 
     /// Whether this cgroup, as /proc/PID/cgroup shows it, is one of an adopted workload or below one.
     pub(super) fn governs(&self, cgroup: &Path) -> bool {
-        // Not what the thread has found: a cgroup that was made just now is governed already.
-        self.held().values().any(|one| self.tree.is_of(&one.workload.settings, cgroup))
+        self.gaze.governs(cgroup)
     }
 
     /// Whether a process of an adopted workload has this uid.
     pub(super) fn runs_as(&self, uid: u32) -> bool {
-        let pids: Vec<u32> = self.held().values().flat_map(|one| one.pids.iter().copied()).collect();
-        pids.into_iter().any(|pid| crate::adopt::Process::read(pid).is_ok_and(|process| process.uids.contains(&uid)))
+        self.gaze
+            .pids()
+            .into_iter()
+            .any(|pid| crate::adopt::Process::read(pid).is_ok_and(|process| process.uids.contains(&uid)))
     }
 
     /// They, as they are listed.

@@ -1,8 +1,9 @@
 //! The hooks without a daemon: where connects go, and what the daemon's end knows of them.
 
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use interceptor::bpf::adopt::{State, Watched};
+use interceptor::bpf::adopt::{Doors, State, Watched};
 use interceptor_tests::adopted::{Scene, said};
 use interceptor_tests::require_root;
 
@@ -107,7 +108,7 @@ fn sockets_that_were_made_outside_are_steered_or_refused() {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
     let scene = Scene::new();
-    let tcp = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
     let udp = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
     tcp.set_nonblocking(true).expect("it can be");
     udp.set_nonblocking(true).expect("it can be");
@@ -150,7 +151,7 @@ fn nobody_else_gets_to_the_daemons_listener() {
     let scene = Scene::new();
     let address = format!("127.0.0.1:{}", scene.ports[0]);
     let refused = |address: &str| {
-        std::net::TcpStream::connect(address).is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+        TcpStream::connect(address).is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
     };
     assert!(refused(&address));
     assert!(refused(&format!("[::ffff:127.0.0.1]:{}", scene.ports[0])));
@@ -158,6 +159,25 @@ fn nobody_else_gets_to_the_daemons_listener() {
     assert!(refused(&format!("[::1]:{}", scene.ports[1])));
     // Who is governed gets there as one who wants to connect to that very port.
     assert_eq!(told(&scene, &address).0, address);
+}
+
+/// The kernel gives out ports of IPv4 and IPv6 apart, and those of a daemon that has ended again.
+#[test]
+fn a_port_that_two_workloads_have_stays_guarded_when_one_is_let_go() {
+    require_root!();
+    let scene = Scene::new();
+    let port = scene.ports[0];
+    let (tcp4, tcp6) = (TcpListener::bind("127.0.0.1:0"), TcpListener::bind(("::1", port)));
+    let (dns4, dns6) = (UdpSocket::bind("127.0.0.1:0"), UdpSocket::bind("[::1]:0"));
+    let (tcp4, tcp6) = (tcp4.expect("a port"), tcp6.expect("the same port"));
+    let (dns4, dns6) = (dns4.expect("a port"), dns6.expect("a port"));
+    let doors = Doors { tcp4: &tcp4, tcp6: &tcp6, dns4: &dns4, dns6: &dns6 };
+    let other = interceptor_tests::adopted::NUMBER + 1;
+    scene.adopter.open_doors(other, scene.cookie, &doors).expect("they open");
+    scene.adopter.close_doors(other, scene.cookie).expect("they close");
+    let reached = TcpStream::connect(("127.0.0.1", port));
+    assert!(reached.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused), "anybody gets there");
+    assert!(TcpStream::connect(tcp4.local_addr().expect("an address")).is_ok(), "the other's is nobody's now");
 }
 
 #[test]
@@ -170,7 +190,7 @@ fn the_port_of_a_daemon_that_is_down_is_nobodys() {
     // Somebody takes the port.
     let squatter = (0..200).find_map(|_| {
         std::thread::sleep(std::time::Duration::from_millis(10));
-        std::net::TcpListener::bind(("127.0.0.1", port)).ok()
+        TcpListener::bind(("127.0.0.1", port)).ok()
     });
     let squatter = squatter.expect("the port is free");
     squatter.set_nonblocking(true).expect("it can be");
@@ -187,10 +207,10 @@ fn what_a_failed_connect_left_is_nobodys() {
     require_root!();
     let scene = Scene::new();
     // A listener that takes no more: SYNs to it get no answer.
-    let full = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let full = TcpListener::bind("127.0.0.1:0").expect("a port");
     nix::sys::socket::listen(&full, nix::sys::socket::Backlog::new(0).expect("a backlog")).expect("a listener");
     let own = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
-    let doors = interceptor::bpf::adopt::Doors { tcp4: &full, tcp6: &full, dns4: &own, dns6: &own };
+    let doors = Doors { tcp4: &full, tcp6: &full, dns4: &own, dns6: &own };
     scene.adopter.open_doors(interceptor_tests::adopted::NUMBER, scene.cookie, &doors).expect("they open");
     let rounds = 1_000;
     let said = scene.attempt(PROBE, &["fail", "198.51.100.7:443", &rounds.to_string()]);
@@ -230,7 +250,7 @@ fn a_cgroup_that_is_made_again_is_governed_before_anybody_is_in_it() {
     let beside = Watched { path: watched.path.replace("governed", "busy"), ..watched.clone() };
     scene.adopter.watch(&[watched, beside]).expect("they can be watched");
     let busy = scene.cgroup.below("busy").expect("it can be made");
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.set_nonblocking(true).expect("it can be");
     let to = listener.local_addr().expect("an address").to_string();
     let is_over = AtomicBool::new(false);

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::{Adoptions, FROZEN, Held, SLOWLY};
-use crate::adopt::{Cgroup, Hole, Process, Survey, Tree};
+use crate::adopt::{Cgroup, Hole, Process, Survey, Tree, is_shortage};
 use crate::bpf::adopt::{Adopter, Number, State};
 use crate::bpf::{FilterReader, UnixSockets};
 use crate::config::{Level, WorkloadSettings};
@@ -29,11 +29,10 @@ pub(super) struct Gaze {
     outside: RwLock<BTreeSet<u32>>,
 }
 
-#[derive(Default)]
 struct Known {
-    cgroups: Vec<String>,
+    settings: Arc<WorkloadSettings>,
+    /// Its processes that have been looked at.
     pids: BTreeSet<u32>,
-    accepts_holes: bool,
     refused: bool,
 }
 
@@ -59,21 +58,50 @@ impl Gaze {
             if known.refused {
                 return false;
             }
-            if known.accepts_holes || known.pids.contains(&pid) {
+            if known.settings.containment == Level::Steered || known.pids.contains(&pid) {
                 return true;
             }
-            // A process that is gone is judged with its cgroup; one elsewhere was told the socket by one inside.
             let of = self.tree.of_process(pid).unwrap_or_default();
-            known.cgroups.iter().find(|path| Path::new(&of).starts_with(path)).cloned()
+            // By its name: the cgroup may have been made since the thread has looked.
+            let Ok(own) = self.tree.own(&known.settings, Path::new(&of)) else { return false };
+            own.map(str::to_owned)
         };
+        // A process that is gone did what it did under the hooks; one elsewhere was told the socket by one inside.
         let Some(path) = path else { return true };
         self.holes(&path, &[pid]).is_empty()
     }
 
-    /// Notes down who there is that belongs to no workload: those of these users that are in none of the cgroups `inside`,
-    /// which have to be looked for after the users. Else one that has just begun would be outside of what it is in.
-    fn note_outside(&self, users: BTreeSet<(u32, String)>, inside: &[&str]) {
-        let is_inside = |of: &str| inside.iter().any(|path| Path::new(of).starts_with(path));
+    /// Whether this cgroup, as /proc/PID/cgroup shows it, is one of an adopted workload or below one. One of which that
+    /// can't be known now is.
+    pub(super) fn governs(&self, cgroup: &Path) -> bool {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.values().any(|one| self.tree.own(&one.settings, cgroup).map_or(true, |own| own.is_some()))
+    }
+
+    /// The processes that have been looked at.
+    pub(super) fn pids(&self) -> Vec<u32> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.values().flat_map(|one| one.pids.iter().copied()).collect()
+    }
+
+    /// Says which workload there is, before any of its processes was looked at.
+    pub(super) fn introduce(&self, number: Number, settings: Arc<WorkloadSettings>) {
+        let known = Known { settings, pids: BTreeSet::new(), refused: false };
+        self.known.write().unwrap_or_else(PoisonError::into_inner).insert(number, known);
+    }
+
+    /// Notes down who there is that belongs to none of these workloads. As long as that can't be found out, what was found
+    /// before stays.
+    pub(super) fn look_outside<'a>(&self, workloads: impl Iterator<Item = &'a WorkloadSettings> + Clone) {
+        let users = match self.tree.users() {
+            Ok(users) => users,
+            Err(error) => return tracing::error!(%error, "who else there is can't be looked at"),
+        };
+        // By the cgroup's name: one that has just been made, or removed, isn't outside of its workload.
+        let is_inside = |of: &str| {
+            let mut workloads = workloads.clone();
+            workloads.any(|one| self.tree.own(one, Path::new(of)).map_or(true, |own| own.is_some()))
+        };
         let outside = users.into_iter().filter(|(_, of)| !is_inside(of)).map(|(uid, _)| uid).collect();
         *self.outside.write().unwrap_or_else(PoisonError::into_inner) = outside;
     }
@@ -85,24 +113,6 @@ impl Gaze {
 }
 
 impl Adoptions {
-    /// Says which workload there is, before any of its processes was looked at.
-    pub(super) fn introduce(&self, number: Number, settings: &WorkloadSettings) {
-        let users = self.tree.users();
-        let cgroups: Vec<String> = self.tree.of(settings).into_iter().map(|cgroup| cgroup.path).collect();
-        let known = Known {
-            cgroups,
-            pids: BTreeSet::new(),
-            accepts_holes: settings.containment == Level::Steered,
-            refused: false,
-        };
-        let all: Vec<String> = {
-            let mut all = self.gaze.known.write().unwrap_or_else(PoisonError::into_inner);
-            all.insert(number, known);
-            all.values().flat_map(|known| known.cgroups.clone()).collect()
-        };
-        self.gaze.note_outside(users, &all.iter().map(String::as_str).collect::<Vec<_>>());
-    }
-
     /// Looks once. The `tick` says what is due.
     pub(super) fn look(&self, tick: u32) {
         let Some(adopter) = self.adopter.get() else { return };
@@ -111,25 +121,31 @@ impl Adoptions {
         if slowly {
             self.watch_over(adopter, &held);
         }
-        let users = slowly.then(|| self.tree.users());
         let mut claimed = BTreeSet::new();
         let governed = adopter.governed().unwrap_or_default();
         let mut all = BTreeSet::new();
-        for one in held.values_mut() {
-            self.find(adopter, one, &governed, &mut claimed);
+        let mut are_all_found = true;
+        // The first workload of the configuration that fits has a cgroup.
+        let mut order: Vec<&mut Held> = held.values_mut().collect();
+        order.sort_by_key(|one| one.place);
+        for one in order {
+            if let Err(error) = self.find(adopter, one, &governed, &mut claimed) {
+                tracing::warn!(%error, workload = %one.workload.settings.name, "its cgroups can't be looked for");
+                are_all_found = false;
+            }
             self.people(adopter, one, slowly);
             all.extend(one.pids.iter().copied());
         }
-        // What only began right and is nobody's. Of a workload that isn't held nothing is known here: it stays refused.
+        // What only began right and is nobody's, and what is gone. Of a workload that isn't held nothing is known here: it
+        // stays refused. So does everything as long as not all could be looked for.
         let known = governed.iter().filter(|(_, (number, _))| held.contains_key(number)).map(|(id, _)| id);
-        for id in known.filter(|id| !claimed.contains(*id)) {
+        for id in known.filter(|id| are_all_found && !claimed.contains(*id)) {
             if let Err(error) = adopter.forget(*id) {
                 tracing::error!(%error, "a cgroup can't be let go of");
             }
         }
-        if let Some(users) = users {
-            let cgroups = held.values().flat_map(|one| one.cgroups.values());
-            self.gaze.note_outside(users, &cgroups.map(|cgroup| cgroup.path.as_str()).collect::<Vec<_>>());
+        if slowly {
+            self.gaze.look_outside(held.values().map(|one| &*one.workload.settings));
             self.gaze.survey.lock().unwrap_or_else(PoisonError::into_inner).keep(&all);
         }
         for one in held.values_mut() {
@@ -163,7 +179,8 @@ impl Adoptions {
         if still && let Err(error) = std::fs::write(&mark, "") {
             tracing::warn!(%error, "that a workload is frozen can't be noted down");
         }
-        for cgroup in self.tree.of(&one.workload.settings) {
+        let cgroups = self.tree.of(&one.workload.settings).unwrap_or_else(|_| one.cgroups.values().cloned().collect());
+        for cgroup in cgroups {
             let written =
                 std::fs::write(self.tree.folder(&cgroup.path).join("cgroup.freeze"), if still { "1" } else { "0" });
             if let Err(error) = written {
@@ -183,9 +200,8 @@ impl Adoptions {
         one: &mut Held,
         governed: &BTreeMap<u64, (Number, State)>,
         claimed: &mut BTreeSet<u64>,
-    ) {
-        // The first workload of the configuration that fits has it.
-        let found = self.tree.of(&one.workload.settings);
+    ) -> std::io::Result<()> {
+        let found = self.tree.of(&one.workload.settings).inspect_err(|_| claimed.extend(one.cgroups.keys()))?;
         let found: BTreeMap<u64, Cgroup> =
             found.into_iter().filter(|cgroup| claimed.insert(cgroup.id)).map(|cgroup| (cgroup.id, cgroup)).collect();
         for (id, cgroup) in &found {
@@ -204,19 +220,28 @@ impl Adoptions {
         let gone: Vec<Cgroup> =
             one.cgroups.iter().filter(|(id, _)| !found.contains_key(id)).map(|(_, cgroup)| cgroup.clone()).collect();
         for cgroup in gone {
-            if let Err(error) = adopter.forget(cgroup.id) {
-                tracing::error!(%error, cgroup = %cgroup.path, "a cgroup can't be let go of");
-            }
             self.tell(one, Change::Gone { cgroup: cgroup.path });
         }
         one.cgroups = found;
+        Ok(())
+    }
+
+    /// The processes in these cgroups; none if they can't be looked for now.
+    fn processes(&self, cgroups: &BTreeMap<u64, Cgroup>) -> Option<BTreeMap<u64, Vec<u32>>> {
+        let read = |(id, cgroup): (&u64, &Cgroup)| match self.tree.processes(&cgroup.path) {
+            Err(error) if is_shortage(&error) => {
+                tracing::error!(%error, cgroup = %cgroup.path, "its processes can't be looked for");
+                None
+            }
+            other => Some((*id, other.unwrap_or_default())),
+        };
+        cgroups.iter().map(read).collect()
     }
 
     /// Its processes: the daemon's sockets where they are, and no others of theirs that reach out.
     fn people(&self, adopter: &Arc<Adopter>, one: &mut Held, slowly: bool) {
-        let paths: Vec<&String> = one.cgroups.values().map(|cgroup| &cgroup.path).collect();
-        let pids: BTreeSet<u32> =
-            paths.into_iter().flat_map(|path| self.tree.processes(path).unwrap_or_default()).collect();
+        let Some(pids) = self.processes(&one.cgroups) else { return };
+        let pids: BTreeSet<u32> = pids.into_values().flatten().collect();
         let new: Vec<u32> = pids.difference(&one.pids).copied().collect();
         one.networks.retain(|pid, _| pids.contains(pid));
         for pid in pids.iter().filter(|pid| slowly || new.contains(pid)) {
@@ -271,10 +296,13 @@ impl Adoptions {
     fn judge(&self, adopter: &Adopter, one: &mut Held, slowly: bool) {
         let before = (one.level(), one.refused, one.all_holes());
         if slowly || std::mem::take(&mut one.has_new) {
+            let Some(processes) = self.processes(&one.cgroups) else {
+                one.has_new = true;
+                return;
+            };
             let mut holes: BTreeSet<Hole> = self.kernel_holes(adopter);
             let mut unfinished = BTreeMap::new();
-            for cgroup in one.cgroups.values() {
-                let pids: Vec<u32> = self.tree.processes(&cgroup.path).unwrap_or_default();
+            for (cgroup, pids) in one.cgroups.values().zip(processes.into_values()) {
                 let (young, old): (Vec<u32>, Vec<u32>) = pids.into_iter().partition(|pid| is_young(*pid));
                 holes.extend(self.gaze.holes(&cgroup.path, &old));
                 for pid in young {
@@ -298,11 +326,8 @@ impl Adoptions {
         one.refused = one.level() < one.workload.settings.containment;
         {
             let mut known = self.gaze.known.write().unwrap_or_else(PoisonError::into_inner);
-            let known = known.entry(one.number).or_default();
-            known.cgroups = one.cgroups.values().map(|cgroup| cgroup.path.clone()).collect();
-            known.pids.clone_from(&one.pids);
-            known.accepts_holes = one.workload.settings.containment == Level::Steered;
-            known.refused = one.refused;
+            let settings = Arc::clone(&one.workload.settings);
+            known.insert(one.number, Known { settings, pids: one.pids.clone(), refused: one.refused });
         }
         if before == (one.level(), one.refused, one.all_holes()) {
             return;
