@@ -13,6 +13,6 @@ mod unit;
 pub use container::Engines;
 pub use find::{Cgroup, Tree, common, told, watched};
 pub use procfs::{Namespaces, Process, is_shortage};
-pub use sockets::{Sockets, Stray};
+pub use sockets::{DESCRIPTORS, Sockets, Stray};
 pub use survey::{Hole, Survey};
 pub use unit::{DropIn, UnitError};

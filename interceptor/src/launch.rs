@@ -32,6 +32,7 @@ pub use caller::{Caller, hold};
 pub use choose::choose;
 pub use prepare::{Prepared, prepare};
 pub use running::{Running, discard, revive};
+pub use sys::share_files;
 
 /// A launch, ready to be prepared.
 #[derive(Debug)]

@@ -56,6 +56,8 @@ pub enum Network {
     Bridge,
     /// Loopback alone.
     None,
+    /// Loopback alone, and of IPv4, as where `net.ipv6.conf.all.disable_ipv6` is set.
+    WithoutIpv6,
 }
 
 /// The host as far as containers go. The engines' cgroups are at fixed places, and daemons refuse a container until they know
@@ -246,6 +248,9 @@ impl Network {
         let made = std::thread::spawn(move || -> Result<File> {
             unshare(CloneFlags::CLONE_NEWNET).context("unshare")?;
             ip("link set lo up")?;
+            if self == Self::WithoutIpv6 {
+                fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1")?;
+            }
             if self == Self::Bridge {
                 ip("link add eth0 type veth peer name nobody")?;
                 // The kernel speaks by itself where IPv6 is.

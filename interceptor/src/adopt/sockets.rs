@@ -16,11 +16,17 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open}
 
 use super::procfs::threads_of;
 use crate::bpf::adopt::Adopter;
+use crate::launch;
+
+/// As many descriptors of a workload as are looked at in one go, which takes some tenths of a second: nobody may keep the
+/// daemon from looking at the others.
+pub const DESCRIPTORS: usize = 256 * 1024;
 
 /// Looks at sockets, each once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sockets {
     right: BTreeSet<u64>,
+    most: usize,
 }
 
 /// A socket that reaches past the hooks.
@@ -45,14 +51,27 @@ enum Judged {
 }
 
 impl Sockets {
+    /// Looks at so many descriptors of processes in one go.
+    pub fn at_most(descriptors: usize) -> Self {
+        Self { right: BTreeSet::new(), most: descriptors }
+    }
+
     /// Cuts what these processes have that reaches past the hooks, but for unix sockets to `allowed` paths and the standard
     /// streams.
     pub fn cut(&mut self, adopter: &Adopter, pids: &[u32], allowed: &[PathBuf]) -> Vec<Stray> {
         let mut strays = Vec::new();
         let mut open = BTreeSet::new();
+        let mut left = self.most;
         for pid in pids {
             // One that is gone has nothing.
-            for held in sockets_of(*pid).unwrap_or_default() {
+            let held = sockets_of(*pid, &mut left).unwrap_or_default();
+            if left == 0 {
+                let what =
+                    format!("with its workload's others more than {} descriptors, too many to look at", self.most);
+                strays.push(Stray { pid: *pid, what, cut: false });
+                return strays;
+            }
+            for held in held {
                 open.insert(held.inode);
                 if self.right.contains(&held.inode) {
                     continue;
@@ -94,16 +113,26 @@ struct Held {
     inode: u64,
 }
 
-/// The sockets of a process, each once.
-fn sockets_of(pid: u32) -> io::Result<Vec<Held>> {
+/// The sockets of a process, each once, as long as there are descriptors `left` that may be looked at.
+fn sockets_of(pid: u32, left: &mut usize) -> io::Result<Vec<Held>> {
     let mut threads = threads_of(pid)?;
     // What all share is copied from the first.
     threads.sort_by_key(|thread| *thread != pid);
     let mut sockets = BTreeMap::new();
+    let mut tables: Vec<u32> = Vec::new();
     for thread in threads {
+        // Most share one table, so it isn't read for each of them.
+        if tables.iter().rev().take(TABLES).any(|other| launch::share_files(*other, thread)) {
+            continue;
+        }
         // It may have ended.
         let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task/{thread}/fd")) else { continue };
+        tables.push(thread);
         for entry in entries.flatten() {
+            if *left == 0 {
+                return Ok(Vec::new());
+            }
+            *left -= 1;
             let Ok(link) = fs::read_link(entry.path()) else { continue };
             let link = link.to_string_lossy();
             let inode = link.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']'));
@@ -116,6 +145,9 @@ fn sockets_of(pid: u32) -> io::Result<Vec<Held>> {
     }
     Ok(sockets.into_values().collect())
 }
+
+/// With how many tables of a process one more is compared.
+const TABLES: usize = 4;
 
 impl Held {
     /// A copy of the descriptor.
@@ -170,3 +202,6 @@ fn cut(socket: &OwnedFd) -> io::Result<()> {
     let shut = nix::sys::socket::shutdown(socket.as_raw_fd(), nix::sys::socket::Shutdown::Both);
     dissolved.map_err(io::Error::from).or_else(|_| Ok(shut?))
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ use self::look::Gaze;
 use super::engage::EngageError;
 use super::launches::Parts;
 use super::ledger;
-use crate::adopt::{Cgroup, Engines, Hole, Sockets, Tree};
+use crate::adopt::{Cgroup, DESCRIPTORS, Engines, Hole, Sockets, Tree};
 use crate::bpf::adopt::{Adopter, Doors, Number, State};
 use crate::bpf::{BpfError, FilterReader, cgroup2, netns_cookie};
 use crate::config::{Level, Settings, WorkloadSettings};
@@ -215,7 +215,7 @@ impl Adoptions {
             networks: BTreeMap::new(),
             has_new: false,
             unfinished: None,
-            sockets: Sockets::default(),
+            sockets: Sockets::at_most(DESCRIPTORS),
             holes: BTreeSet::new(),
             open: BTreeSet::new(),
             refused: false,
@@ -225,10 +225,6 @@ impl Adoptions {
         self.gaze.introduce(number, Arc::clone(settings));
         let own = File::open("/proc/self/ns/net")?;
         self.settle(adopter, &mut held, &own)?;
-        // An earlier daemon ended in the middle of putting the hooks right, which are right now.
-        if folder.join(FROZEN).exists() {
-            self.freeze(&held, false);
-        }
         Ok(held)
     }
 
@@ -277,7 +273,7 @@ impl Adoptions {
     /// Lets a workload go. Its cgroups stay governed, and refused for want of sockets: it may be taken again at once, and must
     /// not be free in between.
     fn let_go(&self, adopter: &Adopter, held: Held, why: &str) {
-        let launch = held.workload.id;
+        let (launch, is_over) = (held.workload.id, why == "released");
         let tell = |result: Result<(), BpfError>| {
             if let Err(error) = result {
                 tracing::error!(%error, %launch, "an adopted workload can't be let go of");
@@ -293,8 +289,17 @@ impl Adoptions {
         });
         tell(adopter.allow_unix(held.number, &[]));
         self.parts.journal.note(What::WorkloadEnded { launch, status: why.into() });
+        let mark = held.workload.folder.join(FROZEN);
+        let is_frozen = mark.exists();
+        if is_frozen && is_over {
+            self.freeze(&held, false);
+        }
         // A new adoption of this name is another one.
         let _ = fs::remove_dir_all(&held.workload.folder);
+        if is_frozen && !is_over {
+            // It stands still until the hooks are there, whoever it is by then.
+            let _ = fs::create_dir_all(&held.workload.folder).and_then(|()| fs::write(mark, ""));
+        }
     }
 
     /// Removes from the kernel what belongs to no workload that there is: sockets of an earlier daemon, cgroups of what was

@@ -138,7 +138,7 @@ pub fn dial(netns: BorrowedFd<'_>, addresses: &[SocketAddr], patience: Duration)
 enum Place {
     /// At all addresses, and the one port.
     Everywhere,
-    /// At 127.0.0.1 and ::1, and any port.
+    /// At 127.0.0.1 and ::1, and any port; at 127.0.0.1 alone where there is no IPv6.
     Loopback,
 }
 
@@ -147,17 +147,33 @@ fn open_at(netns: BorrowedFd<'_>, place: Place) -> Result<Sockets, NamespaceErro
         let inside = || {
             setns(netns, CloneFlags::CLONE_NEWNET).map_err(|error| NamespaceError::Enter(error.into()))?;
             let failed = |what| move |error| NamespaceError::Socket(what, error);
+            // Where there is no IPv6 these are sockets that nobody is sent to: a connect by IPv6 looks for one at ::1, finds
+            // none, and is refused.
+            let or_nobodys = |opened: io::Result<OwnedFd>, open: Open| match opened {
+                Err(error) if place == Place::Loopback && is_without_ipv6(&error) => open(AddressFamily::Inet, place),
+                other => other,
+            };
+            let (tcp6, dns6) = (tcp(AddressFamily::Inet6, place), udp(AddressFamily::Inet6, place));
             Ok(Sockets {
                 tcp4: tcp(AddressFamily::Inet, place).map_err(failed("IPv4 listener"))?.into(),
-                tcp6: tcp(AddressFamily::Inet6, place).map_err(failed("IPv6 listener"))?.into(),
+                tcp6: or_nobodys(tcp6, tcp).map_err(failed("IPv6 listener"))?.into(),
                 dns4: udp(AddressFamily::Inet, place).map_err(failed("IPv4 DNS socket"))?.into(),
-                dns6: udp(AddressFamily::Inet6, place).map_err(failed("IPv6 DNS socket"))?.into(),
+                dns6: or_nobodys(dns6, udp).map_err(failed("IPv6 DNS socket"))?.into(),
             })
         };
         let thread = std::thread::Builder::new().name("namespace".into()).spawn_scoped(scope, inside);
         let thread = thread.map_err(NamespaceError::Thread)?;
         thread.join().unwrap_or_else(|_| Err(NamespaceError::Thread(io::Error::other("it panicked"))))
     })
+}
+
+/// How a socket is opened.
+type Open = fn(AddressFamily, Place) -> io::Result<OwnedFd>;
+
+/// Whether a socket couldn't be opened because IPv6 is switched off: on the loopback (`net.ipv6.conf.all.disable_ipv6`), or in
+/// the kernel (`ipv6.disable`).
+fn is_without_ipv6(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT))
 }
 
 /// Sets the caller's network namespace up: `lo` and its addresses, and the local default routes. For a namespace that was

@@ -160,6 +160,23 @@ fn a_container_outlives_the_daemon_governed() -> Result<()> {
 }
 
 #[test]
+fn a_container_without_ipv6_is_governed() -> Result<()> {
+    require_root!(Ok(()));
+    let host = Host::new()?;
+    let (_graph, daemon) = start_with("container", LABELLED)?;
+    let container = host.start_in(&daemon, Engine::Docker, &[LABEL], Network::WithoutIpv6)?;
+    let server = server(&container)?;
+    steered_from_the_first(&daemon, &container, &server)?;
+    is_governed(&daemon, &container)?;
+    let by_ipv6 = container.unit.attempt(&["tcp", "plain", "[2001:db8::7]:443"])?;
+    ensure!(by_ipv6 == "ECONNREFUSED", "{by_ipv6}");
+    until(&daemon, |one| one["containment"] == "contained" && one["adopted"][0].is_object())?;
+    explained(&daemon)?;
+    container.stop()?;
+    daemon.finish()
+}
+
+#[test]
 fn a_container_without_the_label_is_let_alone() -> Result<()> {
     require_root!(Ok(()));
     let host = Host::new()?;

@@ -170,3 +170,37 @@ fn the_first_call_in_a_cgroup_that_was_just_made_is_looked_at() -> Result<()> {
     unit.remove()?;
     daemon.finish()
 }
+
+/// As by a repair of the hooks that failed after it had put them back.
+#[test]
+fn what_was_left_frozen_goes_on() -> Result<()> {
+    require_root!(Ok(()));
+    let (_graph, daemon) = start("frozen", "")?;
+    let unit = Unit::new(&daemon)?;
+    until(&daemon, |one| one["adopted"].as_array().is_some_and(|cgroups| cgroups.len() == 1))?;
+    let (mark, switch) = (daemon.room().join("run/adopted/svc/frozen"), unit.cgroup.join("cgroup.freeze"));
+    let leave_frozen = || -> Result<()> {
+        std::fs::write(&mark, "")?;
+        Ok(std::fs::write(&switch, "1")?)
+    };
+    let goes_on = || -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while std::fs::read_to_string(&switch)?.trim() != "0" {
+            ensure!(Instant::now() < deadline, "it stands still:\n{}", daemon.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        ensure!(!mark.exists(), "the mark is there still");
+        Ok(())
+    };
+    leave_frozen()?;
+    goes_on()?;
+    // Nor for ever when it is released meanwhile.
+    let text = std::fs::read_to_string(daemon.config())?;
+    let at = text.find("[[workload]]\nname = \"svc\"").context("the table")?;
+    std::fs::write(daemon.config(), &text[..at])?;
+    leave_frozen()?;
+    daemon.ask(&["policy", "reload"])?;
+    goes_on()?;
+    unit.remove()?;
+    daemon.finish()
+}

@@ -1,4 +1,7 @@
-use super::unit_paths;
+use std::path::Path;
+
+use super::{Tree, unit_paths};
+use crate::adopt::Engines;
 use crate::bpf::adopt::State;
 use crate::config::{Adopt, Home, IdentitySource, Level, Match, Pattern, WorkloadSettings};
 
@@ -32,6 +35,33 @@ fn a_unit_is_where_systemd_puts_it() {
     assert_eq!(unit_paths("crm.service"), ["/interceptor.slice/crm.service", "/system.slice/crm.service"]);
     let template = unit_paths("mcp-server@a-b.service");
     assert_eq!(template[2], "/system.slice/system-mcp\\x2dserver.slice/mcp-server@a-b.service");
+}
+
+#[test]
+fn a_cgroup_is_its_workloads_by_its_name() {
+    const ID: &str = "4f2c0a6b8e1d3f5a7c9b0d2e4f6a8c0b1d3e5f7a9b0c2d4e6f8a0b1c3d5e7f90";
+    let room = tempfile::tempdir().unwrap();
+    // Nothing of it is there.
+    let tree = Tree::new(room.path().join("cgroup2"), Engines::new(room.path().into(), room.path().into()));
+    let settings = adopting(vec![
+        Adopt::Unit("crm.service".into()),
+        Adopt::Cgroup(Pattern::new("/a/mcp-*").unwrap()),
+        Adopt::ContainerLabel("crm".into()),
+    ]);
+    let own = |path: &str| tree.own(&settings, Path::new(path)).map(|own| own.map(str::to_owned)).map_err(drop);
+    assert_eq!(own("/system.slice/crm.service/worker"), Ok(Some("/system.slice/crm.service".into())));
+    assert_eq!(own("/a/mcp-1"), Ok(Some("/a/mcp-1".into())));
+    for path in ["/", "/a", "/a/other", "/system.slice/crm.service.d", "/system.slice"] {
+        assert_eq!(own(path), Ok(None), "{path}");
+    }
+    let container = format!("/docker/{ID}");
+    assert_eq!(own(&container), Ok(None), "nobody knows it");
+    let folder = room.path().join("containers").join(ID);
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("config.v2.json"), "{").unwrap();
+    assert_eq!(own(&container), Err(()), "whose it is can't be known");
+    std::fs::write(folder.join("config.v2.json"), r#"{"Config":{"Labels":{"crm":""}}}"#).unwrap();
+    assert_eq!(own(&format!("{container}/init")), Ok(Some(container)));
 }
 
 #[test]

@@ -157,7 +157,9 @@ impl Adoptions {
     fn watch_over(&self, adopter: &Adopter, held: &BTreeMap<Number, Held>) {
         let missing = adopter.missing();
         if missing.is_empty() {
-            return;
+            // Frozen by a repair that didn't say that it was done, or by an earlier daemon.
+            let frozen = held.values().filter(|one| one.workload.folder.join(FROZEN).exists());
+            return frozen.for_each(|one| self.freeze(one, false));
         }
         tracing::error!(?missing, "hooks are gone; the adopted workloads are frozen until they are back");
         held.values().for_each(|one| self.freeze(one, true));
