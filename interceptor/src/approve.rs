@@ -105,6 +105,12 @@ pub struct Desk {
     grants: watch::Sender<Arc<Grants>>,
 }
 
+/// How many questions may be open for each operation that may wait.
+const OPEN_FOR_EACH: usize = 4;
+
+/// How many bytes of bodies may be kept for people to see, of one workload: two of the largest.
+const MOST_SHOWN: usize = 32 << 20;
+
 #[derive(Default)]
 struct State {
     open: HashMap<ApprovalId, Open>,
@@ -115,6 +121,8 @@ struct State {
     grants: HashMap<GrantId, Live>,
     broken: HashMap<BreakGlassId, Glass>,
     waiting: HashMap<WorkloadName, usize>,
+    /// What was granted and is closed, which isn't recorded yet.
+    unclosed: Vec<ApprovalId>,
 }
 
 struct Open {
@@ -164,6 +172,9 @@ impl Desk {
                 let outcome = open.outcome.subscribe();
                 return self.seat(&mut state, &key.0, (id, outcome), most).ok_or(Unasked::Full);
             }
+        }
+        if !state.has_room_for(&key.0, &shown, most) {
+            return Err(Unasked::Full);
         }
         let id = request.approval;
         let outcome = watch::Sender::new(None);
@@ -274,11 +285,15 @@ impl Desk {
         }
         let grant = granted(&approval, at);
         record(What::GrantIssued { grant: Box::new(grant.clone()), by: None })?;
-        record(What::ApprovalClosed { approval: id, outcome: "granted".into() })?;
+        // From here on there is one, so the question is closed, and isn't answered into another one.
         state.of.remove(&(request.workload, request.digest));
         let ends = in_seconds(request.terms.grant_for);
         state.grants.insert(grant.id, Live::new(grant, ends));
         self.publish(&state);
+        let closed = record(What::ApprovalClosed { approval: id, outcome: "granted".into() });
+        if closed.is_err() {
+            state.unclosed.push(id);
+        }
         Ok(state.close(id, Outcome::Granted, at).unwrap_or(approval))
     }
 
@@ -292,12 +307,16 @@ impl Desk {
                 state.close(id, Outcome::Expired, at);
             }
         }
+        state
+            .unclosed
+            .retain(|id| (self.record)(What::ApprovalClosed { approval: *id, outcome: "granted".into() }).is_err());
         let now = Instant::now();
         let over = state.grants.values().filter(|live| live.ends <= now || live.grant.until <= at);
-        let over: Vec<GrantId> = over.map(|live| live.grant.id).collect();
+        let over: Vec<(GrantId, Option<u32>)> = over.map(|live| (live.grant.id, live.revoked_by)).collect();
         let ended = !over.is_empty() | self.expire_glass(&mut state, at);
-        for grant in over {
-            if (self.record)(What::GrantEnded { grant, reason: "expired".into(), by: None }).is_ok() {
+        for (grant, by) in over {
+            let reason = if by.is_some() { "revoked" } else { "expired" };
+            if (self.record)(What::GrantEnded { grant, reason: reason.into(), by }).is_ok() {
                 state.grants.remove(&grant);
             }
         }
@@ -326,6 +345,16 @@ impl State {
         let broken =
             self.broken.values().filter(|glass| glass.lasts()).map(|glass| Arc::clone(&glass.broken)).collect();
         Grants::new(grants, broken)
+    }
+
+    /// Whether one more question may be open. Who hangs up waits no longer, but what he asked stays, so that there are more
+    /// of them than of those who wait; not without end, or a workload could fill the memory, and the list that people read.
+    fn has_room_for(&self, workload: &WorkloadName, shown: &Message, (each, all): (usize, usize)) -> bool {
+        let own = || self.open.values().filter(|open| open.approval.request.workload == *workload);
+        let bytes: usize = own().map(|open| open.shown.body.len()).sum();
+        own().count() < each.saturating_mul(OPEN_FOR_EACH)
+            && self.open.len() < all.saturating_mul(OPEN_FOR_EACH)
+            && bytes + shown.body.len() <= MOST_SHOWN
     }
 
     fn close(&mut self, id: ApprovalId, outcome: Outcome, at: Timestamp) -> Option<Approval> {

@@ -5,6 +5,8 @@
 mod change;
 #[path = "http/fixture.rs"]
 mod fixture;
+#[path = "http/hops.rs"]
+mod hops;
 #[path = "http/masks.rs"]
 mod masks;
 #[path = "http/memory.rs"]

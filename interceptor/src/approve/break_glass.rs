@@ -16,6 +16,8 @@ use crate::record::event::What;
 pub(super) struct Glass {
     pub(super) broken: Arc<BreakGlass>,
     ends: Instant,
+    /// Who stopped it, where that isn't recorded yet.
+    stopped_by: Option<u32>,
 }
 
 impl Glass {
@@ -23,7 +25,7 @@ impl Glass {
     pub(super) fn again(one: Broken, since: Timestamp) -> Self {
         let left = one.broken.until.duration_since(since).as_secs();
         let left = if one.started_at > since { 0 } else { u64::try_from(left).unwrap_or(0) };
-        Self { broken: Arc::new(one.broken), ends: in_seconds(left) }
+        Self { broken: Arc::new(one.broken), ends: in_seconds(left), stopped_by: None }
     }
 
     pub(super) fn lasts(&self) -> bool {
@@ -42,7 +44,7 @@ impl Desk {
             return Ok(false);
         }
         (self.record)(What::BreakGlassStarted { broken: Box::new(broken.clone()), by })?;
-        state.broken.insert(broken.id, Glass { broken: Arc::new(broken), ends: in_seconds(time) });
+        state.broken.insert(broken.id, Glass { broken: Arc::new(broken), ends: in_seconds(time), stopped_by: None });
         self.publish(&state);
         Ok(true)
     }
@@ -53,12 +55,12 @@ impl Desk {
     /// It can't be recorded.
     pub fn mend_glass(&self, id: BreakGlassId, by: u32) -> Result<bool, RecordError> {
         let mut state = self.state();
-        if !state.broken.contains_key(&id) {
-            return Ok(false);
-        }
+        let Some(glass) = state.broken.get_mut(&id) else { return Ok(false) };
+        // As a grant that is revoked.
+        (glass.ends, glass.stopped_by) = (Instant::now(), Some(by));
+        self.publish(&state);
         (self.record)(What::BreakGlassEnded { id, reason: "stopped".into(), by: Some(by) })?;
         state.broken.remove(&id);
-        self.publish(&state);
         Ok(true)
     }
 
@@ -73,10 +75,11 @@ impl Desk {
     /// Ends what is over at `at`. Gives whether something was.
     pub(super) fn expire_glass(&self, state: &mut State, at: Timestamp) -> bool {
         let over = state.broken.values().filter(|glass| !glass.lasts() || glass.broken.until <= at);
-        let over: Vec<BreakGlassId> = over.map(|glass| glass.broken.id).collect();
-        for id in &over {
+        let over: Vec<(BreakGlassId, Option<u32>)> = over.map(|glass| (glass.broken.id, glass.stopped_by)).collect();
+        for (id, by) in &over {
+            let reason = if by.is_some() { "stopped" } else { "expired" };
             // It lets nothing through any more; what can't be recorded is tried again.
-            if (self.record)(What::BreakGlassEnded { id: *id, reason: "expired".into(), by: None }).is_ok() {
+            if (self.record)(What::BreakGlassEnded { id: *id, reason: reason.into(), by: *by }).is_ok() {
                 state.broken.remove(id);
             }
         }

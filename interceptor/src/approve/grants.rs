@@ -20,11 +20,13 @@ pub(super) struct Live {
     /// Bytes and rows of answers that it let through.
     spent: (u64, u64),
     pub(super) ends: Instant,
+    /// Who revoked it, where that isn't recorded yet.
+    pub(super) revoked_by: Option<u32>,
 }
 
 impl Live {
     pub(super) fn new(grant: Grant, ends: Instant) -> Self {
-        Self { grant: Arc::new(grant), used: 0, spent: (0, 0), ends }
+        Self { grant: Arc::new(grant), used: 0, spent: (0, 0), ends, revoked_by: None }
     }
 
     /// One of an earlier desk. `since` as [`Desk::new`] has it.
@@ -32,7 +34,7 @@ impl Live {
         let left = one.grant.until.duration_since(since).as_secs();
         let left = if one.issued_at > since { 0 } else { u64::try_from(left).unwrap_or(0) };
         let spent = (one.spent_bytes, one.spent_rows);
-        Self { grant: Arc::new(one.grant), used: one.used, spent, ends: in_seconds(left) }
+        Self { grant: Arc::new(one.grant), used: one.used, spent, ends: in_seconds(left), revoked_by: None }
     }
 
     /// The grant, with what is left of it.
@@ -120,12 +122,12 @@ impl Desk {
     /// It can't be recorded.
     pub fn revoke(&self, grant: GrantId, by: u32) -> Result<bool, RecordError> {
         let mut state = self.state();
-        if !state.grants.contains_key(&grant) {
-            return Ok(false);
-        }
+        let Some(live) = state.grants.get_mut(&grant) else { return Ok(false) };
+        // It ends first: a record that is full mustn't keep it alive. What can't be recorded is tried again.
+        (live.ends, live.revoked_by) = (Instant::now(), Some(by));
+        self.publish(&state);
         (self.record)(What::GrantEnded { grant, reason: "revoked".into(), by: Some(by) })?;
         state.grants.remove(&grant);
-        self.publish(&state);
         Ok(true)
     }
 }

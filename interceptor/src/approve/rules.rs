@@ -55,13 +55,17 @@ pub fn asked(terms: &Terms) -> Vec<String> {
     terms.groups.iter().cloned().chain(initiator).collect()
 }
 
-/// Whether as many people of each group have said yes as have to, and the initiator if he has to.
+/// Whether as many people of each group have said yes as have to, and the initiator if he has to; and nobody no, which ends
+/// it also where that it has ended couldn't be recorded.
 pub(super) fn is_enough(approval: &Approval) -> bool {
     let Terms { groups, approvals, confirm, .. } = &approval.request.terms;
     let said_yes = || approval.answers.iter().filter(|answer| answer.yes);
     // Nobody answers twice.
     let yes = |group: &String| said_yes().filter(|answer| answer.groups.contains(group)).count() as u64;
-    groups.iter().all(|group| yes(group) >= *approvals) && (confirm.is_empty() || said_yes().any(|one| one.confirms))
+    let is_denied = approval.answers.iter().any(|answer| !answer.yes);
+    !is_denied
+        && groups.iter().all(|group| yes(group) >= *approvals)
+        && (confirm.is_empty() || said_yes().any(|one| one.confirms))
 }
 
 /// What people let through when they have said yes: the narrowest of what they chose.

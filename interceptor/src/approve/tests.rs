@@ -33,6 +33,19 @@ impl Book {
         )
     }
 
+    /// A desk that can't record that a question has ended.
+    pub(super) fn desk_that_records_no_end(self: &Arc<Self>) -> Arc<Desk> {
+        let book = Arc::clone(self);
+        let record: Recorder = Box::new(move |what| {
+            if matches!(what, What::ApprovalClosed { .. }) {
+                return Err(RecordError::Unsealed);
+            }
+            book.events.lock().unwrap().push(what);
+            Ok(())
+        });
+        Desk::new(record, Vec::new(), Vec::new(), at(0))
+    }
+
     pub(super) fn kinds(&self) -> Vec<&'static str> {
         let kind = |what: &What| match what {
             What::ApprovalRequested(_) => "requested",
@@ -358,6 +371,53 @@ fn what_cant_be_recorded_isnt_done() {
     assert!(desk.issue(granted(&approval(request(3)), at(0)), 300, 0).is_err());
     assert!(desk.state().grants.is_empty() && desk.open().len() == 1);
     assert_eq!(desk.state().waiting.values().sum::<usize>(), 1, "who isn't asked about doesn't wait");
+}
+
+#[test]
+fn what_ends_has_ended_also_where_it_cant_be_recorded() {
+    let book = Arc::<Book>::default();
+    let desk = book.desk();
+    let grant = granted(&approval(request(1)), at(0));
+    desk.issue(grant.clone(), 300, 0).unwrap();
+    book.broken.store(true, Ordering::Relaxed);
+    assert!(desk.revoke(grant.id, 7).is_err());
+    assert!(desk.take(grant.id).is_none(), "it lets nothing through");
+    desk.expire(at(1));
+    book.broken.store(false, Ordering::Relaxed);
+    desk.expire(at(2));
+    desk.expire(at(3));
+    let ended = |what: &What| matches!(what, What::GrantEnded { reason, by: Some(7), .. } if reason == "revoked");
+    assert_eq!(book.events.lock().unwrap().iter().filter(|what| ended(what)).count(), 1);
+    assert!(desk.state().grants.is_empty());
+}
+
+#[test]
+fn a_no_holds_and_a_grant_is_issued_once_also_where_the_end_cant_be_recorded() {
+    let book = Arc::<Book>::default();
+    let desk = book.desk_that_records_no_end();
+    let two = || ApprovalRequest { terms: Terms { approvals: 2, ..request(1).terms }, ..request(1) };
+    let asked = desk.ask(two(), Message::default(), at(0), MOST).unwrap();
+    assert!(desk.answer(asked.approval(), &person(1, &["a"]), YES, at(1)).is_ok());
+    assert!(desk.answer(asked.approval(), &person(2, &["a"]), NO, at(2)).is_err());
+    let _ = desk.answer(asked.approval(), &person(3, &["a"]), YES, at(3));
+    assert!(desk.state().grants.is_empty(), "somebody said no");
+    let asked = desk.ask(request(2), Message::default(), at(4), MOST).unwrap();
+    assert!(desk.answer(asked.approval(), &person(1, &["a"]), YES, at(5)).is_ok());
+    assert!(desk.answer(asked.approval(), &person(2, &["a"]), YES, at(6)).is_err(), "it is closed");
+    assert_eq!(book.kinds().iter().filter(|kind| **kind == "issued").count(), 1);
+}
+
+#[test]
+fn who_hangs_up_doesnt_ask_without_end() {
+    let book = Arc::<Book>::default();
+    let desk = book.desk();
+    let ask = |digest: u8, bytes: usize| {
+        let shown = Message { body: vec![0; bytes], ..Message::default() };
+        desk.ask(request(digest), shown, at(0), MOST).map(drop)
+    };
+    assert!(ask(0, 20 << 20).is_ok() && matches!(ask(1, 20 << 20), Err(Unasked::Full)), "bytes are bounded");
+    assert_eq!((2..100).filter(|digest| ask(*digest, 0).is_ok()).count(), MOST.0 * OPEN_FOR_EACH - 1);
+    assert!(ask(0, 0).is_ok(), "the same is no other question");
 }
 
 #[test]

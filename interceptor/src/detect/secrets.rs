@@ -61,9 +61,13 @@ const PARAMETERS: [&str; 13] = [
     "x-goog-signature",
 ];
 
-/// Whether a request header of this name authenticates.
+/// Whether a request header of this name authenticates: some servers know `-` and `_` as the `_` of CGI, so both are one.
 pub fn authenticates_header(name: &str) -> bool {
-    HEADERS.iter().any(|known| name.eq_ignore_ascii_case(known))
+    let same = |known: &str| {
+        let folded = name.bytes().map(|byte| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() });
+        known.len() == name.len() && folded.eq(known.bytes())
+    };
+    HEADERS.into_iter().any(same)
 }
 
 /// Whether a query key of this name (decoded) authenticates.

@@ -59,7 +59,8 @@ pub struct Decoder {
     stages: Vec<Stage>,
     bound: Expansion,
     taken: u64,
-    given: u64,
+    /// How much came out of each stage that isn't finished.
+    given: Vec<u64>,
 }
 
 /// Encodes a body.
@@ -117,7 +118,8 @@ impl Decoder {
     /// No memory for it.
     pub fn new(codings: &[Coding], bound: Expansion) -> Result<Self, Withheld> {
         let stages = codings.iter().rev().map(|coding| Stage::new(*coding)).collect::<io::Result<_>>();
-        Ok(Self { stages: stages.map_err(|error| failed(&error))?, bound, taken: 0, given: 0 })
+        let given = vec![0; codings.len()];
+        Ok(Self { stages: stages.map_err(|error| failed(&error))?, bound, taken: 0, given })
     }
 
     /// Decodes the next bytes, and hands on what they become, at most a MiB at a time.
@@ -125,14 +127,9 @@ impl Decoder {
     /// # Errors
     /// They aren't in that coding, become too much, or what `give` fails with.
     pub fn push(&mut self, bytes: &[u8], give: &mut dyn FnMut(&[u8]) -> Result<(), Withheld>) -> Result<(), Withheld> {
-        let Self { stages, bound, taken, given } = self;
-        *taken += bytes.len() as u64;
-        let most = bound.free.saturating_add(bound.ratio.saturating_mul(*taken));
-        let mut counted = |bytes: &[u8]| {
-            *given += bytes.len() as u64;
-            if *given > most { Err(Withheld::Bomb) } else { give(bytes) }
-        };
-        through(stages, bytes, &mut counted)
+        self.taken += bytes.len() as u64;
+        let most = self.most();
+        through((&mut self.stages, &mut self.given), bytes, most, give)
     }
 
     /// The body is complete.
@@ -140,29 +137,44 @@ impl Decoder {
     /// # Errors
     /// As [`Decoder::push`]; or it isn't complete in its coding.
     pub fn finish(mut self, give: &mut dyn FnMut(&[u8]) -> Result<(), Withheld>) -> Result<(), Withheld> {
-        let empty = self.taken == 0;
+        let (empty, most) = (self.taken == 0, self.most());
         while !self.stages.is_empty() {
             let stage = self.stages.remove(0);
+            let mut given = self.given.remove(0);
             // A body without a byte is empty in every coding.
             let rest = if empty { Vec::new() } else { stage.finish()? };
-            through(&mut self.stages, &rest, give)?;
+            count(&mut given, &rest, most)?;
+            through((&mut self.stages, &mut self.given), &rest, most, give)?;
         }
         Ok(())
     }
+
+    /// How much may come out of any stage by now: one in the middle that gives much costs as much as the last, also where
+    /// the last gives nothing.
+    fn most(&self) -> u64 {
+        self.bound.free.saturating_add(self.bound.ratio.saturating_mul(self.taken))
+    }
+}
+
+fn count(given: &mut u64, bytes: &[u8], most: u64) -> Result<(), Withheld> {
+    *given += bytes.len() as u64;
+    if *given > most { Err(Withheld::Bomb) } else { Ok(()) }
 }
 
 /// Sends bytes through the stages, slice by slice.
 fn through(
-    stages: &mut [Stage],
+    (stages, given): (&mut [Stage], &mut [u64]),
     bytes: &[u8],
+    most: u64,
     give: &mut dyn FnMut(&[u8]) -> Result<(), Withheld>,
 ) -> Result<(), Withheld> {
-    let Some((stage, rest)) = stages.split_first_mut() else {
+    let (Some((stage, stages)), Some((count_of, given))) = (stages.split_first_mut(), given.split_first_mut()) else {
         return if bytes.is_empty() { Ok(()) } else { give(bytes) };
     };
     for slice in bytes.chunks(SLICE) {
         let decoded = stage.decode(slice).map_err(|error| failed(&error))?;
-        through(rest, &decoded, give)?;
+        count(count_of, &decoded, most)?;
+        through((stages, given), &decoded, most, give)?;
     }
     Ok(())
 }

@@ -103,10 +103,10 @@ fn is_noise(name: &HeaderName) -> bool {
 
 /// The body without its codings; none if it has none, or they can't be undone.
 fn decoded(headers: &HeaderMap, body: &[u8]) -> Option<Vec<u8>> {
-    let mut applied = Vec::new();
-    for value in headers.get_all(header::CONTENT_ENCODING) {
-        applied.extend(codings(value.to_str().ok()?).ok()?);
-    }
+    let lines: Option<Vec<&str>> =
+        headers.get_all(header::CONTENT_ENCODING).iter().map(|value| value.to_str().ok()).collect();
+    // Together, so that there aren't more of them than may be.
+    let applied = codings(&lines?.join(",")).ok()?;
     if applied.is_empty() {
         return None;
     }

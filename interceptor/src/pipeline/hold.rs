@@ -13,7 +13,7 @@ use super::authenticate::{Authenticated, Wanted};
 use super::digest::JUSTIFICATION;
 use super::gate::not_recorded;
 use super::live::Live;
-use super::operation::Decided;
+use super::operation::{Decided, busy};
 use super::payload::exhibit;
 use super::request::Decoded;
 use super::ruling::{Known, PENDING, Ruling, not_askable};
@@ -87,6 +87,8 @@ impl Authenticated {
         let bytes = match body {
             RequestBody::Whole(bytes) => bytes,
             RequestBody::Streaming(body) => {
+                // Nobody has been asked yet, but it is kept already.
+                let _seat = live.seat().ok_or_else(busy)?;
                 let read = tokio::time::timeout(PATIENCE, collect(body, most)).await;
                 read.map_err(|_elapsed| too_slow())??
             }

@@ -131,6 +131,11 @@ fn acceptable(
     if switches && !(websocket && websocket::is_granted(response.headers())) {
         return Err(switched().into());
     }
+    // hyper undoes `chunked` alone: in another coding the body couldn't be read by a mask.
+    let mut codings = response.headers().get_all(header::TRANSFER_ENCODING).iter();
+    if codings.any(|coding| !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")) {
+        return Err(malformed("the server's answer is in a transfer coding that wasn't asked for".to_owned()).into());
+    }
     // h2 counts bytes only.
     if response.headers().len() > header_fields {
         return Err(too_many_fields().into());

@@ -40,8 +40,7 @@ use crate::transport::http::{Meter, Version, strip_hop_by_hop};
 
 mod faults;
 
-use faults::busy;
-pub(super) use faults::{client_gone, cut_off, nothing_decoded};
+pub(super) use faults::{busy, client_gone, cut_off, nothing_decoded};
 
 /// A decided operation, not yet recorded.
 pub(super) struct Decided {
@@ -342,6 +341,8 @@ async fn send<'a>(
     let (response, echo) = way.send(live, permitted, sent).await?;
     let (mut parts, body) = response.into_parts();
     strip_hop_by_hop(&mut parts.headers, live.version());
+    // Free text that nothing masks or records; the process gets the status's own.
+    parts.extensions.remove::<hyper::ext::ReasonPhrase>();
     let mut screen = Screen::new(limit, echo, masked);
     let has_body = has_body(&body);
     screen.head(&mut parts, has_body)?;

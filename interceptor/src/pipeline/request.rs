@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, header, uri};
+use http::{HeaderMap, HeaderName, Method, Request, header, uri};
 use hyper::body::Incoming;
 
 use super::live::Live;
@@ -16,7 +16,7 @@ use crate::config::Host;
 use crate::detect::secrets;
 use crate::error::{Blame, Fault};
 use crate::policy::{self, CanonicalPath, METHOD_OVERRIDE_HEADERS, check_query};
-use crate::transport::http::RequestBody;
+use crate::transport::http::{RequestBody, strip_hop_by_hop};
 
 /// A request that reads one way only.
 pub(super) struct Decoded {
@@ -28,9 +28,12 @@ pub(super) struct Decoded {
 
 /// Reads a request; one that can't be accepted becomes a decided refusal.
 pub(super) fn decode(live: &Live, request: Request<Incoming>) -> Result<Decoded, Box<Decided>> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     match read(live, &parts) {
         Ok((path, websocket)) => {
+            // Before anything is judged, pinned, shown or recorded by them: `Connection` may name any field, and what it
+            // names isn't sent on.
+            strip_hop_by_hop(&mut parts.headers, live.version());
             let body = RequestBody::Streaming(body);
             Ok(Decoded { parts, body, path, websocket })
         }
@@ -76,11 +79,27 @@ fn read(live: &Live, parts: &Parts) -> Result<(CanonicalPath, bool), Fault> {
         let told = format!("`{name}` would make the server run another method than the one that was decided");
         return Err(refuse("method-override-refused", Blame::Client, told));
     }
+    if let Some(name) = parts.headers.keys().find(|name| is_another_for_some(live, name)) {
+        let told = format!("some servers read `{name}` as `{}`", name.as_str().replace('_', "-"));
+        return Err(refuse("header-not-canonical", Blame::Client, told));
+    }
     authority(live, parts)?;
     let path = CanonicalPath::parse(parts.uri.path());
     let query = parts.uri.query().map_or(Ok(()), check_query);
     path.and_then(|path| query.map(|()| (path, websocket)))
         .map_err(|ambiguous| refuse("ambiguous-path", Blame::Client, ambiguous.to_string()))
+}
+
+/// Whether a field's name, read as servers do that know both `-` and `_` as the `_` of CGI (RFC 3875 section 4.1.18), is one
+/// that decides: what method runs, or what the target pins. (Who asks: see `authenticates_header`.)
+fn is_another_for_some(live: &Live, name: &HeaderName) -> bool {
+    if !name.as_str().contains('_') {
+        return false;
+    }
+    let read = name.as_str().replace('_', "-");
+    let is_pinned =
+        || live.target_settings().is_some_and(|target| target.pin.headers.iter().any(|(name, _)| *name == *read));
+    METHOD_OVERRIDE_HEADERS.contains(&read.as_str()) || is_pinned()
 }
 
 /// The request line and the header section as they came, but for white space.

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 
 use super::authenticate::{Authenticated, Wanted, admit_token, unbelieved};
 use super::live::Live;
-use super::operation::Decided;
+use super::operation::{Decided, busy};
 use super::reply::Refusal;
 use super::request::Decoded;
 use super::ruling::Ruling;
@@ -101,7 +101,7 @@ impl Decoded {
             Some(segment) => Some(listed(live, segment).await?),
             None => None,
         };
-        let form = self.form().await?;
+        let form = self.form(live).await?;
         let authorization = self.parts.headers.get(header::AUTHORIZATION).map(HeaderValue::to_str).transpose();
         let authorization =
             authorization.map_err(|_| refused("token-request-malformed", "its Authorization isn't text"))?;
@@ -138,7 +138,7 @@ impl Decoded {
     }
 
     /// The body of a request, in full; it is sent on as it was read.
-    async fn form(&mut self) -> Refuse<Bytes> {
+    async fn form(&mut self, live: &Live) -> Refuse<Bytes> {
         let kind =
             self.parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let essence = kind.split(';').next().unwrap_or_default().trim();
@@ -150,6 +150,7 @@ impl Decoded {
         let RequestBody::Streaming(body) = std::mem::take(&mut self.body) else {
             return Err(refused("token-request-malformed", "the token request has no body"));
         };
+        let _seat = live.seat().ok_or_else(busy)?;
         let read = tokio::time::timeout(PATIENCE, Limited::new(body, MAX_FORM).collect()).await;
         let read = read.map_err(|_elapsed| refused("token-request-malformed", "the token request took too long"))?;
         let form =

@@ -37,6 +37,7 @@ fn requests_that_do_not_read_one_way_only_are_refused_and_never_forwarded() -> R
         (400, "host-missing", "GET / HTTP/1.1".to_owned()),
         (400, "method-not-canonical", format!("get / HTTP/1.1\r\n{host}")),
         (400, "method-override-refused", format!("POST / HTTP/1.1\r\n{host}\r\nX-HTTP-Method-Override: DELETE")),
+        (400, "header-not-canonical", format!("POST / HTTP/1.1\r\n{host}\r\nX_HTTP_Method_Override: DELETE")),
         (400, "websocket-malformed", format!("GET / HTTP/1.1\r\n{host}\r\nConnection: upgrade\r\nUpgrade: websocket")),
         (403, "h2c-refused", format!("GET / HTTP/1.1\r\n{host}\r\nConnection: upgrade\r\nUpgrade: h2c")),
         (403, "upgrade-refused", format!("GET / HTTP/1.1\r\n{host}\r\nConnection: upgrade\r\nUpgrade: tls/1.0")),

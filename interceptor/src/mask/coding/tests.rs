@@ -58,6 +58,16 @@ fn a_bomb_ends_early() {
     assert_eq!(decoded(&[Coding::Gzip, Coding::Gzip], twice.chunks(64)).unwrap_err(), Withheld::Bomb);
 }
 
+/// Empty blocks of deflate (RFC 1951 section 3.2.4), which give nothing, in two layers of gzip, which give much.
+#[test]
+fn a_bomb_that_gives_nothing_ends_early() {
+    let mut empty = [0x00, 0x00, 0x00, 0xff, 0xff].repeat(40 << 20);
+    empty.extend([0x01, 0x00, 0x00, 0xff, 0xff]);
+    let bomb = encoded(&[Coding::Gzip, Coding::Gzip], &empty);
+    let codings = [Coding::Deflate, Coding::Gzip, Coding::Gzip];
+    assert_eq!(decoded(&codings, bomb.chunks(64)).unwrap_err(), Withheld::Bomb);
+}
+
 #[test]
 fn what_is_cut_off_or_broken_is_no_body() {
     for coding in EACH {

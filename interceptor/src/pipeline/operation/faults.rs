@@ -20,7 +20,7 @@ pub(in crate::pipeline) fn client_gone() -> Fault {
     Fault { code: "client-gone", blame: Blame::Client, told: "the client went away".into(), next: "send it again" }
 }
 
-pub(super) fn busy() -> Fault {
+pub(in crate::pipeline) fn busy() -> Fault {
     Fault {
         code: "too-many-operations",
         blame: Blame::Interceptor,
