@@ -61,7 +61,7 @@ impl From<ConfigError> for VaultError {
 #[derive(Default)]
 pub struct Vault {
     targets: Targets,
-    keepers: HashMap<TargetName, Keeper>,
+    keepers: HashMap<TargetName, Arc<Keeper>>,
 }
 
 struct Keeper {
@@ -86,7 +86,7 @@ impl Vault {
     pub fn new(targets: &Targets) -> Self {
         let keepers = targets.iter().filter_map(|target| {
             let settings = Arc::new(target.credential.clone()?);
-            Some((target.name.clone(), Keeper { settings, held: Mutex::new(None) }))
+            Some((target.name.clone(), Arc::new(Keeper { settings, held: Mutex::new(None) })))
         });
         Self { keepers: keepers.collect(), targets: targets.clone() }
     }
@@ -123,22 +123,33 @@ impl Vault {
 }
 
 impl Keeper {
-    /// What is held, read anew when it is too old. One reads, the others wait for it.
-    async fn material(&self) -> Result<Material, VaultError> {
-        let mut held = self.held.lock().await;
-        if let Some(held) = held.as_ref() {
-            let good_for = if held.result.is_ok() { self.settings.ttl } else { REMEMBERED };
-            if held.since.elapsed() < good_for {
-                return held.result.clone();
+    /// What is held, read anew when it is too old. One reads, the others wait for it; also when who asked first has gone: a
+    /// command that was started isn't forgotten, or one more would be for each who comes and goes.
+    async fn material(self: &Arc<Self>) -> Result<Material, VaultError> {
+        if let Some(fresh) = self.fresh(self.held.lock().await.as_ref()) {
+            return fresh;
+        }
+        let keeper = Arc::clone(self);
+        let reading = tokio::spawn(async move {
+            let mut held = keeper.held.lock().await;
+            if let Some(fresh) = keeper.fresh(held.as_ref()) {
+                return fresh;
             }
-        }
-        let result = self.read().await;
-        if let Err(error) = &result {
-            tracing::error!(%error, "a credential can't be had, so what needs it is refused");
-        }
-        // What was held before is wiped here, once the last request that uses it has ended.
-        *held = Some(Held { since: Instant::now(), result: result.clone() });
-        result
+            let result = keeper.read().await;
+            if let Err(error) = &result {
+                tracing::error!(%error, "a credential can't be had, so what needs it is refused");
+            }
+            // What was held before is wiped here, once the last request that uses it has ended.
+            *held = Some(Held { since: Instant::now(), result: result.clone() });
+            result
+        });
+        reading.await.unwrap_or_else(|_ended| Err(unread()))
+    }
+
+    fn fresh(&self, held: Option<&Held>) -> Option<Result<Material, VaultError>> {
+        let held = held?;
+        let good_for = if held.result.is_ok() { self.settings.ttl } else { REMEMBERED };
+        (held.since.elapsed() < good_for).then(|| held.result.clone())
     }
 
     async fn read(&self) -> Result<Material, VaultError> {
@@ -163,9 +174,11 @@ impl Keeper {
 async fn blocking<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, VaultError> + Send + 'static,
 ) -> Result<T, VaultError> {
-    tokio::task::spawn_blocking(read).await.unwrap_or_else(|_ended| {
-        Err(VaultError::Unusable { place: "the credential's source".into(), problem: "reading it failed".into() })
-    })
+    tokio::task::spawn_blocking(read).await.unwrap_or_else(|_ended| Err(unread()))
+}
+
+fn unread() -> VaultError {
+    VaultError::Unusable { place: "the credential's source".into(), problem: "reading it failed".into() }
 }
 
 #[cfg(test)]

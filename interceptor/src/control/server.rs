@@ -121,6 +121,9 @@ const CONNECTIONS: usize = 256;
 /// Connections at once of one user, root and operators apart.
 const PER_USER: usize = 16;
 
+/// Connections at once of all users, root and operators apart: one user may have many uids (user_namespaces(7)).
+const ALL_USERS: usize = 192;
+
 /// How long a peer may take to send its request, and to take its answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -221,10 +224,12 @@ struct Seat {
 impl Seats {
     fn take(self: &Arc<Self>, uid: u32) -> Option<Seat> {
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = taken.entry(uid).or_default();
-        if *count >= PER_USER {
+        let in_all: usize = taken.values().sum();
+        let own = taken.get(&uid).copied().unwrap_or_default();
+        if own >= PER_USER || in_all >= ALL_USERS {
             return None;
         }
+        let count = taken.entry(uid).or_default();
         *count += 1;
         Some(Seat { seats: self.clone(), uid })
     }

@@ -126,6 +126,22 @@ async fn a_command_is_run_again_when_its_time_is_over() {
     assert_eq!(value().await, "Bearer token-2-a b-none");
 }
 
+#[tokio::test]
+async fn who_goes_away_has_no_other_command_started() {
+    let dir = folder();
+    let count = dir.path().join("count");
+    let script = format!("#!/bin/sh\necho x >> {}\nsleep 0.4\necho a-long-token\n", count.display());
+    let program = write(dir.path(), "token", &script, 0o755);
+    let vault = vault(&format!(r#"{{ header = "Authorization", command = ["{}"] }}"#, program.display()));
+    let name = "t".parse().unwrap();
+    for _ in 0..5 {
+        let asked = tokio::time::timeout(std::time::Duration::from_millis(20), vault.credential(&name)).await;
+        assert!(asked.is_err(), "it isn't there yet");
+    }
+    assert!(vault.credential(&name).await.unwrap().is_some());
+    assert_eq!(fs::read_to_string(count).unwrap().lines().count(), 1);
+}
+
 #[test]
 fn a_command_is_bounded_in_time_and_size_and_must_be_trusted() {
     let dir = folder();

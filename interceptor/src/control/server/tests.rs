@@ -222,3 +222,14 @@ fn nobody_there_is_said_with_what_to_do() {
         drop(bind(&path, 0o666, None).unwrap());
     }
 }
+
+#[test]
+fn one_user_with_many_uids_leaves_room_for_operators() {
+    let seats = Arc::new(Seats::default());
+    let mut taken: Vec<_> =
+        (0..100_u32).flat_map(|uid| (0..PER_USER).map_while(|_| seats.take(uid)).collect::<Vec<_>>()).collect();
+    assert!(taken.len() == ALL_USERS && taken.len() < CONNECTIONS);
+    assert!(seats.take(1_000).is_none());
+    taken.pop();
+    assert!(seats.take(1_000).is_some());
+}
