@@ -218,7 +218,9 @@ fn number(value: Option<f64>, digits: usize) -> String {
 
 /// What the rows of the record say, over all cells and rounds.
 fn rows(run: &Run) -> String {
-    let sum = |name: &str| run.samples.iter().filter_map(|sample| sample.figures.get(name)).sum::<f64>();
+    // `sum` of nothing is a negative zero, and is printed so.
+    let sum =
+        |name: &str| run.samples.iter().filter_map(|sample| sample.figures.get(name)).fold(0.0, |sum, one| sum + one);
     let failed: Vec<&Sample> = run.samples.iter().filter(|sample| sample.fault.is_some()).collect();
     let mut text =
         format!("{:.0} requests went through Interceptor; {:.0} are recorded.", sum("requests"), sum("rows"));
