@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,13 +39,12 @@ pub struct Engines {
     podman: PathBuf,
     /// Of the containers that are there, by id. Neither labels nor image of a container ever change.
     found: Arc<Mutex<BTreeMap<String, Container>>>,
-    is_unreadable: Arc<AtomicBool>,
 }
 
 impl Engines {
     /// The engines that keep their data in these folders: Docker's `data-root`, Podman's `graphroot`.
     pub fn new(docker: PathBuf, podman: PathBuf) -> Self {
-        Self { docker, podman, found: Arc::default(), is_unreadable: Arc::default() }
+        Self { docker, podman, found: Arc::default() }
     }
 
     /// The container that this cgroup is, if an engine knows it.
@@ -62,14 +60,9 @@ impl Engines {
             Engine::Docker => docker(&self.docker.join("containers").join(id).join("config.v2.json")),
             Engine::Podman => podman(&self.podman.join("db.sql"), id),
         };
-        let was_unreadable = self.is_unreadable.swap(read.is_err(), Ordering::Relaxed);
-        // Asked again several times a second, so it is said once.
-        if let Err(error) = &read
-            && !was_unreadable
-        {
-            tracing::warn!(%error, ?engine, "what is known of a container can't be read; nothing of new ones passes until it can");
-        }
-        let found = read?;
+        let found = read.map_err(|error| {
+            io::Error::new(error.kind(), format!("what {engine:?} knows of the container {id} can't be read: {error}"))
+        })?;
         if let Some(found) = &found {
             self.found.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), found.clone());
         }

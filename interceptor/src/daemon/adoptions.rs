@@ -63,6 +63,8 @@ struct Held {
     /// The network namespaces in which the daemon has sockets for it, by inode.
     places: BTreeMap<u64, Place>,
     cgroups: BTreeMap<u64, Cgroup>,
+    /// Whether they couldn't be looked for the last time.
+    is_unfound: bool,
     pids: BTreeSet<u32>,
     /// Their network namespaces, by inode, as they were at the last slow look.
     networks: BTreeMap<u32, u64>,
@@ -211,6 +213,7 @@ impl Adoptions {
             started: self.parts.journal.now(),
             places: BTreeMap::new(),
             cgroups: BTreeMap::new(),
+            is_unfound: false,
             pids: BTreeSet::new(),
             networks: BTreeMap::new(),
             has_new: false,

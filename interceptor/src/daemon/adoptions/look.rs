@@ -129,10 +129,15 @@ impl Adoptions {
         let mut order: Vec<&mut Held> = held.values_mut().collect();
         order.sort_by_key(|one| one.place);
         for one in order {
-            if let Err(error) = self.find(adopter, one, &governed, &mut claimed) {
+            let found = self.find(adopter, one, &governed, &mut claimed);
+            // Several times a second, so it is said once.
+            if let Err(error) = &found
+                && !one.is_unfound
+            {
                 tracing::warn!(%error, workload = %one.workload.settings.name, "its cgroups can't be looked for");
-                are_all_found = false;
             }
+            one.is_unfound = found.is_err();
+            are_all_found &= found.is_ok();
             self.people(adopter, one, slowly);
             all.extend(one.pids.iter().copied());
         }
