@@ -1,7 +1,8 @@
 //! A client inside a workload, driven byte by byte from the test: the other end of the program `wire`.
 
 use std::io::{Read, Write};
-use std::process::{Child, ChildStdin, Stdio};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -91,9 +92,24 @@ impl Wire {
         Self::start(daemon, &["/bin/sh", "-c", r#""$0" "$1" 443 tls; exec sleep 1"#, program, "graph.microsoft.com"])
     }
 
+    /// As [`Wire::tls`], launched by `uid`, from `/`.
+    ///
+    /// # Errors
+    /// The program can't be started.
+    pub fn tls_by(daemon: &Daemon, uid: u32) -> Result<Self> {
+        let program = daemon.binary("wire");
+        let program = program.to_str().context("a path in UTF-8")?;
+        let mut run = daemon.run(&[program, "graph.microsoft.com", "443", "tls"]);
+        run.uid(uid).gid(uid).current_dir("/");
+        Self::begin(run)
+    }
+
     fn start(daemon: &Daemon, command: &[&str]) -> Result<Self> {
-        let mut child =
-            daemon.run(command).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        Self::begin(daemon.run(command))
+    }
+
+    fn begin(mut run: Command) -> Result<Self> {
+        let mut child = run.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let input = child.stdin.take();
         let mut from = child.stdout.take().context("its output")?;
         // Two pieces at most are read ahead, so that a test that doesn't read is a client that doesn't.

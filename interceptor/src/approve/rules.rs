@@ -79,6 +79,8 @@ pub(super) fn granted(approval: &Approval, at: Timestamp) -> Grant {
         id: GrantId::new(),
         workload: request.workload.clone(),
         whose,
+        client: request.identity.as_ref().and_then(|who| who.client),
+        initiator: Some(request.initiator),
         target: request.target.clone(),
         scope,
         origin: Origin::Approval {

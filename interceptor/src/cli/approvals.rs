@@ -18,6 +18,8 @@ use crate::control::client::{self, ClientError};
 use crate::control::protocol::{Request, ShownApproval, ToSign};
 use crate::policy::{Credential, Width};
 use crate::record::approval::Approval;
+use crate::record::event::ApprovalRequest;
+use crate::who::NOBODY;
 
 mod alike;
 mod verify;
@@ -279,7 +281,7 @@ fn shown(shown: &ShownApproval) -> String {
     }
     let process = request.process.as_ref();
     let process = process.map_or_else(String::new, |one| format!(", process {} ({})", escape(&one.comm), one.pid));
-    line("who", format!("workload {}{process}, launched by uid {}", request.workload, request.initiator));
+    line("who", format!("workload {}{process}, {}", request.workload, behind(request)));
     line("as", identity(request.identity.as_deref(), request.credential, names));
     line("what", format!("{} on {}", escape(&request.summary), request.target));
     let reasons = if request.reasons.is_empty() { String::new() } else { format!(": {}", request.reasons.join("; ")) };
@@ -308,6 +310,7 @@ fn shown(shown: &ShownApproval) -> String {
         let label = if index == 0 { "a yes" } else { "" };
         line(label, format!("--scope {} lets through {}, {uses}", allowed.width, allowed.told));
     }
+    line("for", whose(request));
     if let Some(exhibit) = exhibit {
         let _ = writeln!(text, "\n  > {}", escape(&exhibit.start));
         for (name, value) in &exhibit.headers {
@@ -349,6 +352,27 @@ fn identity(
             _ => "nobody".into(),
         },
     }
+}
+
+/// Who is behind an operation: by which uid its workload was launched.
+fn behind(request: &ApprovalRequest) -> String {
+    match request.initiator {
+        NOBODY => "which is adopted".into(),
+        uid => format!("launched by uid {uid}"),
+    }
+}
+
+/// Whose operations a yes is for.
+fn whose(request: &ApprovalRequest) -> String {
+    let launched = match request.initiator {
+        NOBODY => String::new(),
+        uid => format!(", where uid {uid} launched it"),
+    };
+    let identity = request.identity.as_ref().map_or("without a token", |identity| match identity.client {
+        Some(_) => "as this identity by this application",
+        None => "as this identity",
+    });
+    format!("workload {}{launched}, {identity}; for nobody else", request.workload)
 }
 
 fn asked_of(approval: &Approval) -> String {

@@ -13,6 +13,7 @@ use crate::control::protocol::{Issue, Request};
 use crate::ids::{TargetName, WorkloadName};
 use crate::policy::{Grant, Origin};
 use crate::record::approval::Granted;
+use crate::who::NOBODY;
 
 /// What to do with grants.
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -24,6 +25,9 @@ pub enum Command {
         /// For this workload
         #[arg(long)]
         workload: WorkloadName,
+        /// Only where it was launched by this uid; without it by anybody
+        #[arg(long, value_name = "UID")]
+        initiator: Option<u32>,
         /// On this target
         #[arg(long)]
         target: TargetName,
@@ -58,8 +62,8 @@ pub enum Command {
 pub fn execute(command: Command, socket: &Path) -> ExitCode {
     let done = match command {
         Command::List(listing) => list(socket, listing),
-        Command::Issue { workload, target, action, path, time, uses, bytes, rows } => {
-            let issue = Issue { workload, target, action, path, seconds: time, uses, bytes, rows };
+        Command::Issue { workload, initiator, target, action, path, time, uses, bytes, rows } => {
+            let issue = Issue { workload, initiator, target, action, path, seconds: time, uses, bytes, rows };
             issued(socket, issue)
         }
         Command::Revoke { id } => client::call(socket, &Request::GrantsRevoke { id }).map(|value| {
@@ -86,7 +90,17 @@ fn issued(socket: &Path, issue: Issue) -> Result<String, ClientError> {
         uses += &most.map_or_else(String::new, |most| format!(", {most} {what} at most"));
     }
     let told = grant.scope.told(&grant.target);
-    Ok(format!("{}: {} may do {}, {uses}, until {}\n", grant.id, grant.workload, escape(&told), grant.until))
+    Ok(format!("{}: {} may do {}, {uses}, until {}\n", grant.id, whose(&grant), escape(&told), grant.until))
+}
+
+/// `crm`, or `crm (launched by uid 1000)` where it is for that one's only.
+fn whose(grant: &Grant) -> String {
+    let by = match grant.initiator {
+        None => String::new(),
+        Some(NOBODY) => " (adopted)".into(),
+        Some(uid) => format!(" (launched by uid {uid})"),
+    };
+    format!("{}{by}", grant.workload)
 }
 
 /// `, 17 of 1024 bytes`, where that is limited.
@@ -117,7 +131,7 @@ fn list(socket: &Path, Listing { all, limit, json }: Listing) -> Result<String, 
         };
         table.add_row([
             grant.id.to_string(),
-            grant.workload.to_string(),
+            whose(grant),
             escape(&grant.scope.told(&grant.target)).into_owned(),
             grant.until.strftime("%FT%TZ").to_string(),
             format!("{}{of}{}", one.used, spent(one)),

@@ -199,6 +199,9 @@ pub struct Run {
 pub struct Issue {
     /// For this workload.
     pub workload: WorkloadName,
+    /// Only where this uid launched it; none: whoever did.
+    #[serde(default)]
+    pub initiator: Option<u32>,
     /// On this target.
     pub target: TargetName,
     /// This action, or group of actions; none: everything.

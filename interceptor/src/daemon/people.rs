@@ -216,6 +216,8 @@ impl People<'_> {
             id: GrantId::new(),
             workload: issue.workload,
             whose: Whose::Anyone,
+            client: None,
+            initiator: issue.initiator,
             target: issue.target,
             scope,
             origin: Origin::Operator,

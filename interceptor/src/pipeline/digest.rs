@@ -49,7 +49,10 @@ impl ApprovalKey {
     ) -> Digest {
         let mut digest = Fields(Context::with_key(&self.0));
         digest.field(live.session().subject.workload.as_str());
+        digest.field(live.session().subject.asker.initiator.to_be_bytes());
         digest.field(who.map_or("", |who| who.principal.id.as_str()));
+        let client = who.and_then(|who| who.principal.client);
+        digest.field(client.map_or_else(String::new, |client| client.to_string()));
         digest.field(parts.method.as_str());
         digest.field(if live.tls() { "https" } else { "http" });
         digest.field(live.host().to_string());

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::annotation::Approval;
 use super::{BreakGlass, HttpRequest, Operation, Question};
-use crate::ids::{ApprovalId, BreakGlassId, Digest, GrantId, PrincipalId, TargetName, WorkloadName};
+use crate::ids::{ApprovalId, BreakGlassId, ClientId, Digest, GrantId, PrincipalId, TargetName, WorkloadName};
 
 /// How long people have to answer, how long their yes lasts, and how often it can be used, where no policy says it.
 const WITHIN: u64 = 3600;
@@ -60,6 +60,12 @@ pub struct Grant {
     pub workload: WorkloadName,
     /// Whose operations it is for.
     pub whose: Whose,
+    /// The application that their token was issued to; none: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<ClientId>,
+    /// The initiator behind them, by uid; none: anybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initiator: Option<u32>,
     /// The target.
     pub target: TargetName,
     /// What of it.
@@ -313,12 +319,16 @@ impl Grant {
             (Whose::Principal(id), Some(principal)) => *id == principal.id,
             (Whose::Nobody, Some(_)) | (Whose::Principal(_), None) => false,
         };
+        let client = question.principal.and_then(|principal| principal.client);
+        let behind = self.client.is_none_or(|only| client == Some(only))
+            && self.initiator.is_none_or(|only| only == question.asker.initiator);
         let is_left = self.uses != Some(0) && self.bytes != Some(0) && self.rows != Some(0);
         let lives = at < self.until && (is_left || question.using == Some(self.id));
         lives
             && self.workload == question.asker.workload
             && self.target == question.target.name
             && whose
+            && behind
             && self.scope.covers(question)
     }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use interceptor_tests::daemon::Daemon;
+use interceptor_tests::daemon::{Daemon, Order, UID};
 use interceptor_tests::graph::Graph;
 use interceptor_tests::wire::Wire;
 use interceptor_tests::{recorded, require_root};
@@ -211,6 +211,44 @@ fn a_wider_yes_lets_through_what_it_says_and_no_more() -> Result<()> {
     }
     ensure!(graph.received().len() == 2, "{:?}", graph.received());
     drop(wire);
+    daemon.finish()
+}
+
+/// What people let one person do isn't let another do, by the same workload; nor does his request join the first one's.
+#[test]
+fn a_yes_is_for_who_launched_what_asked_and_for_nobody_else() -> Result<()> {
+    require_root!(Ok(()));
+    let policy = HELD.replace(
+        "@approval(\"crm-approvers\")",
+        "@approval(\"crm-approvers\")\n@grant_scope(\"shape\")\n@grant_uses(\"9\")\n@grant_for(\"1h\")",
+    );
+    let graph = Graph::start(&[])?;
+    // Whoever launches it, it runs as the same user.
+    let daemon = Daemon::start(&Order { workload: "user = \"nobody\"".into(), ..order(&graph, &policy, "300ms") })?;
+    let delete = |user: u32| format!("/v1.0/users/0000000{user}-1111-4222-8333-444455556666");
+    let (mut own, mut other) = (Wire::tls_by(&daemon, UID)?, Wire::tls_by(&daemon, 0)?);
+    ensure!(own.ask("DELETE", &delete(1))?.code() == "approval-pending", "nobody has said yes");
+    let id = open(&daemon, 1)?.remove(0);
+    ensure!(other.ask("DELETE", &delete(1))?.code() == "approval-pending", "nobody has said yes");
+    ensure!(open(&daemon, 2)?.contains(&id), "two people's request is one question");
+    let text = says(&daemon, ADA, &["approvals", "show", &id])?;
+    ensure!(
+        text.contains(&format!("workload crm, where uid {UID} launched it, without a token; for nobody else")),
+        "{text}"
+    );
+
+    says(&daemon, ADA, &["approvals", "approve", &id, "--scope", "shape"])?;
+    ensure!(own.ask("DELETE", &delete(1))?.status == 204, "the grant isn't used");
+    ensure!(own.ask("DELETE", &delete(2))?.status == 204, "the grant isn't as wide as it was said");
+    ensure!(other.ask("DELETE", &delete(3))?.code() == "approval-pending", "a yes to one was a yes to another");
+    let granted = daemon.ask(&["grants", "list"])?;
+    ensure!(granted.contains(&format!("launched by uid {UID}")), "{granted}");
+    // An operator's grant can be one person's too.
+    grant(&daemon, &["--action", "http:write", "--for", "5m", "--initiator", "0"])?;
+    ensure!(other.ask("DELETE", &delete(3))?.status == 204, "the grant isn't root's");
+    ensure!(own.ask("PATCH", &delete(4))?.code() == "approval-pending", "root's grant is everybody's");
+    ensure!(graph.received().len() == 3, "{:?}", graph.received());
+    drop((own, other));
     daemon.finish()
 }
 

@@ -9,6 +9,8 @@ fn grant(bytes: Option<u64>, rows: Option<u64>) -> Grant {
         id: GrantId::new(),
         workload: "crm".parse().unwrap(),
         whose: Whose::Anyone,
+        client: None,
+        initiator: None,
         target: "graph".parse().unwrap(),
         scope: Scope::Target,
         origin: Origin::Operator,

@@ -1,4 +1,4 @@
-//! Questions that are alike: of one workload and target, one shape, on the same terms. They are one row, and one answer
+//! Questions that are alike: of one workload, initiator, identity and target, one shape, on the same terms. They are one row, and one answer
 //! can be for all that were shown.
 
 use std::io::{self, BufRead, Write};
@@ -26,7 +26,9 @@ pub(super) fn rows(approvals: &[Approval]) -> Vec<Vec<&Approval>> {
 fn is_alike(one: &Approval, other: &Approval) -> bool {
     let key = |approval: &'_ Approval| {
         let request = &approval.request;
-        (request.workload.clone(), request.target.clone(), request.shape.clone(), request.terms.clone())
+        let who = request.identity.as_ref().map(|identity| (identity.principal.clone(), identity.client));
+        let asker = (request.workload.clone(), request.initiator, who);
+        (asker, request.target.clone(), request.shape.clone(), request.terms.clone())
     };
     one.outcome.is_none() && other.outcome.is_none() && key(one) == key(other)
 }

@@ -50,6 +50,8 @@ fn grant(origin: Origin) -> Grant {
         id: "grt_01kb0000000000000000000000".parse().unwrap(),
         workload: "crm".parse().unwrap(),
         whose: Whose::Anyone,
+        client: None,
+        initiator: None,
         target: "graph".parse().unwrap(),
         scope: Scope::Target,
         origin,

@@ -23,6 +23,8 @@ fn grant(scope: Scope) -> Grant {
         id: GrantId::new(),
         workload: "crm".parse().unwrap(),
         whose: Whose::Anyone,
+        client: None,
+        initiator: None,
         target: "graph".parse().unwrap(),
         scope,
         origin: Origin::Operator,
@@ -111,10 +113,17 @@ fn a_grant_ends_with_its_time_its_uses_and_its_workload() {
         Grant { workload: "batch".parse().unwrap(), ..grant(Scope::Target) },
         Grant { target: "api".parse().unwrap(), ..grant(Scope::Target) },
         Grant { whose: Whose::Principal("a-issuer/ada".parse().unwrap()), ..grant(Scope::Target) },
+        Grant { client: Some("00000000-0000-0000-0000-000000000001".parse().unwrap()), ..grant(Scope::Target) },
+        Grant { initiator: Some(1001), ..grant(Scope::Target) },
     ] {
         assert_eq!(decided(get, &[other], None, None), "denied-by-default");
     }
-    assert_eq!(decided(get, &[Grant { whose: Whose::Nobody, ..grant(Scope::Target) }], None, None), "granted");
+    for own in [
+        Grant { whose: Whose::Nobody, ..grant(Scope::Target) },
+        Grant { initiator: Some(1000), ..grant(Scope::Target) },
+    ] {
+        assert_eq!(decided(get, &[own], None, None), "granted");
+    }
 }
 
 #[test]
