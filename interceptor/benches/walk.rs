@@ -66,7 +66,8 @@ fn deciding(criterion: &mut Criterion) {
     for (targets, of) in [(20, "of 200"), (1000, "of 10,000")] {
         // Not made where another benchmark is asked for.
         let snapshot = LazyCell::new(move || snapshot(targets));
-        let asker = Asker { workload: "crm".parse().expect("a name"), classes: Vec::new(), initiator: 1000 };
+        let asker =
+            Asker { workload: "crm".parse().expect("a name"), classes: Vec::new(), initiator: 1000, loginuid: None };
         let principal = Principal {
             id: format!("{TENANT}/{OBJECT}").parse().expect("an id"),
             kind: PrincipalKind::ServicePrincipal,
@@ -338,6 +339,8 @@ fn attributing(criterion: &mut Criterion) {
         id: LaunchId::new(),
         settings: Arc::clone(&settings(0).workloads[0]),
         initiator: 1000,
+        loginuid: None,
+        callers: Arc::default(),
         uid: 1000,
         init: std::process::id(),
         cgroup: Path::new("/sys/fs/cgroup").join(cgroup.trim_start_matches('/')),

@@ -16,7 +16,7 @@ use crate::policy::{Grants, Width};
 use crate::record::RecordError;
 use crate::record::approval::{Answer, Approval, Granted};
 use crate::record::break_glass::Broken;
-use crate::record::event::{ApprovalRequest, Evidence, What};
+use crate::record::event::{ApprovalAnswer, ApprovalRequest, Evidence, What};
 use crate::record::payload::Message;
 
 mod break_glass;
@@ -48,7 +48,9 @@ pub enum NoAnswer {
     #[error("`{0}` isn't open any more, or never was")]
     Closed(String),
     /// It is somebody's own operation.
-    #[error("who launched the workload, or is whom its token names, doesn't answer for it")]
+    #[error(
+        "who launched the workload, logged in as who did, called it of late, or is whom its token names doesn't answer for it"
+    )]
     Own,
     /// Their uid isn't enough.
     #[error("an answer needs {0}")]
@@ -83,9 +85,11 @@ pub enum Unasked {
 pub struct Answerer {
     /// Their uid.
     pub uid: u32,
+    /// As whom they logged in, where the kernel knows it.
+    pub loginuid: Option<u32>,
     /// Who that is, if `[people]` or a sign-in says so; who is in a group always is known.
     pub person: Option<PrincipalId>,
-    /// The other uids that are known to be the same person.
+    /// The other uids that are known to be the same person, also as whom they logged in.
     pub others: BTreeSet<u32>,
     /// The groups of approvers that they are in.
     pub groups: BTreeSet<String>,
@@ -93,6 +97,13 @@ pub struct Answerer {
     pub evidence: Option<Box<Evidence>>,
     /// What their answer needs.
     pub required: Required,
+}
+
+impl Answerer {
+    /// Whether a uid is known to be theirs: their own, as whom they logged in, another one of the same person.
+    pub fn is(&self, uid: u32) -> bool {
+        self.uid == uid || self.others.contains(&uid)
+    }
 }
 
 /// Takes down what happens, before it takes effect.
@@ -250,21 +261,23 @@ impl Desk {
         }
         let width = yes.then_some(width);
         let record = |what| (self.record)(what).map_err(|error| NoAnswer::Record(error.to_string()));
-        record(What::ApprovalAnswered {
+        record(What::ApprovalAnswered(Box::new(ApprovalAnswer {
             approval: id,
             yes,
             person: by.person.clone(),
             uid: by.uid,
+            loginuid: by.loginuid,
             groups: standing.groups.clone(),
             confirms: standing.confirms,
             width,
             note: note.clone(),
             evidence: by.evidence.clone(),
-        })?;
+        })))?;
         let answer = Answer {
             at,
             person: by.person.as_ref().map(ToString::to_string),
             uid: by.uid,
+            loginuid: by.loginuid,
             yes,
             groups: standing.groups,
             confirms: standing.confirms,

@@ -115,6 +115,8 @@ pub struct Asker {
     pub classes: Vec<String>,
     /// The uid of the person who launched it.
     pub initiator: u32,
+    /// As whom that person logged in, where the kernel knows it. Policy doesn't see it; grants are bound to it.
+    pub loginuid: Option<u32>,
 }
 
 /// Whom the operation's token names, and what is known of the token.

@@ -74,7 +74,17 @@ pub fn workload(cgroup: PathBuf) -> Arc<Workload> {
         containment: Level::Steered,
     };
     let settings = Arc::new(settings);
-    Arc::new(Workload { id: LaunchId::new(), settings, initiator: 0, uid: 0, init: 0, cgroup, folder: PathBuf::new() })
+    Arc::new(Workload {
+        id: LaunchId::new(),
+        settings,
+        initiator: 0,
+        loginuid: None,
+        callers: Arc::default(),
+        uid: 0,
+        init: 0,
+        cgroup,
+        folder: PathBuf::new(),
+    })
 }
 
 /// A worker that answers each connection with what is known of it, and keeps it until the peer closes it.

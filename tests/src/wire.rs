@@ -13,6 +13,24 @@ use crate::daemon::Daemon;
 /// How long an answer may take; a test that waits for longer has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// `command` of somebody who logged in as `loginuid` and acts as `uid` now, as `sudo` does it: begun by root, which may say
+/// as whom a process logged in (loginuid, proc(5)).
+pub fn logged_in(command: &Command, loginuid: u32, uid: u32) -> Command {
+    const SCRIPT: &str =
+        r#"echo "$0" > /proc/self/loginuid && exec setpriv --reuid "$1" --regid "$1" --clear-groups "${@:2}""#;
+    let mut all = Command::new("bash");
+    all.args(["-c", SCRIPT, &loginuid.to_string(), &uid.to_string()])
+        .arg(command.get_program())
+        .args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => all.env(name, value),
+            None => all.env_remove(name),
+        };
+    }
+    all
+}
+
 /// One connection of a workload.
 pub struct Wire {
     child: Child,
@@ -92,15 +110,30 @@ impl Wire {
         Self::start(daemon, &["/bin/sh", "-c", r#""$0" "$1" 443 tls; exec sleep 1"#, program, "graph.microsoft.com"])
     }
 
-    /// As [`Wire::tls`], launched by `uid`, from `/`.
+    /// As [`Wire::tls`], in a workload that also serves at its port `port` what the program `probe` does.
     ///
     /// # Errors
     /// The program can't be started.
-    pub fn tls_by(daemon: &Daemon, uid: u32) -> Result<Self> {
+    pub fn tls_of_a_server(daemon: &Daemon, port: u16) -> Result<Self> {
+        const SCRIPT: &str = r#""$1" serve "$2" & exec "$0" graph.microsoft.com 443 tls"#;
+        let (wire, probe) = (daemon.binary("wire"), daemon.binary("probe"));
+        let (wire, probe) = wire.to_str().zip(probe.to_str()).context("paths in UTF-8")?;
+        Self::start(daemon, &["/bin/sh", "-c", SCRIPT, wire, probe, &port.to_string()])
+    }
+
+    /// As [`Wire::tls`], launched by `uid`, from `/`; with `loginuid`, by who logged in as that, as `sudo` does it.
+    ///
+    /// # Errors
+    /// The program can't be started.
+    pub fn tls_by(daemon: &Daemon, uid: u32, loginuid: Option<u32>) -> Result<Self> {
         let program = daemon.binary("wire");
         let program = program.to_str().context("a path in UTF-8")?;
         let mut run = daemon.run(&[program, "graph.microsoft.com", "443", "tls"]);
-        run.uid(uid).gid(uid).current_dir("/");
+        match loginuid {
+            Some(login) => run = logged_in(&run, login, uid),
+            None => _ = run.uid(uid).gid(uid),
+        }
+        run.current_dir("/");
         Self::begin(run)
     }
 

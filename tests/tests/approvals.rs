@@ -13,3 +13,5 @@ mod grants;
 mod login;
 #[path = "approvals/notify.rs"]
 mod notify;
+#[path = "approvals/own.rs"]
+mod own;

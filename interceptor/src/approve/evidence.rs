@@ -13,7 +13,7 @@ use crate::identity::{Expected, Issuer, Token, TokenError, verify};
 use crate::ids::PrincipalId;
 use crate::policy::Width;
 use crate::record::approval::Recorded;
-use crate::record::event::{Event, Evidence, What};
+use crate::record::event::{ApprovalAnswer, Event, Evidence, What};
 
 /// The first line of what is digested.
 const DOMAIN: &str = "interceptor approval answer v1";
@@ -101,9 +101,8 @@ pub fn check(recorded: &Recorded, known: Option<&KeySet>) -> Result<Vec<Finding>
 }
 
 fn finding(recorded: &Recorded, event: Event, known: Option<&KeySet>) -> Result<Finding, Unreadable> {
-    let What::ApprovalAnswered { yes, person, uid, width, note, evidence, .. } = event.what else {
-        return Err(Unreadable::Event("approval.answered"));
-    };
+    let What::ApprovalAnswered(answer) = event.what else { return Err(Unreadable::Event("approval.answered")) };
+    let ApprovalAnswer { yes, person, uid, width, note, evidence, .. } = *answer;
     let mut finding = Finding {
         at: event.at,
         person,

@@ -23,21 +23,22 @@ pub(super) fn may_answer(approval: &Approval, by: &Answerer) -> Result<Standing,
     let request = &approval.request;
     let terms = &request.terms;
     let is_initiator = by.uid == request.initiator;
-    if approval.answers.iter().any(|answer| answer.uid == by.uid) {
+    // One person may have two uids, also by `sudo`.
+    if approval.answers.iter().any(|answer| by.is(answer.uid) || answer.loginuid.is_some_and(|uid| by.is(uid))) {
         return Err(NoAnswer::Twice);
     }
     if is_initiator && !terms.confirm.is_empty() {
         return Ok(Standing { groups: Vec::new(), confirms: true });
     }
     let named = request.identity.as_ref().map(|identity| &identity.principal);
-    if is_initiator || by.others.contains(&request.initiator) || (named.is_some() && named == by.person.as_ref()) {
+    let mut behind = [request.initiator].into_iter().chain(request.loginuid).chain(request.callers.iter().copied());
+    if behind.any(|uid| by.is(uid)) || (named.is_some() && named == by.person.as_ref()) {
         return Err(NoAnswer::Own);
     }
     let groups: Vec<String> = terms.groups.iter().filter(|group| by.groups.contains(*group)).cloned().collect();
     let Some(person) = by.person.as_ref().filter(|_| !groups.is_empty()).map(ToString::to_string) else {
         return Err(NoAnswer::NotAsked(asked(terms)));
     };
-    // One person may have two uids.
     if approval.answers.iter().any(|answer| answer.person.as_ref() == Some(&person)) {
         return Err(NoAnswer::Twice);
     }
@@ -81,6 +82,7 @@ pub(super) fn granted(approval: &Approval, at: Timestamp) -> Grant {
         whose,
         client: request.identity.as_ref().and_then(|who| who.client),
         initiator: Some(request.initiator),
+        loginuid: request.loginuid,
         target: request.target.clone(),
         scope,
         origin: Origin::Approval {

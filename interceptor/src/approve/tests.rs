@@ -49,8 +49,8 @@ impl Book {
     pub(super) fn kinds(&self) -> Vec<&'static str> {
         let kind = |what: &What| match what {
             What::ApprovalRequested(_) => "requested",
-            What::ApprovalAnswered { yes: true, .. } => "yes",
-            What::ApprovalAnswered { yes: false, .. } => "no",
+            What::ApprovalAnswered(answer) if answer.yes => "yes",
+            What::ApprovalAnswered(_) => "no",
             What::ApprovalClosed { .. } => "closed",
             What::GrantIssued { .. } => "issued",
             What::GrantEnded { .. } => "ended",
@@ -77,6 +77,8 @@ fn request(digest: u8) -> ApprovalRequest {
         workload: "crm".parse().unwrap(),
         process: None,
         initiator: 1000,
+        loginuid: None,
+        callers: Vec::new(),
         identity: None,
         credential: None,
         target: "graph".parse().unwrap(),
@@ -191,6 +193,48 @@ fn only_who_is_asked_answers_once_and_not_for_himself() {
     assert_eq!(state.grants.values().next().unwrap().grant.scope.width(), Width::Operation);
 }
 
+#[test]
+fn nobody_behind_an_operation_answers_for_it() {
+    let ask = |digest, loginuid, callers: &[u32]| {
+        let book = Arc::<Book>::default();
+        let desk = book.desk();
+        let asked = ApprovalRequest { loginuid, callers: callers.to_vec(), ..request(digest) };
+        let waiting = desk.ask(asked, Message::default(), at(0), MOST).unwrap();
+        (desk, waiting)
+    };
+    let by = |uid, others: &[u32]| Answerer { others: others.iter().copied().collect(), ..person(uid, &["a"]) };
+    for (loginuid, callers, who, counts) in [
+        (None, &[][..], by(1, &[]), true),
+        (Some(1), &[], by(1, &[]), false),
+        (Some(1), &[], by(2, &[1]), false),
+        (Some(3), &[], by(2, &[1]), true),
+        (None, &[7, 1], by(1, &[]), false),
+        (None, &[7, 1], by(2, &[1]), false),
+        (None, &[7], by(2, &[1]), true),
+    ] {
+        let (desk, waiting) = ask(1, loginuid, callers);
+        let answered = desk.answer(waiting.approval(), &who, YES, at(1));
+        let expected = if counts { Ok(()) } else { Err(NoAnswer::Own) };
+        assert_eq!(answered.map(drop), expected, "{loginuid:?} {callers:?} {who:?}");
+    }
+}
+
+#[test]
+fn who_logged_in_as_one_who_has_answered_doesnt_answer_again() {
+    let book = Arc::<Book>::default();
+    let desk = book.desk();
+    let mut asked = request(1);
+    asked.terms.approvals = 3;
+    let waiting = desk.ask(asked, Message::default(), at(0), MOST).unwrap();
+    let answer = |by: &Answerer| desk.answer(waiting.approval(), by, YES, at(1)).map(drop);
+    let login = |uid, login| Answerer { loginuid: Some(login), others: [login].into(), ..person(uid, &["a"]) };
+    assert_eq!(answer(&login(1, 9)), Ok(()));
+    assert_eq!(answer(&login(2, 1)), Err(NoAnswer::Twice), "as the first one's user");
+    assert_eq!(answer(&login(2, 9)), Err(NoAnswer::Twice), "by the same login");
+    assert_eq!(answer(&person(9, &["a"])), Err(NoAnswer::Twice), "as whom the first one logged in");
+    assert_eq!(answer(&login(2, 8)), Ok(()));
+}
+
 /// What a sign-in leaves behind.
 fn evidence(bound: bool) -> Option<Box<Evidence>> {
     let (salt, jwk) = (bound.then(|| "salt".into()), serde_json::json!({}));
@@ -249,8 +293,8 @@ fn an_answer_needs_what_the_configuration_says() {
         };
         assert_eq!(approval.answers[0].signed, signed);
         let events = book.events.lock().unwrap();
-        let What::ApprovalAnswered { evidence, .. } = &events[1] else { panic!("{events:?}") };
-        assert_eq!(evidence.as_ref().map(|one| one.bound), signed, "it is in the chain");
+        let What::ApprovalAnswered(answer) = &events[1] else { panic!("{events:?}") };
+        assert_eq!(answer.evidence.as_ref().map(|one| one.bound), signed, "it is in the chain");
     }
 
     // The initiator's own word is that of his uid.

@@ -18,7 +18,7 @@ use crate::control::client::{self, ClientError};
 use crate::control::protocol::{Request, ShownApproval, ToSign};
 use crate::policy::{Credential, Width};
 use crate::record::approval::Approval;
-use crate::record::event::ApprovalRequest;
+use crate::record::event::{ApprovalRequest, as_whom};
 use crate::who::NOBODY;
 
 mod alike;
@@ -281,7 +281,7 @@ fn shown(shown: &ShownApproval) -> String {
     }
     let process = request.process.as_ref();
     let process = process.map_or_else(String::new, |one| format!(", process {} ({})", escape(&one.comm), one.pid));
-    line("who", format!("workload {}{process}, {}", request.workload, behind(request)));
+    line("who", format!("workload {}{process}, {}", request.workload, request.behind()));
     line("as", identity(request.identity.as_deref(), request.credential, names));
     line("what", format!("{} on {}", escape(&request.summary), request.target));
     let reasons = if request.reasons.is_empty() { String::new() } else { format!(": {}", request.reasons.join("; ")) };
@@ -297,13 +297,14 @@ fn shown(shown: &ShownApproval) -> String {
         let yes = if answer.yes { "yes" } else { "no" };
         let note = answer.note.as_deref().map_or_else(String::new, |note| format!(": {note}"));
         let who = answer.person.as_deref().map_or_else(String::new, |person| format!(" ({person})"));
+        let login = as_whom(answer.uid, answer.loginuid);
         let own = if answer.confirms { ", the initiator" } else { "" };
         let signed = match answer.signed {
             Some(true) => ", signed",
             Some(false) => ", signed in",
             None => "",
         };
-        line("answer", format!("{yes} by uid {}{who}{own}{signed}{}", answer.uid, escape(&note)));
+        line("answer", format!("{yes} by uid {}{login}{who}{own}{signed}{}", answer.uid, escape(&note)));
     }
     for (index, allowed) in allows.iter().enumerate() {
         let uses = format!("{} within {} s", times(request.terms.grant_uses), request.terms.grant_for);
@@ -351,14 +352,6 @@ fn identity(
             Some(Credential::Foreign) => "nobody that is known: it brings a credential of its own".into(),
             _ => "nobody".into(),
         },
-    }
-}
-
-/// Who is behind an operation: by which uid its workload was launched.
-fn behind(request: &ApprovalRequest) -> String {
-    match request.initiator {
-        NOBODY => "which is adopted".into(),
-        uid => format!("launched by uid {uid}"),
     }
 }
 

@@ -223,8 +223,12 @@ fn what_if(explain: &Explain, config: &Path) -> Result<Explanation, Failure> {
         (None, host) => Operation::Connect { host, port },
     };
     let principal = explain.principal();
-    let asker =
-        Asker { workload: workload.name.clone(), classes: workload.classes.clone(), initiator: explain.initiator };
+    let asker = Asker {
+        workload: workload.name.clone(),
+        classes: workload.classes.clone(),
+        initiator: explain.initiator,
+        loginuid: None,
+    };
     let principal = principal.as_ref();
     let question = Question { asker: &asker, principal, target, operation, digest: None, using: None };
     Ok(policy::explain(&snapshot, &question, explain.at.unwrap_or_else(|| SystemClock.now())))

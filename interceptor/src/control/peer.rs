@@ -17,6 +17,8 @@ use crate::config::{Control, Members};
 pub struct Peer {
     /// Its effective uid.
     pub uid: u32,
+    /// As whom its person logged in, where the kernel knows it; none before [`Peer::learn_loginuid`].
+    pub loginuid: Option<u32>,
     /// Its effective gid.
     pub gid: u32,
     /// Its pid, in the daemon's PID namespace.
@@ -65,7 +67,27 @@ impl Peer {
                 .and_then(|pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()),
             Err(_) => None,
         };
-        Ok(Peer { uid: credentials.uid(), gid: credentials.gid(), pid, pidfd })
+        Ok(Peer { uid: credentials.uid(), loginuid: None, gid: credentials.gid(), pid, pidfd })
+    }
+
+    /// Asks the kernel as whom its person logged in (`/proc/PID/loginuid`, proc(5)): it is set once, at the login, and `su`
+    /// and `sudo` don't change it. What no login began has none, and nothing has one on a kernel without audit.
+    ///
+    /// # Errors
+    ///
+    /// It can't be known.
+    pub fn learn_loginuid(&mut self) -> Result<(), PeerError> {
+        self.loginuid = match self.proc("loginuid") {
+            Ok(text) => text.trim().parse().ok().filter(|uid| *uid != u32::MAX),
+            // Its folder is there, and the file isn't.
+            Err(PeerError::Proc { why, .. })
+                if why.kind() == io::ErrorKind::NotFound && self.proc("status").is_ok() =>
+            {
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(())
     }
 
     /// Whether it is in the cgroup `workloads` or below, or in one of which `governs` says so. Both are given paths as

@@ -147,10 +147,13 @@ async fn converse(socket: UnixStream, workloads: Arc<Path>, host: Arc<dyn Host>,
 
 /// The walk of a connection; none where there is nobody to answer.
 async fn walk(socket: &UnixStream, workloads: &Path, host: &dyn Host, seats: Arc<Seats>) -> Option<Answer> {
-    let peer = Peer::of(socket).inspect_err(|error| tracing::warn!(%error, "a control client was dropped")).ok()?;
+    let mut peer = Peer::of(socket).inspect_err(|error| tracing::warn!(%error, "a control client was dropped")).ok()?;
     let inside = peer.inside(workloads, |cgroup| host.governs(cgroup));
     if !matches!(inside, Ok(false)) {
         return Some(stranger(&peer, inside.err(), host));
+    }
+    if let Err(error) = peer.learn_loginuid() {
+        return Some(stranger(&peer, Some(error), host));
     }
     let roles = host.roles();
     let (operator, auditor) = match (peer.operates(&roles), peer.is_among(&roles.auditors)) {

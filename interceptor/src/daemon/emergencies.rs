@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::reload::Loader;
-use crate::approve::{Desk, seconds};
+use crate::approve::{Answerer, Desk, seconds};
 use crate::control::protocol::BreakGlassStart;
 use crate::control::server::{Answer, Caller};
 use crate::ids::BreakGlassId;
@@ -52,7 +52,7 @@ impl Emergencies<'_> {
             );
         }
         let until = self.now.saturating_add(seconds(time)).unwrap_or(self.now);
-        let broken = BreakGlass { id: BreakGlassId::new(), workload, until, reason };
+        let broken = BreakGlass { id: BreakGlassId::new(), workload, until, reason, loginuid: caller.peer.loginuid };
         match self.desk.break_glass(broken.clone(), time, caller.peer.uid) {
             Ok(true) => Answer::done(json!(broken)),
             Ok(false) => Answer::refused(
@@ -103,7 +103,7 @@ impl Emergencies<'_> {
     }
 
     /// An auditor has seen what was done. Never who did it.
-    pub(super) fn close(&self, caller: &Caller, id: &str, note: String, reader: &Reader) -> Answer {
+    pub(super) fn close(&self, by: &Answerer, id: &str, note: String, reader: &Reader) -> Answer {
         let found = match reader.broken_of(id) {
             Ok(found) => found,
             Err(error) => return unknown(&error),
@@ -113,12 +113,8 @@ impl Emergencies<'_> {
         if let Err(why) = sentence(&note, "note") {
             return refused("break-glass-malformed", why, "see `interceptor break-glass close --help`");
         }
-        let world = self.loader.world();
-        let people = &world.snapshot.settings.identities.people;
-        let (one, other) = (people.get(&found.started_by), people.get(&caller.peer.uid));
-        // One person may have two uids.
-        if found.started_by == caller.peer.uid || (one.is_some() && one == other) {
-            let message = format!("uid {} broke the glass, so somebody else looks at it", caller.peer.uid);
+        if by.is(found.started_by) || found.broken.loginuid.is_some_and(|uid| by.is(uid)) {
+            let message = format!("uid {} is who broke the glass, so somebody else looks at it", by.uid);
             return refused("own-operation", message, "ask another auditor");
         }
         if found.ended_at.is_none() {
@@ -129,7 +125,7 @@ impl Emergencies<'_> {
             let next = "`interceptor break-glass list --all` shows by whom";
             return refused("not-live", format!("`{id}` is closed already"), next);
         }
-        match self.desk.close_glass(id, caller.peer.uid, note) {
+        match self.desk.close_glass(id, by.uid, note) {
             Ok(()) => Answer::done(json!({ "id": id })),
             Err(error) => unrecorded(&error),
         }

@@ -193,7 +193,8 @@ impl Shared {
             Request::BreakGlassStart(start) => self.emergencies().start(&caller, start),
             Request::BreakGlassStop { id } => self.reading(|reader| self.emergencies().stop(&caller, &id, reader)),
             Request::BreakGlassClose { id, note } => {
-                self.reading(|reader| self.emergencies().close(&caller, &id, note, reader))
+                let by = self.people().answerer(&caller.peer);
+                self.reading(|reader| self.emergencies().close(&by, &id, note, reader))
             }
             Request::BreakGlassList { all, limit } => self.with_reader(|reader| Ok(json!(reader.broken(all, limit)?))),
             Request::NotifyTest { channel } => self.notify_test(&channel),
@@ -287,6 +288,7 @@ impl Shared {
             let pidfd = peer.pidfd.map_or_else(|| launch::hold(peer.pid), Ok)?;
             let mut caller = launch::Caller::read(peer.pid, pidfd, peer.uid, peer.gid)?;
             caller.operator |= operator;
+            caller.loginuid = peer.loginuid;
             self.launches.launch(caller, run, stdio)
         })();
         match launched {

@@ -235,7 +235,7 @@ impl People<'_> {
     fn asked(&self, peer: &Peer, to_sign: ToSign, reader: &Reader) -> Result<(Asked, String), Answer> {
         let ToSign { id, yes, width, note } = to_sign;
         let signed = self.logins.of(peer.uid);
-        let by = self.answerer_as(peer.uid, signed.as_deref());
+        let by = self.answerer_as(peer, signed.as_deref());
         let id = self.askable(peer, &by, &id, yes)?;
         let requested = reader.requested(id).map_err(|error| unknown(&error))?;
         let salt = login::random().map_err(|error| self.turn_away(peer, None, &error.into()))?.expose().to_owned();
@@ -379,7 +379,7 @@ impl People<'_> {
         if let Err(error) = self.launches.journal().record(event) {
             return unrecorded(&error);
         }
-        let by = self.answerer_as(peer.uid, Some(session));
+        let by = self.answerer_as(peer, Some(session));
         let answered = self.askable(peer, &by, &asked.id.to_string(), asked.said.yes);
         match answered.and_then(|id| self.say(peer, &by, id, asked.said)) {
             Ok(Answer { response: crate::control::protocol::Response::Done(approval), .. }) => {
@@ -410,7 +410,7 @@ impl People<'_> {
         if let Some(before) = before {
             journal.note(What::LoginEnded { uid, person: before.person.clone(), reason: "replaced".into() });
         }
-        let by = self.answerer_as(uid, self.logins.of(uid).as_deref());
+        let by = self.answerer_as(peer, self.logins.of(uid).as_deref());
         Answer::done(json!(Step::SignedIn { person: told, groups: by.groups.into_iter().collect(), until }))
     }
 

@@ -43,14 +43,15 @@ pub(super) struct Said {
 
 impl People<'_> {
     /// Who a peer is, among those who may be asked, at this moment.
-    fn answerer(&self, peer: &Peer) -> Answerer {
+    pub(super) fn answerer(&self, peer: &Peer) -> Answerer {
         let signed = self.logins.of(peer.uid);
-        self.answerer_as(peer.uid, signed.as_deref())
+        self.answerer_as(peer, signed.as_deref())
     }
 
-    /// Who a uid is, with what it signed in with. That counts for the tenant and the application of the moment only, and
+    /// Who a peer is, with what its uid signed in with. That counts for the tenant and the application of the moment only, and
     /// only as the person that `[people]` says it is, if it does.
-    pub(super) fn answerer_as(&self, uid: u32, signed: Option<&Session>) -> Answerer {
+    pub(super) fn answerer_as(&self, peer: &Peer, signed: Option<&Session>) -> Answerer {
+        let (uid, loginuid) = (peer.uid, peer.loginuid);
         let world = self.loader.world();
         let identities = &world.snapshot.settings.identities;
         let mapped = identities.people.get(&uid);
@@ -63,11 +64,13 @@ impl People<'_> {
         let groups = identities.approvers.iter().filter(|(_, members)| is_in(members));
         let groups = groups.map(|(name, _)| name.clone()).collect();
         let person = mapped.or(signed.map(|one| &one.person)).cloned();
-        let others = person.iter().flat_map(|one| identities.uids_of(one).chain(self.logins.uids_of(one)));
-        let others = others.filter(|other| *other != uid).collect();
+        let before = loginuid.and_then(|uid| identities.people.get(&uid));
+        let persons = person.iter().chain(before);
+        let others = persons.flat_map(|one| identities.uids_of(one).chain(self.logins.uids_of(one)));
+        let others = others.chain(loginuid).filter(|other| *other != uid).collect();
         let evidence = signed.map(|one| Box::new(one.evidence.clone()));
         let required = login.map(|login| login.required).unwrap_or_default();
-        Answerer { uid, person, others, groups, evidence, required }
+        Answerer { uid, loginuid, person, others, groups, evidence, required }
     }
 
     /// Refuses who is neither asked nor an operator; the attempt is recorded.
@@ -160,6 +163,11 @@ impl People<'_> {
                 "answer as a user who runs none",
             ));
         }
+        // Also who has called since it was asked: the same may wait for him as well.
+        let mut called = self.launches.callers(&approval.request.workload).into_iter();
+        if !confirms && called.any(|uid| by.is(uid)) {
+            return Err(self.refused(peer, verb, "own-operation", &NoAnswer::Own));
+        }
         Ok(approval.request.approval)
     }
 
@@ -218,6 +226,7 @@ impl People<'_> {
             whose: Whose::Anyone,
             client: None,
             initiator: issue.initiator,
+            loginuid: None,
             target: issue.target,
             scope,
             origin: Origin::Operator,

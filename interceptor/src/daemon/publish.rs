@@ -166,6 +166,8 @@ async fn through(
         refuse(stream);
         return why;
     }
+    // What it asks for from now on may be what this caller has it ask for.
+    let _call = caller.map(|uid| workload.callers.enter(uid));
     let inside = {
         let (netns, port) = (Arc::clone(netns), publish.inside);
         tokio::task::spawn_blocking(move || dial(&netns, port)).await

@@ -41,6 +41,8 @@ pub struct Caller {
     pub pid: u32,
     /// Its effective uid.
     pub uid: u32,
+    /// As whom its person logged in, where the daemon knows it and sets it.
+    pub loginuid: Option<u32>,
     /// Its effective gid.
     pub gid: u32,
     /// Its supplementary groups.
@@ -94,6 +96,7 @@ impl Caller {
         let caller = Self {
             pid,
             uid,
+            loginuid: None,
             gid,
             groups: status.groups,
             operator: uid == 0,

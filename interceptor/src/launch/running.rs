@@ -113,6 +113,8 @@ pub(super) struct State {
 pub(super) struct Kept {
     id: LaunchId,
     initiator: u32,
+    #[serde(default)]
+    loginuid: Option<u32>,
     uid: u32,
     init: u32,
     cgroup: PathBuf,
@@ -138,6 +140,7 @@ impl Kept {
         Self {
             id: workload.id,
             initiator: workload.initiator,
+            loginuid: workload.loginuid,
             uid: workload.uid,
             init: workload.init,
             cgroup: workload.cgroup.clone(),
@@ -176,6 +179,8 @@ impl Kept {
                 containment: Level::Steered,
             }),
             initiator: kept.initiator,
+            loginuid: kept.loginuid,
+            callers: Arc::default(),
             uid: kept.uid,
             init: kept.init,
             cgroup: kept.cgroup,

@@ -11,7 +11,7 @@ use crate::config::{Identities, Occasion};
 use crate::detect::{hidden, secrets};
 use crate::ids::{ApprovalId, BreakGlassId, GrantId, MessageId, TargetName, WorkloadName};
 use crate::policy::{BreakGlass, Grant, Origin};
-use crate::record::event::{ApprovalRequest, What};
+use crate::record::event::{ApprovalAnswer, ApprovalRequest, What, as_whom};
 
 /// The most characters of one text.
 const MOST: usize = 300;
@@ -134,9 +134,12 @@ impl Memory {
                 self.approval(request);
                 Some(self.requested(at, request, identities))
             }
-            What::ApprovalAnswered { approval, yes, person, uid, groups, confirms, width, note, evidence } => {
+            What::ApprovalAnswered(answer) => {
+                let ApprovalAnswer { approval, yes, person, uid, groups, confirms, width, note, evidence, .. } =
+                    &**answer;
                 let person = person.as_ref().map(|person| named(person.as_str(), identities));
-                let by = person.clone().map_or(format!("uid {uid}"), |person| format!("{person} (uid {uid})"));
+                let uid_told = format!("uid {uid}{}", as_whom(*uid, answer.loginuid));
+                let by = person.clone().map_or(uid_told.clone(), |person| format!("{person} ({uid_told})"));
                 let said = if *yes { "yes" } else { "no" };
                 let whose = if *confirms { "as its initiator".into() } else { format!("for {}", list(groups)) };
                 let mut notice =
@@ -144,7 +147,7 @@ impl Memory {
                 notice.facts.push(("answer", told(&format!("{said}, by {by}, {whose}"))));
                 notice.facts.extend(note.as_ref().map(|note| ("note", told(note))));
                 notice.data.extend(fields(json!({
-                    "yes": yes, "person": person, "uid": uid, "answered_for": groups, "confirms": confirms,
+                    "yes": yes, "person": person, "uid": uid, "loginuid": answer.loginuid, "answered_for": groups, "confirms": confirms,
                     "width": width, "note": note.as_deref().map(told),
                     "signed": evidence.as_ref().is_some_and(|evidence| evidence.bound),
                 })));
@@ -186,7 +189,7 @@ impl Memory {
                 Some(notice)
             }
             What::BreakGlassStarted { broken, by } => {
-                let BreakGlass { id, workload, until, reason } = &**broken;
+                let BreakGlass { id, workload, until, reason, .. } = &**broken;
                 let mut notice = self.emergency(at, Occasion::BreakGlassStarted, *id, Some(*by));
                 notice.title = format!("The glass is broken for {workload}");
                 notice.facts.push(("who", told(&format!("workload {workload}, until {until:.0}"))));
@@ -236,10 +239,9 @@ impl Memory {
         let answer = format!("interceptor approvals show {approval}");
 
         let running = process.as_ref().map_or_else(String::new, |(comm, pid)| format!(", process {comm} ({pid})"));
-        let launcher = request.initiator;
         let mut facts = vec![
             ("approval", format!("{approval}, open until {until:.0}")),
-            ("who", told(&format!("workload {workload}{running}, launched by uid {launcher}"))),
+            ("who", told(&format!("workload {workload}{running}, {}", request.behind()))),
         ];
         if let Some(principal) = &principal {
             let by = client.as_ref().map_or_else(String::new, |client| format!(", by application {client}"));
@@ -265,7 +267,8 @@ impl Memory {
                 "action": action, "summary": summary,
                 "who": {
                     "process": process.as_ref().map(|(comm, _)| comm), "pid": process.as_ref().map(|(_, pid)| pid),
-                    "initiator": launcher, "principal": principal, "client": client,
+                    "initiator": request.initiator, "loginuid": request.loginuid, "callers": request.callers,
+                    "principal": principal, "client": client,
                 },
                 "policies": each(&request.policies), "reasons": each(&request.reasons),
                 "justification": request.justification.as_deref().map(told),

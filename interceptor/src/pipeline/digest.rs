@@ -12,7 +12,7 @@ use crate::config::Expansion;
 use crate::ids::Digest;
 use crate::keyfile;
 use crate::mask::coding::{Decoder, codings};
-use crate::policy::Credential;
+use crate::policy::{Asker, Credential};
 use crate::transport::http::is_hop_by_hop;
 
 /// Why its sender says an operation is wanted. It is shown to people, and goes no further.
@@ -49,7 +49,9 @@ impl ApprovalKey {
     ) -> Digest {
         let mut digest = Fields(Context::with_key(&self.0));
         digest.field(live.session().subject.workload.as_str());
-        digest.field(live.session().subject.asker.initiator.to_be_bytes());
+        let Asker { initiator, loginuid, .. } = &live.session().subject.asker;
+        digest.field(initiator.to_be_bytes());
+        digest.field(loginuid.map_or_else(String::new, |uid| uid.to_string()));
         digest.field(who.map_or("", |who| who.principal.id.as_str()));
         let client = who.and_then(|who| who.principal.client);
         digest.field(client.map_or_else(String::new, |client| client.to_string()));

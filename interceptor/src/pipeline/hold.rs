@@ -115,6 +115,8 @@ impl Authenticated {
             workload: session.subject.workload.clone(),
             process: session.process.clone(),
             initiator: session.subject.asker.initiator,
+            loginuid: session.subject.asker.loginuid,
+            callers: session.subject.callers.of_late(),
             identity: ruling.identity.clone().map(Box::new),
             credential: ruling.credential,
             target,

@@ -18,7 +18,7 @@ use crate::policy::{
     Asker, Basis, Credential, Decision, Denial, Grants, Hold, HttpRequest, Operation, Permit, Question, Terms, decide,
 };
 use crate::record::event::{Identity, Verdict, What};
-use crate::who::Workload;
+use crate::who::{Callers, Workload};
 
 /// The code of an operation that nobody has answered yet.
 pub(super) const PENDING: &str = "approval-pending";
@@ -62,6 +62,8 @@ pub(super) struct Subject {
     pub(super) launch: LaunchId,
     pub(super) workload: WorkloadName,
     pub(super) asker: Asker,
+    /// Who called the workload of late.
+    pub(super) callers: Arc<Callers>,
     /// Where its tokens come from.
     pub(super) source: IdentitySource,
 }
@@ -73,7 +75,13 @@ impl Subject {
         Self {
             launch: workload.id,
             workload: name.clone(),
-            asker: Asker { workload: name, classes: workload.settings.classes.clone(), initiator: workload.initiator },
+            asker: Asker {
+                workload: name,
+                classes: workload.settings.classes.clone(),
+                initiator: workload.initiator,
+                loginuid: workload.loginuid,
+            },
+            callers: Arc::clone(&workload.callers),
             source: workload.settings.identity.clone(),
         }
     }

@@ -17,6 +17,9 @@ pub struct BreakGlass {
     pub until: Timestamp,
     /// Why, in the words of who began it.
     pub reason: String,
+    /// As whom who began it logged in, where the kernel knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loginuid: Option<u32>,
 }
 
 impl BreakGlass {

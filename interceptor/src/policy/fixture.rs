@@ -203,7 +203,12 @@ impl Line {
         let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
         let (host, port) = authority.split_once(':').unwrap_or((authority, "443"));
         Self {
-            asker: Asker { workload: workload.parse().unwrap(), classes: classes.unwrap_or_default(), initiator: 1000 },
+            asker: Asker {
+                workload: workload.parse().unwrap(),
+                classes: classes.unwrap_or_default(),
+                initiator: 1000,
+                loginuid: None,
+            },
             target: target.unwrap_or_else(|| super::fixture::target("gone", &["gone.example"], &[443])),
             verb: verb.into(),
             host: host.parse().unwrap(),

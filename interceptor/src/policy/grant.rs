@@ -66,6 +66,9 @@ pub struct Grant {
     /// The initiator behind them, by uid; none: anybody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initiator: Option<u32>,
+    /// As whom the initiator logged in, where the kernel knew it; none: as anybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loginuid: Option<u32>,
     /// The target.
     pub target: TargetName,
     /// What of it.
@@ -321,7 +324,8 @@ impl Grant {
         };
         let client = question.principal.and_then(|principal| principal.client);
         let behind = self.client.is_none_or(|only| client == Some(only))
-            && self.initiator.is_none_or(|only| only == question.asker.initiator);
+            && self.initiator.is_none_or(|only| only == question.asker.initiator)
+            && self.loginuid.is_none_or(|only| Some(only) == question.asker.loginuid);
         let is_left = self.uses != Some(0) && self.bytes != Some(0) && self.rows != Some(0);
         let lives = at < self.until && (is_left || question.using == Some(self.id));
         lives

@@ -50,6 +50,9 @@ pub struct Answer {
     pub person: Option<String>,
     /// By this uid.
     pub uid: u32,
+    /// As whom they logged in, where the kernel knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loginuid: Option<u32>,
     /// Whether it was a yes.
     pub yes: bool,
     /// The groups that it counts for.
@@ -113,17 +116,19 @@ pub(super) fn apply(db: &Connection, seq: i64, event: &Event) -> rusqlite::Resul
                  ON CONFLICT DO NOTHING",
             )?
             .execute(params![request.approval.to_string(), seq, json(serde_json::to_string(request))?, at])?,
-        What::ApprovalAnswered { approval, yes, person, uid, groups, confirms, width, note, evidence } => {
+        What::ApprovalAnswered(answered) => {
+            let approval = answered.approval;
             let answer = Answer {
                 at: event.at,
-                person: person.as_ref().map(ToString::to_string),
-                uid: *uid,
-                yes: *yes,
-                groups: groups.clone(),
-                confirms: *confirms,
-                width: width.map(|width| width.to_string()),
-                note: note.clone(),
-                signed: evidence.as_ref().map(|evidence| evidence.bound),
+                person: answered.person.as_ref().map(ToString::to_string),
+                uid: answered.uid,
+                loginuid: answered.loginuid,
+                yes: answered.yes,
+                groups: answered.groups.clone(),
+                confirms: answered.confirms,
+                width: answered.width.map(|width| width.to_string()),
+                note: answered.note.clone(),
+                signed: answered.evidence.as_ref().map(|evidence| evidence.bound),
             };
             db.prepare_cached(
                 "UPDATE approvals SET answers = json_insert(answers, '$[#]', json(?2)) WHERE approval = ?1",

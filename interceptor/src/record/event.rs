@@ -12,7 +12,7 @@ use crate::ids::{
     ApprovalId, BreakGlassId, ChannelName, ClientId, GrantId, LaunchId, MessageId, OperationId, PrincipalId, SessionId,
     TargetName, WorkloadName,
 };
-use crate::policy::{Basis, BreakGlass, Credential, Grant, Width};
+use crate::policy::{Basis, BreakGlass, Credential, Grant};
 use crate::who::Process;
 
 mod adoption;
@@ -23,7 +23,7 @@ mod read;
 mod token;
 
 pub use adoption::{Adoption, Change};
-pub use approval::{ApprovalRequest, Evidence, Spent, Way};
+pub use approval::{ApprovalAnswer, ApprovalRequest, Evidence, Spent, Way, as_whom};
 pub use ledger::{Counts, Ledger};
 pub use payload::{Kept, Payload};
 pub(super) use read::{Stamp, read};
@@ -86,6 +86,9 @@ pub enum What {
         workload: WorkloadName,
         /// The uid of the person who launched it.
         initiator: u32,
+        /// As whom that person logged in, where the kernel knows it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        loginuid: Option<u32>,
         /// The uid it runs as.
         uid: u32,
         /// Its process 1.
@@ -286,28 +289,7 @@ pub enum What {
     ApprovalRequested(Box<ApprovalRequest>),
     /// Somebody answered.
     #[serde(rename = "approval.answered")]
-    ApprovalAnswered {
-        /// What was answered.
-        approval: ApprovalId,
-        /// Whether it was a yes.
-        yes: bool,
-        /// Who answered; none if `[people]` doesn't say.
-        person: Option<PrincipalId>,
-        /// By this uid.
-        uid: u32,
-        /// The groups that the answer counts for.
-        groups: Vec<String>,
-        /// Whether it is the initiator's own word, and nothing more.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        confirms: bool,
-        /// How wide the yes is.
-        width: Option<Width>,
-        /// What they said to it.
-        note: Option<String>,
-        /// What proves who they are; none where they are known by their uid alone.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        evidence: Option<Box<Evidence>>,
-    },
+    ApprovalAnswered(Box<ApprovalAnswer>),
     /// Somebody signed in. In the record before it counts.
     #[serde(rename = "login.succeeded")]
     LoginSucceeded {

@@ -103,7 +103,7 @@ pub(super) fn apply(db: &Connection, seq: u64, event: &Event) -> rusqlite::Resul
 fn carry(db: &Connection, seq: i64, event: &Event) -> rusqlite::Result<()> {
     let at = event.at.to_string();
     match &event.what {
-        What::WorkloadStarted { launch, workload, initiator, uid, pid, command, containment } => db
+        What::WorkloadStarted { launch, workload, initiator, uid, pid, command, containment, .. } => db
             .prepare_cached(
                 "INSERT INTO workloads (launch, seq, workload, initiator, uid, pid, command, containment, started_at)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",

@@ -133,6 +133,7 @@ fn started(launch: LaunchId) -> Event {
         launch,
         workload: "crm".parse().unwrap(),
         initiator: 1000,
+        loginuid: None,
         uid: 1000,
         pid: 42,
         command: "/usr/bin/crm-mcp".into(),

@@ -8,20 +8,11 @@ use interceptor_tests::daemon::{Daemon, UID};
 use interceptor_tests::wire::Wire;
 use interceptor_tests::{recorded, require_root};
 
-use super::fixture::{ADA, BOB, EVE, HELD, begin, open, refuses, says, shown};
+use super::fixture::{ADA, BOB, EVE, HELD, begin, open, post, refuses, says, shown};
 
 const POST: &str = "POST /echo?to=ada HTTP/1.1\r\nHost: graph.microsoft.com\r\nContent-Type: application/json\r\n\
                     Authorization: Basic c2VjcmV0\r\nInterceptor-Justification: ticket 7\r\nContent-Length: 18\r\n\r\n\
                     {\"note\":\"welcome\"}";
-
-/// A request that authenticates with nothing.
-fn post(body: &str) -> String {
-    format!(
-        "POST /echo?to=ada HTTP/1.1\r\nHost: graph.microsoft.com\r\nContent-Type: application/json\r\n\
-         Interceptor-Justification: ticket 7\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-}
 
 fn asking(daemon: &Daemon, request: &str) -> Result<Wire> {
     let mut wire = Wire::tls(daemon)?;

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use interceptor_tests::daemon::{Daemon, UID};
 use interceptor_tests::graph::Graph;
-use interceptor_tests::wire::Wire;
+use interceptor_tests::wire::{Wire, logged_in};
 use interceptor_tests::{recorded, require_root};
 
-use super::fixture::{BOB, EVE, order, refuses, says};
+use super::fixture::{BOB, EVE, order, refuses, refuses_who_logged_in, says};
 
 const READS: &str = r#"
 @id("reads")
@@ -130,6 +130,27 @@ fn one_person_with_two_uids_doesnt_close_what_he_started() -> Result<()> {
     let close = ["break-glass", "close", id, "--note", "looked at"];
     let why = refuses(&daemon, EVE, &close)?;
     ensure!(why.contains("own-operation"), "{why}");
+    ensure!(says(&daemon, BOB, &close)?.contains("closed"), "another auditor can't close it");
+    daemon.finish()
+}
+
+/// Nor does who began it by `sudo`, nor who becomes another auditor by it.
+#[test]
+fn who_breaks_the_glass_by_sudo_doesnt_close_it() -> Result<()> {
+    require_root!(Ok(()));
+    let graph = Graph::start(&[])?;
+    let mut order = order(&graph, READS, "1s");
+    order.more += &format!("[control]\nauditors = [\"user:{EVE}\", \"user:{BOB}\"]\n");
+    let daemon = Daemon::start(&order)?;
+    write_for_emergencies(&daemon)?;
+    let started = logged_in(&daemon.interceptor(&START), EVE, 0).output()?;
+    let started = String::from_utf8(started.stdout)?;
+    let id = started.split(':').next().context("an id")?;
+    daemon.ask(&["break-glass", "stop", id])?;
+    let close = ["break-glass", "close", id, "--note", "looked at"];
+    for why in [refuses(&daemon, EVE, &close)?, refuses_who_logged_in(&daemon, EVE, BOB, &close)?] {
+        ensure!(why.contains("own-operation"), "{why}");
+    }
     ensure!(says(&daemon, BOB, &close)?.contains("closed"), "another auditor can't close it");
     daemon.finish()
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use interceptor_tests::daemon::{Daemon, Order, UID};
 use interceptor_tests::graph::Graph;
+use interceptor_tests::wire::logged_in;
 use serde_json::Value;
 
 /// Local users who are asked; none of them runs a workload.
@@ -51,6 +52,15 @@ pub(crate) fn begin(policy: &str, hold: &str) -> Result<(Graph, Daemon)> {
     Ok((graph, daemon))
 }
 
+/// A request that authenticates with nothing.
+pub(crate) fn post(body: &str) -> String {
+    format!(
+        "POST /echo?to=ada HTTP/1.1\r\nHost: graph.microsoft.com\r\nContent-Type: application/json\r\n\
+         Interceptor-Justification: ticket 7\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
 /// `interceptor …` as a local user.
 pub(crate) fn as_user(daemon: &Daemon, uid: u32, arguments: &[&str]) -> Result<Output> {
     let mut command: Command = daemon.interceptor(arguments);
@@ -70,6 +80,13 @@ pub(crate) fn says(daemon: &Daemon, uid: u32, arguments: &[&str]) -> Result<Stri
 pub(crate) fn refuses(daemon: &Daemon, uid: u32, arguments: &[&str]) -> Result<String> {
     let output = as_user(daemon, uid, arguments)?;
     ensure!(!output.status.success(), "`{}` is done for {uid}", arguments.join(" "));
+    Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// What `interceptor …` says to a local user who logged in as another, and may not.
+pub(crate) fn refuses_who_logged_in(daemon: &Daemon, login: u32, uid: u32, arguments: &[&str]) -> Result<String> {
+    let output = logged_in(&daemon.interceptor(arguments), login, uid).current_dir("/").output()?;
+    ensure!(!output.status.success(), "`{}` is done for {uid}, logged in as {login}", arguments.join(" "));
     Ok(String::from_utf8_lossy(&output.stderr).into_owned())
 }
 

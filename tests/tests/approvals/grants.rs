@@ -226,7 +226,7 @@ fn a_yes_is_for_who_launched_what_asked_and_for_nobody_else() -> Result<()> {
     // Whoever launches it, it runs as the same user.
     let daemon = Daemon::start(&Order { workload: "user = \"nobody\"".into(), ..order(&graph, &policy, "300ms") })?;
     let delete = |user: u32| format!("/v1.0/users/0000000{user}-1111-4222-8333-444455556666");
-    let (mut own, mut other) = (Wire::tls_by(&daemon, UID)?, Wire::tls_by(&daemon, 0)?);
+    let (mut own, mut other) = (Wire::tls_by(&daemon, UID, None)?, Wire::tls_by(&daemon, 0, None)?);
     ensure!(own.ask("DELETE", &delete(1))?.code() == "approval-pending", "nobody has said yes");
     let id = open(&daemon, 1)?.remove(0);
     ensure!(other.ask("DELETE", &delete(1))?.code() == "approval-pending", "nobody has said yes");

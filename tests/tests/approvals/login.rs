@@ -382,7 +382,7 @@ fn a_device_code_says_who_it_is_and_signs_nothing() -> Result<()> {
     scene.daemon.json(&["sessions", "list"])?;
     let events = recorded::events(&scene.daemon.database(), 0)?;
     let evidence = events.into_iter().find_map(|(_, event)| match event.what {
-        What::ApprovalAnswered { evidence, .. } => evidence,
+        What::ApprovalAnswered(answer) => answer.evidence,
         _ => None,
     });
     let evidence = evidence.context("no evidence")?;

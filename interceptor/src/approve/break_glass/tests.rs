@@ -10,6 +10,7 @@ fn broken(workload: &str, until: i64) -> BreakGlass {
         workload: workload.parse().unwrap(),
         until: at(until),
         reason: "the directory is down".into(),
+        loginuid: None,
     }
 }
 

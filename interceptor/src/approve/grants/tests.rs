@@ -11,6 +11,7 @@ fn grant(bytes: Option<u64>, rows: Option<u64>) -> Grant {
         whose: Whose::Anyone,
         client: None,
         initiator: None,
+        loginuid: None,
         target: "graph".parse().unwrap(),
         scope: Scope::Target,
         origin: Origin::Operator,

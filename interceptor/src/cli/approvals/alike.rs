@@ -27,7 +27,7 @@ fn is_alike(one: &Approval, other: &Approval) -> bool {
     let key = |approval: &'_ Approval| {
         let request = &approval.request;
         let who = request.identity.as_ref().map(|identity| (identity.principal.clone(), identity.client));
-        let asker = (request.workload.clone(), request.initiator, who);
+        let asker = (request.workload.clone(), request.initiator, request.loginuid, who);
         (asker, request.target.clone(), request.shape.clone(), request.terms.clone())
     };
     one.outcome.is_none() && other.outcome.is_none() && key(one) == key(other)

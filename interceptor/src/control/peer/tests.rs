@@ -58,6 +58,20 @@ fn a_peer_that_has_ended_is_not_known() {
     assert!(late.inside(Path::new("/nowhere"), |_| false).is_err());
 }
 
+/// What the kernel says of a process stays what it was when somebody logged in, whatever uid it has now.
+#[test]
+fn who_logged_in_is_the_kernels_word() {
+    let (one, other) = UnixStream::pair().unwrap();
+    drop(other);
+    let mut own = Peer::of(&one).unwrap();
+    own.learn_loginuid().unwrap();
+    let said = std::fs::read_to_string("/proc/self/loginuid").ok();
+    let said = said.and_then(|text| text.trim().parse().ok()).filter(|uid: &u32| *uid != u32::MAX);
+    assert_eq!(own.loginuid, said);
+    let mut gone = Peer { uid: 1001, loginuid: None, gid: 1001, pid: 0, pidfd: None };
+    assert!(gone.learn_loginuid().is_err(), "of whom nothing is known, nobody can be excluded");
+}
+
 #[test]
 fn operators_are_root_the_listed_users_and_members_of_the_listed_groups() {
     let peer = |uid, gid| {
@@ -72,7 +86,7 @@ fn operators_are_root_the_listed_users_and_members_of_the_listed_groups() {
     assert!(!peer(1001, 1001).operates(&control).unwrap());
     assert!(!peer(1001, 1001).operates(&Control::default()).unwrap());
     assert!(!peer(0, 0).is_among(&control.auditors).unwrap(), "root audits only where it is listed");
-    let nobody = Peer { uid: 1001, gid: 1001, pid: 0, pidfd: None };
+    let nobody = Peer { uid: 1001, loginuid: None, gid: 1001, pid: 0, pidfd: None };
     assert!(nobody.operates(&control).is_err());
 }
 

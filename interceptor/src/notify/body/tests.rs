@@ -12,7 +12,7 @@ fn value(form: Form, text: &str) -> Value {
 #[test]
 fn a_webhook_has_type_time_and_data() {
     let notice = requested("ticket 7");
-    let golden = r#"{"data":{"action":"http:POST","answer":"interceptor approvals show apr_01kb0000000000000000000000","approval":"apr_01kb0000000000000000000000","approvals":1,"confirm":false,"groups":["crm-approvers"],"host":"host.example","justification":"ticket 7","policies":["writes"],"reasons":["writing is looked at first"],"summary":"POST /ticket 7","target":"graph","until":"2026-11-25T10:00:00.123Z","who":{"client":null,"initiator":1000,"pid":7,"principal":null,"process":"ticket 7"},"workload":"crm"},"timestamp":"2026-11-25T09:00:00Z","type":"approval-requested"}"#;
+    let golden = r#"{"data":{"action":"http:POST","answer":"interceptor approvals show apr_01kb0000000000000000000000","approval":"apr_01kb0000000000000000000000","approvals":1,"confirm":false,"groups":["crm-approvers"],"host":"host.example","justification":"ticket 7","policies":["writes"],"reasons":["writing is looked at first"],"summary":"POST /ticket 7","target":"graph","until":"2026-11-25T10:00:00.123Z","who":{"callers":[],"client":null,"initiator":1000,"loginuid":null,"pid":7,"principal":null,"process":"ticket 7"},"workload":"crm"},"timestamp":"2026-11-25T09:00:00Z","type":"approval-requested"}"#;
     let golden: Value = serde_json::from_str(golden).unwrap();
     assert_eq!(serde_json::from_slice::<Value>(&body(Form::Webhook, &notice)).unwrap(), golden);
 }

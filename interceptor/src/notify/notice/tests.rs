@@ -17,6 +17,8 @@ pub(in crate::notify) fn request(text: &str) -> ApprovalRequest {
         workload: "crm".parse().unwrap(),
         process: Some(Process { pid: 7, tid: 7, comm: text.into(), exe: None }),
         initiator: 1000,
+        loginuid: None,
+        callers: Vec::new(),
         identity: None,
         credential: None,
         target: "graph".parse().unwrap(),
@@ -52,6 +54,7 @@ fn grant(origin: Origin) -> Grant {
         whose: Whose::Anyone,
         client: None,
         initiator: None,
+        loginuid: None,
         target: "graph".parse().unwrap(),
         scope: Scope::Target,
         origin,
@@ -105,17 +108,18 @@ fn later_events_say_what_they_are_about() {
     let none = Identities::default();
     memory.notice(at(), &What::ApprovalRequested(Box::new(request("x"))), &none).unwrap();
     let approval = request("x").approval;
-    let answered = What::ApprovalAnswered {
+    let answered = What::ApprovalAnswered(Box::new(ApprovalAnswer {
         approval,
         yes: false,
         person: None,
         uid: 61_301,
+        loginuid: None,
         groups: vec!["crm-approvers".into()],
         confirms: false,
         width: None,
         note: Some("no <b>".into()),
         evidence: None,
-    };
+    }));
     let notice = memory.notice(at(), &answered, &none).unwrap();
     assert_eq!(notice.title, "Approval answered, no: http:POST on graph for crm");
     assert_eq!(notice.facts[3], ("answer", "no, by uid 61301, for crm-approvers".into()));
@@ -170,7 +174,7 @@ fn an_emergency_is_told_to_every_channel() {
     let mut memory = Memory::new("host.example".into());
     let id: BreakGlassId = "brk_01kb0000000000000000000000".parse().unwrap();
     let (workload, until) = ("crm".parse().unwrap(), "2026-11-25T09:30:00Z".parse().unwrap());
-    let broken = Box::new(BreakGlass { id, workload, until, reason: "the directory is down".into() });
+    let broken = Box::new(BreakGlass { id, workload, until, reason: "the directory is down".into(), loginuid: None });
     let (reason, note) = ("expired".to_owned(), "rightly".to_owned());
     for (what, occasion, title, fact) in [
         (

@@ -27,6 +27,7 @@ fn broken(workload: &str) -> Grants {
         workload: workload.parse().unwrap(),
         until: "2026-11-23T09:30:00Z".parse().unwrap(),
         reason: "the directory is down".into(),
+        loginuid: None,
     };
     Grants::new(Vec::new(), vec![Arc::new(broken)])
 }

@@ -25,6 +25,7 @@ fn grant(scope: Scope) -> Grant {
         whose: Whose::Anyone,
         client: None,
         initiator: None,
+        loginuid: None,
         target: "graph".parse().unwrap(),
         scope,
         origin: Origin::Operator,
@@ -115,6 +116,7 @@ fn a_grant_ends_with_its_time_its_uses_and_its_workload() {
         Grant { whose: Whose::Principal("a-issuer/ada".parse().unwrap()), ..grant(Scope::Target) },
         Grant { client: Some("00000000-0000-0000-0000-000000000001".parse().unwrap()), ..grant(Scope::Target) },
         Grant { initiator: Some(1001), ..grant(Scope::Target) },
+        Grant { loginuid: Some(1001), ..grant(Scope::Target) },
     ] {
         assert_eq!(decided(get, &[other], None, None), "denied-by-default");
     }

@@ -18,7 +18,10 @@ fn what_lasts_comes_first_and_what_is_closed_only_with_the_others() {
     let ids: Vec<BreakGlassId> = (0..3).map(|_| BreakGlassId::new()).collect();
     for id in &ids {
         let (workload, until, reason) = ("crm".parse().unwrap(), SystemClock.now(), "so".to_owned());
-        note(What::BreakGlassStarted { broken: Box::new(BreakGlass { id: *id, workload, until, reason }), by: 0 });
+        note(What::BreakGlassStarted {
+            broken: Box::new(BreakGlass { id: *id, workload, until, reason, loginuid: None }),
+            by: 0,
+        });
     }
     for id in &ids[1..] {
         note(What::BreakGlassEnded { id: *id, reason: "stopped".into(), by: Some(0) });

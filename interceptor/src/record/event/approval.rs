@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Identity, readable};
-use crate::ids::{ApprovalId, Digest, GrantId, LaunchId, SessionId, TargetName, WorkloadName};
-use crate::policy::{Credential, Shape, Terms};
-use crate::who::Process;
+use crate::ids::{ApprovalId, Digest, GrantId, LaunchId, PrincipalId, SessionId, TargetName, WorkloadName};
+use crate::policy::{Credential, Shape, Terms, Width};
+use crate::who::{NOBODY, Process};
 
 /// A held operation, as people are asked about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,12 @@ pub struct ApprovalRequest {
     pub process: Option<Process>,
     /// The uid of the person who launched the workload.
     pub initiator: u32,
+    /// As whom that person logged in, where the kernel knows it: somebody else's uid after `sudo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loginuid: Option<u32>,
+    /// The uids that called the launch at a published port within the last ten minutes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub callers: Vec<u32>,
     /// Whom its token names.
     pub identity: Option<Box<Identity>>,
     /// What it authenticates with.
@@ -49,6 +55,60 @@ pub struct ApprovalRequest {
     pub terms: Terms,
     /// Why its sender says it is wanted: the header `Interceptor-Justification`.
     pub justification: Option<String>,
+}
+
+/// How many callers are named in words.
+const CALLERS: usize = 10;
+
+impl ApprovalRequest {
+    /// Who is behind it, in words: who launched its workload, and who called that of late.
+    pub fn behind(&self) -> String {
+        let launched = match self.initiator {
+            NOBODY => "which is adopted".into(),
+            uid => format!("launched by uid {uid}{}", as_whom(uid, self.loginuid)),
+        };
+        let callers: Vec<String> = self.callers.iter().take(CALLERS).map(ToString::to_string).collect();
+        let more = match self.callers.len().saturating_sub(CALLERS) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let called = format!("; called of late by uid {}{more}", callers.join(", "));
+        if callers.is_empty() { launched } else { launched + &called }
+    }
+}
+
+/// `, logged in as uid 1000`, of somebody who acts as another.
+pub fn as_whom(uid: u32, loginuid: Option<u32>) -> String {
+    let other = loginuid.filter(|login| *login != uid);
+    other.map_or_else(String::new, |login| format!(", logged in as uid {login}"))
+}
+
+/// Somebody's answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApprovalAnswer {
+    /// What was answered.
+    pub approval: ApprovalId,
+    /// Whether it was a yes.
+    pub yes: bool,
+    /// Who answered; none if `[people]` doesn't say.
+    pub person: Option<PrincipalId>,
+    /// By this uid.
+    pub uid: u32,
+    /// As whom that person logged in, where the kernel knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loginuid: Option<u32>,
+    /// The groups that the answer counts for.
+    pub groups: Vec<String>,
+    /// Whether it is the initiator's own word, and nothing more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub confirms: bool,
+    /// How wide the yes is.
+    pub width: Option<Width>,
+    /// What they said to it.
+    pub note: Option<String>,
+    /// What proves who they are; none where they are known by their uid alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Box<Evidence>>,
 }
 
 /// What an operation took of a grant that is limited in bytes or rows.

@@ -84,6 +84,8 @@ fn resolver(folder: &Path, limit: usize) -> (Arc<Resolver>, Log) {
             containment: Level::Steered,
         }),
         initiator: 1000,
+        loginuid: None,
+        callers: Arc::default(),
         uid: 1000,
         init: 1,
         cgroup: "/nowhere".into(),

@@ -1,0 +1,39 @@
+use super::*;
+
+/// Moves all that was noted so far back in time.
+fn later(callers: &Callers, by: Duration) {
+    for called in callers.callers().values_mut() {
+        called.last = called.last.checked_sub(by).unwrap();
+    }
+}
+
+#[test]
+fn who_calls_counts_while_he_does_and_a_while_after() {
+    let callers = Arc::<Callers>::default();
+    let (first, second) = (callers.enter(7), callers.enter(7));
+    later(&callers, LATE);
+    drop(first);
+    later(&callers, LATE);
+    assert_eq!(callers.of_late(), [7], "a call of his lasts");
+    drop(second);
+    later(&callers, LATE - Duration::from_secs(1));
+    let _other = callers.enter(3);
+    assert_eq!(callers.of_late(), [3, 7]);
+    later(&callers, Duration::from_secs(1));
+    assert_eq!(callers.of_late(), [3], "it is long over");
+}
+
+#[test]
+fn of_many_who_called_longest_ago_is_forgotten() {
+    let callers = Arc::<Callers>::default();
+    let most = u32::try_from(MOST).unwrap();
+    let lasts = callers.enter(0);
+    for uid in 1..most {
+        drop(callers.enter(uid));
+    }
+    drop(callers.enter(most));
+    let late = callers.of_late();
+    assert_eq!(late.len(), MOST);
+    assert!(late.contains(&0) && !late.contains(&1) && late.contains(&most));
+    drop(lasts);
+}

@@ -1,0 +1,101 @@
+//! Nobody answers for himself: not by another uid, nor for what he had a server ask for.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use interceptor_tests::daemon::{Daemon, Order};
+use interceptor_tests::graph::Graph;
+use interceptor_tests::require_root;
+use interceptor_tests::wire::Wire;
+
+use super::fixture::{ADA, BOB, EVE, HELD, open, order, post, refuses, refuses_who_logged_in, says, shown};
+
+/// Who acts as somebody else by `sudo` is who he logged in as: for what he launched, and where he answers.
+#[test]
+fn nobody_answers_for_himself_by_sudo() -> Result<()> {
+    require_root!(Ok(()));
+    let graph = Graph::start(&[])?;
+    let order = Order { workload: "user = \"nobody\"".into(), ..order(&graph, HELD, "20s") };
+    let daemon = Daemon::start(&order)?;
+    let mut wire = Wire::tls_by(&daemon, 0, Some(ADA))?;
+    wire.send(post("{}"))?;
+    let id = open(&daemon, 1)?.remove(0);
+    let asked = shown(&daemon, BOB, &id)?;
+    ensure!(asked["initiator"] == 0 && asked["loginuid"] == ADA, "{asked}");
+    let text = says(&daemon, BOB, &["approvals", "show", &id])?;
+    ensure!(text.contains(&format!("launched by uid 0, logged in as uid {ADA}")), "{text}");
+    let approve = ["approvals", "approve", &id];
+    let own = refuses(&daemon, ADA, &approve)?;
+    ensure!(own.contains("own-operation"), "{own}");
+    let own = refuses_who_logged_in(&daemon, ADA, BOB, &approve)?;
+    ensure!(own.contains("own-operation"), "she became another approver: {own}");
+
+    // Another's launch by the same user is another question, which the first one's launcher may answer.
+    let mut other = Wire::tls_by(&daemon, 0, Some(EVE))?;
+    other.send(post("{}"))?;
+    let second = open(&daemon, 2)?.into_iter().find(|one| *one != id).context("two questions")?;
+    says(&daemon, ADA, &["approvals", "approve", &second])?;
+    ensure!(other.answer()?.status == 200, "it wasn't let through");
+    ensure!(graph.received().len() == 1, "a yes to one was a yes to another: {:?}", graph.received());
+    says(&daemon, BOB, &approve)?;
+    ensure!(wire.answer()?.status == 200, "it wasn't let through");
+    drop((wire, other));
+    daemon.finish()
+}
+
+/// Calls what is published at `address`, as root.
+fn call(address: &str) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let attempt = || -> std::io::Result<usize> {
+            let mut stream = TcpStream::connect(address)?;
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            stream.write_all(b"hello")?;
+            stream.read(&mut [0; 5])
+        };
+        match attempt() {
+            Ok(count) if count > 0 => return Ok(()),
+            other => ensure!(Instant::now() < deadline, "{other:?}"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// What a server asks for may be what its caller has it ask for.
+#[test]
+fn who_calls_a_server_doesnt_answer_for_what_it_asks() -> Result<()> {
+    require_root!(Ok(()));
+    let graph = Graph::start(&[])?;
+    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    let order = order(&graph, HELD, "20s");
+    // Root, who may call, is an approver here.
+    let person = format!("\n0 = \"72f988bf-86f1-41af-91ab-2d7cd011db47/{}\"\n", "00000000-0000-4000-8000-000000000009");
+    let more = order.more.replacen("[people]\n", &format!("[people]{person}"), 1);
+    let more = more.replacen("crm-approvers = [", "crm-approvers = [\"0\", ", 1);
+    let workload = format!("publish = [\"{address}:8000\"]\n");
+    let daemon = Daemon::start(&Order { bring: vec!["wire", "probe"], workload, more, ..order })?;
+    let mut wire = Wire::tls_of_a_server(&daemon, 8000)?;
+    wire.send(post("{}"))?;
+    let id = open(&daemon, 1)?.remove(0);
+    ensure!(shown(&daemon, 0, &id)?["callers"].is_null(), "somebody has called");
+    call(&address)?;
+    let own = refuses(&daemon, 0, &["approvals", "approve", &id])?;
+    ensure!(own.contains("own-operation"), "who has called since answers: {own}");
+    says(&daemon, BOB, &["approvals", "approve", &id])?;
+    ensure!(wire.answer()?.status == 200, "it wasn't let through");
+
+    wire.send(post("{\"note\":\"another\"}"))?;
+    let second = open(&daemon, 1)?.remove(0);
+    let asked = shown(&daemon, BOB, &second)?;
+    ensure!(asked["callers"] == serde_json::json!([0]), "{asked}");
+    let text = says(&daemon, BOB, &["approvals", "show", &second])?;
+    ensure!(text.contains("called of late by uid 0"), "{text}");
+    let own = refuses(&daemon, 0, &["approvals", "deny", &second])?;
+    ensure!(own.contains("own-operation"), "{own}");
+    says(&daemon, BOB, &["approvals", "approve", &second])?;
+    ensure!(wire.answer()?.status == 200 && graph.received().len() == 2, "it wasn't let through");
+    drop(wire);
+    daemon.finish()
+}
