@@ -106,10 +106,30 @@ impl Host {
         labels: &[(&str, &str)],
         network: Network,
     ) -> Result<Container> {
+        let id = Self::id();
+        engine.write_down(daemon.room(), &id, labels)?;
+        Self::make(daemon, engine, network, id)
+    }
+
+    /// One of Docker's whose file is broken until [`Container::write_down`].
+    ///
+    /// # Errors
+    /// As [`Host::start`].
+    pub fn start_broken(&self, daemon: &Daemon) -> Result<Container> {
+        let id = Self::id();
+        let folder = daemon.room().join("docker/containers").join(&id);
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join("config.v2.json"), "{")?;
+        Self::make(daemon, Engine::Docker, Network::Bridge, id)
+    }
+
+    fn id() -> String {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let id = format!("{OURS}{:010x}{count:043x}", std::process::id());
-        engine.write_down(daemon.room(), &id, labels)?;
+        format!("{OURS}{:010x}{count:043x}", std::process::id())
+    }
+
+    fn make(daemon: &Daemon, engine: Engine, network: Network, id: String) -> Result<Container> {
         let parent = cgroup2()?.join(engine.parent());
         let (own, of_processes) = match engine {
             Engine::Docker => (parent.join(&id), parent.join(&id)),
@@ -214,6 +234,14 @@ impl Container {
         let line = devices.lines().find_map(|line| line.trim().strip_prefix(DEVICE)?.strip_prefix(':'));
         // The tenth of the numbers is what was sent (proc_pid_net(5)).
         Ok(line.and_then(|line| line.split_whitespace().nth(9)).context("an interface")?.parse()?)
+    }
+
+    /// Has its engine know it by these labels.
+    ///
+    /// # Errors
+    /// What the engine knows can't be written.
+    pub fn write_down(&self, daemon: &Daemon, engine: Engine, labels: &[(&str, &str)]) -> Result<()> {
+        engine.write_down(daemon.room(), &self.id, labels)
     }
 
     /// Ends it, as `docker stop` and `rm` do.

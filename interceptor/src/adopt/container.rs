@@ -47,14 +47,44 @@ impl Engines {
         Self { docker, podman, found: Arc::default() }
     }
 
+    /// The containers that these cgroups are, as far as an engine knows them.
+    ///
+    /// # Errors
+    /// Of each of which that can't be read now, why: nothing follows of it from that.
+    pub(super) fn find_all(&self, paths: &[&str]) -> Vec<io::Result<Option<Container>>> {
+        let mut podman_fails = None;
+        let find = |path: &&str| {
+            if let Some(known) = self.known(path) {
+                return Ok(Some(known));
+            }
+            let of_podman = matches!(engine_and_id(path), Some((Engine::Podman, _)));
+            // A database that is locked was waited for already.
+            if let Some(why) = podman_fails.as_ref().filter(|_| of_podman) {
+                return Err(io::Error::other(String::clone(why)));
+            }
+            self.find(path).inspect_err(|error| {
+                if of_podman && error.kind() == io::ErrorKind::Other {
+                    podman_fails = Some(error.to_string());
+                }
+            })
+        };
+        paths.iter().map(find).collect()
+    }
+
+    /// What was found before.
+    fn known(&self, path: &str) -> Option<Container> {
+        let (_, id) = engine_and_id(path)?;
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
     /// The container that this cgroup is, if an engine knows it.
     ///
     /// # Errors
     /// What the engine knows can't be read now, so nothing follows from it.
     pub(super) fn find(&self, path: &str) -> io::Result<Option<Container>> {
         let Some((engine, id)) = engine_and_id(path) else { return Ok(None) };
-        if let Some(known) = self.found.lock().unwrap_or_else(PoisonError::into_inner).get(id) {
-            return Ok(Some(known.clone()));
+        if let Some(known) = self.known(path) {
+            return Ok(Some(known));
         }
         let read = match engine {
             Engine::Docker => docker(&self.docker.join("containers").join(id).join("config.v2.json")),

@@ -25,6 +25,15 @@ pub struct Cgroup {
     pub image: Option<String>,
 }
 
+/// Where a workload is at the moment.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The cgroups that it is adopted from.
+    pub cgroups: Vec<Cgroup>,
+    /// Containers of which can't be read now whose they are, and why.
+    pub unknown: Vec<(Cgroup, io::Error)>,
+}
+
 /// The tree of cgroups.
 #[derive(Debug, Clone)]
 pub struct Tree {
@@ -43,12 +52,12 @@ impl Tree {
         self.mount.join(path.trim_start_matches('/'))
     }
 
-    /// The cgroups that a workload is adopted from and that are there.
+    /// The cgroups that a workload is adopted from and that are there, and those that it may be.
     ///
     /// # Errors
     /// They can't be looked for now: which there are isn't known.
-    pub fn of(&self, settings: &WorkloadSettings) -> io::Result<Vec<Cgroup>> {
-        let mut found = Vec::new();
+    pub fn of(&self, settings: &WorkloadSettings) -> io::Result<Found> {
+        let (mut found, mut unknown) = (Vec::new(), Vec::new());
         for adopt in &settings.adopt {
             match adopt {
                 Adopt::Unit(name) => {
@@ -63,13 +72,16 @@ impl Tree {
                     for pattern in container_patterns() {
                         self.search(&pattern, &mut containers)?;
                     }
-                    self.engines.keep(containers.iter().map(|one| one.path.as_str()));
-                    for mut one in containers {
-                        if let Some(container) = self.engines.find(&one.path)?
-                            && container.has(label)
-                        {
-                            one.image = container.image;
-                            found.push(one);
+                    let paths: Vec<&str> = containers.iter().map(|one| one.path.as_str()).collect();
+                    self.engines.keep(paths.iter().copied());
+                    for (known, mut one) in self.engines.find_all(&paths).into_iter().zip(containers.clone()) {
+                        match known {
+                            Ok(Some(container)) if container.has(label) => {
+                                one.image = container.image;
+                                found.push(one);
+                            }
+                            Ok(_) => {}
+                            Err(error) => unknown.push((one, error)),
                         }
                     }
                 }
@@ -77,7 +89,10 @@ impl Tree {
         }
         found.sort();
         found.dedup_by(|a, b| a.id == b.id);
-        Ok(found)
+        // Another selector has it, or a label that it was asked for before.
+        let ids: BTreeSet<u64> = found.iter().map(|one| one.id).collect();
+        unknown.retain(|(one, _)| !ids.contains(&one.id));
+        Ok(Found { cgroups: found, unknown })
     }
 
     /// The cgroup of a workload's that a cgroup is or is below, by its name: whether it is there still, or was found yet,

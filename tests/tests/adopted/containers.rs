@@ -176,6 +176,42 @@ fn a_container_without_ipv6_is_governed() -> Result<()> {
     daemon.finish()
 }
 
+/// It gets to its own server, once the daemon knows that it is nobody's.
+fn is_let_go(daemon: &Daemon, container: &Container) -> Result<()> {
+    let server = server(container)?;
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while container.unit.attempt(&["connect", OWN])? != "ok" {
+        ensure!(Instant::now() < deadline, "it isn't let go:\n{}", daemon.log());
+    }
+    ensure!(server.accept().is_ok());
+    Ok(())
+}
+
+/// Of one whose file is broken it isn't known whose it is: that one is refused, and no other.
+#[test]
+fn a_container_that_cant_be_read_keeps_no_other_from_its_workload() -> Result<()> {
+    require_root!(Ok(()));
+    let host = Host::new()?;
+    let (_graph, daemon) = start_with("container", LABELLED)?;
+    let broken = host.start_broken(&daemon)?;
+    let own_server = server(&broken)?;
+    let own = host.start(&daemon, Engine::Docker, &[LABEL])?;
+    steered_from_the_first(&daemon, &own, &server(&own)?)?;
+    is_governed(&daemon, &own)?;
+    let other = host.start(&daemon, Engine::Docker, &[("interceptor", "other")])?;
+    is_let_go(&daemon, &other)?;
+    let refused = broken.unit.attempt(&["tcp", "plain", OWN])?;
+    ensure!(refused == "ECONNREFUSED" && own_server.accept().is_err(), "{refused}");
+    let told = daemon.log().matches("whose a container is isn't known").count();
+    ensure!(told == 1, "it was said {told} times:\n{}", daemon.log());
+    broken.write_down(&daemon, Engine::Docker, &[LABEL])?;
+    steered_from_the_first(&daemon, &broken, &own_server)?;
+    for container in [broken, own, other] {
+        container.stop()?;
+    }
+    daemon.finish()
+}
+
 #[test]
 fn a_container_without_the_label_is_let_alone() -> Result<()> {
     require_root!(Ok(()));
@@ -183,13 +219,7 @@ fn a_container_without_the_label_is_let_alone() -> Result<()> {
     let (_graph, daemon) = start_with("container", LABELLED)?;
     for (engine, labels) in [(Engine::Docker, &[("interceptor", "other")][..]), (Engine::Podman, &[])] {
         let container = host.start(&daemon, engine, labels)?;
-        let server = server(&container)?;
-        // Until the daemon knows that it is nobody's.
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while container.unit.attempt(&["connect", OWN])? != "ok" {
-            ensure!(Instant::now() < deadline, "{engine:?}: it isn't let go:\n{}", daemon.log());
-        }
-        ensure!(server.accept().is_ok(), "{engine:?}");
+        is_let_go(&daemon, &container)?;
         ensure!(daemon.json(&["sessions", "list"])?.as_array().is_some_and(Vec::is_empty), "{engine:?}");
         container.stop()?;
     }

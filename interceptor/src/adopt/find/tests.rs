@@ -64,6 +64,34 @@ fn a_cgroup_is_its_workloads_by_its_name() {
     assert_eq!(own(&format!("{container}/init")), Ok(Some(container)));
 }
 
+/// One whose file is broken keeps no other from being found; whose it is stays unknown, unless another selector has it.
+#[test]
+fn a_container_that_cant_be_read_is_told_apart() {
+    let room = tempfile::tempdir().unwrap();
+    let mount = room.path().join("cgroup2");
+    let tree = Tree::new(mount.clone(), Engines::new(room.path().into(), room.path().into()));
+    let container = |last: char, file: &str| {
+        let id = format!("{}{last}", "0".repeat(63));
+        let folder = room.path().join("containers").join(&id);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("config.v2.json"), file).unwrap();
+        std::fs::create_dir_all(mount.join("docker").join(&id)).unwrap();
+        format!("/docker/{id}")
+    };
+    let broken = container('1', "{");
+    let own = container('2', r#"{"Config":{"Labels":{"crm":""}}}"#);
+    container('3', r#"{"Config":{"Labels":{"other":""}}}"#);
+    let found = |adopt| {
+        let found = tree.of(&adopting(adopt)).unwrap();
+        let paths = |cgroups: Vec<super::Cgroup>| cgroups.into_iter().map(|one| one.path).collect::<Vec<_>>();
+        (paths(found.cgroups), paths(found.unknown.into_iter().map(|(one, _)| one).collect()))
+    };
+    let label = Adopt::ContainerLabel("crm".into());
+    assert_eq!(found(vec![label.clone()]), (vec![own.clone()], vec![broken.clone()]));
+    let whole = Adopt::Cgroup(Pattern::new(&broken).unwrap());
+    assert_eq!(found(vec![label, whole]), (vec![broken, own], vec![]));
+}
+
 #[test]
 fn what_may_be_somebody_elses_is_refused_until_it_is_known() {
     let settings = adopting(vec![

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::{Adoptions, FROZEN, Held, SLOWLY};
-use crate::adopt::{Cgroup, Hole, Process, Survey, Tree, is_shortage};
+use crate::adopt::{Cgroup, Found, Hole, Process, Survey, Tree, is_shortage};
 use crate::bpf::adopt::{Adopter, Number, State};
 use crate::bpf::{FilterReader, UnixSockets};
 use crate::config::{Level, WorkloadSettings};
@@ -186,7 +186,14 @@ impl Adoptions {
         if still && let Err(error) = std::fs::write(&mark, "") {
             tracing::warn!(%error, "that a workload is frozen can't be noted down");
         }
-        let cgroups = self.tree.of(&one.workload.settings).unwrap_or_else(|_| one.cgroups.values().cloned().collect());
+        let found = self.tree.of(&one.workload.settings);
+        let cgroups = match found {
+            // Of what may be its as well: it is refused, which needs the hooks.
+            Ok(Found { cgroups, unknown }) => {
+                cgroups.into_iter().chain(unknown.into_iter().map(|(one, _)| one)).collect()
+            }
+            Err(_) => one.cgroups.values().cloned().collect::<Vec<_>>(),
+        };
         for cgroup in cgroups {
             let written =
                 std::fs::write(self.tree.folder(&cgroup.path).join("cgroup.freeze"), if still { "1" } else { "0" });
@@ -208,9 +215,24 @@ impl Adoptions {
         governed: &BTreeMap<u64, (Number, State)>,
         claimed: &mut BTreeSet<u64>,
     ) -> std::io::Result<()> {
-        let found = self.tree.of(&one.workload.settings).inspect_err(|_| claimed.extend(one.cgroups.keys()))?;
-        let found: BTreeMap<u64, Cgroup> =
-            found.into_iter().filter(|cgroup| claimed.insert(cgroup.id)).map(|cgroup| (cgroup.id, cgroup)).collect();
+        let Found { cgroups, unknown } =
+            self.tree.of(&one.workload.settings).inspect_err(|_| claimed.extend(one.cgroups.keys()))?;
+        let found = cgroups.into_iter().filter(|cgroup| claimed.insert(cgroup.id)).map(|cgroup| (cgroup.id, cgroup));
+        let mut found: BTreeMap<u64, Cgroup> = found.collect();
+        let before = std::mem::take(&mut one.unknown);
+        for (cgroup, error) in unknown {
+            let Cgroup { path, id, .. } = cgroup;
+            // It stays what it is, refused or governed, and becomes nobody else's.
+            if !claimed.insert(id) {
+                continue;
+            }
+            found.extend(one.cgroups.get(&id).map(|cgroup| (id, cgroup.clone())));
+            // Several times a second, so it is said once.
+            if one.unknown.insert(id) && !before.contains(&id) {
+                let workload = &one.workload.settings.name;
+                tracing::warn!(%error, %workload, cgroup = %path, "whose a container is isn't known, so it is refused");
+            }
+        }
         for (id, cgroup) in &found {
             if governed.get(id) != Some(&(one.number, one.state()))
                 && let Err(error) = adopter.govern(&cgroup.path, *id, one.number, one.state())
