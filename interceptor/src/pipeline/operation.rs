@@ -263,7 +263,7 @@ async fn exchange(live: Rc<Live>, mut permitted: Permitted, mut reply: oneshot::
             biased;
             refusal = interrupted.as_mut() => Err(refusal),
             () = reply.closed() => Err(client_gone().into()),
-            fault = taking.too_large() => Err(fault.into()),
+            fault = taking.unfit() => Err(fault.into()),
             head = send(&live, permitted, &mut way, (&sent, &received, &taking), (observing.is_none(), &charge)) => head,
         },
     };
@@ -417,16 +417,16 @@ async fn sent_whole(
     sent: &Meter,
     taking: &Taking,
 ) -> Result<(), &'static str> {
-    if sent.is_ended() {
+    if sent.is_ended() && taking.fault().is_none() {
         return Ok(());
     }
     tokio::select! {
         biased;
-        () = sent.ended() => Ok(()),
-        fault = taking.too_large() => {
+        fault = taking.unfit() => {
             end(live, fault.code);
             Err(fault.code)
         }
+        () = sent.ended() => Ok(()),
         refusal = interrupted => {
             end(live, refusal.fault.code);
             Err(refusal.fault.code)

@@ -4,11 +4,12 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use http::{HeaderMap, StatusCode, Version, header, request, response};
+use http::request::Parts;
+use http::{HeaderMap, StatusCode, Version, header, response};
 use tokio::sync::Notify;
 
 use super::live::Live;
-use super::request::Decoded;
+use super::request::{self, Decoded};
 use super::screen::Masked;
 use crate::config::PayloadLevel;
 use crate::detect::secrets;
@@ -40,7 +41,9 @@ pub(super) struct Taking {
     response: RefCell<Option<Taken>>,
     /// What the answer is masked for, and so the request, as far as it is kept.
     masked: Option<Masked>,
-    overrun: Rc<Notify>,
+    /// Why the request can't go on, once its body says so.
+    unfit: RefCell<Option<Fault>>,
+    is_unfit: Notify,
     opaque: Cell<bool>,
 }
 
@@ -73,7 +76,8 @@ impl Taking {
             request: Rc::clone(&request),
             response: RefCell::default(),
             masked,
-            overrun: Rc::new(Notify::new()),
+            unfit: RefCell::default(),
+            is_unfit: Notify::new(),
             opaque: Cell::new(false),
         });
         if level != PayloadLevel::None {
@@ -89,17 +93,44 @@ impl Taking {
             }
             passed.set(passed.get() + data.len() as u64);
             if passed.get() > limit {
-                taking.overrun.notify_one();
+                taking.refuse(too_large("request-too-large", "the request's body", "limits.request_body"));
             }
             taking.take(&mut taking.request.borrow_mut(), data);
+        });
+        let weak = Rc::downgrade(&taking);
+        sent.gate(move |trailers| {
+            let Some(taking) = weak.upgrade() else { return false };
+            if let Err(fault) = request::check_trailers(&taking.live, trailers) {
+                taking.refuse(fault);
+                return false;
+            }
+            if taking.level != PayloadLevel::None {
+                taking.request.borrow_mut().trailers = trailers.clone();
+            }
+            true
         });
         taking
     }
 
-    /// Waits until the request's body is larger than it may be.
-    pub(super) async fn too_large(&self) -> Fault {
-        self.overrun.notified().await;
-        too_large("request-too-large", "the request's body", "limits.request_body")
+    /// Why the request can't go on, if its body has said so: it is larger than it may be, or followed by trailers that can't
+    /// pass.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        self.unfit.borrow().clone()
+    }
+
+    /// Waits until there is a [`Taking::fault`].
+    pub(super) async fn unfit(&self) -> Fault {
+        loop {
+            if let Some(fault) = self.fault() {
+                return fault;
+            }
+            self.is_unfit.notified().await;
+        }
+    }
+
+    fn refuse(&self, fault: Fault) {
+        self.unfit.borrow_mut().get_or_insert(fault);
+        self.is_unfit.notify_one();
     }
 
     /// The head of the answer, as the process gets it.
@@ -230,7 +261,7 @@ pub(super) fn exhibit(decoded: &Decoded, body: &[u8]) -> Message {
     taken.message(body.len() as u64, MOST_SHOWN, true)
 }
 
-fn request_line(parts: &request::Parts) -> String {
+fn request_line(parts: &Parts) -> String {
     let query = parts.uri.query().map_or_else(String::new, |query| format!("?{}", secrets::query(query)));
     let version = if parts.version == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" };
     format!("{} {}{query} {version}", parts.method, secrets::path(parts.uri.path()))

@@ -7,6 +7,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, Request, header, uri};
 use hyper::body::Incoming;
 
+use super::digest::JUSTIFICATION;
 use super::live::Live;
 use super::operation::Decided;
 use super::payload::too_large;
@@ -16,7 +17,7 @@ use crate::config::Host;
 use crate::detect::secrets;
 use crate::error::{Blame, Fault};
 use crate::policy::{self, CanonicalPath, METHOD_OVERRIDE_HEADERS, check_query};
-use crate::transport::http::{RequestBody, strip_hop_by_hop};
+use crate::transport::http::{RequestBody, is_hop_by_hop, strip_hop_by_hop};
 
 /// A request that reads one way only.
 pub(super) struct Decoded {
@@ -88,6 +89,56 @@ fn read(live: &Live, parts: &Parts) -> Result<(CanonicalPath, bool), Fault> {
     let query = parts.uri.query().map_or(Ok(()), check_query);
     path.and_then(|path| query.map(|()| (path, websocket)))
         .map_err(|ambiguous| refuse("ambiguous-path", Blame::Client, ambiguous.to_string()))
+}
+
+/// Fields that say what the message is, and where it goes: what RFC 9110 section 6.5.1 excludes from trailers, besides what
+/// authenticates and what is one hop's.
+const HEAD_ONLY: [HeaderName; 10] = [
+    header::HOST,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::CONTENT_RANGE,
+    header::EXPECT,
+    header::MAX_FORWARDS,
+    header::RANGE,
+    header::TE,
+    JUSTIFICATION,
+];
+
+/// Judges the trailers of a request. They come when all is decided, and some servers read them as headers: what policy, the
+/// target or people looked at in the head can't follow it.
+///
+/// # Errors
+/// What isn't forwarded.
+pub(super) fn check_trailers(live: &Live, trailers: &HeaderMap) -> Result<(), Fault> {
+    let target = live.target_settings();
+    let limits = live.session().limits();
+    let decides = |name: &HeaderName| {
+        let read = name.as_str().replace('_', "-");
+        let of_target = target.as_ref().is_some_and(|target| {
+            target.pin.headers.iter().any(|(pinned, _)| *pinned == *read)
+                || target.credential.as_ref().is_some_and(|own| own.replaces_header(&read))
+        });
+        of_target
+            || secrets::authenticates_header(&read)
+            || METHOD_OVERRIDE_HEADERS.contains(&read.as_str())
+            || HEAD_ONLY.iter().any(|only| *only == *read)
+            || is_hop_by_hop(name)
+    };
+    if let Some(name) = trailers.keys().find(|name| decides(name)) {
+        let told = format!("`{name}` follows the body, where it can't be judged any more");
+        return Err(refuse("trailer-refused", Blame::Client, told));
+    }
+    let bytes = trailers.iter().fold(0, |sum, (name, value)| sum + name.as_str().len() + value.len() + ": \r\n".len());
+    if bytes > limits.header_bytes || trailers.len() > limits.header_fields {
+        return Err(refuse(
+            "trailer-refused",
+            Blame::Client,
+            "the trailers are larger than `limits.header_bytes` lets them be",
+        ));
+    }
+    Ok(())
 }
 
 /// Whether a field's name, read as servers do that know both `-` and `_` as the `_` of CGI (RFC 3875 section 4.1.18), is one

@@ -4,11 +4,13 @@
 use anyhow::{Result, ensure};
 use interceptor_tests::authority::Authority;
 use interceptor_tests::daemon::{Daemon, GRAPH_TARGET, Order};
+use interceptor_tests::graph::Graph;
 use interceptor_tests::require_root;
 use interceptor_tests::scripted::Scripted;
-use interceptor_tests::wire::Wire;
+use interceptor_tests::wire::{Answer, Wire};
 
-use super::fixture::{HOST, order_to, outcome, scripted};
+use super::fixture::{ALL, HOST, order_to, outcome, scripted};
+use super::masks::replayed;
 
 #[test]
 fn what_connection_names_is_gone_before_it_is_judged() -> Result<()> {
@@ -38,6 +40,34 @@ fn what_connection_names_is_gone_before_it_is_judged() -> Result<()> {
     ensure!(ask("X-Account: 7\r\n")? == (403, "pinned-header".into()));
     ensure!(ask("X_Account: 7\r\n")? == (400, "header-not-canonical".into()));
     drop(wire);
+    daemon.finish()
+}
+
+/// What follows a body comes when all is decided: it is recorded, and what would have been judged in the head isn't sent.
+#[test]
+fn trailers_that_would_decide_something_are_refused() -> Result<()> {
+    require_root!(Ok(()));
+    let graph = Graph::start(&[])?;
+    let targets = format!("{GRAPH_TARGET}pin = {{ headers = {{ \"X-Account\" = \"42\" }} }}\n");
+    let daemon = Daemon::start(&Order { bring: vec!["wire"], targets, ..Order::for_graph(&graph, ALL) })?;
+    let ask = |path: &str, name: &str, value: &str| -> Result<Answer> {
+        let mut wire = Wire::tls(&daemon)?;
+        wire.send(format!(
+            "POST {path} HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\nTrailer: {name}\r\n\r\n\
+             3\r\nabc\r\n0\r\n{name}: {value}\r\n\r\n"
+        ))?;
+        wire.answer()
+    };
+    for name in ["X-Api-Key", "Authorization", "X_HTTP_Method_Override", "x_account", "Content-Encoding", "Connection"]
+    {
+        let refused = ask("/upload/refused", name, "42")?;
+        ensure!(refused.status == 400 && refused.code() == "trailer-refused", "{name}: {refused:?}");
+    }
+    ensure!(outcome(&daemon, "POST /upload/refused")?.0 == "trailer-refused");
+    let passed = ask("/upload", "X-Sum", "6")?.json()?;
+    ensure!(passed["bytes"] == 3 && passed["trailers"] == 1, "{passed}");
+    let kept = replayed(&daemon, "POST /upload")?;
+    ensure!(kept.to_lowercase().contains("x-sum: 6"), "it isn't recorded: {kept}");
     daemon.finish()
 }
 

@@ -99,7 +99,7 @@ fn masked(daemon: &Daemon, summary: &str) -> Result<Value> {
 }
 
 /// The session of the operation with this summary, replayed at once.
-fn replayed(daemon: &Daemon, summary: &str) -> Result<String> {
+pub(crate) fn replayed(daemon: &Daemon, summary: &str) -> Result<String> {
     let session = finished(daemon, summary)?.session.context("a session")?;
     daemon.ask(&["sessions", "replay", &session.to_string(), "--speed", "0"])
 }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::Notify;
@@ -20,8 +21,12 @@ pub struct Meter(Rc<Counted>);
 /// Sees the bytes that are counted.
 type Tap = Box<dyn Fn(&[u8])>;
 
+/// Sees the trailers that follow a request's body, and says whether they may go on.
+type Gate = Box<dyn Fn(&HeaderMap) -> bool>;
+
 struct Counted {
     tap: RefCell<Option<Tap>>,
+    gate: RefCell<Option<Gate>>,
     total: metrics::Counter,
     bytes: Cell<u64>,
     /// None before the first byte: many a body is empty, and a hasher is large.
@@ -45,8 +50,8 @@ impl Meter {
         let (bytes, digest) = (Cell::default(), RefCell::default());
         let (ended, end) = (Cell::default(), Notify::new());
         let (cut, broken, reader) = (Cell::default(), Cell::default(), RefCell::default());
-        let tap = RefCell::default();
-        Self(Rc::new(Counted { tap, total, bytes, digest, ended, end, cut, broken, reader }))
+        let (tap, gate) = (RefCell::default(), RefCell::default());
+        Self(Rc::new(Counted { tap, gate, total, bytes, digest, ended, end, cut, broken, reader }))
     }
 
     /// Waits until the body that is counted is done with: sent to its end, or given up.
@@ -78,6 +83,16 @@ impl Meter {
     /// Lets `tap` see the bytes that are counted from now on.
     pub fn tap(&self, tap: impl Fn(&[u8]) + 'static) {
         self.0.tap.replace(Some(Box::new(tap)));
+    }
+
+    /// Lets `gate` see the trailers that follow the request's body. Where it says no they don't pass, and the body is broken.
+    pub fn gate(&self, gate: impl Fn(&HeaderMap) -> bool + 'static) {
+        self.0.gate.replace(Some(Box::new(gate)));
+    }
+
+    /// Whether these trailers may pass.
+    fn lets_through(&self, trailers: &HeaderMap) -> bool {
+        self.0.gate.borrow().as_ref().is_none_or(|gate| gate(trailers))
     }
 
     /// Counts these bytes in.
@@ -218,6 +233,9 @@ impl Body for Metered {
             self.meter.0.reader.replace(Some(cx.waker().clone()));
             match ready!(self.body.poll_frame(cx)) {
                 None if self.is_reset() => Some(Err(BodyError::Reset(h2::Reason::CANCEL.into()))),
+                Some(Ok(frame)) if frame.trailers_ref().is_some_and(|trailers| !self.meter.lets_through(trailers)) => {
+                    Some(Err(BodyError::Cut(h2::Reason::CANCEL.into())))
+                }
                 frame => frame.map(|frame| frame.map_err(BodyError::Client)),
             }
         };
