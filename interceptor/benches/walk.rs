@@ -340,7 +340,6 @@ fn attributing(criterion: &mut Criterion) {
         settings: Arc::clone(&settings(0).workloads[0]),
         initiator: 1000,
         loginuid: None,
-        callers: Arc::default(),
         uid: 1000,
         init: std::process::id(),
         cgroup: Path::new("/sys/fs/cgroup").join(cgroup.trim_start_matches('/')),

@@ -89,6 +89,8 @@ pub struct Answerer {
     pub loginuid: Option<u32>,
     /// Who that is, if `[people]` or a sign-in says so; who is in a group always is known.
     pub person: Option<PrincipalId>,
+    /// Who they are known to be: that person, and who they logged in as.
+    pub persons: BTreeSet<PrincipalId>,
     /// The other uids that are known to be the same person, also as whom they logged in.
     pub others: BTreeSet<u32>,
     /// The groups of approvers that they are in.

@@ -201,6 +201,7 @@ async fn serve(config: &Path) -> Result<(), DaemonError> {
     tokio::spawn(expire(Arc::clone(&desk), Arc::clone(&logins), journal.clone()));
     let gate = RecordingGate::new(Arc::clone(&clock), watching.clone(), Arc::clone(&desk), record.journal("resolver")?);
     let pipeline = Arc::new(Pipeline {
+        callers: Arc::default(),
         clock: Arc::clone(&clock),
         worlds: watching.clone(),
         authority,

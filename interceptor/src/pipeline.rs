@@ -54,7 +54,7 @@ use crate::transport::dial::Dialer;
 use crate::transport::names::Names;
 use crate::transport::resolver::Resolver;
 use crate::vault::Vault;
-use crate::who::Attribution;
+use crate::who::{Attribution, Callers};
 use connection::Located;
 use live::Live;
 use reply::ReplyBody;
@@ -89,6 +89,8 @@ pub struct Pipeline {
     pub approval_key: ApprovalKey,
     /// What people are asked, and what they let through.
     pub desk: Arc<Desk>,
+    /// Who called workloads at their published ports of late.
+    pub callers: Arc<Callers>,
     /// The live connections.
     pub registry: Arc<Registry>,
     /// What each live launch has looked up.

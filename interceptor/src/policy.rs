@@ -36,7 +36,7 @@ pub use credential::foreign;
 pub use decide::decide;
 pub use explain::{Asked, Cited, Explanation, explain, recall};
 pub use fault::{PolicyErrors, PolicyFault, Wrong};
-pub use grant::{Grant, Grants, Origin, Scope, Shape, Terms, Whose, Width};
+pub use grant::{Behind, Grant, Grants, Origin, Scope, Shape, Terms, Whose, Width};
 pub use load::SCHEMA;
 pub use path::{Ambiguity, AmbiguousPath, METHOD_OVERRIDE_HEADERS, check_query};
 

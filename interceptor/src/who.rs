@@ -13,8 +13,9 @@ use crate::config::WorkloadSettings;
 use crate::ids::LaunchId;
 
 mod callers;
+pub mod login;
 
-pub use callers::{Call, Callers};
+pub use callers::{Call, Callers, LATE};
 
 /// Stands for no user in the kernel's calls: nobody launched an adopted workload, and it runs as whoever it runs as.
 pub const NOBODY: u32 = u32::MAX;
@@ -30,8 +31,6 @@ pub struct Workload {
     pub initiator: u32,
     /// As whom that person logged in (`loginuid`, proc(5)), where the kernel knows it: somebody else's uid after `sudo`.
     pub loginuid: Option<u32>,
-    /// Who called it at its published ports of late.
-    pub callers: Arc<Callers>,
     /// The uid it runs as; of an adopted one [`NOBODY`].
     pub uid: u32,
     /// The pid of its process 1, in the daemon's PID namespace; 0 of an adopted one.

@@ -79,7 +79,6 @@ pub fn workload(cgroup: PathBuf) -> Arc<Workload> {
         settings,
         initiator: 0,
         loginuid: None,
-        callers: Arc::default(),
         uid: 0,
         init: 0,
         cgroup,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 use serde::Deserialize;
 
 /// How long Podman may have its database locked.
@@ -52,19 +52,19 @@ impl Engines {
     /// # Errors
     /// Of each of which that can't be read now, why: nothing follows of it from that.
     pub(super) fn find_all(&self, paths: &[&str]) -> Vec<io::Result<Option<Container>>> {
-        let mut podman_fails = None;
+        let mut podman_writes = None;
         let find = |path: &&str| {
             if let Some(known) = self.known(path) {
                 return Ok(Some(known));
             }
             let of_podman = matches!(engine_and_id(path), Some((Engine::Podman, _)));
             // A database that is locked was waited for already.
-            if let Some(why) = podman_fails.as_ref().filter(|_| of_podman) {
-                return Err(io::Error::other(String::clone(why)));
+            if let Some(why) = podman_writes.as_ref().filter(|_| of_podman) {
+                return Err(io::Error::new(io::ErrorKind::WouldBlock, String::clone(why)));
             }
             self.find(path).inspect_err(|error| {
-                if of_podman && error.kind() == io::ErrorKind::Other {
-                    podman_fails = Some(error.to_string());
+                if of_podman && error.kind() == io::ErrorKind::WouldBlock {
+                    podman_writes = Some(error.to_string());
                 }
             })
         };
@@ -166,7 +166,13 @@ fn podman(database: &Path, id: &str) -> io::Result<Option<Container>> {
         let text = "SELECT JSON FROM ContainerConfig WHERE ID = ?1";
         database.query_row(text, [id], |row| row.get(0)).optional()
     };
-    let Some(text) = row().map_err(io::Error::other)? else { return Ok(None) };
+    let Some(text) = row().map_err(|error| match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => io::Error::new(io::ErrorKind::WouldBlock, error),
+        _ => io::Error::other(error),
+    })?
+    else {
+        return Ok(None);
+    };
     let config: Config = serde_json::from_str(&text)?;
     let image = (!config.image.is_empty()).then(|| format!("sha256:{}", config.image));
     Ok(Some(Container { labels: config.labels, image }))

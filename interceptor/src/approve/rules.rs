@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{Answerer, NoAnswer};
 use crate::config::Required;
 use crate::ids::GrantId;
-use crate::policy::{Grant, Origin, Scope, Terms, Whose, Width};
+use crate::policy::{Behind, Grant, Origin, Scope, Terms, Whose, Width};
 use crate::record::approval::Approval;
 use crate::record::event::ApprovalRequest;
 
@@ -27,12 +27,14 @@ pub(super) fn may_answer(approval: &Approval, by: &Answerer) -> Result<Standing,
     if approval.answers.iter().any(|answer| by.is(answer.uid) || answer.loginuid.is_some_and(|uid| by.is(uid))) {
         return Err(NoAnswer::Twice);
     }
-    if is_initiator && !terms.confirm.is_empty() {
+    // Root may be several people, who are told apart by their logins as far as both are known.
+    let is_another = by.loginuid.zip(request.loginuid).is_some_and(|(one, other)| one != other);
+    if is_initiator && !is_another && !terms.confirm.is_empty() {
         return Ok(Standing { groups: Vec::new(), confirms: true });
     }
     let named = request.identity.as_ref().map(|identity| &identity.principal);
     let mut behind = [request.initiator].into_iter().chain(request.loginuid).chain(request.callers.iter().copied());
-    if behind.any(|uid| by.is(uid)) || (named.is_some() && named == by.person.as_ref()) {
+    if behind.any(|uid| by.is(uid)) || named.is_some_and(|named| by.persons.contains(named)) {
         return Err(NoAnswer::Own);
     }
     let groups: Vec<String> = terms.groups.iter().filter(|group| by.groups.contains(*group)).cloned().collect();
@@ -80,9 +82,11 @@ pub(super) fn granted(approval: &Approval, at: Timestamp) -> Grant {
         id: GrantId::new(),
         workload: request.workload.clone(),
         whose,
-        client: request.identity.as_ref().and_then(|who| who.client),
-        initiator: Some(request.initiator),
-        loginuid: request.loginuid,
+        behind: Behind::Asker {
+            initiator: request.initiator,
+            loginuid: request.loginuid,
+            client: request.identity.as_ref().and_then(|who| who.client),
+        },
         target: request.target.clone(),
         scope,
         origin: Origin::Approval {
@@ -112,3 +116,6 @@ pub fn scope(request: &ApprovalRequest, width: Width) -> Scope {
 pub fn seconds(count: u64) -> SignedDuration {
     SignedDuration::from_secs(i64::try_from(count).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+mod tests;

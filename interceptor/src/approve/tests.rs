@@ -62,13 +62,13 @@ impl Book {
     }
 }
 
-const MOST: (usize, usize) = (3, 4);
+pub(super) const MOST: (usize, usize) = (3, 4);
 
 pub(super) fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
 }
 
-fn request(digest: u8) -> ApprovalRequest {
+pub(super) fn request(digest: u8) -> ApprovalRequest {
     ApprovalRequest {
         approval: ApprovalId::new(),
         until: at(3600),
@@ -101,13 +101,13 @@ fn request(digest: u8) -> ApprovalRequest {
     }
 }
 
-fn person(uid: u32, groups: &[&str]) -> Answerer {
+pub(super) fn person(uid: u32, groups: &[&str]) -> Answerer {
     let groups = groups.iter().map(|group| (*group).to_owned()).collect();
-    let person = Some(format!("issuer/{uid}").parse().unwrap());
-    Answerer { uid, person, groups, ..Answerer::default() }
+    let person: PrincipalId = format!("issuer/{uid}").parse().unwrap();
+    Answerer { uid, person: Some(person.clone()), persons: [person].into(), groups, ..Answerer::default() }
 }
 
-const YES: (bool, Option<Width>, Option<String>) = (true, None, None);
+pub(super) const YES: (bool, Option<Width>, Option<String>) = (true, None, None);
 const NO: (bool, Option<Width>, Option<String>) = (false, None, None);
 
 #[tokio::test]
@@ -191,48 +191,6 @@ fn only_who_is_asked_answers_once_and_not_for_himself() {
     // The narrowest of what they chose.
     let state = desk.state();
     assert_eq!(state.grants.values().next().unwrap().grant.scope.width(), Width::Operation);
-}
-
-#[test]
-fn nobody_behind_an_operation_answers_for_it() {
-    let ask = |digest, loginuid, callers: &[u32]| {
-        let book = Arc::<Book>::default();
-        let desk = book.desk();
-        let asked = ApprovalRequest { loginuid, callers: callers.to_vec(), ..request(digest) };
-        let waiting = desk.ask(asked, Message::default(), at(0), MOST).unwrap();
-        (desk, waiting)
-    };
-    let by = |uid, others: &[u32]| Answerer { others: others.iter().copied().collect(), ..person(uid, &["a"]) };
-    for (loginuid, callers, who, counts) in [
-        (None, &[][..], by(1, &[]), true),
-        (Some(1), &[], by(1, &[]), false),
-        (Some(1), &[], by(2, &[1]), false),
-        (Some(3), &[], by(2, &[1]), true),
-        (None, &[7, 1], by(1, &[]), false),
-        (None, &[7, 1], by(2, &[1]), false),
-        (None, &[7], by(2, &[1]), true),
-    ] {
-        let (desk, waiting) = ask(1, loginuid, callers);
-        let answered = desk.answer(waiting.approval(), &who, YES, at(1));
-        let expected = if counts { Ok(()) } else { Err(NoAnswer::Own) };
-        assert_eq!(answered.map(drop), expected, "{loginuid:?} {callers:?} {who:?}");
-    }
-}
-
-#[test]
-fn who_logged_in_as_one_who_has_answered_doesnt_answer_again() {
-    let book = Arc::<Book>::default();
-    let desk = book.desk();
-    let mut asked = request(1);
-    asked.terms.approvals = 3;
-    let waiting = desk.ask(asked, Message::default(), at(0), MOST).unwrap();
-    let answer = |by: &Answerer| desk.answer(waiting.approval(), by, YES, at(1)).map(drop);
-    let login = |uid, login| Answerer { loginuid: Some(login), others: [login].into(), ..person(uid, &["a"]) };
-    assert_eq!(answer(&login(1, 9)), Ok(()));
-    assert_eq!(answer(&login(2, 1)), Err(NoAnswer::Twice), "as the first one's user");
-    assert_eq!(answer(&login(2, 9)), Err(NoAnswer::Twice), "by the same login");
-    assert_eq!(answer(&person(9, &["a"])), Err(NoAnswer::Twice), "as whom the first one logged in");
-    assert_eq!(answer(&login(2, 8)), Ok(()));
 }
 
 /// What a sign-in leaves behind.

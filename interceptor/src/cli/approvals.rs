@@ -365,7 +365,8 @@ fn whose(request: &ApprovalRequest) -> String {
         Some(_) => "as this identity by this application",
         None => "as this identity",
     });
-    format!("workload {}{launched}, {identity}; for nobody else", request.workload)
+    let called = if request.callers.is_empty() { "" } else { ", whoever calls it" };
+    format!("workload {}{launched}, {identity}{called}; for nobody else", request.workload)
 }
 
 fn asked_of(approval: &Approval) -> String {

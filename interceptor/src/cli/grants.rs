@@ -11,8 +11,9 @@ use crate::config::size;
 use crate::control::client::{self, ClientError};
 use crate::control::protocol::{Issue, Request};
 use crate::ids::{TargetName, WorkloadName};
-use crate::policy::{Grant, Origin};
+use crate::policy::{Behind, Grant, Origin};
 use crate::record::approval::Granted;
+use crate::record::event::as_whom;
 use crate::who::NOBODY;
 
 /// What to do with grants.
@@ -95,10 +96,13 @@ fn issued(socket: &Path, issue: Issue) -> Result<String, ClientError> {
 
 /// `crm`, or `crm (launched by uid 1000)` where it is for that one's only.
 fn whose(grant: &Grant) -> String {
-    let by = match grant.initiator {
-        None => String::new(),
-        Some(NOBODY) => " (adopted)".into(),
-        Some(uid) => format!(" (launched by uid {uid})"),
+    let by = match grant.behind {
+        Behind::Anybody => String::new(),
+        Behind::Initiator(NOBODY) | Behind::Asker { initiator: NOBODY, .. } => " (adopted)".into(),
+        Behind::Initiator(uid) => format!(" (launched by uid {uid})"),
+        Behind::Asker { initiator, loginuid, .. } => {
+            format!(" (launched by uid {initiator}{})", as_whom(initiator, loginuid))
+        }
     };
     format!("{}{by}", grant.workload)
 }

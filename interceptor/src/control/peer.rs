@@ -11,6 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
 
 use crate::config::{Control, Members};
+use crate::who::login::parse_loginuid;
 
 /// The process that connected.
 #[derive(Debug)]
@@ -70,15 +71,15 @@ impl Peer {
         Ok(Peer { uid: credentials.uid(), loginuid: None, gid: credentials.gid(), pid, pidfd })
     }
 
-    /// Asks the kernel as whom its person logged in (`/proc/PID/loginuid`, proc(5)): it is set once, at the login, and `su`
-    /// and `sudo` don't change it. What no login began has none, and nothing has one on a kernel without audit.
+    /// Asks the kernel as whom its person logged in (`/proc/PID/loginuid`, proc(5)): `su` and `sudo`
+    /// don't change it. What no login began has none, and nothing has one on a kernel without audit.
     ///
     /// # Errors
     ///
     /// It can't be known.
     pub fn learn_loginuid(&mut self) -> Result<(), PeerError> {
         self.loginuid = match self.proc("loginuid") {
-            Ok(text) => text.trim().parse().ok().filter(|uid| *uid != u32::MAX),
+            Ok(text) => parse_loginuid(&text),
             // Its folder is there, and the file isn't.
             Err(PeerError::Proc { why, .. })
                 if why.kind() == io::ErrorKind::NotFound && self.proc("status").is_ok() =>

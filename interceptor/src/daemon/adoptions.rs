@@ -186,7 +186,6 @@ impl Adoptions {
             settings: Arc::clone(settings),
             initiator: NOBODY,
             loginuid: None,
-            callers: Arc::default(),
             uid: NOBODY,
             init: 0,
             cgroup: self.tree.folder(&crate::adopt::common(settings)),
@@ -299,15 +298,15 @@ impl Adoptions {
         tell(adopter.allow_unix(held.number, &[]));
         self.parts.journal.note(What::WorkloadEnded { launch, status: why.into() });
         let mark = held.workload.folder.join(FROZEN);
-        let is_frozen = mark.exists();
-        if is_frozen && is_over {
+        let frozen = fs::read_to_string(&mark).ok();
+        if frozen.is_some() && is_over {
             self.freeze(&held, false);
         }
         // A new adoption of this name is another one.
         let _ = fs::remove_dir_all(&held.workload.folder);
-        if is_frozen && !is_over {
+        if let Some(frozen) = frozen.filter(|_| !is_over) {
             // It stands still until the hooks are there, whoever it is by then.
-            let _ = fs::create_dir_all(&held.workload.folder).and_then(|()| fs::write(mark, ""));
+            let _ = fs::create_dir_all(&held.workload.folder).and_then(|()| fs::write(mark, frozen));
         }
     }
 

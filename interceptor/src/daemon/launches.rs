@@ -2,7 +2,7 @@
 //! they end. Namespaces and process 1 are the launcher's; here they get their sockets, their steering and their
 //! resolver.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +24,7 @@ use super::watchdog;
 use crate::bpf::{Kernel, Listeners, UnixSockets};
 use crate::config::{Level, Paths, Settings};
 use crate::control::protocol::{Launched, Run};
-use crate::ids::{LaunchId, WorkloadName};
+use crate::ids::LaunchId;
 use crate::launch::{self, Caller, Program, Running, Trust};
 use crate::pipeline::{CurrentLookup, Lookups, Order, Pipeline};
 use crate::record::event::{Ledger, What};
@@ -276,13 +276,6 @@ impl Launches {
         list
     }
 
-    /// The uids that called a launch of this workload of late.
-    pub(super) fn callers(&self, name: &WorkloadName) -> BTreeSet<u32> {
-        let live = self.live();
-        let named = live.values().filter(|live| live.workload.settings.name == *name);
-        named.flat_map(|live| live.workload.callers.of_late()).collect()
-    }
-
     /// The counts of all workloads, as far as they settle.
     pub(super) fn ledger(&self) -> Vec<Ledger> {
         let launches: Vec<LaunchId> = self.live().keys().copied().collect();
@@ -405,6 +398,7 @@ impl Launches {
             workload: Arc::clone(workload),
             netns: Arc::new(netns.try_clone_to_owned()?),
             registry: Arc::clone(&self.parts.pipeline.registry),
+            callers: Arc::clone(&self.parts.pipeline.callers),
             journal: self.parts.journal.clone(),
             calls: Arc::new(Semaphore::new(self.parts.pipeline.worlds.borrow().snapshot.settings.limits.connections)),
         });

@@ -1,6 +1,7 @@
 //! What people and operators say on the control socket of held operations: who may answer, what they are shown, the
 //! grants that operators issue and revoke.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -15,11 +16,12 @@ use crate::control::protocol::{Allowed, Exhibit, Issue, ShownApproval};
 use crate::control::server::{Answer, Caller};
 use crate::ids::{ApprovalId, GrantId};
 use crate::pipeline::Pipeline;
-use crate::policy::{Grant, Origin, Scope, Terms, Whose, Width};
+use crate::policy::{Behind, Grant, Origin, Scope, Terms, Whose, Width};
 use crate::record::approval::Approval;
 use crate::record::event::What;
 use crate::record::payload::Message;
 use crate::record::{QueryError, Reader};
+use crate::who::LATE;
 
 /// The longest grant that an operator may issue, in seconds: 30 days.
 const LONGEST: u64 = 30 * 86_400;
@@ -64,13 +66,17 @@ impl People<'_> {
         let groups = identities.approvers.iter().filter(|(_, members)| is_in(members));
         let groups = groups.map(|(name, _)| name.clone()).collect();
         let person = mapped.or(signed.map(|one| &one.person)).cloned();
-        let before = loginuid.and_then(|uid| identities.people.get(&uid));
-        let persons = person.iter().chain(before);
-        let others = persons.flat_map(|one| identities.uids_of(one).chain(self.logins.uids_of(one)));
+        // Who he was before he became this one.
+        let before = loginuid.filter(|login| *login != uid).and_then(|login| {
+            let signed = || self.logins.of(login).map(|one| one.person.clone());
+            identities.people.get(&login).cloned().or_else(signed)
+        });
+        let persons: BTreeSet<_> = person.iter().cloned().chain(before).collect();
+        let others = persons.iter().flat_map(|one| identities.uids_of(one).chain(self.logins.uids_of(one)));
         let others = others.chain(loginuid).filter(|other| *other != uid).collect();
         let evidence = signed.map(|one| Box::new(one.evidence.clone()));
         let required = login.map(|login| login.required).unwrap_or_default();
-        Answerer { uid, loginuid, person, others, groups, evidence, required }
+        Answerer { uid, loginuid, person, persons, others, groups, evidence, required }
     }
 
     /// Refuses who is neither asked nor an operator; the attempt is recorded.
@@ -164,8 +170,9 @@ impl People<'_> {
             ));
         }
         // Also who has called since it was asked: the same may wait for him as well.
-        let mut called = self.launches.callers(&approval.request.workload).into_iter();
-        if !confirms && called.any(|uid| by.is(uid)) {
+        let since = self.pipeline.clock.now().duration_since(approval.asked_at).try_into().unwrap_or_default();
+        let called = self.pipeline.callers.within(&approval.request.workload, LATE.saturating_add(since));
+        if !confirms && called.into_iter().any(|uid| by.is(uid)) {
             return Err(self.refused(peer, verb, "own-operation", &NoAnswer::Own));
         }
         Ok(approval.request.approval)
@@ -224,9 +231,7 @@ impl People<'_> {
             id: GrantId::new(),
             workload: issue.workload,
             whose: Whose::Anyone,
-            client: None,
-            initiator: issue.initiator,
-            loginuid: None,
+            behind: issue.initiator.map_or(Behind::Anybody, Behind::Initiator),
             target: issue.target,
             scope,
             origin: Origin::Operator,

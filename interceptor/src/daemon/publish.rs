@@ -18,11 +18,11 @@ use crate::config::{Match, Publish};
 use crate::ids::{OperationId, SessionId};
 use crate::pipeline::{Order, Registry};
 use crate::policy::Basis;
-use crate::record::event::{Payload, Verdict, What};
+use crate::record::event::{Payload, Verdict, What, as_whom};
 use crate::transport::accept;
-use crate::transport::diagnosis::Diagnosis;
+use crate::transport::diagnosis::{Diagnosis, Owner};
 use crate::transport::namespace;
-use crate::who::Workload;
+use crate::who::{Call, Callers, Workload, login};
 
 /// How long the server may take to answer the daemon's connect.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -38,6 +38,7 @@ pub(super) struct Published {
     pub(super) workload: Arc<Workload>,
     pub(super) netns: Arc<OwnedFd>,
     pub(super) registry: Arc<Registry>,
+    pub(super) callers: Arc<Callers>,
     pub(super) journal: OwnJournal,
     /// As many calls as it may have at once.
     pub(super) calls: Arc<Semaphore>,
@@ -123,11 +124,15 @@ async fn through(
     session: SessionId,
     order: &mut watch::Receiver<Order>,
 ) -> &'static str {
-    let Published { workload, netns, journal, .. } = published;
-    let caller = uid_of(peer, publish.outside);
+    let Published { workload, netns, callers, journal, .. } = published;
+    // To look who has the socket takes some time on a host with many processes.
+    let caller = tokio::task::spawn_blocking(move || caller_of(peer, publish.outside)).await.unwrap_or_default();
+    let loginuid = caller.and_then(|caller| caller.loginuid);
+    let caller = caller.map(|caller| caller.uid);
     let may = caller.is_some_and(|uid| may_call(&workload.settings.matches, uid));
     let operation = OperationId::new();
-    let who = caller.map_or_else(|| "an unknown caller".to_owned(), |uid| format!("uid {uid}"));
+    let who =
+        caller.map_or_else(|| "an unknown caller".to_owned(), |uid| format!("uid {uid}{}", as_whom(uid, loginuid)));
     let decided = What::OperationDecided {
         operation,
         session: Some(session),
@@ -167,7 +172,8 @@ async fn through(
         return why;
     }
     // What it asks for from now on may be what this caller has it ask for.
-    let _call = caller.map(|uid| workload.callers.enter(uid));
+    let name = &workload.settings.name;
+    let _calls: Vec<Call> = caller.into_iter().chain(loginuid).map(|uid| callers.enter(name, uid)).collect();
     let inside = {
         let (netns, port) = (Arc::clone(netns), publish.inside);
         tokio::task::spawn_blocking(move || dial(&netns, port)).await
@@ -274,10 +280,23 @@ fn is_in(uid: u32, gid: u32) -> bool {
     nix::unistd::getgrouplist(&name, user.gid).is_ok_and(|groups| groups.contains(&Gid::from_raw(gid)))
 }
 
-/// Whose the other end of an accepted connection is; none if it is closed, so that nobody can be asked about.
-fn uid_of(peer: SocketAddr, own: SocketAddr) -> Option<u32> {
-    let found = Diagnosis::open().and_then(|diagnosis| diagnosis.owner(peer, own));
-    found.unwrap_or_else(|error| {
+/// Who calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Caller {
+    uid: u32,
+    /// As whom he logged in, where the kernel knows it.
+    loginuid: Option<u32>,
+}
+
+/// Who is at the other end of an accepted connection; none if it is closed, or no process has it any more, so that nobody can
+/// be asked about.
+fn caller_of(peer: SocketAddr, own: SocketAddr) -> Option<Caller> {
+    let ask = || -> io::Result<Option<Caller>> {
+        let Some(Owner { uid, inode }) = Diagnosis::open()?.owner(peer, own)? else { return Ok(None) };
+        let loginuid = if login::is_known() { login::of_socket(inode, uid)? } else { Some(None) };
+        Ok(loginuid.map(|loginuid| Caller { uid, loginuid }))
+    };
+    ask().unwrap_or_else(|error| {
         tracing::error!(%error, "the kernel doesn't say whose a socket is, so a call is refused");
         None
     })

@@ -56,7 +56,6 @@ pub fn prepare(order: Order) -> Result<Prepared, LaunchError> {
         settings: Arc::clone(&order.settings),
         initiator: order.caller.uid,
         loginuid: order.caller.loginuid,
-        callers: Arc::default(),
         uid: run_as.uid,
         init,
         cgroup: undo.cgroup.clone(),

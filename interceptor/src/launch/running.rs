@@ -113,7 +113,7 @@ pub(super) struct State {
 pub(super) struct Kept {
     id: LaunchId,
     initiator: u32,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     loginuid: Option<u32>,
     uid: u32,
     init: u32,
@@ -180,7 +180,6 @@ impl Kept {
             }),
             initiator: kept.initiator,
             loginuid: kept.loginuid,
-            callers: Arc::default(),
             uid: kept.uid,
             init: kept.init,
             cgroup: kept.cgroup,

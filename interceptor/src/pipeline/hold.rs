@@ -24,6 +24,7 @@ use crate::ids::{ApprovalId, Digest};
 use crate::policy::{Operation, Shape, Terms};
 use crate::record::event::ApprovalRequest;
 use crate::transport::http::RequestBody;
+use crate::who::LATE;
 
 /// How long a client may take to send what people are to be asked about.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -116,7 +117,7 @@ impl Authenticated {
             process: session.process.clone(),
             initiator: session.subject.asker.initiator,
             loginuid: session.subject.asker.loginuid,
-            callers: session.subject.callers.of_late(),
+            callers: session.worker.pipeline.callers.within(&session.subject.workload, LATE),
             identity: ruling.identity.clone().map(Box::new),
             credential: ruling.credential,
             target,

@@ -293,7 +293,7 @@ async fn exchange(live: Rc<Live>, mut permitted: Permitted, mut reply: oneshot::
         }
     };
     // What ends upstream because the client broke off its request is the client's doing.
-    let ended = ended.map_err(|code| match code {
+    let ended = ended.map_err(|code| taking.fault().map_or(code, |fault| fault.code)).map_err(|code| match code {
         "upstream-closed" | "upstream-reset" | "upstream-malformed" if sent.is_broken() => "client-gone",
         code => code,
     });

@@ -12,6 +12,7 @@ use super::live::Live;
 use super::operation::Decided;
 use super::payload::too_large;
 use super::ruling::Ruling;
+use super::token::RESTRICTIONS;
 use super::websocket;
 use crate::config::Host;
 use crate::detect::secrets;
@@ -93,15 +94,23 @@ fn read(live: &Live, parts: &Parts) -> Result<(CanonicalPath, bool), Fault> {
 
 /// Fields that say what the message is, and where it goes: what RFC 9110 section 6.5.1 excludes from trailers, besides what
 /// authenticates and what is one hop's.
-const HEAD_ONLY: [HeaderName; 10] = [
+const HEAD_ONLY: [HeaderName; 18] = [
     header::HOST,
+    header::CACHE_CONTROL,
     header::CONTENT_LENGTH,
     header::CONTENT_TYPE,
     header::CONTENT_ENCODING,
     header::CONTENT_RANGE,
     header::EXPECT,
+    header::IF_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_NONE_MATCH,
+    header::IF_RANGE,
+    header::IF_UNMODIFIED_SINCE,
     header::MAX_FORWARDS,
+    header::PRAGMA,
     header::RANGE,
+    header::REFERER,
     header::TE,
     JUSTIFICATION,
 ];
@@ -122,10 +131,16 @@ pub(super) fn check_trailers(live: &Live, trailers: &HeaderMap) -> Result<(), Fa
         });
         of_target
             || secrets::authenticates_header(&read)
+            || RESTRICTIONS.contains(&read.as_str())
             || METHOD_OVERRIDE_HEADERS.contains(&read.as_str())
             || HEAD_ONLY.iter().any(|only| *only == *read)
-            || is_hop_by_hop(name)
+            || HeaderName::try_from(read).is_ok_and(|name| is_hop_by_hop(&name))
     };
+    let foreign = policy::foreign(trailers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())), None);
+    if let Some(name) = foreign.first() {
+        let told = format!("`{name}` follows the body, where it can't be judged any more");
+        return Err(refuse("trailer-refused", Blame::Client, told));
+    }
     if let Some(name) = trailers.keys().find(|name| decides(name)) {
         let told = format!("`{name}` follows the body, where it can't be judged any more");
         return Err(refuse("trailer-refused", Blame::Client, told));

@@ -18,7 +18,7 @@ use crate::policy::{
     Asker, Basis, Credential, Decision, Denial, Grants, Hold, HttpRequest, Operation, Permit, Question, Terms, decide,
 };
 use crate::record::event::{Identity, Verdict, What};
-use crate::who::{Callers, Workload};
+use crate::who::Workload;
 
 /// The code of an operation that nobody has answered yet.
 pub(super) const PENDING: &str = "approval-pending";
@@ -62,8 +62,6 @@ pub(super) struct Subject {
     pub(super) launch: LaunchId,
     pub(super) workload: WorkloadName,
     pub(super) asker: Asker,
-    /// Who called the workload of late.
-    pub(super) callers: Arc<Callers>,
     /// Where its tokens come from.
     pub(super) source: IdentitySource,
 }
@@ -81,7 +79,6 @@ impl Subject {
                 initiator: workload.initiator,
                 loginuid: workload.loginuid,
             },
-            callers: Arc::clone(&workload.callers),
             source: workload.settings.identity.clone(),
         }
     }

@@ -33,6 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const RESTRICT_TENANTS: &str = "restrict-access-to-tenants";
 const RESTRICT_CONTEXT: &str = "restrict-access-context";
 const RESTRICT_POLICY: &str = "sec-restrict-tenant-access-policy";
+pub(super) const RESTRICTIONS: [&str; 3] = [RESTRICT_TENANTS, RESTRICT_CONTEXT, RESTRICT_POLICY];
 
 /// What an answer is looked through for.
 #[derive(Debug, Clone)]
@@ -226,9 +227,9 @@ async fn listed(live: &Live, segment: &str) -> Refuse<Tenant> {
 fn restrict(live: &Live, headers: &mut HeaderMap) {
     let world = live.session().world();
     let ids: Vec<TenantId> = world.snapshot.settings.identities.tenants.iter().map(|tenant| tenant.id).collect();
-    headers.remove(RESTRICT_POLICY);
-    headers.remove(RESTRICT_TENANTS);
-    headers.remove(RESTRICT_CONTEXT);
+    for name in RESTRICTIONS {
+        headers.remove(name);
+    }
     let list = ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let first = ids.first().map(ToString::to_string).unwrap_or_default();
     // GUIDs and commas are visible ASCII, so both are values.

@@ -60,15 +60,9 @@ pub struct Grant {
     pub workload: WorkloadName,
     /// Whose operations it is for.
     pub whose: Whose,
-    /// The application that their token was issued to; none: any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub client: Option<ClientId>,
-    /// The initiator behind them, by uid; none: anybody.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub initiator: Option<u32>,
-    /// As whom the initiator logged in, where the kernel knew it; none: as anybody.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub loginuid: Option<u32>,
+    /// Who has to be behind them.
+    #[serde(default, skip_serializing_if = "Behind::is_anybody")]
+    pub behind: Behind,
     /// The target.
     pub target: TargetName,
     /// What of it.
@@ -98,6 +92,26 @@ pub enum Whose {
     Nobody,
     /// Operations whose token names this principal.
     Principal(PrincipalId),
+}
+
+/// Who has to be behind the operations that a grant is for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Behind {
+    /// Anybody.
+    #[default]
+    Anybody,
+    /// Who launched the workload, by uid.
+    Initiator(u32),
+    /// Who asked.
+    Asker {
+        /// The uid of who launched the workload.
+        initiator: u32,
+        /// As whom that person logged in; none: as far as the kernel knows, as nobody.
+        loginuid: Option<u32>,
+        /// The application that the token was issued to; none: to none, or there is no token.
+        client: Option<ClientId>,
+    },
 }
 
 /// What a grant is for.
@@ -314,6 +328,25 @@ fn is_below(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+impl Behind {
+    fn is_anybody(&self) -> bool {
+        *self == Behind::Anybody
+    }
+
+    /// Whether they are behind what is asked.
+    fn is_so(&self, question: &Question<'_>) -> bool {
+        let asker = &question.asker;
+        match self {
+            Behind::Anybody => true,
+            Behind::Initiator(uid) => *uid == asker.initiator,
+            Behind::Asker { initiator, loginuid, client } => {
+                let by = question.principal.and_then(|principal| principal.client);
+                (*initiator, *loginuid, *client) == (asker.initiator, asker.loginuid, by)
+            }
+        }
+    }
+}
+
 impl Grant {
     /// Whether it lets through what is asked at `at`, as far as its uses go.
     fn covers(&self, question: &Question<'_>, at: Timestamp) -> bool {
@@ -322,17 +355,13 @@ impl Grant {
             (Whose::Principal(id), Some(principal)) => *id == principal.id,
             (Whose::Nobody, Some(_)) | (Whose::Principal(_), None) => false,
         };
-        let client = question.principal.and_then(|principal| principal.client);
-        let behind = self.client.is_none_or(|only| client == Some(only))
-            && self.initiator.is_none_or(|only| only == question.asker.initiator)
-            && self.loginuid.is_none_or(|only| Some(only) == question.asker.loginuid);
         let is_left = self.uses != Some(0) && self.bytes != Some(0) && self.rows != Some(0);
         let lives = at < self.until && (is_left || question.using == Some(self.id));
         lives
             && self.workload == question.asker.workload
             && self.target == question.target.name
             && whose
-            && behind
+            && self.behind.is_so(question)
             && self.scope.covers(question)
     }
 

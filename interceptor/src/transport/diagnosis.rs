@@ -43,14 +43,14 @@ impl Diagnosis {
         Ok(read(&self.ask(own, peer, cookie)?)?.is_some())
     }
 
-    /// The uid whose the TCP socket is that has `own` as its address and `peer` as its peer's. None if there is none, or one
+    /// Whose the TCP socket is that has `own` as its address and `peer` as its peer's. None if there is none, or one
     /// that its process has closed: what is left of that is nobody's, and shown as root's.
     ///
     /// # Errors
     /// The kernel can't be asked (CONFIG_INET_DIAG).
-    pub fn owner(&self, own: SocketAddr, peer: SocketAddr) -> io::Result<Option<u32>> {
+    pub fn owner(&self, own: SocketAddr, peer: SocketAddr) -> io::Result<Option<Owner>> {
         let found = read(&self.ask(own, peer, ANY)?)?;
-        Ok(found.filter(|socket| socket.inode != 0).map(|socket| socket.uid))
+        Ok(found.filter(|socket| socket.inode != 0))
     }
 
     fn ask(&self, own: SocketAddr, peer: SocketAddr, cookie: u64) -> io::Result<Vec<u8>> {
@@ -62,11 +62,13 @@ impl Diagnosis {
     }
 }
 
-/// What the kernel says of a socket: the end of `struct inet_diag_msg`.
+/// Whose a socket is: the end of `struct inet_diag_msg`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Found {
-    uid: u32,
-    inode: u32,
+pub struct Owner {
+    /// The uid of who made it.
+    pub uid: u32,
+    /// What it is known by in `/proc/PID/fd`; 0 of one that is closed.
+    pub inode: u32,
 }
 
 /// `struct nlmsghdr` and `struct inet_diag_req_v2` (include/uapi/linux/inet_diag.h).
@@ -107,7 +109,7 @@ fn padded(octets: &[u8]) -> [u8; 16] {
 }
 
 /// The socket; none by the error that says so.
-fn read(answer: &[u8]) -> io::Result<Option<Found>> {
+fn read(answer: &[u8]) -> io::Result<Option<Owner>> {
     let malformed = || io::Error::new(io::ErrorKind::InvalidData, "the kernel's sock_diag answer is none");
     let kind = answer.get(4..6).map(|kind| u16::from_ne_bytes([kind[0], kind[1]])).ok_or_else(malformed)?;
     if kind == BY_FAMILY {
@@ -116,7 +118,7 @@ fn read(answer: &[u8]) -> io::Result<Option<Found>> {
             Some(u32::from_ne_bytes(*bytes))
         };
         let (uid, inode) = word(UID).zip(word(UID + 4)).ok_or_else(malformed)?;
-        return Ok(Some(Found { uid, inode }));
+        return Ok(Some(Owner { uid, inode }));
     }
     let errno = answer.get(HEADER..HEADER + 4).filter(|_| kind == libc::NLMSG_ERROR as u16).ok_or_else(malformed)?;
     match -i32::from_ne_bytes([errno[0], errno[1], errno[2], errno[3]]) {

@@ -177,8 +177,7 @@ fn a_container_without_ipv6_is_governed() -> Result<()> {
 }
 
 /// It gets to its own server, once the daemon knows that it is nobody's.
-fn is_let_go(daemon: &Daemon, container: &Container) -> Result<()> {
-    let server = server(container)?;
+fn is_let_go(daemon: &Daemon, container: &Container, server: &TcpListener) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(5);
     while container.unit.attempt(&["connect", OWN])? != "ok" {
         ensure!(Instant::now() < deadline, "it isn't let go:\n{}", daemon.log());
@@ -199,7 +198,7 @@ fn a_container_that_cant_be_read_keeps_no_other_from_its_workload() -> Result<()
     steered_from_the_first(&daemon, &own, &server(&own)?)?;
     is_governed(&daemon, &own)?;
     let other = host.start(&daemon, Engine::Docker, &[("interceptor", "other")])?;
-    is_let_go(&daemon, &other)?;
+    is_let_go(&daemon, &other, &server(&other)?)?;
     let refused = broken.unit.attempt(&["tcp", "plain", OWN])?;
     ensure!(refused == "ECONNREFUSED" && own_server.accept().is_err(), "{refused}");
     let told = daemon.log().matches("whose a container is isn't known").count();
@@ -212,6 +211,29 @@ fn a_container_that_cant_be_read_keeps_no_other_from_its_workload() -> Result<()
     daemon.finish()
 }
 
+/// Also one that was there before anybody looked for containers.
+#[test]
+fn a_container_that_cant_be_read_is_refused_by_a_reload_that_looks_for_it() -> Result<()> {
+    require_root!(Ok(()));
+    let host = Host::new()?;
+    let (_graph, daemon) = start_with("container", "")?;
+    let broken = host.start_broken(&daemon)?;
+    let server = server(&broken)?;
+    ensure!(broken.unit.attempt(&["connect", OWN])? == "ok" && server.accept().is_ok(), "nobody looks for it yet");
+    let config = std::fs::read_to_string(daemon.config())?;
+    std::fs::write(daemon.config(), format!("{config}\n{LABELLED}"))?;
+    daemon.ask(&["policy", "reload"])?;
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while broken.unit.attempt(&["connect", OWN])? != "ECONNREFUSED" {
+        ensure!(Instant::now() < deadline, "it is free:\n{}", daemon.log());
+    }
+    while server.accept().is_ok() {}
+    broken.write_down(&daemon, Engine::Docker, &[("interceptor", "other")])?;
+    is_let_go(&daemon, &broken, &server)?;
+    broken.stop()?;
+    daemon.finish()
+}
+
 #[test]
 fn a_container_without_the_label_is_let_alone() -> Result<()> {
     require_root!(Ok(()));
@@ -219,7 +241,7 @@ fn a_container_without_the_label_is_let_alone() -> Result<()> {
     let (_graph, daemon) = start_with("container", LABELLED)?;
     for (engine, labels) in [(Engine::Docker, &[("interceptor", "other")][..]), (Engine::Podman, &[])] {
         let container = host.start(&daemon, engine, labels)?;
-        is_let_go(&daemon, &container)?;
+        is_let_go(&daemon, &container, &server(&container)?)?;
         ensure!(daemon.json(&["sessions", "list"])?.as_array().is_some_and(Vec::is_empty), "{engine:?}");
         container.stop()?;
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 use interceptor_tests::daemon::Daemon;
 use interceptor_tests::recorded;
+use interceptor_tests::remains::cgroup2;
 use interceptor_tests::require_root;
 use interceptor_tests::unit::{ADOPTED, Unit, said};
 
@@ -180,7 +181,8 @@ fn what_was_left_frozen_goes_on() -> Result<()> {
     until(&daemon, |one| one["adopted"].as_array().is_some_and(|cgroups| cgroups.len() == 1))?;
     let (mark, switch) = (daemon.room().join("run/adopted/svc/frozen"), unit.cgroup.join("cgroup.freeze"));
     let leave_frozen = || -> Result<()> {
-        std::fs::write(&mark, "")?;
+        let path = unit.cgroup.strip_prefix(cgroup2()?)?;
+        std::fs::write(&mark, format!("/{}\n", path.display()))?;
         Ok(std::fs::write(&switch, "1")?)
     };
     let goes_on = || -> Result<()> {
@@ -194,6 +196,20 @@ fn what_was_left_frozen_goes_on() -> Result<()> {
     };
     leave_frozen()?;
     goes_on()?;
+    // An earlier daemon's mark names nothing.
+    std::fs::write(&mark, "")?;
+    std::fs::write(&switch, "1")?;
+    goes_on()?;
+    // What somebody else froze isn't ours to thaw.
+    std::fs::write(&switch, "1")?;
+    std::fs::write(&mark, "/somebody/elses\n")?;
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while mark.exists() {
+        ensure!(Instant::now() < deadline, "the mark is there still");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    ensure!(std::fs::read_to_string(&switch)?.trim() == "1", "it was thawed by us");
+    std::fs::write(&switch, "0")?;
     // Nor for ever when it is released meanwhile.
     let text = std::fs::read_to_string(daemon.config())?;
     let at = text.find("[[workload]]\nname = \"svc\"").context("the table")?;

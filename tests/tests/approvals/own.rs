@@ -2,13 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use interceptor_tests::daemon::{Daemon, Order};
 use interceptor_tests::graph::Graph;
 use interceptor_tests::require_root;
-use interceptor_tests::wire::Wire;
+use interceptor_tests::wire::{Wire, logged_in};
 
 use super::fixture::{ADA, BOB, EVE, HELD, open, order, post, refuses, refuses_who_logged_in, says, shown};
 
@@ -96,6 +97,19 @@ fn who_calls_a_server_doesnt_answer_for_what_it_asks() -> Result<()> {
     ensure!(own.contains("own-operation"), "{own}");
     says(&daemon, BOB, &["approvals", "approve", &second])?;
     ensure!(wire.answer()?.status == 200 && graph.received().len() == 2, "it wasn't let through");
+
+    // Who calls by `sudo` is who he logged in as.
+    let mut bash = Command::new("bash");
+    bash.args(["-c", &format!("exec 3<>/dev/tcp/{}; echo hello >&3; head -c 5 <&3", address.replace(':', "/"))]);
+    let answered = logged_in(&bash, ADA, 0).output()?;
+    ensure!(answered.stdout == b"HELLO", "{answered:?}");
+    wire.send(post("{\"note\":\"a third\"}"))?;
+    let third = open(&daemon, 1)?.remove(0);
+    ensure!(shown(&daemon, BOB, &third)?["callers"] == serde_json::json!([0, ADA]));
+    let own = refuses(&daemon, ADA, &["approvals", "approve", &third])?;
+    ensure!(own.contains("own-operation"), "{own}");
+    says(&daemon, BOB, &["approvals", "deny", &third])?;
+    ensure!(wire.answer()?.status == 403);
     drop(wire);
     daemon.finish()
 }

@@ -2,16 +2,14 @@ use std::sync::atomic::Ordering;
 
 use super::super::tests::{Book, at};
 use super::*;
-use crate::policy::{Origin, Scope, Whose};
+use crate::policy::{Behind, Origin, Scope, Whose};
 
 fn grant(bytes: Option<u64>, rows: Option<u64>) -> Grant {
     Grant {
         id: GrantId::new(),
         workload: "crm".parse().unwrap(),
         whose: Whose::Anyone,
-        client: None,
-        initiator: None,
-        loginuid: None,
+        behind: Behind::Anybody,
         target: "graph".parse().unwrap(),
         scope: Scope::Target,
         origin: Origin::Operator,

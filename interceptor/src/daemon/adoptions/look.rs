@@ -180,30 +180,51 @@ impl Adoptions {
         }
     }
 
-    /// Lets the processes of a workload stand still, or go on. A file says so, for a daemon that comes after.
+    /// Lets the processes of a workload stand still, or go on. A file says which cgroups stand still because of us, for a
+    /// daemon that comes after; what somebody else froze stays as it is.
     pub(super) fn freeze(&self, one: &Held, still: bool) {
         let mark = one.workload.folder.join(FROZEN);
-        if still && let Err(error) = std::fs::write(&mark, "") {
-            tracing::warn!(%error, "that a workload is frozen can't be noted down");
-        }
-        let found = self.tree.of(&one.workload.settings);
-        let cgroups = match found {
-            // Of what may be its as well: it is refused, which needs the hooks.
-            Ok(Found { cgroups, unknown }) => {
-                cgroups.into_iter().chain(unknown.into_iter().map(|(one, _)| one)).collect()
+        let noted = std::fs::read_to_string(&mark).unwrap_or_default();
+        let mut frozen: BTreeSet<String> = noted.lines().map(str::to_owned).collect();
+        if still {
+            let switch = |path: &str| self.tree.folder(path).join("cgroup.freeze");
+            let runs = |path: &String| std::fs::read_to_string(switch(path)).is_ok_and(|text| text.trim() == "0");
+            let new: Vec<String> =
+                self.to_freeze(one).into_iter().filter(|path| !frozen.contains(path) && runs(path)).collect();
+            frozen.extend(new.iter().cloned());
+            // Before they are, so that none is left that nobody thaws.
+            if let Err(error) = std::fs::write(&mark, frozen.into_iter().map(|path| path + "\n").collect::<String>()) {
+                tracing::warn!(%error, "that a workload is frozen can't be noted down");
             }
-            Err(_) => one.cgroups.values().cloned().collect::<Vec<_>>(),
-        };
-        for cgroup in cgroups {
-            let written =
-                std::fs::write(self.tree.folder(&cgroup.path).join("cgroup.freeze"), if still { "1" } else { "0" });
-            if let Err(error) = written {
-                tracing::error!(%error, cgroup = %cgroup.path, still, "a cgroup can't be frozen or thawed");
+            new.iter().for_each(|path| self.switch(path, true));
+        } else {
+            // An earlier daemon's file names none.
+            if frozen.is_empty() && mark.exists() {
+                frozen.extend(self.to_freeze(one));
             }
-        }
-        if !still {
+            frozen.iter().for_each(|path| self.switch(path, false));
             // It may never have been there.
             let _ = std::fs::remove_file(mark);
+        }
+    }
+
+    /// The cgroups that need the hooks: a workload's, and those that may be its and are refused.
+    fn to_freeze(&self, one: &Held) -> Vec<String> {
+        match self.tree.of(&one.workload.settings) {
+            Ok(Found { cgroups, unknown }) => {
+                let unknown = unknown.into_iter().map(|(cgroup, _)| cgroup);
+                cgroups.into_iter().chain(unknown).map(|cgroup| cgroup.path).collect()
+            }
+            Err(_) => one.cgroups.values().map(|cgroup| cgroup.path.clone()).collect(),
+        }
+    }
+
+    fn switch(&self, path: &str, still: bool) {
+        match std::fs::write(self.tree.folder(path).join("cgroup.freeze"), if still { "1" } else { "0" }) {
+            // It is gone, with its processes.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => tracing::error!(%error, cgroup = path, still, "a cgroup can't be frozen or thawed"),
+            Ok(()) => {}
         }
     }
 
@@ -227,10 +248,16 @@ impl Adoptions {
                 continue;
             }
             found.extend(one.cgroups.get(&id).map(|cgroup| (id, cgroup.clone())));
-            // Several times a second, so it is said once.
-            if one.unknown.insert(id) && !before.contains(&id) {
+            one.unknown.insert(id);
+            if !before.contains(&id) {
+                // Several times a second, so it is said once.
                 let workload = &one.workload.settings.name;
                 tracing::warn!(%error, %workload, cgroup = %path, "whose a container is isn't known, so it is refused");
+            } else if !governed.contains_key(&id) {
+                // It was there before the hooks were. Not at the first look: an engine may just be writing.
+                if let Err(error) = adopter.govern(&path, id, one.number, State::Refused) {
+                    tracing::error!(%error, cgroup = %path, "a cgroup can't be refused");
+                }
             }
         }
         for (id, cgroup) in &found {

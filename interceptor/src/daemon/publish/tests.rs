@@ -1,6 +1,6 @@
 use std::net::{TcpListener, TcpStream};
 
-use super::{may_call, uid_of};
+use super::{caller_of, may_call};
 use crate::config::Match;
 
 #[test]
@@ -10,9 +10,9 @@ fn a_real_caller_is_found() {
         let caller = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (accepted, peer) = listener.accept().unwrap();
         let own = accepted.local_addr().unwrap();
-        assert_eq!(uid_of(peer, own), Some(nix::unistd::geteuid().as_raw()));
+        assert_eq!(caller_of(peer, own).map(|caller| caller.uid), Some(nix::unistd::geteuid().as_raw()));
         drop(caller);
-        assert_eq!(uid_of(peer, own), None, "nobody is taken for root");
+        assert_eq!(caller_of(peer, own), None, "nobody is taken for root");
     }
 }
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::ids::{Digest, LaunchId, SessionId};
+use crate::policy::Behind;
 use crate::policy::{Scope, Shape, Terms, Whose, Width};
 use crate::who::Process;
 
@@ -52,9 +53,7 @@ fn grant(origin: Origin) -> Grant {
         id: "grt_01kb0000000000000000000000".parse().unwrap(),
         workload: "crm".parse().unwrap(),
         whose: Whose::Anyone,
-        client: None,
-        initiator: None,
-        loginuid: None,
+        behind: Behind::Anybody,
         target: "graph".parse().unwrap(),
         scope: Scope::Target,
         origin,

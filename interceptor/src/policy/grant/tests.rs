@@ -23,9 +23,7 @@ fn grant(scope: Scope) -> Grant {
         id: GrantId::new(),
         workload: "crm".parse().unwrap(),
         whose: Whose::Anyone,
-        client: None,
-        initiator: None,
-        loginuid: None,
+        behind: Behind::Anybody,
         target: "graph".parse().unwrap(),
         scope,
         origin: Origin::Operator,
@@ -34,6 +32,10 @@ fn grant(scope: Scope) -> Grant {
         bytes: None,
         rows: None,
     }
+}
+
+fn asker(initiator: u32, loginuid: Option<u32>, client: Option<&str>) -> Behind {
+    Behind::Asker { initiator, loginuid, client: client.map(|client| client.parse().unwrap()) }
 }
 
 fn approved(groups: &[&str], approvals: u64, scope: Scope) -> Grant {
@@ -114,15 +116,17 @@ fn a_grant_ends_with_its_time_its_uses_and_its_workload() {
         Grant { workload: "batch".parse().unwrap(), ..grant(Scope::Target) },
         Grant { target: "api".parse().unwrap(), ..grant(Scope::Target) },
         Grant { whose: Whose::Principal("a-issuer/ada".parse().unwrap()), ..grant(Scope::Target) },
-        Grant { client: Some("00000000-0000-0000-0000-000000000001".parse().unwrap()), ..grant(Scope::Target) },
-        Grant { initiator: Some(1001), ..grant(Scope::Target) },
-        Grant { loginuid: Some(1001), ..grant(Scope::Target) },
+        Grant { behind: Behind::Initiator(1001), ..grant(Scope::Target) },
+        Grant { behind: asker(1001, None, None), ..grant(Scope::Target) },
+        Grant { behind: asker(1000, Some(1001), None), ..grant(Scope::Target) },
+        Grant { behind: asker(1000, None, Some("00000000-0000-0000-0000-000000000001")), ..grant(Scope::Target) },
     ] {
         assert_eq!(decided(get, &[other], None, None), "denied-by-default");
     }
     for own in [
         Grant { whose: Whose::Nobody, ..grant(Scope::Target) },
-        Grant { initiator: Some(1000), ..grant(Scope::Target) },
+        Grant { behind: Behind::Initiator(1000), ..grant(Scope::Target) },
+        Grant { behind: asker(1000, None, None), ..grant(Scope::Target) },
     ] {
         assert_eq!(decided(get, &[own], None, None), "granted");
     }

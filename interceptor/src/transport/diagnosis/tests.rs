@@ -26,7 +26,7 @@ fn a_socket_is_of_who_made_it_until_it_is_closed() {
         let listener = TcpListener::bind(address).unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (own, peer) = (stream.local_addr().unwrap(), stream.peer_addr().unwrap());
-        assert_eq!(diagnosis.owner(own, peer).unwrap(), Some(nix::unistd::geteuid().as_raw()));
+        assert_eq!(diagnosis.owner(own, peer).unwrap().map(|one| one.uid), Some(nix::unistd::geteuid().as_raw()));
         let (accepted, _) = listener.accept().unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         assert!(diagnosis.owner(own, peer).unwrap().is_some(), "it may read still");

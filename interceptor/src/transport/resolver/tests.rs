@@ -85,7 +85,6 @@ fn resolver(folder: &Path, limit: usize) -> (Arc<Resolver>, Log) {
         }),
         initiator: 1000,
         loginuid: None,
-        callers: Arc::default(),
         uid: 1000,
         init: 1,
         cgroup: "/nowhere".into(),
