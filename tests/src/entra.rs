@@ -221,6 +221,21 @@ impl Entra {
         self.state.lock().challenges = count;
     }
 
+    /// Has IMDS give out this token as the host's own for `resource` from now on.
+    pub fn set_managed(&self, resource: &'static Resource, token: &str) {
+        let (identity, audience) = (directory::SYSTEM_ASSIGNED, resource.id.to_owned());
+        let issued = Issued {
+            token: token.to_owned(),
+            tid: directory::CONTOSO.id,
+            oid: identity.id,
+            client: identity.client,
+            audience: audience.clone(),
+            uti: String::new(),
+            expires: state::seconds() + 3_600,
+        };
+        self.state.lock().imds.insert((identity.client, audience), issued);
+    }
+
     /// Has the host's endpoints answer these statuses first.
     pub fn fail_host(&self, statuses: &[u16]) {
         self.state.lock().faults = statuses.iter().copied().collect();

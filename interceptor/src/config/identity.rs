@@ -254,8 +254,9 @@ pub(super) fn issued_by(host: &HostPattern, identities: &Identities) -> Option<I
             (login || identities.tenants.iter().any(|tenant| tenant.login == *name)).then_some(Issues::Entra)
         }
         HostPattern::Wildcard(suffix) => {
-            let below = |host: &str| host.strip_suffix(suffix.as_str()).is_some_and(|rest| rest.ends_with('.'));
-            LOGIN_HOSTS.iter().any(|host| below(host)).then_some(Issues::Entra)
+            let tenants = identities.tenants.iter().map(|tenant| tenant.login.as_str());
+            let covers = |host: &str| host.split_once('.').is_some_and(|(_, rest)| rest == suffix.as_str());
+            LOGIN_HOSTS.into_iter().chain(tenants).any(covers).then_some(Issues::Entra)
         }
     }
 }

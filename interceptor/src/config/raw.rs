@@ -224,7 +224,7 @@ pub(super) struct RawWorkload {
 pub(super) struct RawIdentity {
     /// `observed` (answers of token endpoints that pass through Interceptor) or `token-file`.
     pub(super) source: At<String>,
-    /// The file that holds the token, for `token-file`; read again whenever it changes.
+    /// The file that holds the token, for `token-file`; read for each request.
     pub(super) path: Option<At<String>>,
 }
 

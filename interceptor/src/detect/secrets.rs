@@ -13,8 +13,8 @@ mod text;
 /// What stands in the record where a secret was.
 pub const MARK: &str = "[secret]";
 
-/// Request headers, in lower case, whose values authenticate.
-const HEADERS: [&str; 15] = [
+/// Request headers, in lower case, whose values authenticate: by themselves, or beside an `Authorization` as somebody else.
+const HEADERS: [&str; 34] = [
     "authorization",
     "proxy-authorization",
     "cookie",
@@ -22,23 +22,41 @@ const HEADERS: [&str; 15] = [
     "apikey",
     "x-api-key",
     "x-api-token",
+    "x-auth-key",
     "x-auth-token",
     "x-access-token",
     "x-functions-key",
+    "x-zumo-auth",
+    "x-zumo-master",
+    "x-ms-authorization-auxiliary",
     "x-ms-client-principal",
+    "x-ms-copy-source-authorization",
     "x-ms-token-aad-access-token",
+    "aeg-sas-key",
+    "aeg-sas-token",
     "ocp-apim-subscription-key",
+    "x-amz-access-token",
     "x-amz-security-token",
     "x-goog-api-key",
+    "x-vault-token",
+    "x-consul-token",
+    "x-nomad-token",
+    "private-token",
+    "job-token",
+    "deploy-token",
+    "dd-api-key",
+    "dd-application-key",
+    "x-figma-token",
+    "x-jfrog-art-api",
+    "x-shopify-access-token",
 ];
 
 /// More headers, of either direction, whose values are secret without authenticating the request they are in.
-const SECRET_HEADERS: [&str; 8] = [
+const SECRET_HEADERS: [&str; 7] = [
     "set-cookie",
     "authentication-info",
     "proxy-authentication-info",
     "x-identity-header",
-    "x-ms-copy-source-authorization",
     "x-ms-encryption-key",
     "x-amz-server-side-encryption-customer-key",
     "secret",

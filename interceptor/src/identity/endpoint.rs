@@ -13,7 +13,7 @@ mod request;
 mod scope;
 
 pub use answer::{Answer, AnswerError, ExpiresOn};
-pub use request::{Credential, Grant, MAX_FORM, RequestError, TokenRequest};
+pub use request::{Credential, Grant, MAX_FORM, RequestError, TokenRequest, check_query, check_type};
 pub use scope::GRAPH;
 
 /// Which kind of endpoint a target is.

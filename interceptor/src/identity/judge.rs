@@ -2,7 +2,6 @@
 //! where the configuration wants them. Also what is made of a token that is being issued.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,15 +23,13 @@ use crate::policy::{Authentic, Bound, Principal};
 
 mod sign_in;
 mod standing;
+mod token_file;
 
 pub use sign_in::SignedIn;
 
 /// Device codes under way, and how long one may take: Entra's live 15 minutes.
 const MOST_DEVICES: usize = 1024;
 const DEVICE_LIFE: Duration = Duration::from_mins(20);
-
-/// The most bytes of a token file.
-const MOST_TOKEN_FILE: u64 = 64 * 1024;
 
 /// All that it takes to judge tokens. One for the whole daemon; it outlives reloads.
 pub struct Judge {
@@ -72,8 +69,8 @@ pub enum Judged {
         digest: Digest,
         /// Whether it is new: from the token file, to be recorded and then [`accepted`](Judge::accept) first.
         is_new: bool,
-        /// Whether its issuer's keys were asked, which may say something else the next time. Else this holds until the
-        /// configuration or what is known of tokens changes ([`Judge::watch`]), or the token ends.
+        /// Whether its issuer's keys were asked, which may say something else the next time, as may a token file. Else this
+        /// holds until the configuration or what is known of tokens changes ([`Judge::watch`]), or the token ends.
         is_verified: bool,
     },
     /// Something else in a bearer's place: not a token that anybody could read, or one of an issuer that isn't Entra and
@@ -93,7 +90,7 @@ pub enum JudgeError {
     /// Nobody saw it issued.
     #[error("the token wasn't seen issued to this workload; sign in again, through this host's Interceptor")]
     NotSeen,
-    /// A service asked for a newer one, or an operator revoked it.
+    /// A service asked for a newer one, an operator revoked it, or it is in the token file no longer.
     #[error("the token is accepted no longer; sign in again")]
     Ended,
     /// It has expired.
@@ -181,12 +178,15 @@ impl Judge {
         let Some(realm) = realm(identities, token.claims())? else { return Ok(Judged::Foreign) };
         let digest = self.key.digest(presented.token);
         let now = self.clock.now();
+        let is_in_file = || token_file::holds(presented.source, presented.token);
         let (issued, is_new) = match self.provenance.find(&digest, presented.workload, now) {
+            // What binds such a token is that it is there now: one that was replaced is over.
+            Known::Live(issued) if issued.bound == Bound::TokenFile && !is_in_file() => return Err(JudgeError::Ended),
             Known::Live(issued) => (issued, false),
             Known::Dead(..) => return Err(JudgeError::Ended),
             Known::Expired(_) => return Err(JudgeError::Expired),
             Known::OfAnother(_) => return Err(JudgeError::OfAnother),
-            Known::Unknown if is_in_file(presented.source, presented.token) => {
+            Known::Unknown if is_in_file() => {
                 let bound = (Bound::TokenFile, Authentic::Signature);
                 (Arc::new(self.read(&token, &realm, presented.workload, Vec::new(), bound, None)?), true)
             }
@@ -195,7 +195,7 @@ impl Judge {
         if !issued.audiences.iter().any(|audience| presented.target.takes(audience)) {
             return Err(JudgeError::ForAnother(issued.audiences.first().cloned().unwrap_or_default()));
         }
-        let is_verified = is_new || realm.verifies(token.claims());
+        let is_verified = issued.bound == Bound::TokenFile || realm.verifies(token.claims());
         if is_verified {
             self.verify(&token, &realm).await?;
         }
@@ -466,20 +466,6 @@ fn cloud(tenant: &config::Tenant) -> Cloud {
         },
         _ => Cloud { login, ..Cloud::default() },
     }
-}
-
-/// Whether a workload's token file holds this token now. The file is small and local, and only read for a token that
-/// isn't known yet.
-fn is_in_file(source: &IdentitySource, token: &str) -> bool {
-    let IdentitySource::TokenFile(path) = source else { return false };
-    read_token(path).is_some_and(|own| own.trim() == token)
-}
-
-fn read_token(path: &Path) -> Option<zeroize::Zeroizing<String>> {
-    use std::io::Read;
-    let mut text = zeroize::Zeroizing::new(String::new());
-    std::fs::File::open(path).ok()?.take(MOST_TOKEN_FILE).read_to_string(&mut text).ok()?;
-    Some(text)
 }
 
 /// The kind of endpoint that a target is.

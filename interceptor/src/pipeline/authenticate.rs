@@ -110,15 +110,15 @@ impl Decoded {
     pub(super) async fn authenticate(mut self, live: &Live) -> Result<Authenticated, Box<Decided>> {
         // A target that is gone is refused when the request is decided.
         let Some(target) = live.target_settings() else { return Ok(self.anonymous(Credential::None)) };
-        if let Some(issues) = &target.issues {
-            return self.ask(live, &target, issues).await;
-        }
         let refused = |decoded: &Self, credential, refusal| {
             let wanted = Wanted::request(decoded, credential);
             Box::new(Decided::refused(Ruling::refuse(live, &target, &wanted, refusal)))
         };
         if let Err(fault) = pin(&target, &mut self) {
             return Err(refused(&self, Credential::None, fault.into()));
+        }
+        if let Some(issues) = &target.issues {
+            return self.ask(live, &target, issues).await;
         }
         let own = target.credential.as_ref();
         if let Some(own) = own

@@ -16,7 +16,7 @@ use super::operation::{Decided, busy};
 use super::reply::Refusal;
 use super::request::Decoded;
 use super::ruling::Ruling;
-use crate::config::{Host, Issues, Target};
+use crate::config::{Host, Issues, Target, Targets};
 use crate::error::{Blame, Fault};
 use crate::identity::endpoint::{self, Answer, Ask, Dialect, GRAPH, Grant, Identity, Kind, MAX_FORM, ManagedIdentity};
 use crate::identity::judge::{Asked, kind};
@@ -102,12 +102,16 @@ impl Decoded {
             Some(segment) => Some(listed(live, segment).await?),
             None => None,
         };
+        let unreadable = |error: endpoint::RequestError| refused(error.code(), error.to_string());
+        endpoint::check_query(self.parts.uri.query().unwrap_or_default()).map_err(unreadable)?;
+        let kinds = self.parts.headers.get_all(header::CONTENT_TYPE).iter().map(HeaderValue::as_bytes);
+        endpoint::check_type(kinds).map_err(unreadable)?;
         let form = self.form(live).await?;
         let authorization = self.parts.headers.get(header::AUTHORIZATION).map(HeaderValue::to_str).transpose();
         let authorization =
             authorization.map_err(|_| refused("token-request-malformed", "its Authorization isn't text"))?;
         let parse = if is_start { endpoint::TokenRequest::parse_start } else { endpoint::TokenRequest::parse };
-        let request = parse(&form, authorization, dialect).map_err(|error| refused(error.code(), error.to_string()))?;
+        let request = parse(&form, authorization, dialect).map_err(unreadable)?;
         let client = request.client.clone().unwrap_or_default();
         let (judge, workload) = (&live.session().worker.pipeline.judge, &live.session().subject.workload);
         let said = audience(&request, dialect)?;
@@ -140,12 +144,7 @@ impl Decoded {
 
     /// The body of a request, in full; it is sent on as it was read.
     async fn form(&mut self, live: &Live) -> Refuse<Bytes> {
-        let kind =
-            self.parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let essence = kind.split(';').next().unwrap_or_default().trim();
-        if !essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
-            || self.parts.headers.contains_key(header::CONTENT_ENCODING)
-        {
+        if self.parts.headers.contains_key(header::CONTENT_ENCODING) {
             return Err(refused("token-request-malformed", "a token request is a form, in no content coding"));
         }
         let RequestBody::Streaming(body) = std::mem::take(&mut self.body) else {
@@ -276,15 +275,27 @@ impl Observing {
         let (workload, issuer) = (&session.subject.workload, self.issuer.as_ref());
         let asked = Asked { kind: self.kind, issuer, workload, tenant: self.tenant, audiences };
         if let Some((token, issued)) = judge.issue(identities, &answer, asked).map_err(|error| unbelieved(&error))? {
-            let decided = targets.by_audience(&self.audience);
-            if !decided.is_some_and(|target| issued.audiences.iter().any(|audience| target.takes(audience))) {
-                let other = issued.audiences.first().cloned().unwrap_or_default();
+            if let Some(other) = stray(targets, &self.audience, &issued.audiences) {
                 return Err(unbelieved(&JudgeError::ForAnother(other)).into());
             }
             admit_token(live, token, Some(operation), issued)?;
         }
         Ok(Response::from_parts(parts, body))
     }
+}
+
+/// The audience by which a token isn't what was decided for `asked`: one of another target's, or any where none is of the
+/// target that was decided. One that no target lists is none of anybody's: Entra writes the GUID of an application into
+/// tokens that were asked for by its URI. What issues tokens itself accepts none, though some providers name themselves.
+fn stray(targets: &Targets, asked: &str, audiences: &[String]) -> Option<String> {
+    let decided = targets.by_audience(asked);
+    let is_its_own = |audience: &str| decided.is_some_and(|target| target.takes(audience));
+    let is_of_another = |audience: &str| targets.iter().any(|target| target.issues.is_none() && target.takes(audience));
+    let other = audiences.iter().find(|audience| !is_its_own(audience) && is_of_another(audience));
+    if other.is_some() || audiences.iter().any(|audience| is_its_own(audience)) {
+        return other.cloned();
+    }
+    Some(audiences.first().cloned().unwrap_or_default())
 }
 
 fn refused(code: &'static str, told: impl Into<String>) -> Fault {

@@ -1,7 +1,6 @@
 //! One connection that carries the tokens of several principals: each stream is its own principal's.
 
 use std::collections::HashMap;
-use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use interceptor::record::event::{Verdict, What};
@@ -20,26 +19,36 @@ fn object(number: usize) -> String {
     format!("{number:08}-2222-4333-8444-555566667777")
 }
 
-/// Tokens from a file, which is rewritten as it rotates: verified in full, and known from then on.
+/// Where the host's identities are, besides Graph.
+const IMDS_TARGET: &str = r#"
+[[target]]
+name = "imds"
+hosts = ["169.254.169.254"]
+ports = [80]
+cleartext = true
+"#;
+
+/// Tokens that the host's endpoint gave out one after the other: verified in full, and known from then on.
 #[test]
 fn a_hundred_streams_of_ten_principals_are_told_apart() -> Result<()> {
     require_root!(Ok(()));
     let (entra, graph) = (Entra::start(&[])?, Graph::start(&[])?);
     graph.guard(entra.guard(&[ORDERS.id]));
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("token");
     let policy = format!(
-        "{ALL}\n@id(\"tokens-only\") forbid (principal == Identity::\"none\", action in Action::\"http\", resource);"
+        r#"{ALL}
+@id("host") permit (principal, action in Action::"reach", resource == Target::"imds");
+@id("tokens") permit (principal, action == Action::"token:request", resource == Target::"graph");
+@id("tokens-only") forbid (principal == Identity::"none", action in Action::"http", resource);"#
     );
     let order = Order {
         purpose: "http2",
         bring: vec!["wire"],
-        targets: format!("{GRAPH_TARGET}audiences = [\"{}\"]\n", ORDERS.id),
-        workload: format!("identity = {{ source = \"token-file\", path = \"{}\" }}", file.display()),
+        targets: format!("{GRAPH_TARGET}audiences = [\"{}\"]\n{IMDS_TARGET}", ORDERS.id),
         more: format!("[[tenant]]\nid = \"{}\"\naudiences = [\"{}\"]\n", CONTOSO.id, ORDERS.id),
         resolve: vec![
             ("graph.microsoft.com".to_owned(), graph.address()),
             ("login.microsoftonline.com".to_owned(), entra.places().login),
+            ("169.254.169.254".to_owned(), entra.places().imds),
         ],
         extra_ca: entra.ca_pem() + &graph.ca_pem(),
         ..Order::for_graph(&graph, &policy)
@@ -48,6 +57,14 @@ fn a_hundred_streams_of_ten_principals_are_told_apart() -> Result<()> {
     let tokens = (0..PRINCIPALS)
         .map(|number| entra.app_token(CONTOSO, CRM, ORDERS)?.claim("oid", object(number)).build())
         .collect::<Result<Vec<_>>>()?;
+    let imds = "http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01&resource=";
+    for token in &tokens {
+        entra.set_managed(ORDERS, token);
+        let url = format!("{imds}{}", ORDERS.id);
+        let output = daemon.run(&["curl", "-sS", "--max-time", "20", "-H", "Metadata: true", &url]).output()?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        ensure!(said.contains(token.as_str()), "{said}\n{}", daemon.log());
+    }
     let ask = |number: usize| {
         let mut request = request("GET", &format!("/v1.0/users/{}", object(number)));
         let bearer = format!("Bearer {}", tokens[number]).parse();
@@ -56,8 +73,7 @@ fn a_hundred_streams_of_ten_principals_are_told_apart() -> Result<()> {
     };
     run(async {
         let client = Client::open(&daemon).await?;
-        for (number, token) in tokens.iter().enumerate() {
-            fs::write(&file, token)?;
+        for number in 0..PRINCIPALS {
             let answer = client.ask_this(ask(number)).await?;
             ensure!(answer.status == 404, "{}: {}", answer.status, String::from_utf8_lossy(&answer.body));
         }
@@ -69,7 +85,7 @@ fn a_hundred_streams_of_ten_principals_are_told_apart() -> Result<()> {
         for response in under_way {
             ensure!(whole(response).await?.status == 404, "one was refused");
         }
-        // In the file is the last one only; what was never in it isn't the workload's.
+        // What was never given out isn't the workload's.
         let stranger = entra.app_token(CONTOSO, CRM, ORDERS)?.build()?;
         let mut request = request("GET", "/v1.0/users");
         request.headers_mut().insert("authorization", format!("Bearer {stranger}").parse()?);

@@ -320,10 +320,60 @@ fn tokens_of_another_issuer_are_verified_and_name_its_subjects() -> Result<()> {
     std::fs::write(&file, &forged)?;
     let said = ask(&forged)?;
     ensure!(said.contains("token-signature"), "{said}");
+    let said = ask(&projected)?;
+    ensure!(said.contains("token-ended"), "it isn't in the file any more: {said}");
     let other = entra.federated_token("system:serviceaccount:other:mcp")?.build()?;
     std::fs::write(&file, &other)?;
     let said = ask(&other)?;
     ensure!(said.contains("denied-by-default"), "{said}");
+    daemon.finish()
+}
+
+/// A pin holds where tokens are issued as well, and what it leaves is asked for in one way.
+#[test]
+fn token_requests_are_within_the_pin_and_read_in_one_way() -> Result<()> {
+    require_root!(Ok(()));
+    let policy = r#"
+@id("reach") permit (principal, action in Action::"reach", resource);
+@id("tokens") permit (principal, action == Action::"token:request", resource == Target::"graph");
+"#;
+    let (entra, graph) = (Entra::start(&[])?, Graph::start(&[])?);
+    let login = format!(
+        "[[target]]\nname = \"entra\"\nhosts = [\"login.microsoftonline.com\"]\npin = {{ path_prefix = \"/{}/\" }}\n",
+        CONTOSO.id
+    );
+    let order = Order {
+        purpose: "identity",
+        targets: format!("{GRAPH_TARGET}{login}"),
+        more: format!("[[tenant]]\nid = \"{}\"\n", CONTOSO.id),
+        resolve: vec![
+            ("graph.microsoft.com".to_owned(), graph.address()),
+            ("login.microsoftonline.com".to_owned(), entra.places().login),
+        ],
+        extra_ca: entra.ca_pem() + &graph.ca_pem(),
+        bring: Vec::new(),
+        ..Order::for_graph(&graph, policy)
+    };
+    let daemon = Daemon::start(&order)?;
+    let form =
+        format!("grant_type=client_credentials&client_id={}&client_secret={}", CRM.id, CRM.secret.unwrap_or_default());
+    let graph_form = format!("{form}&scope=https://graph.microsoft.com/.default");
+    let (own, common) = (format!("/{}/oauth2/v2.0/token", CONTOSO.id), "/common/oauth2/v2.0/token".to_owned());
+    let utf16 = "Content-Type: application/x-www-form-urlencoded; charset=utf-16";
+    for (path, form, header, expected) in [
+        (own.clone(), &graph_form, "X-Client-Sku: test", "access_token"),
+        (format!("{own}?client-request-id=1&haschrome=1"), &graph_form, "X-Client-Sku: test", "access_token"),
+        (common, &graph_form, "X-Client-Sku: test", "outside-pin"),
+        (own.clone(), &graph_form, utf16, "token-request-ambiguous"),
+        (format!("{own}?scope=openid"), &graph_form, "X-Client-Sku: test", "token-request-ambiguous"),
+        (own, &(form + "&audience=https://graph.microsoft.com"), "X-Client-Sku: test", "token-request-incomplete"),
+    ] {
+        let url = format!("https://login.microsoftonline.com{path}");
+        let output = daemon.run(&["curl", "-sS", "--max-time", "20", "-H", header, "-d", form, &url]).output()?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(said.contains(expected), "{path}: {said}\n{}", daemon.log());
+    }
+    ensure!(entra.issued().len() == 2, "{:?}", entra.issued());
     daemon.finish()
 }
 

@@ -200,7 +200,12 @@ impl Resolver<'_> {
     /// What a target issues: as it says, or as its hosts do anyway.
     pub(super) fn issues(&mut self, raw: &RawTarget, hosts: &[HostPattern], identities: &Identities) -> Option<Issues> {
         let implied = hosts.iter().find_map(|host| identity::issued_by(host, identities));
-        let Some(at) = &raw.identity else { return implied };
+        let Some(at) = &raw.identity else {
+            if let Some(implied) = &implied {
+                self.issues_alone(raw, implied, identities);
+            }
+            return implied;
+        };
         let said = match at.value().as_str() {
             "entra" => Issues::Entra,
             "imds" => Issues::Imds,
@@ -225,6 +230,22 @@ impl Resolver<'_> {
             self.wrong(at.span(), format!("its hosts issue other tokens than `{}`", at.value()), "no `identity`");
         }
         Some(said)
+    }
+
+    /// What issues tokens takes whatever a client authenticates with, so that no other host is to be in its target unless the
+    /// operator says what all of them issue.
+    fn issues_alone(&mut self, raw: &RawTarget, implied: &Issues, identities: &Identities) {
+        for at in raw.hosts.value() {
+            let Ok(pattern) = at.value().parse::<HostPattern>() else { continue };
+            let issued = identity::issued_by(&pattern, identities);
+            if issued.is_some() && matches!(pattern, HostPattern::Wildcard(_)) {
+                let message = format!("`{pattern}` covers a host that issues tokens");
+                self.wrong(at.span(), message, "each host by its name; one that issues tokens in a target of its own");
+            } else if issued.as_ref() != Some(implied) {
+                let message = format!("`{pattern}` doesn't issue the tokens that another host of this target does");
+                self.wrong(at.span(), message, "a target of its own");
+            }
+        }
     }
 
     pub(super) fn target_audiences(&mut self, raw: &RawTarget, hosts: &[HostPattern]) -> Vec<String> {

@@ -113,6 +113,32 @@ fn header_values_go_by_the_name_and_by_the_shape() {
     assert_eq!(&*header("content-type", b"text/plain"), b"text/plain");
 }
 
+/// Each makes a request somebody else's, without a word of it in `Authorization`.
+#[test]
+fn what_authenticates_elsewhere_than_in_authorization_is_known() {
+    for name in [
+        "x-ms-copy-source-authorization",
+        "X-Ms-Authorization-Auxiliary",
+        "x_ms_authorization_auxiliary",
+        "X-Vault-Token",
+        "X-Consul-Token",
+        "PRIVATE-TOKEN",
+        "Job-Token",
+        "DD-API-KEY",
+        "DD-APPLICATION-KEY",
+        "aeg-sas-key",
+        "aeg-sas-token",
+        "X-ZUMO-AUTH",
+    ] {
+        assert!(authenticates_header(name), "{name}");
+        assert_eq!(&*header(name, SECRET.as_bytes()), MARK.as_bytes(), "{name}");
+    }
+    // A header that is secret needn't authenticate, and one that names a token or a key needn't be secret.
+    for name in ["x-ms-encryption-key", "x-my-secret", "x-csrf-token", "idempotency-key", "x-ms-continuationtoken"] {
+        assert!(!authenticates_header(name), "{name}");
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn any_cut_of_a_document_hides_the_secret(cut in 0usize..120) {

@@ -18,6 +18,21 @@ const MAX_FIELDS: usize = 64;
 /// The most scopes, and resources.
 const MAX_SCOPES: usize = 256;
 
+/// Fields that say who asks for what, in lower case. Servers differ in whether the query, the body or both count for them.
+const DECIDING: [&str; 11] = [
+    "assertion",
+    "audience",
+    "client_assertion",
+    "client_id",
+    "code",
+    "device_code",
+    "grant_type",
+    "refresh_token",
+    "requested_token_use",
+    "resource",
+    "scope",
+];
+
 /// How a token request signs in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -67,6 +82,9 @@ pub enum RequestError {
     /// Fields that say the same thing say it differently.
     #[error("the token request names two clients; send one `client_id`")]
     TwoClients,
+    /// Servers could read something else in it.
+    #[error("servers differ in how they read the token request's `{0}`; send a form in UTF-8, all of it in the body")]
+    Ambiguous(&'static str),
     /// A field that it can't do without isn't there.
     #[error("the token request has no `{0}`")]
     Missing(&'static str),
@@ -80,6 +98,7 @@ impl RequestError {
             RequestError::Duplicate => "token-request-duplicate-field",
             RequestError::Malformed(_) => "token-request-malformed",
             RequestError::TwoClients => "token-request-two-clients",
+            RequestError::Ambiguous(_) => "token-request-ambiguous",
             RequestError::Missing(_) => "token-request-incomplete",
         }
     }
@@ -134,13 +153,14 @@ impl TokenRequest {
         let credential = form.credential(authorization);
         let scopes = form.words("scope")?;
         let mut audiences: Vec<String> = Vec::new();
-        let resources = form.texts("resource")?.into_iter().chain(form.texts("audience")?);
-        let of_scopes = scopes.iter().filter_map(|scope| match dialect {
-            Dialect::V2 => scope::audience(scope).map(str::to_owned),
+        // What the issuer doesn't go by would be decided, and something else issued.
+        let said: Vec<String> = match dialect {
+            Dialect::V2 => scopes.iter().filter_map(|scope| scope::audience(scope)).map(str::to_owned).collect(),
             // Elsewhere a scope is what the provider makes of it, and the resource is said by itself.
-            Dialect::V1 | Dialect::Oidc => None,
-        });
-        for audience in resources.chain(of_scopes) {
+            Dialect::V1 => form.texts("resource")?,
+            Dialect::Oidc => [form.texts("resource")?, form.texts("audience")?].concat(),
+        };
+        for audience in said {
             if !audiences.contains(&audience) {
                 audiences.push(audience);
             }
@@ -159,6 +179,50 @@ impl TokenRequest {
     pub fn client_id(&self) -> Option<ClientId> {
         self.client.as_deref().and_then(|client| client.parse().ok())
     }
+}
+
+/// Checks that a body is a form, by its `Content-Type` fields, and one that every server reads alike.
+///
+/// # Errors
+/// It isn't a form, or could be read in another charset or as something else.
+pub fn check_type<'a>(fields: impl IntoIterator<Item = &'a [u8]>) -> Result<(), RequestError> {
+    const NAME: &str = "Content-Type";
+    let mut fields = fields.into_iter();
+    let field = fields.next().ok_or(RequestError::Malformed(NAME))?;
+    let text = std::str::from_utf8(field).map_err(|_| RequestError::Malformed(NAME))?;
+    // A comma joins what came in two fields.
+    if fields.next().is_some() || text.contains(',') {
+        return Err(RequestError::Ambiguous(NAME));
+    }
+    let mut parts = text.split(';').map(str::trim);
+    let essence = parts.next().unwrap_or_default();
+    if !essence.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        return Err(RequestError::Malformed(NAME));
+    }
+    for (name, value) in parts.filter_map(|parameter| parameter.split_once('=')) {
+        let value = value.trim().trim_matches('"');
+        // In the others the names of all fields, and whatever is ASCII, are the same; some libraries always say one of them.
+        let is_alike =
+            ["utf-8", "utf8", "iso-8859-1", "us-ascii"].iter().any(|known| value.eq_ignore_ascii_case(known));
+        if name.trim().eq_ignore_ascii_case("charset") && !is_alike {
+            return Err(RequestError::Ambiguous(NAME));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that a token request's query says nothing that its form is to say. What SDKs add for their own ends
+/// (`client-request-id`, `haschrome`, `api-version`) and B2C's policy (`p`) go on.
+///
+/// # Errors
+/// Which field is in the query.
+pub fn check_query(query: &str) -> Result<(), RequestError> {
+    for (key, _) in form_urlencoded::parse(query.as_bytes()) {
+        if let Some(field) = DECIDING.into_iter().find(|field| key.trim().eq_ignore_ascii_case(field)) {
+            return Err(RequestError::Ambiguous(field));
+        }
+    }
+    Ok(())
 }
 
 /// The fields of a form, wiped when it is dropped.

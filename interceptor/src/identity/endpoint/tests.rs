@@ -259,6 +259,58 @@ fn token_requests_tell_grant_client_and_audience() {
     }
 }
 
+/// Whose field it is that says what a token is for.
+#[test]
+fn each_dialect_has_its_own_audience() {
+    let of = |form: &str, dialect| TokenRequest::parse(form.as_bytes(), None, dialect).unwrap().audiences;
+    let all = "grant_type=refresh_token&audience=https://a&resource=https://b&scope=https://c/.default";
+    assert_eq!(of(all, Dialect::V1), ["https://b"]);
+    assert_eq!(of(all, Dialect::V2), ["https://c"]);
+    assert_eq!(of(all, Dialect::Oidc), ["https://b", "https://a"]);
+    let sole = "grant_type=refresh_token&audience=https://a";
+    assert_eq!(of(sole, Dialect::V1).len() + of(sole, Dialect::V2).len(), 0);
+    assert_eq!(of(sole, Dialect::Oidc), ["https://a"]);
+}
+
+#[test]
+fn a_form_is_one_by_a_single_type_in_utf8() {
+    let form = "application/x-www-form-urlencoded";
+    let code = |fields: &[&str]| check_type(fields.iter().map(|field| field.as_bytes())).map_err(|error| error.code());
+    for good in [
+        "",
+        ";charset=utf-8",
+        "; charset=UTF-8",
+        "; Charset=\"utf-8\"",
+        "; charset=utf8",
+        "; charset=ISO-8859-1",
+        ";",
+        "; odata=x",
+    ] {
+        assert_eq!(code(&[&format!("{form}{good}")]), Ok(()), "{good}");
+    }
+    for bad in ["; charset=utf-16", ";charset=IBM037", "; charset=utf-8; charset=utf-7", "; charset=", ", text/plain"] {
+        assert_eq!(code(&[&format!("{form}{bad}")]), Err("token-request-ambiguous"), "{bad}");
+    }
+    assert_eq!(code(&[form, form]), Err("token-request-ambiguous"));
+    assert_eq!(code(&[form, "application/json"]), Err("token-request-ambiguous"));
+    let others: [&[&str]; 4] = [&[], &["application/json"], &["multipart/form-data; boundary=x"], &[""]];
+    for none in others {
+        assert_eq!(code(none), Err("token-request-malformed"), "{none:?}");
+    }
+}
+
+#[test]
+fn what_decides_is_in_the_body_only() {
+    let sdks = "client-request-id=5d1f&haschrome=1&api-version=1.0&p=b2c_1_x&dc=ESTS-PUB&brk_client_id=x";
+    for good in ["", sdks, "client=x", "tenant=x"] {
+        assert_eq!(check_query(good), Ok(()), "{good}");
+    }
+    for bad in ["scope=x", "a=b&client_id=x", "RESOURCE=x", "client%5Fid=x", "code", "audience=", "+grant_type=x"] {
+        let error = check_query(bad).map_err(|error| error.code());
+        assert_eq!(error, Err("token-request-ambiguous"), "{bad}");
+    }
+}
+
 fn federated() -> String {
     format!(
         "client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer&client_assertion={}",

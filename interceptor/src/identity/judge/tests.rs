@@ -295,10 +295,34 @@ async fn a_token_file_binds_what_it_holds_now_and_nothing_else() {
     assert_eq!(bench.present_from(&source, "crm", &crm, &two).await.unwrap_err().code(), "token-not-seen");
     std::fs::write(&file, &two).unwrap();
     assert!(bench.present_from(&source, "crm", &crm, &two).await.is_ok());
+    // The token before it is over, however long it would live; and good again where the file is as it was.
+    assert_eq!(bench.present_from(&source, "crm", &crm, &one).await.unwrap_err().code(), "token-ended");
+    std::fs::write(&file, &one).unwrap();
+    assert!(bench.present_from(&source, "crm", &crm, &one).await.is_ok());
+    assert_eq!(bench.present("crm", &crm, &one).await, "token-ended", "the workload has no file any more");
     // A file that the workload could have written proves nothing: its token is verified.
     let forged = sign(1, r#"{"alg":"RS256","kid":"one"}"#, &claims(json!({})).to_string());
     std::fs::write(&file, &forged).unwrap();
     assert_eq!(bench.present_from(&source, "crm", &crm, &forged).await.unwrap_err().code(), "token-signature");
+}
+
+/// What Kubernetes projects is a link to a link; what isn't a file is never waited for.
+#[tokio::test(start_paused = true)]
+async fn a_token_file_may_be_a_link_but_no_pipe() {
+    let bench = bench();
+    let place = |name: &str| bench._state.path().join(name);
+    let (token, crm) = (token(&claims(json!({}))), crm());
+    std::fs::write(place("real"), &token).unwrap();
+    std::os::unix::fs::symlink("real", place("data")).unwrap();
+    std::os::unix::fs::symlink("data", place("token")).unwrap();
+    let source = IdentitySource::TokenFile(place("token"));
+    assert!(bench.present_from(&source, "crm", &crm, &token).await.is_ok());
+    nix::unistd::mkfifo(&place("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for other in ["pipe", "", "nothing"] {
+        let source = IdentitySource::TokenFile(place(other));
+        let code = bench.present_from(&source, "crm", &crm, &token).await.unwrap_err().code();
+        assert_eq!(code, "token-not-seen", "{other}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,49 @@
 use super::*;
+use crate::config::{Pin, Protocol};
+
+fn target(name: &str, host: &str, audiences: &[&str], issues: Option<Issues>) -> Arc<Target> {
+    Arc::new(Target {
+        name: name.parse().unwrap(),
+        hosts: vec![host.parse().unwrap()],
+        ports: vec![443],
+        protocol: Protocol::Http,
+        cleartext: false,
+        credential: None,
+        issues,
+        audiences: audiences.iter().map(|audience| (*audience).to_owned()).collect(),
+        accept_foreign: Vec::new(),
+        pin: Pin::default(),
+        masks: Vec::new(),
+    })
+}
+
+/// What is decided for one target and issued for another is for neither.
+#[test]
+fn a_token_is_for_the_target_that_was_decided_and_for_no_other() {
+    const GUID: &str = "5d1f0c7e-64b2-4a39-9e80-c3b7a2165e11";
+    let targets = Targets::new(vec![
+        target("a", "a.example", &["api://a"], None),
+        target("b", "b.example", &["api://b"], None),
+        target("pass", "pass.example", &[], Some(Issues::Oidc("pass".parse().unwrap()))),
+    ]);
+    // What was asked for, what the request and the token say, and which of it is astray.
+    let table: [(&str, &[&str], Option<&str>); 10] = [
+        ("api://a", &["api://a"], None),
+        ("api://a", &["https://a.example"], None),
+        ("api://a", &["api://a", "https://A.example/"], None),
+        ("api://a", &["api://a", GUID], None),
+        ("api://a", &["api://a", "https://pass.example"], None),
+        ("api://a", &["api://a", "api://b"], Some("api://b")),
+        ("api://a", &["api://a", "https://b.example"], Some("https://b.example")),
+        ("api://a", &[GUID], Some(GUID)),
+        ("api://a", &[], Some("")),
+        ("api://gone", &["api://gone"], Some("api://gone")),
+    ];
+    for (asked, audiences, expected) in table {
+        let audiences: Vec<String> = audiences.iter().map(|audience| (*audience).to_owned()).collect();
+        assert_eq!(stray(&targets, asked, &audiences).as_deref(), expected, "{asked}: {audiences:?}");
+    }
+}
 
 fn request(form: &str, dialect: Dialect) -> endpoint::TokenRequest {
     endpoint::TokenRequest::parse(form.as_bytes(), None, dialect).unwrap()
@@ -15,6 +60,9 @@ fn what_a_token_is_for_is_said_once_or_not_at_all() {
         of("grant_type=client_credentials&resource=https://vault.azure.net", Dialect::V1),
         Ok(Some("https://vault.azure.net".into()))
     );
+    // What Entra overlooks says nothing of the token that it issues.
+    let overlooked = "grant_type=refresh_token&refresh_token=0.R&audience=https://a.example&resource=https://a.example";
+    assert_eq!(of(overlooked, Dialect::V2), Ok(None));
     let two = "grant_type=client_credentials&scope=api://a/.default+api://b/.default";
     assert_eq!(of(two, Dialect::V2), Err("token-request-two-audiences"));
 }
