@@ -20,6 +20,7 @@ use fields::Fields;
 use json::Json;
 use kind::Kind;
 use path::{Paths, Spare};
+use wide::Wide;
 use window::Window;
 
 pub mod answer;
@@ -39,6 +40,7 @@ mod path;
 mod query;
 mod replace;
 mod validate;
+mod wide;
 mod window;
 
 pub use detector::BadRule;
@@ -73,9 +75,12 @@ pub enum Withheld {
     /// It is of a type that no mask can look into.
     #[error("{} can't be masked", .0.as_deref().map_or("an answer without a Content-Type".into(), |kind| format!("`{kind}`")))]
     UnknownType(Option<Box<str>>),
-    /// It has no members, and the masks name members only.
+    /// It has no members, and the masks name members.
     #[error("the masks name members of JSON documents, and the answer isn't one")]
     NotJson,
+    /// It has columns, and the masks name members that none of them is.
+    #[error("the masks name members, and the first row of the answer has no column of such a name")]
+    NoColumn,
     /// It isn't what its type says.
     #[error("the answer can't be read: {0}")]
     Invalid(&'static str),
@@ -113,6 +118,7 @@ pub struct Masker {
     format: Format,
     /// What the format couldn't take yet.
     carry: Vec<u8>,
+    wide: Wide,
 }
 
 #[derive(Debug)]
@@ -130,11 +136,17 @@ enum Format {
 /// # Errors
 /// It can't be masked.
 pub fn whole(plan: &Arc<Plan>, key: &Key, content_type: &str, text: &[u8]) -> Result<Vec<u8>, Withheld> {
-    let mut masker = Masker::new(Arc::clone(plan), Some(content_type), *key)?;
-    let mut out = Vec::with_capacity(text.len());
-    masker.push(text, &mut out)?;
-    masker.finish(&mut out)?;
-    Ok(out)
+    Masker::new(Arc::clone(plan), Some(content_type), *key)?.all(text)
+}
+
+/// Masks a text that is no body, such as a header's value: by detectors alone, as nothing in it has a name.
+///
+/// # Errors
+/// It can't be masked.
+pub fn nameless(plan: &Arc<Plan>, key: &Key, text: &[u8]) -> Result<Vec<u8>, Withheld> {
+    let is_plain = plan.active.is_empty();
+    let format = if is_plain { Format::Pass } else { Format::Text(Window::default(), Escape::Plain) };
+    Masker::of(Engine::new(Arc::clone(plan), *key), format).all(text)
 }
 
 impl Withheld {
@@ -238,8 +250,9 @@ impl Masker {
     pub fn new(plan: Arc<Plan>, content_type: Option<&str>, key: Key) -> Result<Self, Withheld> {
         let kind = if plan.is_blind() { None } else { Some(Kind::of(content_type)?) };
         if let Some(Kind::Text | Kind::Markup) = kind
-            && plan.active.is_empty()
+            && plan.names_paths()
         {
+            // What a path leads to could stand anywhere in it, and no detector need know it.
             return Err(Withheld::NotJson);
         }
         let engine = Engine::new(plan, key);
@@ -252,7 +265,19 @@ impl Masker {
             Some(Kind::Text) => Format::Text(Window::default(), Escape::Plain),
             Some(Kind::Markup) => Format::Text(Window::default(), Escape::Markup),
         };
-        Ok(Self { engine, format, carry: Vec::new() })
+        Ok(Self::of(engine, format))
+    }
+
+    fn of(engine: Engine, format: Format) -> Self {
+        Self { engine, format, carry: Vec::new(), wide: Wide::default() }
+    }
+
+    /// Masks what is there as a whole.
+    fn all(mut self, text: &[u8]) -> Result<Vec<u8>, Withheld> {
+        let mut out = Vec::with_capacity(text.len());
+        self.push(text, &mut out)?;
+        self.finish(&mut out)?;
+        Ok(out)
     }
 
     /// Takes the next bytes of the body, and appends to `out` what may be passed on.
@@ -272,7 +297,7 @@ impl Masker {
     /// # Errors
     /// As [`Masker::push`].
     pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), Withheld> {
-        let Self { engine, format, carry } = self;
+        let Self { engine, format, carry, .. } = self;
         match format {
             Format::Pass => Ok(()),
             Format::Json(json) => json.push(&std::mem::take(carry), true, engine, out).map(|_taken| ()),
@@ -304,7 +329,13 @@ impl Masker {
     }
 
     fn piece(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), Withheld> {
-        let Self { engine, format, carry } = self;
+        let Self { engine, format, carry, wide } = self;
+        let read = match format {
+            // JSON that isn't in UTF-8 is no JSON.
+            Format::Pass | Format::Json(_) => piece.len(),
+            Format::Text(..) | Format::Fields(_) | Format::Events(_) => wide.before(piece),
+        };
+        let (piece, unread) = piece.split_at(read);
         match format {
             Format::Pass => out.extend_from_slice(piece),
             Format::Json(json) if carry.is_empty() => {
@@ -320,7 +351,7 @@ impl Masker {
             Format::Fields(fields) => fields.push(piece, engine, out)?,
             Format::Events(events) => events.push(piece, engine, out)?,
         }
-        Ok(())
+        if unread.is_empty() { Ok(()) } else { Err(Withheld::invalid("a zero byte, or the mark of UTF-16")) }
     }
 }
 

@@ -187,6 +187,14 @@ impl Readable {
     }
 }
 
+/// Changes the head of an answer whose body is left out.
+pub fn empty(headers: &mut HeaderMap) {
+    for name in [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_LANGUAGE, header::CONTENT_LOCATION] {
+        headers.remove(name);
+    }
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+}
+
 /// Masks a trailer section.
 pub fn mask_trailers(plan: &Plan, key: &Key, trailers: &mut HeaderMap) {
     mask_headers(plan, key, trailers);

@@ -101,9 +101,8 @@ fn plainly<S: Sink>(text: &[u8], engine: &mut Engine, sink: &mut S) {
 
 /// What is masked in data that is JSON; none if it is text.
 fn as_json(data: &[u8], engine: &mut Engine) -> Result<Option<Edits>, Withheld> {
-    let first = data.iter().find(|byte| !byte.is_ascii_whitespace());
     // How many model APIs end their streams.
-    if first.is_none() || data == b"[DONE]" {
+    if data.trim_ascii().is_empty() || data == b"[DONE]" {
         return Ok(None);
     }
     let mut edits = Edits::default();
@@ -111,10 +110,7 @@ fn as_json(data: &[u8], engine: &mut Engine) -> Result<Option<Edits>, Withheld> 
     let done = Json::new(engine, false).push(data, true, engine, &mut edits);
     match done {
         Ok(_) => Ok(Some(edits)),
-        Err(Withheld::Invalid(_)) if first != Some(&b'{') && engine.detects() => {
-            engine.restore(before);
-            Ok(None)
-        }
+        // As a text it would pass with what a path leads to.
         Err(Withheld::Invalid(_)) if !engine.plan.names_paths() => {
             engine.restore(before);
             Ok(None)

@@ -1,5 +1,6 @@
 //! Bodies of named fields: forms (WHATWG URL, application/x-www-form-urlencoded) and CSV (RFC 4180), whose first row
-//! names the columns. A field is masked by name if a path ends in it, and by detectors else.
+//! names the columns. A field is masked by name if a path ends in it, and by detectors else. Where there are paths, rows
+//! whose first one names no such column are withheld: it may be no row of names, or its separator another one.
 
 use super::Withheld;
 use super::detector::Words;
@@ -10,13 +11,20 @@ use super::path::Choice;
 use super::window::{WINDOW, Window};
 use crate::config::Strategy;
 
+/// The most that is held of the first row.
+const LARGEST_ROW: usize = 4 * WINDOW;
+/// The byte order mark of UTF-8.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// A body of fields.
 #[derive(Debug)]
 pub(super) struct Fields {
     format: Format,
     place: Place,
-    /// The first row, until it is complete and its separator can be told.
+    /// The first row, until its separator can be told.
     first: Vec<u8>,
+    /// The first row as it goes on, until it is known to name what is masked.
+    unseen: Vec<u8>,
     columns: Vec<Column>,
     column: usize,
     /// The current name, as it is written.
@@ -83,6 +91,7 @@ impl Fields {
             format,
             place,
             first: Vec::new(),
+            unseen: Vec::new(),
             columns: Vec::new(),
             column: 0,
             name: Vec::new(),
@@ -93,14 +102,18 @@ impl Fields {
     /// Takes the next bytes.
     ///
     /// # Errors
-    /// A name or first row that is too large, or a row that is longer than the first one.
+    /// A name or first row that is too large, a first row that names nothing that is masked, or a row that is longer than
+    /// the first one.
     pub(super) fn push<S: Sink>(&mut self, bytes: &[u8], engine: &mut Engine, sink: &mut S) -> Result<(), Withheld> {
         if let Format::Heading { tabs } = self.format {
             return self.heading(tabs, bytes, false, engine, sink);
         }
         let mut at = 0;
         while at < bytes.len() {
-            at += self.step(&bytes[at..], engine, sink)?;
+            at += match self.format {
+                Format::Names { .. } => self.step_unseen(&bytes[at..], engine, sink)?,
+                _ => self.step(&bytes[at..], engine, sink)?,
+            };
         }
         Ok(())
     }
@@ -123,15 +136,24 @@ impl Fields {
                 self.field.end(Escape::Form, engine, sink)
             }
             Format::Form => self.field.end(Escape::Form, engine, sink),
-            _ => {
-                self.field.end(self.escape(), engine, sink)?;
-                // The last row may end without a line feed: then the quote waited for what follows.
-                if self.place == Place::Quote {
-                    sink.keep(b"\"");
-                }
-                Ok(())
+            Format::Names { .. } => {
+                let mut unseen = std::mem::take(&mut self.unseen);
+                self.end_last(engine, &mut unseen)?;
+                self.unseen = unseen;
+                self.end_column(self.escape(), engine)?;
+                self.show(engine, sink)
             }
+            _ => self.end_last(engine, sink),
         }
+    }
+
+    /// The last row may end without a line feed: then its last quote waited for what follows.
+    fn end_last<S: Sink>(&mut self, engine: &mut Engine, sink: &mut S) -> Result<(), Withheld> {
+        self.field.end(self.escape(), engine, sink)?;
+        if self.place == Place::Quote {
+            sink.keep(b"\"");
+        }
+        Ok(())
     }
 
     /// Holds the first row, then tells what separates its fields.
@@ -168,7 +190,34 @@ impl Fields {
         };
         self.format = Format::Names { separator };
         let first = std::mem::take(&mut self.first);
-        self.push(&first, engine, sink)
+        // The mark may stand before a quote, and is no part of the name.
+        let names = first.strip_prefix(MARK).unwrap_or(&first);
+        self.unseen.extend_from_slice(&first[..first.len() - names.len()]);
+        self.push(names, engine, sink)
+    }
+
+    /// As [`Fields::step`], in the first row: what it gives is held until the row is complete.
+    fn step_unseen<S: Sink>(&mut self, bytes: &[u8], engine: &mut Engine, sink: &mut S) -> Result<usize, Withheld> {
+        let mut unseen = std::mem::take(&mut self.unseen);
+        let taken = self.step(bytes, engine, &mut unseen)?;
+        self.unseen = unseen;
+        if self.unseen.len() > LARGEST_ROW {
+            return Err(Withheld::too_large("the first row"));
+        }
+        if matches!(self.format, Format::Rows { .. }) {
+            self.show(engine, sink)?;
+        }
+        Ok(taken)
+    }
+
+    /// The first row is complete, and goes on if it names what is masked.
+    fn show<S: Sink>(&mut self, engine: &Engine, sink: &mut S) -> Result<(), Withheld> {
+        let is_unnamed = self.columns.iter().all(|column| column.choice.is_none());
+        if is_unnamed && engine.plan.names_paths() && !self.unseen.is_empty() {
+            return Err(Withheld::NoColumn);
+        }
+        sink.put(&std::mem::take(&mut self.unseen));
+        Ok(())
     }
 
     fn escape(&self) -> Escape {
@@ -300,8 +349,7 @@ impl Fields {
     fn end_quoted<S: Sink>(&mut self, byte: u8, engine: &mut Engine, sink: &mut S) -> Result<(), Withheld> {
         self.field.end(Escape::Quoted, engine, sink)?;
         sink.keep(b"\"");
-        self.end_row_or_field(Escape::Quoted, byte, engine, sink);
-        Ok(())
+        self.end_row_or_field(Escape::Quoted, byte, engine, sink)
     }
 
     fn end_field<S: Sink>(
@@ -312,22 +360,38 @@ impl Fields {
         sink: &mut S,
     ) -> Result<(), Withheld> {
         self.field.end(escape, engine, sink)?;
-        self.end_row_or_field(escape, byte, engine, sink);
-        Ok(())
+        self.end_row_or_field(escape, byte, engine, sink)
     }
 
-    fn end_row_or_field<S: Sink>(&mut self, escape: Escape, byte: u8, engine: &Engine, sink: &mut S) {
+    fn end_row_or_field<S: Sink>(
+        &mut self,
+        escape: Escape,
+        byte: u8,
+        engine: &Engine,
+        sink: &mut S,
+    ) -> Result<(), Withheld> {
         sink.keep(&[byte]);
         self.place = Place::Start;
         let row = matches!(byte, b'\n' | b'\r');
         if let Format::Names { separator } = self.format {
-            let name = std::mem::take(&mut self.name);
-            self.columns.push(column(name.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&name), escape, engine));
+            self.end_column(escape, engine)?;
             if row {
                 self.format = Format::Rows { separator };
             }
         }
         self.column = if row { 0 } else { self.column + 1 };
+        Ok(())
+    }
+
+    /// The name of a column is complete.
+    fn end_column(&mut self, escape: Escape, engine: &Engine) -> Result<(), Withheld> {
+        let name = std::mem::take(&mut self.name);
+        // Behind a blank some take it for the beginning of a quoted name, and find other columns than we do.
+        if escape == Escape::Plain && name.contains(&b'"') && engine.plan.names_paths() {
+            return Err(Withheld::invalid("a quote in the name of a column"));
+        }
+        self.columns.push(column(&name, escape, engine));
+        Ok(())
     }
 }
 
@@ -386,3 +450,6 @@ impl Field {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

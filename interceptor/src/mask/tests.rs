@@ -99,7 +99,27 @@ fn what_isnt_masked_comes_out_byte_for_byte() {
     assert_eq!(masked(&plan, "application/json", odd), odd);
     let long = format!("{{\"text\":\"{}\"}}", "lorem ipsum \\\"dolor\\\" ".repeat(20_000));
     assert_eq!(masked(&plan, "application/json", &long), long);
+    let plan = super::tests::plan("[[mask]]\nname = \"m\"\ndetect = [\"email\", \"payment-card\", \"secret\"]");
     assert_eq!(masked(&plan, "text/plain", &long), long);
+}
+
+#[test]
+fn a_text_is_withheld_where_a_mask_names_members_whatever_detectors_there_are() {
+    let one = "[[mask]]\nname = \"m\"\njson = [\"$..mail\"]\n";
+    let with_detectors = format!("{one}detect = [\"email\"]\n");
+    let of_another = format!("{one}[[mask]]\nname = \"n\"\ndetect = [\"api-key\"]\n");
+    for masks in [one, with_detectors.as_str(), of_another.as_str()] {
+        let plan = plan(masks);
+        for kind in ["text/plain", "application/yaml", "application/javascript", "text/html", "application/xml"] {
+            assert_eq!(mask(&plan, kind, [&b"mail: ada"[..]]), Err(Withheld::NotJson), "{kind} under {masks}");
+        }
+        let events = |data: &str| mask(&plan, "text/event-stream", [format!("data: {data}\n\n").as_bytes()]);
+        assert!(matches!(events("mail: ada"), Err(Withheld::Invalid(_))), "under {masks}");
+        assert_eq!(events("\"mail\""), Ok(b"data: \"mail\"\n\n".to_vec()), "under {masks}");
+        assert_eq!(events("[DONE]"), Ok(b"data: [DONE]\n\n".to_vec()), "under {masks}");
+        // No text, and no name in it.
+        assert_eq!(nameless(&plan, &KEY, b"ada"), Ok(b"ada".to_vec()));
+    }
 }
 
 #[test]

@@ -20,9 +20,10 @@ use super::onward::Way;
 use super::operation::end;
 use super::payload::Taking;
 use super::reply::{Cut, Passing, Refusal, ReplyBody};
-use super::screen::Screen;
+use super::screen::{Screen, WITHHELD};
 use crate::enforce::upstream_fault;
 use crate::error::{Blame, Fault};
+use crate::mask::answer::empty;
 use crate::transport::http::{Meter, Version};
 
 /// How many frames of an answer may wait for the client. Each is at most a read buffer of hyper's.
@@ -46,6 +47,8 @@ pub(super) struct Coming<'a> {
     /// What may go on.
     ready: VecDeque<Frame<Bytes>>,
     ended: bool,
+    /// Whether it goes on without what the server sends.
+    left_out: bool,
 }
 
 impl<'a> Coming<'a> {
@@ -55,7 +58,8 @@ impl<'a> Coming<'a> {
         way: &'a Way<'a>,
         (sent, received, taking): (&'a Meter, &'a Meter, &'a Taking),
     ) -> Self {
-        Self { body, screen, charge, live, way, sent, received, taking, ready: VecDeque::new(), ended: false }
+        let (ready, ended, left_out) = (VecDeque::new(), false, false);
+        Self { body, screen, charge, live, way, sent, received, taking, ready, ended, left_out }
     }
 
     /// Holds the beginning of a body that is masked.
@@ -71,6 +75,22 @@ impl<'a> Coming<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Leaves out a body that is withheld for this fault, and says so in its head. Gives whether it could: not once any of
+    /// it is ready to go on, and counted.
+    pub(super) fn leave_out(&mut self, fault: &Fault, parts: &mut Parts) -> bool {
+        if fault.code != WITHHELD || !self.ready.is_empty() {
+            return false;
+        }
+        empty(&mut parts.headers);
+        (self.ended, self.left_out) = (true, true);
+        true
+    }
+
+    /// Whether [`Coming::leave_out`] did: what the server still sends is nobody's.
+    pub(super) fn is_left_out(&self) -> bool {
+        self.left_out
     }
 
     /// Passes it on behind its head, unless it is interrupted.

@@ -153,17 +153,18 @@ impl Asked {
         ruling.plan.as_ref().is_none_or(|now| self.plan.as_ref().is_some_and(|then| now.is_within(then)))
     }
 
-    /// A service that asks for a newer token has ended the one that it got, for everybody.
-    fn note_challenge(&self, live: &Live, parts: &Parts) {
-        let Some(who) = &self.who else { return };
+    /// Gives whether the service challenges the token that it got. One that asks for a newer token has ended that one,
+    /// for everybody, whatever becomes of its answer.
+    fn note_challenge(&self, live: &Live, parts: &Parts) -> bool {
         let values = parts.headers.get_all(header::WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
-        if parts.status != StatusCode::UNAUTHORIZED || challenge::find(values) != Some(Challenge::Renew) {
-            return;
-        }
+        let challenge = (parts.status == StatusCode::UNAUTHORIZED).then(|| challenge::find(values)).flatten();
         let worker = &live.session().worker;
-        if worker.pipeline.judge.challenged(&who.token) {
+        if let (Some(Challenge::Renew), Some(who)) = (challenge, &self.who)
+            && worker.pipeline.judge.challenged(&who.token)
+        {
             worker.record_end(What::TokenEnded { token: who.token, reason: Death::Challenged });
         }
+        challenge.is_some()
     }
 
     /// Ends, once, when the operation no longer may go on: its connection is ending, or the world or the grants have changed and
@@ -254,6 +255,7 @@ async fn exchange(live: Rc<Live>, mut permitted: Permitted, mut reply: oneshot::
     };
     let taking = Taking::begin(&live, &permitted.decoded, (level, masked), &sent);
     let seat = live.seat();
+    let means = (&asked, observing.is_none(), &charge);
     let mut interrupted = pin!(asked.interrupted(&live));
     let mut way = Way::of(&live).await;
     let head = match (over, &seat) {
@@ -264,14 +266,14 @@ async fn exchange(live: Rc<Live>, mut permitted: Permitted, mut reply: oneshot::
             refusal = interrupted.as_mut() => Err(refusal),
             () = reply.closed() => Err(client_gone().into()),
             fault = taking.unfit() => Err(fault.into()),
-            head = send(&live, permitted, &mut way, (&sent, &received, &taking), (observing.is_none(), &charge)) => head,
+            head = send(&live, permitted, &mut way, (&sent, &received, &taking), means) => head,
         },
     };
-    let mut service_request = None;
+    let (mut service_request, mut is_unread) = (None, false);
     let Outcome { ended, status, masked } = match head {
         Ok((parts, coming)) => {
             service_request = request_id(&parts.headers);
-            asked.note_challenge(&live, &parts);
+            is_unread = coming.is_left_out();
             match (observing, client) {
                 (Some(observing), _) => release(interrupted, operation, &observing, (parts, coming), reply).await,
                 (None, Some(client)) if parts.status == StatusCode::SWITCHING_PROTOCOLS => {
@@ -299,6 +301,8 @@ async fn exchange(live: Rc<Live>, mut permitted: Permitted, mut reply: oneshot::
     });
     if ended.is_err() {
         sent.cut();
+    }
+    if ended.is_err() || is_unread {
         way.give_up();
     }
     // Others may go on while what was taken down is prepared.
@@ -327,23 +331,23 @@ struct Outcome {
     masked: BTreeMap<String, u64>,
 }
 
-/// Sends the request and waits for the head of the answer, screened, and what is held of its body. `hold`: whether
-/// anything may be; `charge`: what pays for it.
+/// Sends the request and waits for the head of the answer, screened, and what is held of its body. `asked`: the request;
+/// `hold`: whether anything may be; `charge`: what pays for it.
 async fn send<'a>(
     live: &'a Live,
     permitted: Permitted,
     way: &'a mut Way<'_>,
     (sent, received, taking): (&'a Meter, &'a Meter, &'a Taking),
-    (hold, charge): (bool, &Option<Rc<Charge>>),
+    (asked, hold, charge): (&Asked, bool, &Option<Rc<Charge>>),
 ) -> Result<(Parts, Coming<'a>), Refusal> {
-    let masked = permitted.asked.masked(live);
     let limit = live.session().limits().response_body;
     let (response, echo) = way.send(live, permitted, sent).await?;
     let (mut parts, body) = response.into_parts();
+    let is_challenged = asked.note_challenge(live, &parts);
     strip_hop_by_hop(&mut parts.headers, live.version());
     // Free text that nothing masks or records; the process gets the status's own.
     parts.extensions.remove::<hyper::ext::ReasonPhrase>();
-    let mut screen = Screen::new(limit, echo, masked);
+    let mut screen = Screen::new(limit, echo, asked.masked(live));
     let has_body = has_body(&body);
     screen.head(&mut parts, has_body)?;
     if let Some(charge) = charge {
@@ -351,8 +355,12 @@ async fn send<'a>(
     }
     taking.answered(&parts);
     let mut coming = Coming::new((body, screen, charge.clone()), live, way, (sent, received, taking));
-    if hold {
-        coming.hold().await?;
+    if hold && let Err(fault) = coming.hold().await {
+        // A challenge is in the head, and its client can't sign in anew without it.
+        if !is_challenged || !coming.leave_out(&fault, &mut parts) {
+            return Err(fault.into());
+        }
+        taking.answered(&parts);
     }
     Ok((parts, coming))
 }

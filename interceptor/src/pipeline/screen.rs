@@ -15,6 +15,9 @@ use crate::mask::answer::{Answer, mask_trailers};
 use crate::mask::{Key, Plan, Withheld};
 use crate::vault::{Echo, EchoMask};
 
+/// The code of an answer that can't be masked.
+pub(super) const WITHHELD: &str = "response-withheld";
+
 /// The masks of one operation. Not to be printed: it has a key.
 #[derive(Clone)]
 pub(super) struct Masked {
@@ -122,7 +125,7 @@ fn answer_too_large() -> Fault {
 fn withheld(why: &Withheld) -> Fault {
     metrics::counter!("interceptor_answers_withheld_total").increment(1);
     Fault {
-        code: "response-withheld",
+        code: WITHHELD,
         blame: Blame::Upstream,
         told: format!("the answer has to be masked, and is withheld: {why}"),
         next: "ask for it in another format, or less of it; retrying will not help",

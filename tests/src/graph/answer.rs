@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRAILER, WWW_AUTHENTICATE};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRAILER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::channel::{Channel, Sender};
 use http_body_util::combinators::BoxBody;
@@ -48,7 +48,7 @@ pub(super) async fn answer(
     });
     let caller = match checked {
         Ok(caller) => caller,
-        Err(challenge) => return Ok(unauthorized(&challenge)),
+        Err(challenge) => return Ok(unauthorized(&challenge, request.headers())),
     };
     Ok(route(request, caller.as_ref(), shared)
         .await
@@ -254,8 +254,13 @@ fn absent(id: &str) -> Response<Body> {
     problem(StatusCode::NOT_FOUND, "Request_ResourceNotFound", &format!("Resource '{id}' does not exist."))
 }
 
-fn unauthorized(challenge: &Challenge) -> Response<Body> {
+/// As a text for who accepts nothing else.
+fn unauthorized(challenge: &Challenge, asked: &HeaderMap) -> Response<Body> {
     let mut response = problem(StatusCode::UNAUTHORIZED, "InvalidAuthenticationToken", &challenge.text);
+    if asked.get(ACCEPT).is_some_and(|accepted| accepted == "text/plain") {
+        *response.body_mut() = whole(Bytes::from(challenge.text.clone()));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    }
     if let Ok(value) = HeaderValue::from_str(&challenge.www_authenticate) {
         response.headers_mut().insert(WWW_AUTHENTICATE, value);
     }

@@ -113,6 +113,8 @@ fn an_answer_that_cant_be_masked_is_withheld_and_the_connection_lives_on() -> Re
     let table: Vec<(&str, Vec<u8>, &str)> = vec![
         ("Content-Type: image/png", SECRET.into(), "`image/png` can't be masked"),
         ("X-A: 1", SECRET.into(), "without a Content-Type"),
+        ("Content-Type: text/plain", format!("mobilePhone: 1, {SECRET}").into(), "members of JSON documents"),
+        ("Content-Type: text/csv", format!("+44 20 7946 0958,{SECRET}\n").into(), "no column of such a name"),
         ("Content-Type: application/json", format!("<p>{SECRET}</p>").into(), "can't be read"),
         ("Content-Type: application/json", late.into(), "isn't complete"),
         ("Content-Type: application/json\r\nContent-Encoding: compress", SECRET.into(), "`compress`"),
@@ -202,7 +204,7 @@ fn events_are_masked_one_by_one_as_they_come() -> Result<()> {
     let (_upstream, daemon) = scripted(|peer| {
         let _head = peer.request()?;
         peer.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")?;
-        for event in ["data: {\"mobilePhone\":\"1\"}\n\n", "data: ask ada@contoso.example\n\n"] {
+        for event in ["data: {\"mobilePhone\":\"1\"}\n\n", "data: \"ask ada@contoso.example\"\n\n"] {
             // In two pieces, and then nothing until the client asks for more.
             let (first, second) = event.split_at(12);
             peer.send(format!("{:x}\r\n{first}\r\n", first.len()))?;
@@ -217,7 +219,7 @@ fn events_are_masked_one_by_one_as_they_come() -> Result<()> {
     wire.send(chunked)?;
     wire.until("data: {\"mobilePhone\":\"[redacted]\"}\n\n")?;
     wire.send("1\r\nx\r\n")?;
-    wire.until("data: ask [redacted:email]\n\n")?;
+    wire.until("data: \"ask [redacted:email]\"\n\n")?;
     wire.send("1\r\nx\r\n0\r\n\r\n")?;
     drop(wire);
     daemon.finish()

@@ -103,6 +103,29 @@ fn a_services_challenge_passes_and_ends_the_token() -> Result<()> {
     scene.finish()
 }
 
+/// What an SDK signs in anew by is in the head: under masks it gets that though the body is withheld, and the token is dead.
+#[test]
+fn a_challenge_whose_body_cant_be_masked_passes_without_it_and_ends_the_token() -> Result<()> {
+    require_root!(Ok(()));
+    let policy = POLICY.replace("@id(\"read\")", "@id(\"read\") @mask(\"pii\")");
+    let scene = Scene::new(&policy, "[[mask]]\nname = \"pii\"\njson = [\"$..mobilePhone\"]\n")?;
+    let token = scene.token("crm")?;
+    scene.entra.challenge(1);
+    let bearer = format!("Authorization: Bearer {token}");
+    let (status, said) = scene.curl("crm", &["-H", &bearer, "-H", "Accept: text/plain", URL])?;
+    let (head, body) = said.split_once("\r\n\r\n").context("no head")?;
+    let head = head.to_lowercase();
+    ensure!(status == 401 && body.is_empty() && head.contains("insufficient_claims"), "{said}");
+    ensure!(head.contains("content-length: 0") && !head.contains("content-type"), "{said}");
+    let (status, said) = scene.ask("crm", &token)?;
+    ensure!(status == 401 && said.contains("token-ended"), "{said}");
+    // The connection upstream on which the rest of the body lay is nobody's.
+    let renewed = scene.token("crm")?;
+    let (status, said) = scene.ask("crm", &renewed)?;
+    ensure!(status == 200, "{said}");
+    scene.finish()
+}
+
 /// A cached token whose provenance is lost, as if it had been issued behind our back, costs one challenge; then the SDK
 /// has one that was seen.
 #[test]

@@ -119,6 +119,14 @@ fn what_cant_be_looked_into_is_withheld() {
 }
 
 #[test]
+fn an_answer_whose_body_is_left_out_says_so_and_keeps_the_rest() {
+    let challenge = ("www-authenticate", "Bearer error=\"insufficient_claims\"");
+    let mut head = headers(&[("content-type", "text/html"), ("content-encoding", "gzip"), challenge]);
+    empty(&mut head);
+    assert_eq!(head, headers(&[("content-length", "0"), challenge]));
+}
+
+#[test]
 fn trailers_are_masked_by_name_and_tell_no_digest() {
     let mut trailers = headers(&[("x-user", "ada"), ("content-digest", "sha-256=:x:"), ("grpc-status", "0")]);
     mask_trailers(&plan(MASK), &KEY, &mut trailers);

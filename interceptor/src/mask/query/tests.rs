@@ -13,6 +13,32 @@ fn what_makes_an_oracle_of_a_masked_field_is_told() {
         ("$filter=mailNickname eq 'x'", None),
         ("q=e-mail", None),
         ("", None),
+        // In the name of a parameter, as frameworks write filters.
+        ("filters[mail][$startsWith]=a", Some("mail")),
+        ("filter%5Bwhere%5D%5BMail%5D=a", Some("mail")),
+        ("where.mail=a", Some("mail")),
+        ("mail[]=a", Some("mail")),
+        ("mail%3E=a", Some("mail")),
+        ("mail:exact=a", Some("mail")),
+        ("mail__startswith=a", Some("mail")),
+        ("author__mail__icontains=a", Some("mail")),
+        ("order=author__mail", Some("mail")),
+        ("sort=-mail,id", Some("mail")),
+        ("q[mail_cont]=a", Some("mail")),
+        ("q[author_mail_or_name_i_cont]=a", Some("mail")),
+        (r#"where={"\u006dail":{"$gt":"a"}}"#, Some("mail")),
+        (r#"where={"m\u0061\u0069l":1}"#, Some("mail")),
+        (r#"{"\u006Dail":1}"#, Some("mail")),
+        // Other names.
+        ("filter[mailNickname]=a", None),
+        ("mail_cont=a", None),
+        ("mailing__list=a", None),
+        ("q[email_cont]=a", None),
+        ("q[mailing_cont]=a", None),
+        ("q[voicemail_eq]=a", None),
+        ("$expand=manager&path=C:%5Cusers%5Cmails", None),
+        (r#"where={"\u006dails":1}"#, None),
+        (r"q=\u&r=\uzzzz&s=\ud83d", None),
     ] {
         assert_eq!(mentions(query, &names), found, "{query}");
     }

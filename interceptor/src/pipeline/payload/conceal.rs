@@ -5,12 +5,11 @@ use std::str::FromStr;
 
 use http::HeaderName;
 
-use crate::mask::{self, HeaderFate, Withheld};
+use crate::mask::{self, HeaderFate};
 use crate::pipeline::screen::Masked;
 use crate::record::payload::Message;
 
-/// How a text without structure, and a query, are read.
-const TEXT: &str = "text/plain";
+/// How a query is read.
 const FORM: &str = "application/x-www-form-urlencoded";
 /// What is kept of a field or a query that can't be masked.
 const UNMASKED: &str = "[unmasked]";
@@ -56,11 +55,9 @@ impl Masked {
             Ok(HeaderFate::Replace(fresh)) => String::from_utf8_lossy(&fresh).into_owned(),
             Ok(HeaderFate::Keep) | Err(_) => value,
         };
-        Some(match mask::whole(&self.plan, &self.key, TEXT, value.as_bytes()) {
+        Some(match mask::nameless(&self.plan, &self.key, value.as_bytes()) {
             Ok(masked) => String::from_utf8_lossy(&masked).into_owned(),
-            // Masks of members only have nothing to say of a text.
-            Err(Withheld::NotJson) => value,
-            Err(_) => UNMASKED.into(),
+            Err(_withheld) => UNMASKED.into(),
         })
     }
 
