@@ -99,7 +99,7 @@ impl Exporter {
             return Ok(exporter);
         }
         let mut followers = Vec::new();
-        let mut anchored = 0;
+        let (renewals, newest, mut anchored) = (record.health().renewals, record.reader()?, 0);
         for settings in sinks {
             let cursor = Cursor::open(&state.join("export"), settings)?;
             let state = Arc::new(Mutex::new(SinkState {
@@ -110,12 +110,16 @@ impl Exporter {
                 waiting_since: None,
                 failing: None,
             }));
-            anchored = anchored.max(cursor.at().anchored);
+            // What a sink has of a database that was moved aside says nothing of the newest.
+            if newest.has_link(cursor.at().seq, &cursor.at().hash)? {
+                anchored = anchored.max(cursor.at().anchored);
+            }
             let sink = Sink::new(settings, dialing)?;
             exporter.states.push(Arc::clone(&state));
             followers.push(Follower::new(Arc::clone(record), sink, cursor, state, Arc::clone(clock)));
         }
-        record.anchored(anchored)?;
+        drop(newest);
+        record.anchored(anchored, renewals)?;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ExportError::Thread)?;
         let (stop, stopped) = watch::channel(());

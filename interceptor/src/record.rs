@@ -149,7 +149,7 @@ pub enum RecordError {
 impl RecordError {
     /// Whether denials and ends can be recorded all the same: it is what is allowed that may not go on.
     pub fn leaves_denials(&self) -> bool {
-        matches!(self, RecordError::Unanchored { .. } | RecordError::NoRoom)
+        matches!(self, RecordError::Unanchored { .. } | RecordError::NoRoom | RecordError::Lagging { .. })
     }
 }
 
@@ -234,15 +234,17 @@ impl Record {
         Reader::open(self.backlog.database())
     }
 
-    /// Takes note that a sink outside the host has a signed checkpoint of event `seq`, and of all before it; 0 for none.
+    /// Takes note that a sink outside the host has a signed checkpoint of event `seq`, and of all before it; 0 for none. Of the
+    /// database that was the newest after so many `renewals` ([`Health::renewals`]): what a sink has of another one says
+    /// nothing of the newest.
     ///
     /// # Errors
     /// When the database can't be read.
-    pub fn anchored(&self, seq: u64) -> Result<(), QueryError> {
+    pub fn anchored(&self, seq: u64, renewals: u64) -> Result<(), QueryError> {
         if self.backlog.is_anchor_required() {
             let next = self.reader()?.links(seq, 1, 1)?;
             let next = next.first().and_then(|link| serde_json::from_str(&link.body).ok());
-            self.backlog.anchored(seq, next.map(|event: event::Stamp| event.at));
+            self.backlog.anchored(seq, renewals, next.map(|event: event::Stamp| event.at));
         }
         Ok(())
     }

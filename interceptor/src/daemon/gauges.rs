@@ -52,9 +52,8 @@ impl Gauges {
         metrics::gauge!("interceptor_record_writable").set(if health.failed.is_none() { 1.0 } else { 0.0 });
         metrics::gauge!("interceptor_policy_generation").set(generation as f64);
         let now = self.pipeline.clock.now();
-        if let Some(since) = health.unanchored_since {
-            let age = now.as_millisecond() - since.as_millisecond();
-            metrics::gauge!("interceptor_record_unanchored_seconds").set(age.max(0) as f64 / 1_000.0);
+        if let Some(age) = health.unanchored_for(now) {
+            metrics::gauge!("interceptor_record_unanchored_seconds").set(age.as_millis().max(0) as f64 / 1_000.0);
         }
         for sink in self.exporter.states() {
             let Exported { name, behind, age_ms, .. } = exported(sink, health.seq, now);

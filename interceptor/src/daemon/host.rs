@@ -37,6 +37,9 @@ const NOT_FOUND: &str = "`interceptor sessions list` shows what there is";
 /// How long a question waits for what was just recorded to be in the database.
 const FLUSH: Duration = Duration::from_secs(2);
 
+/// How long the database may take for an answer: anybody may ask, and the next one waits for a thread.
+const ANSWER: Duration = Duration::from_secs(10);
+
 /// The daemon, as the control socket sees it. Clones share everything.
 #[derive(Clone)]
 pub(super) struct Host(Arc<Shared>);
@@ -330,7 +333,7 @@ impl Shared {
         if let Err(error) = self.flush() {
             tracing::warn!(%error, "a question is answered without the latest events");
         }
-        match self.record.reader() {
+        match self.reader() {
             Ok(reader) => answer(&reader),
             Err(error) => Answer::refused(error.code(), error.to_string(), "check the state folder and its disk"),
         }
@@ -341,10 +344,14 @@ impl Shared {
         if let Err(error) = self.flush() {
             tracing::warn!(%error, "a question is answered without the latest events");
         }
-        match self.record.reader().and_then(|reader| ask(&reader)) {
+        match self.reader().and_then(|reader| ask(&reader)) {
             Ok(value) => Answer::done(value),
             Err(error) => Answer::refused(error.code(), error.to_string(), NOT_FOUND),
         }
+    }
+
+    fn reader(&self) -> Result<Reader, QueryError> {
+        self.record.reader()?.within(ANSWER)
     }
 
     fn flush(&self) -> Result<(), record::RecordError> {

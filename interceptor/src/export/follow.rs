@@ -109,7 +109,7 @@ impl Follower {
         self.cursor.advance(next).map_err(StepError::Cursor)?;
         self.events = EVENTS;
         let at = self.cursor.at();
-        self.record.anchored(at.anchored)?;
+        self.anchor(at)?;
         let mut state = self.state();
         (state.seq, state.anchored, state.failing, state.waiting_since) = (at.seq, at.anchored, None, None);
         let name = state.name.clone();
@@ -125,7 +125,10 @@ impl Follower {
         let health = self.record.health();
         if self.renewals != Some(health.renewals) || health.seq != next.seq {
             (database, next) = self.place(next)?;
-            self.renewals = (database == self.record.database()).then_some(health.renewals);
+            let renewals = (database == self.record.database()).then_some(health.renewals);
+            if std::mem::replace(&mut self.renewals, renewals) != renewals {
+                self.anchor(&next)?;
+            }
             links = Reader::open(&database)?.links(next.seq, self.events, BYTES)?;
         }
         let signed = checkpoint::follow(&database, next.checkpoints, CHECKPOINTS);
@@ -145,6 +148,12 @@ impl Follower {
             take(&mut items, &mut next);
         }
         Ok((items, next))
+    }
+
+    /// Tells the record what the sink has of the newest database, if it is there already. What it has of an older one is no
+    /// anchor of anything in this one.
+    fn anchor(&self, at: &Position) -> Result<(), QueryError> {
+        self.renewals.map_or(Ok(()), |renewals| self.record.anchored(at.anchored, renewals))
     }
 
     /// The database in which the cursor goes on, and where. A database that was moved aside is sent to its end first.

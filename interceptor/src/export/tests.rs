@@ -258,6 +258,36 @@ fn a_database_that_was_moved_aside_is_sent_to_its_end_first() {
 }
 
 #[test]
+fn what_a_sink_has_of_a_database_that_was_moved_aside_is_no_anchor_in_the_new_one() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (record, journal) = open_with(dir.path(), Anchor::Required);
+    let scene = Scene { dir, record, journal };
+    scene.note(5);
+    let receiver = Receiver::start(&[Answer::Http(200, "")]);
+    let exporter = scene.export(&receiver.http(BatchFormat::Lines));
+    until("all is sent", || exporter.states()[0].seq == 5);
+    drop(exporter);
+    scene.note(5);
+    let rotated = scene.record.rotate(Asker { uid: 0, pid: 1 }, SOON).expect("a new database");
+    let since = || scene.record.health().unanchored_since;
+    assert!(since().is_some(), "nobody knows of the new one");
+    // It takes the rest of the old one with its last checkpoint, and nothing more.
+    let receiver = Receiver::start(&[Answer::Http(200, ""), Answer::Http(503, "")]);
+    let exporter = scene.export(&receiver.http(BatchFormat::Lines));
+    assert!(since().is_some(), "where it was at the start is in the old one");
+    until("it takes no more", || exporter.states()[0].failing.is_some());
+    assert_eq!(Some(exporter.states()[0].anchored), rotated.seq);
+    assert!(since().is_some(), "it knows only of the old one");
+    // So it is at the next start, when it was at the end of the old one.
+    drop(exporter);
+    let exporter = scene.export(&receiver.http(BatchFormat::Lines));
+    assert!(since().is_some(), "the last event of the old one isn't in the new one");
+    receiver.answer(Answer::Http(200, ""));
+    until("it knows of the new one", || since().is_none());
+    drop(exporter);
+}
+
+#[test]
 fn a_cursor_that_cannot_be_read_is_an_error_and_not_a_beginning() {
     let scene = scene();
     std::fs::create_dir(scene.dir.path().join("export")).unwrap();

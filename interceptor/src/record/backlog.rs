@@ -8,7 +8,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
 
 use super::RecordError;
 use super::event::What;
@@ -17,6 +16,12 @@ use super::reserve::Reserve;
 use super::rotate::{Asker, Rotated};
 use super::segment::SegmentId;
 use crate::config::{Anchor, RecordSettings};
+use unanchored::Unanchored;
+
+mod health;
+mod unanchored;
+
+pub use health::Health;
 
 /// How long the writer lets entries gather before it moves them. Many at once cost less: each batch writes the pages that
 /// it touches once, and the longer it is, the more operations have their outcome in it.
@@ -29,37 +34,6 @@ const FAILING: Duration = Duration::from_millis(1_500);
 
 /// How old the oldest event that no sink outside the host has a checkpoint of may be, where that is required.
 pub(super) const ANCHOR: SignedDuration = SignedDuration::from_mins(10);
-
-/// How the record is doing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Health {
-    /// The sequence number of the last event in the database.
-    pub seq: u64,
-    /// The age of the oldest journal entry that isn't in the database yet, in milliseconds.
-    pub lag_ms: u64,
-    /// The bytes of journal that aren't in the database yet.
-    pub backlog: u64,
-    /// The bound of `backlog`, above which operations are denied.
-    pub backlog_limit: u64,
-    /// Why the database or the journal can't be written at the moment; none when all is well.
-    pub failed: Option<String>,
-    /// How many damaged places were found since the start; each is an event `record.damaged`.
-    pub damaged: u64,
-    /// How long the oldest event without a checkpoint waits for one, in milliseconds.
-    pub checkpoint_age_ms: u64,
-    /// When the oldest event happened of which no sink outside the host has a checkpoint; none if there is none, or if none is
-    /// required.
-    pub unanchored_since: Option<Timestamp>,
-    /// How many new databases were begun since the start.
-    pub renewals: u64,
-}
-
-impl Health {
-    /// Whether operations are denied at `now` because no sink outside the host knows what was recorded.
-    pub fn is_unanchored(&self, now: Timestamp) -> bool {
-        self.unanchored_since.is_some_and(|since| now.duration_since(since) > ANCHOR)
-    }
-}
 
 /// A segment that a journal writes, or that an earlier daemon left.
 #[derive(Debug)]
@@ -131,9 +105,7 @@ struct State {
     look_at: Option<Instant>,
     writer_failed: Option<String>,
     journal_failed: Option<String>,
-    /// The last event of which a sink outside the host has a checkpoint, and when the one behind it happened.
-    anchored: u64,
-    unanchored_since: Option<Timestamp>,
+    unanchored: Unanchored,
     /// Whether the reserve is given up, because the disk is full.
     released: bool,
     /// What isn't over yet, or wasn't told.
@@ -175,21 +147,21 @@ impl Backlog {
         if state.waiting.saturating_add(bytes) > self.limit {
             return Err(RecordError::Full { waiting: state.waiting, limit: self.limit });
         }
-        let limit = if state.writer_failed.is_some() { self.age_limit.min(FAILING) } else { self.age_limit };
-        match state.since.map(|since| since.elapsed()) {
-            Some(behind) if behind > limit => Err(RecordError::Lagging { behind, limit }),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
-    /// Whether something may go on at `now`: not while the disk is full, nor while a sink outside the host that has to know
-    /// what was recorded doesn't.
+    /// Whether something may go on at `now`: not while the disk is full, nor while the writer is too far behind, nor while a
+    /// sink outside the host that has to know what was recorded doesn't.
     pub(super) fn lets_go_on(&self, now: Timestamp) -> Result<(), RecordError> {
         let state = self.state();
         if state.released {
             return Err(RecordError::NoRoom);
         }
-        match state.unanchored_since.map(|since| now.duration_since(since)) {
+        let limit = if state.writer_failed.is_some() { self.age_limit.min(FAILING) } else { self.age_limit };
+        if let Some(behind) = state.since.map(|since| since.elapsed()).filter(|behind| *behind > limit) {
+            return Err(RecordError::Lagging { behind, limit });
+        }
+        match state.unanchored.age(now, Instant::now()) {
             Some(age) if self.anchor == Anchor::Required && age > ANCHOR => {
                 Err(RecordError::Unanchored { minutes: age.as_mins() })
             }
@@ -247,20 +219,20 @@ impl Backlog {
     /// Events up to the last one that was moved came into the database at `now`.
     pub(super) fn unanchored(&self, now: Timestamp) {
         let mut state = self.state();
-        if self.anchor == Anchor::Required && state.seq > state.anchored {
-            state.unanchored_since.get_or_insert(now);
+        if self.anchor == Anchor::Required {
+            let last = state.seq;
+            state.unanchored.came(last, now, Instant::now());
         }
     }
 
-    /// A sink outside the host has a checkpoint of event `seq`; the next one happened at `next`, if there is one.
-    pub(super) fn anchored(&self, seq: u64, next: Option<Timestamp>) {
+    /// A sink outside the host has a checkpoint of event `seq` of the database that was the newest after so many renewals; the
+    /// next one happened at `next`, if there is one. What it has of an earlier database says nothing of this one.
+    pub(super) fn anchored(&self, seq: u64, renewals: u64, next: Option<Timestamp>) {
         let mut state = self.state();
-        if self.anchor == Anchor::None || seq < state.anchored {
-            return;
+        if self.anchor == Anchor::Required && renewals == state.renewals {
+            let last = state.seq;
+            state.unanchored.known(seq, last, next, Instant::now());
         }
-        state.anchored = seq;
-        // One that came since the question is as old as what was oldest before, at most.
-        state.unanchored_since = if state.seq > seq { next.or(state.unanchored_since) } else { None };
     }
 
     /// Whether a sink outside the host has to know what is recorded.
@@ -268,9 +240,11 @@ impl Backlog {
         self.anchor == Anchor::Required
     }
 
-    /// An entry of `bytes` was appended.
-    pub(super) fn appended(&self, bytes: u64) {
+    /// An entry of `bytes` was appended to `segment`, which has complete frames up to `end` now.
+    // INVARIANT: the writer sees it only once it is counted; it takes off what it moves.
+    pub(super) fn appended(&self, segment: &Segment, end: u64, bytes: u64) {
         let mut state = self.state();
+        segment.committed.store(end, Ordering::Release);
         state.waiting += bytes;
         state.since.get_or_insert_with(Instant::now);
         state.journal_failed = None;
@@ -345,9 +319,11 @@ impl Backlog {
     /// The database is another one since `now`, and its last event `seq`: nobody outside knows anything of it.
     pub(super) fn renewed(&self, seq: u64, now: Timestamp) {
         let mut state = self.state();
-        (state.seq, state.anchored) = (seq, 0);
+        state.seq = seq;
         state.renewals += 1;
-        state.unanchored_since = (self.anchor == Anchor::Required).then_some(now);
+        if self.anchor == Anchor::Required {
+            state.unanchored.renewed(seq, now, Instant::now());
+        }
     }
 
     pub(super) fn health(&self) -> Health {
@@ -364,7 +340,8 @@ impl Backlog {
                 .or_else(|| state.released.then(|| "the disk is full, and the reserve is in use".into())),
             damaged: state.damaged,
             checkpoint_age_ms: state.uncovered.map_or(0, |(since, _)| millis(since.elapsed())),
-            unanchored_since: state.unanchored_since,
+            unanchored_since: state.unanchored.since(),
+            unanchored_ms: millis(state.unanchored.waits(Instant::now())),
             renewals: state.renewals,
         }
     }

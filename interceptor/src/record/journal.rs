@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -141,8 +141,8 @@ impl Journal {
     /// the database by itself. Takes microseconds (with power-loss durability, as long as the disk's flush).
     ///
     /// # Errors
-    /// When too much waits for the database, when the oldest entry has waited too long, when the file system fails; and for
-    /// what is allowed, when a sink outside the host has to know more of the record than it does. What the event stands
+    /// When too much waits for the database, when the file system fails; and for what is allowed, when the oldest entry has
+    /// waited too long, or when a sink outside the host has to know more of the record than it does. What the event stands
     /// for must then not happen.
     pub fn append(&self, event: &Event) -> Result<Recorded, RecordError> {
         // What is denied may still be recorded, and ends of what went on before.
@@ -217,8 +217,7 @@ impl Journal {
             return Err(RecordError::Failed(error));
         }
         current.offset += length;
-        current.segment.committed.store(current.offset, Ordering::Release);
-        self.backlog.appended(length);
+        self.backlog.appended(&current.segment, current.offset, length);
         Ok(())
     }
 

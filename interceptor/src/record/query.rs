@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
@@ -25,6 +26,9 @@ use rows::{launched, session};
 /// Bytes of operations that one answer holds; what is over is counted.
 pub(super) const ANSWER_BYTES: usize = 2 << 20;
 
+/// After how many steps of SQLite's machine the time is looked at again: less than a millisecond.
+const STEPS: i32 = 10_000;
+
 /// Why a question has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
@@ -33,7 +37,10 @@ pub enum QueryError {
     Record(#[from] RecordError),
     /// SQLite failed.
     #[error("the record's database can't be read: {0}")]
-    Database(#[from] rusqlite::Error),
+    Database(#[source] rusqlite::Error),
+    /// The answer took longer than [`Reader::within`] allows.
+    #[error("the answer takes too long; ask for less, or for a shorter time")]
+    TooSlow,
     /// A column holds something else than was written.
     #[error("the record's database holds something else than was written; run `interceptor sessions verify`")]
     Content(#[from] serde_json::Error),
@@ -46,6 +53,12 @@ pub enum QueryError {
     /// A search without anything to look for.
     #[error("there is nothing to look for: give a word with a letter or digit in it, or a filter")]
     Nothing,
+    /// A search for more than the index is asked at once.
+    #[error(
+        "that is more than a search takes: 1 KiB of text, 16 words of 64 parts in all, two words with `*`, and two letters or \
+         digits before each `*`"
+    )]
+    TooBroad,
     /// Nothing has this id.
     #[error("nothing recorded has an id that begins with `{0}`")]
     Unknown(String),
@@ -62,6 +75,15 @@ pub enum QueryError {
     },
 }
 
+impl From<rusqlite::Error> for QueryError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::OperationInterrupted) => QueryError::TooSlow,
+            _ => QueryError::Database(error),
+        }
+    }
+}
+
 impl QueryError {
     /// The stable code.
     pub fn code(&self) -> &'static str {
@@ -70,6 +92,8 @@ impl QueryError {
             QueryError::Forged(_) => "record-unreadable",
             QueryError::Erased(_) => "payload-erased",
             QueryError::Nothing => "nothing-asked",
+            QueryError::TooBroad => "search-too-broad",
+            QueryError::TooSlow => "answer-too-slow",
             QueryError::Unknown(_) => "not-found",
             QueryError::Ambiguous(_) => "ambiguous-id",
             QueryError::Malformed { .. } => "malformed-id",
@@ -251,6 +275,16 @@ impl Reader {
         let db = store::open_read_only(path)?;
         store::schema_of(&db, path, store::known_schema())?;
         Ok(Self { db })
+    }
+
+    /// The same, for questions that are answered within `time` from now, or not at all.
+    ///
+    /// # Errors
+    /// When SQLite refuses it.
+    pub fn within(self, time: Duration) -> Result<Self, QueryError> {
+        let begin = Instant::now();
+        self.db.progress_handler(STEPS, Some(move || begin.elapsed() >= time))?;
+        Ok(self)
     }
 
     /// The latest sessions, newest first, at most `limit` (and at most 10,000). `of`: only those of workloads that this

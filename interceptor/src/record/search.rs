@@ -54,6 +54,17 @@ INSERT INTO minutes SELECT substr(decided_at, 1, 16), min(seq), max(seq) FROM op
     " ORDER BY o.seq;"
 );
 
+/// The most bytes of a text to look for. The index takes memory for each part of a word, and for all that a `*` stands for.
+const TEXT: usize = 1 << 10;
+/// The most words of it.
+const WORDS: usize = 16;
+/// The most parts of all its words: `/v1.0/users` has three.
+const PARTS: usize = 64;
+/// The most words with a `*`.
+const OPEN: usize = 2;
+/// The fewest letters and digits before a `*`.
+const BEFORE: usize = 2;
+
 /// Which operations are looked for: those for which all that is given holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -195,7 +206,8 @@ impl Reader {
     /// The operations that fit, newest first.
     ///
     /// # Errors
-    /// [`QueryError::Nothing`] when neither a word nor a filter is given, and when the database fails.
+    /// [`QueryError::Nothing`] when neither a word nor a filter is given, [`QueryError::TooBroad`] when the text is more than
+    /// the index is asked at once, and when the database fails.
     pub fn search(&self, search: &Search) -> Result<Hits, QueryError> {
         let asked = search.since.is_some() || search.until.is_some();
         let words = search.words()?;
@@ -280,12 +292,7 @@ impl Search {
             parts.push(tag + "\"");
         }
         if let Some(text) = &self.text {
-            let words: Vec<String> =
-                text.split(|c: char| c.is_whitespace() || c.is_control()).filter_map(word).collect();
-            if words.is_empty() {
-                return Err(QueryError::Nothing);
-            }
-            parts.extend(words);
+            parts.extend(words(text)?.iter().map(Word::quoted));
         }
         Ok((!parts.is_empty()).then(|| parts.join(" AND ")))
     }
@@ -296,12 +303,48 @@ impl Search {
     }
 }
 
-/// A word as the index takes it: quoted, so that nothing in it is an operator. None if it has no letter or digit.
-fn word(text: &str) -> Option<String> {
-    let bare = text.trim_end_matches('*');
-    let star = if bare.len() < text.len() { "*" } else { "" };
-    let sound = bare.chars().any(char::is_alphanumeric);
-    sound.then(|| format!("text : \"{}\"{star}", bare.replace('"', "\"\"")))
+/// The words of a text. None of it may be so much, or so little before a `*`, that the index fills the memory with it.
+fn words(text: &str) -> Result<Vec<Word<'_>>, QueryError> {
+    if text.len() > TEXT {
+        return Err(QueryError::TooBroad);
+    }
+    let words: Vec<Word<'_>> = text.split(|c: char| c.is_whitespace() || c.is_control()).filter_map(Word::of).collect();
+    if words.is_empty() {
+        return Err(QueryError::Nothing);
+    }
+    let open = || words.iter().filter(|word| word.is_open);
+    let parts: usize = words.iter().map(|word| word.parts().count()).sum();
+    let says_little = |word: &Word<'_>| word.parts().next_back().is_none_or(|last| last.chars().count() < BEFORE);
+    if words.len() > WORDS || parts > PARTS || open().count() > OPEN || open().any(says_little) {
+        return Err(QueryError::TooBroad);
+    }
+    Ok(words)
+}
+
+/// A word that is looked for.
+struct Word<'a> {
+    bare: &'a str,
+    /// Whether anything may follow.
+    is_open: bool,
+}
+
+impl<'a> Word<'a> {
+    /// None if it has no letter or digit.
+    fn of(text: &'a str) -> Option<Self> {
+        let bare = text.trim_end_matches('*');
+        bare.chars().any(char::is_alphanumeric).then_some(Self { bare, is_open: bare.len() < text.len() })
+    }
+
+    /// What the index has of it: runs of letters and digits.
+    fn parts(&self) -> impl DoubleEndedIterator<Item = &'a str> {
+        self.bare.split(|c: char| !c.is_alphanumeric()).filter(|part| !part.is_empty())
+    }
+
+    /// As the index takes it: quoted, so that nothing in it is an operator.
+    fn quoted(&self) -> String {
+        let star = if self.is_open { "*" } else { "" };
+        format!("text : \"{}\"{star}", self.bare.replace('"', "\"\""))
+    }
 }
 
 #[cfg(test)]

@@ -291,21 +291,26 @@ fn a_locked_database_denies_when_the_oldest_entry_is_too_old_and_loses_nothing()
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let begin = Instant::now();
     let mut recorded = 0;
+    let decided = |verdict| decided(OperationId::new(), None, LaunchId::new(), verdict);
     let error = loop {
-        match journal.append(&finished(OperationId::new())) {
+        match journal.append(&decided(Verdict::Allow)) {
             Ok(_) => recorded += 1,
             Err(error) => break error,
         }
         assert!(begin.elapsed() < SOON);
         std::thread::sleep(Duration::from_millis(1));
     };
-    assert!(matches!(error, RecordError::Lagging { .. }), "{error}");
+    assert!(matches!(error, RecordError::Lagging { .. }) && error.leaves_denials(), "{error}");
     assert!(begin.elapsed() >= settings.backlog_age);
     while record.health().failed.is_none() {
         assert!(begin.elapsed() < SOON, "a locked database must show in the status");
         std::thread::sleep(Duration::from_millis(5));
     }
     assert!(record.health().failed.unwrap().contains("locked"));
+    for event in [decided(Verdict::Deny), finished(OperationId::new())] {
+        let _recorded = journal.append(&event).expect("a denial is recorded, and how something ended");
+        recorded += 1;
+    }
     assert!(matches!(record.flush(Duration::from_millis(50)), Err(RecordError::Lagging { .. })));
     other.execute_batch("ROLLBACK").unwrap();
     record.flush(SOON).unwrap();

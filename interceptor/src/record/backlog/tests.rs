@@ -1,3 +1,6 @@
+use ulid::Ulid;
+
+use super::super::segment::HEADER;
 use super::*;
 
 const AGE: Duration = Duration::from_millis(400);
@@ -7,24 +10,35 @@ fn backlog() -> Backlog {
     Backlog::new(&settings, std::env::temp_dir().join("nowhere/record.db"))
 }
 
+fn segment() -> Segment {
+    Segment {
+        id: SegmentId { journal: Ulid::generate(), index: 0 },
+        path: PathBuf::new(),
+        committed: AtomicU64::new(HEADER),
+        closed: AtomicBool::new(false),
+        left: false,
+    }
+}
+
 #[test]
 fn the_writer_hurries_from_half_of_what_denies_until_a_quarter_is_left() {
-    let backlog = backlog();
+    let (backlog, segment) = (backlog(), segment());
+    let appended = |bytes| backlog.appended(&segment, HEADER + bytes, bytes);
     assert_eq!(backlog.urgency(), Urgency::Later, "nothing waits");
-    backlog.appended(400);
+    appended(400);
     assert_eq!(backlog.urgency(), Urgency::Later);
     std::thread::sleep(AGE * 6 / 10);
     assert_eq!(backlog.urgency(), Urgency::Late, "it waits for long");
     backlog.moved(400, 1, 0);
     backlog.passed(&backlog.begin());
     assert_eq!(backlog.urgency(), Urgency::Later);
-    backlog.appended(501);
+    appended(501);
     assert_eq!(backlog.urgency(), Urgency::Late, "much waits");
     backlog.moved(240, 2, 0);
     assert_eq!(backlog.urgency(), Urgency::Late, "a quarter is left, and more");
     backlog.moved(12, 3, 0);
     assert_eq!(backlog.urgency(), Urgency::Later, "it has caught up");
-    backlog.appended(240);
+    appended(240);
     assert_eq!(backlog.urgency(), Urgency::Later, "that isn't much again");
 }
 
@@ -39,4 +53,76 @@ fn the_writer_hurries_for_who_waits_for_it() {
     assert_eq!(backlog.urgency(), Urgency::Later);
     backlog.stop();
     assert_eq!(backlog.urgency(), Urgency::Awaited, "the record is being closed");
+}
+
+#[test]
+fn what_the_writer_can_see_is_counted_already() {
+    let (backlog, segment) = (backlog(), segment());
+    let seen = || segment.committed.load(Ordering::Acquire);
+    std::thread::scope(|scope| {
+        let counting = backlog.state();
+        let appending = scope.spawn(|| backlog.appended(&segment, HEADER + 100, 100));
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(seen(), HEADER, "it can't be counted yet");
+        drop(counting);
+        appending.join().unwrap();
+    });
+    assert_eq!((seen(), backlog.health().backlog), (HEADER + 100, 100));
+    backlog.moved(100, 1, 0);
+    assert_eq!(backlog.health().backlog, 0);
+}
+
+#[test]
+fn a_clock_that_is_set_back_makes_nothing_younger() {
+    let (at, begin): (Timestamp, _) = ("2026-03-01T10:00:00Z".parse().unwrap(), Instant::now());
+    let minutes = |count: u64| Duration::from_secs(60 * count);
+    let (back, age) = (at - minutes(300), |count| Some(SignedDuration::from_mins(count)));
+    let mut unanchored = Unanchored::default();
+    assert_eq!(unanchored.age(at, begin), None);
+    unanchored.came(10, at, begin);
+    assert_eq!(unanchored.age(back, begin + minutes(11)), age(11));
+    assert_eq!(unanchored.age(at + minutes(12), begin + minutes(1)), age(12), "one that was set on makes it older");
+    // Each has its own age.
+    unanchored.came(20, back, begin + minutes(5));
+    unanchored.known(10, 20, Some(back), begin + minutes(7));
+    assert_eq!(unanchored.age(back, begin + minutes(8)), age(3));
+    unanchored.known(9, 20, Some(at), begin + minutes(8));
+    assert_eq!(unanchored.age(back, begin + minutes(8)), age(3), "an older one says nothing");
+    unanchored.known(20, 20, None, begin + minutes(9));
+    assert_eq!(unanchored.age(at + minutes(99), begin + minutes(99)), None);
+    // What an earlier daemon left is as old as the clock says at the start.
+    let mut left = Unanchored::default();
+    left.known(0, 5, Some(at), begin);
+    assert_eq!(left.age(at + minutes(2), begin), age(2));
+    assert_eq!(left.age(back, begin + minutes(11)), age(11));
+}
+
+#[test]
+fn of_a_long_time_only_the_oldest_events_are_told_apart_less() {
+    let (at, begin): (Timestamp, _) = ("2026-03-01T10:00:00Z".parse().unwrap(), Instant::now());
+    let mut unanchored = Unanchored::default();
+    let passed = |count: u64| Duration::from_secs(6 * count);
+    for count in 0..1_000 {
+        unanchored.came(count + 1, at, begin + passed(count));
+    }
+    let now = begin + passed(1_000);
+    unanchored.known(10, 1_000, Some(at), now);
+    assert_eq!(unanchored.waits(now), passed(1_000), "at least as old as it is");
+    unanchored.known(990, 1_000, Some(at), now);
+    assert_eq!(unanchored.waits(now), passed(10));
+}
+
+#[test]
+fn what_is_known_of_an_earlier_database_says_nothing_of_the_newest() {
+    let settings = RecordSettings { anchor: Anchor::Required, reserve: 0, ..RecordSettings::default() };
+    let backlog = Backlog::new(&settings, std::env::temp_dir().join("nowhere/record.db"));
+    let now: Timestamp = "2026-03-01T10:00:00Z".parse().unwrap();
+    let since = || backlog.health().unanchored_since;
+    backlog.moved(0, 100, 0);
+    backlog.unanchored(now);
+    backlog.renewed(1, now);
+    backlog.anchored(100, 0, None);
+    assert_eq!(since(), Some(now), "event 100 was the last one of the old one");
+    backlog.anchored(1, 1, None);
+    assert_eq!(since(), None);
 }

@@ -159,6 +159,35 @@ fn an_erased_key_is_in_no_file_any_more() {
 }
 
 #[test]
+fn dividing_pages_leaves_nothing_of_keys_that_are_erased_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = open(dir.path(), None);
+    let journal = record.journal("worker-0").unwrap();
+    let sessions: Vec<SessionId> = (0..100).map(|_| SessionId::new()).collect();
+    for session in &sessions {
+        let _operation = keep(&record, &journal, *session);
+    }
+    let keys: Vec<Vec<u8>> = {
+        let db = Connection::open(record.database()).unwrap();
+        let mut all = db.prepare("SELECT wrapped FROM session_keys").unwrap();
+        all.query_map([], |row| row.get::<_, Vec<u8>>(0)).unwrap().collect::<Result<_, _>>().unwrap()
+    };
+    assert_eq!(keys.len(), sessions.len());
+    for session in sessions {
+        let what = What::SessionErased { session, uid: 0, pid: 1 };
+        let _recorded = journal.append(&Event { at: SystemClock.now(), what }).expect("it is recorded");
+    }
+    record.flush(SOON).expect("it is moved");
+    drop(journal);
+    let database = record.database().to_owned();
+    drop(record);
+    let file = std::fs::read(&database).unwrap();
+    let is_there = |key: &&Vec<u8>| file.windows(key.len()).any(|window| window == key.as_slice());
+    assert_eq!(keys.iter().filter(is_there).count(), 0, "a copy of the database has them");
+    assert_eq!(verify(&database).unwrap().fault, None);
+}
+
+#[test]
 fn a_held_session_is_not_erased_and_an_erased_key_does_not_come_back_unseen() {
     let dir = tempfile::tempdir().unwrap();
     let record = open(dir.path(), None);

@@ -110,6 +110,39 @@ fn who_asks_for_nothing_is_told_so() {
 }
 
 #[test]
+fn a_text_of_everything_at_once_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (record, _) = five(dir.path());
+    let reader = record.reader().unwrap();
+    let many = |word: &str, count: usize| vec![word; count].join(" ");
+    let path = "/a1".repeat(PARTS);
+    for taken in [many("users", WORDS), many("use*", OPEN), path.clone(), "x".repeat(TEXT), "/v1.0/us*".into()] {
+        assert!(reader.search(&text(&taken)).is_ok(), "{taken}");
+    }
+    let long = [many("h*", 20_000), "a.".repeat(1_000_000), "x".repeat(TEXT + 1)];
+    let short = [many("users", WORDS + 1), many("use*", OPEN + 1), path + "/b", "u*".into(), "users/u*".into()];
+    for refused in long.into_iter().chain(short) {
+        let error = reader.search(&text(&refused)).unwrap_err();
+        assert!(matches!(error, QueryError::TooBroad), "{} bytes: {error}", refused.len());
+        assert_eq!(error.code(), "search-too-broad");
+    }
+}
+
+#[test]
+fn an_answer_that_takes_too_long_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let (record, _) = five(dir.path());
+    let count = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT ?1) SELECT count(*) FROM n";
+    let ask = |within, limit: i64| {
+        let reader = record.reader().unwrap().within(within).unwrap();
+        reader.db.query_row(count, [limit], |row| row.get::<_, i64>(0)).map_err(QueryError::from)
+    };
+    assert_eq!(ask(SOON, 1_000).unwrap(), 1_000);
+    let error = ask(Duration::ZERO, 1_000_000).unwrap_err();
+    assert!(matches!(error, QueryError::TooSlow), "{error}");
+}
+
+#[test]
 fn a_long_answer_comes_in_pieces() {
     let dir = tempfile::tempdir().unwrap();
     let record = open(dir.path());
@@ -169,7 +202,7 @@ proptest! {
         }
         RECORD.with(|(_, record)| {
             let answer = record.reader().unwrap().search(&text(&words));
-            prop_assert!(matches!(answer, Ok(_) | Err(QueryError::Nothing)), "{words:?}: {answer:?}");
+            prop_assert!(matches!(answer, Ok(_) | Err(QueryError::Nothing | QueryError::TooBroad)), "{words:?}: {answer:?}");
             Ok(())
         })?;
     }

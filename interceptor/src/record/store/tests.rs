@@ -1,4 +1,5 @@
 use super::*;
+use crate::ids::SessionId;
 
 fn entry(body: &str) -> Entry {
     Entry::new(body.as_bytes().to_vec()).expect("an event")
@@ -72,4 +73,20 @@ fn an_event_of_a_later_version_is_kept_as_it_is() {
     assert_eq!((entry.kind.as_str(), entry.event), ("approval.given", None));
     assert!(Entry::new(b"{\"at\":1}".to_vec()).is_none());
     assert!(Entry::new(b"{\"\xff\":1}".to_vec()).is_none());
+}
+
+#[test]
+fn what_is_deleted_is_overwritten_in_all_pages_that_are_written_and_for_an_erasure_in_free_ones_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::open(&folder.path().join("record.db"), Durability::Process).unwrap();
+    let overwrites =
+        |store: &Store| -> i64 { store.db.query_row("PRAGMA secure_delete", [], |row| row.get(0)).unwrap() };
+    let (always, written) = (1, 2);
+    assert_eq!(overwrites(&store), written);
+    let at = "2026-01-02T03:04:05Z".parse().unwrap();
+    let erased = Event { at, what: What::SessionErased { session: SessionId::new(), uid: 0, pid: 1 } };
+    store.append(&[Entry::of(&erased).unwrap()], &[], &[]).unwrap();
+    assert_eq!(overwrites(&store), always);
+    store.append(&[entry(STARTED)], &[], &[]).unwrap();
+    assert_eq!(overwrites(&store), written);
 }
