@@ -197,6 +197,8 @@ async fn serve(config: &Path) -> Result<(), DaemonError> {
         async move { judge.keep_fresh().await }
     });
     let desk = desk(&reader, &journal, &notifier, &uncounted)?;
+    // Whoever has it open is in the way of a rotation.
+    drop(reader);
     let logins = Arc::new(Logins::new(fetcher(&watching)));
     tokio::spawn(expire(Arc::clone(&desk), Arc::clone(&logins), journal.clone()));
     let gate = RecordingGate::new(Arc::clone(&clock), watching.clone(), Arc::clone(&desk), record.journal("resolver")?);

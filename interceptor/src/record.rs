@@ -90,8 +90,8 @@ pub enum RecordError {
         /// The lock file.
         path: PathBuf,
     },
-    /// Somebody reads the database that is to be moved aside.
-    #[error("somebody reads the database, so it can't be moved aside; try again when nobody does")]
+    /// Somebody has the database open that is to be moved aside.
+    #[error("somebody has the database open, so it can't be moved aside; try again when nobody does")]
     InTheWay,
     /// Another file is where the database was, or none is.
     #[error(

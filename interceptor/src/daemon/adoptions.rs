@@ -65,8 +65,8 @@ struct Held {
     cgroups: BTreeMap<u64, Cgroup>,
     /// Whether they couldn't be looked for the last time.
     is_unfound: bool,
-    /// The containers that may be its, of which that couldn't be read the last time.
-    unknown: BTreeSet<u64>,
+    /// The containers that may be its, of which that couldn't be read the last time, and since when.
+    unknown: BTreeMap<u64, Instant>,
     pids: BTreeSet<u32>,
     /// Their network namespaces, by inode, as they were at the last slow look.
     networks: BTreeMap<u32, u64>,
@@ -218,7 +218,7 @@ impl Adoptions {
             places: BTreeMap::new(),
             cgroups: BTreeMap::new(),
             is_unfound: false,
-            unknown: BTreeSet::new(),
+            unknown: BTreeMap::new(),
             pids: BTreeSet::new(),
             networks: BTreeMap::new(),
             has_new: false,

@@ -125,11 +125,10 @@ async fn through(
     order: &mut watch::Receiver<Order>,
 ) -> &'static str {
     let Published { workload, netns, callers, journal, .. } = published;
-    // To look who has the socket takes some time on a host with many processes.
-    let caller = tokio::task::spawn_blocking(move || caller_of(peer, publish.outside)).await.unwrap_or_default();
+    let caller = caller_of(peer, publish.outside, &workload.settings.matches).await;
     let loginuid = caller.and_then(|caller| caller.loginuid);
+    let may = caller.is_some_and(|caller| caller.may);
     let caller = caller.map(|caller| caller.uid);
-    let may = caller.is_some_and(|uid| may_call(&workload.settings.matches, uid));
     let operation = OperationId::new();
     let who =
         caller.map_or_else(|| "an unknown caller".to_owned(), |uid| format!("uid {uid}{}", as_whom(uid, loginuid)));
@@ -284,22 +283,30 @@ fn is_in(uid: u32, gid: u32) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Caller {
     uid: u32,
-    /// As whom he logged in, where the kernel knows it.
+    /// Whether he may.
+    may: bool,
+    /// As whom he logged in, where the kernel knows it; not asked of who may not call.
     loginuid: Option<u32>,
 }
 
+/// Looking who has a socket takes some time on a host with many processes: so many do at once.
+static LOOKING: Semaphore = Semaphore::const_new(2);
+
 /// Who is at the other end of an accepted connection; none if it is closed, or no process has it any more, so that nobody can
 /// be asked about.
-fn caller_of(peer: SocketAddr, own: SocketAddr) -> Option<Caller> {
-    let ask = || -> io::Result<Option<Caller>> {
-        let Some(Owner { uid, inode }) = Diagnosis::open()?.owner(peer, own)? else { return Ok(None) };
-        let loginuid = if login::is_known() { login::of_socket(inode, uid)? } else { Some(None) };
-        Ok(loginuid.map(|loginuid| Caller { uid, loginuid }))
-    };
-    ask().unwrap_or_else(|error| {
-        tracing::error!(%error, "the kernel doesn't say whose a socket is, so a call is refused");
-        None
-    })
+async fn caller_of(peer: SocketAddr, own: SocketAddr, matches: &Match) -> Option<Caller> {
+    let unsaid =
+        |error: io::Error| tracing::error!(%error, "the kernel doesn't say whose a socket is, so a call is refused");
+    let owner = Diagnosis::open().and_then(|diagnosis| diagnosis.owner(peer, own));
+    let Owner { uid, inode } = owner.map_err(unsaid).ok()??;
+    let may = may_call(matches, uid);
+    if !may || !login::is_known() {
+        return Some(Caller { uid, may, loginuid: None });
+    }
+    let _turn = LOOKING.acquire().await.ok()?;
+    let found = tokio::task::spawn_blocking(move || login::of_socket(inode, uid)).await.map_err(io::Error::other);
+    let loginuid = found.and_then(|found| found).map_err(unsaid).ok()??;
+    Some(Caller { uid, may, loginuid })
 }
 
 #[cfg(test)]

@@ -180,8 +180,14 @@ impl Judge {
         let now = self.clock.now();
         let is_in_file = || token_file::holds(presented.source, presented.token);
         let (issued, is_new) = match self.provenance.find(&digest, presented.workload, now) {
-            // What binds such a token is that it is there now: one that was replaced is over.
-            Known::Live(issued) if issued.bound == Bound::TokenFile && !is_in_file() => return Err(JudgeError::Ended),
+            // What binds such a token is that it is there: one that was replaced is over, once its clients can know that.
+            Known::Live(issued)
+                if issued.bound == Bound::TokenFile
+                    && !is_in_file()
+                    && !token_file::was_just_replaced(presented.source) =>
+            {
+                return Err(JudgeError::Ended);
+            }
             Known::Live(issued) => (issued, false),
             Known::Dead(..) => return Err(JudgeError::Ended),
             Known::Expired(_) => return Err(JudgeError::Expired),

@@ -83,7 +83,8 @@ fn mask<S: Sink>(event: &[u8], engine: &mut Engine, sink: &mut S) -> Result<(), 
     let data = data(event)?;
     plainly(&event[..data.start], engine, sink);
     let raw = &event[data.start..data.end];
-    if let Some(edits) = as_json(&data.text, engine)? {
+    let edits = if is_harmless(&event[..data.start], &data.text) { None } else { as_json(&data.text, engine)? };
+    if let Some(edits) = edits {
         apply_edits(&edits, raw, &data.map, Escape::Plain, sink);
     } else {
         engine.find(&data.text, &Words::default());
@@ -99,12 +100,23 @@ fn plainly<S: Sink>(text: &[u8], engine: &mut Engine, sink: &mut S) {
     engine.apply_hits(text, text, &Offsets::default(), Escape::Plain, false, sink);
 }
 
+/// Whether data says nothing of anybody: none, how many model APIs end their streams, what keeps a connection, and where the
+/// client of an MCP server is to send its messages (2024-11-05, HTTP with SSE). `before`: the lines before it.
+fn is_harmless(before: &[u8], data: &[u8]) -> bool {
+    let data = data.trim_ascii();
+    let is_endpoint = || {
+        let mut named =
+            before.split(|byte| matches!(byte, b'\n' | b'\r')).filter_map(|line| line.strip_prefix(b"event:"));
+        let is_place = [&b"/"[..], b"http://", b"https://"].iter().any(|start| data.starts_with(start));
+        is_place
+            && !data.iter().any(u8::is_ascii_whitespace)
+            && named.next_back().is_some_and(|name| name.trim_ascii() == b"endpoint")
+    };
+    matches!(data, b"" | b"[DONE]" | b"ping" | b"pong" | b"heartbeat" | b"keepalive" | b"keep-alive") || is_endpoint()
+}
+
 /// What is masked in data that is JSON; none if it is text.
 fn as_json(data: &[u8], engine: &mut Engine) -> Result<Option<Edits>, Withheld> {
-    // How many model APIs end their streams.
-    if data.trim_ascii().is_empty() || data == b"[DONE]" {
-        return Ok(None);
-    }
     let mut edits = Edits::default();
     let before = engine.counts().clone();
     let done = Json::new(engine, false).push(data, true, engine, &mut edits);

@@ -114,9 +114,19 @@ fn a_text_is_withheld_where_a_mask_names_members_whatever_detectors_there_are() 
             assert_eq!(mask(&plan, kind, [&b"mail: ada"[..]]), Err(Withheld::NotJson), "{kind} under {masks}");
         }
         let events = |data: &str| mask(&plan, "text/event-stream", [format!("data: {data}\n\n").as_bytes()]);
+        let named = |name: &str, data: &str| {
+            mask(&plan, "text/event-stream", [format!("event: {name}\ndata: {data}\n\n").as_bytes()])
+        };
         assert!(matches!(events("mail: ada"), Err(Withheld::Invalid(_))), "under {masks}");
         assert_eq!(events("\"mail\""), Ok(b"data: \"mail\"\n\n".to_vec()), "under {masks}");
         assert_eq!(events("[DONE]"), Ok(b"data: [DONE]\n\n".to_vec()), "under {masks}");
+        assert_eq!(events("ping"), Ok(b"data: ping\n\n".to_vec()), "under {masks}");
+        // Where an MCP server has its client send messages.
+        let place = "/messages?session_id=7";
+        assert_eq!(named("endpoint", place), Ok(format!("event: endpoint\ndata: {place}\n\n").into_bytes()));
+        for (name, data) in [("message", place), ("endpoint", "/messages mail: ada"), ("endpoint", "ada")] {
+            assert!(matches!(named(name, data), Err(Withheld::Invalid(_))), "{name}: {data} under {masks}");
+        }
         // No text, and no name in it.
         assert_eq!(nameless(&plan, &KEY, b"ada"), Ok(b"ada".to_vec()));
     }

@@ -157,16 +157,32 @@ impl Backlog {
         if state.released {
             return Err(RecordError::NoRoom);
         }
-        let limit = if state.writer_failed.is_some() { self.age_limit.min(FAILING) } else { self.age_limit };
-        if let Some(behind) = state.since.map(|since| since.elapsed()).filter(|behind| *behind > limit) {
-            return Err(RecordError::Lagging { behind, limit });
-        }
+        self.is_behind(&state)?;
         match state.unanchored.age(now, Instant::now()) {
             Some(age) if self.anchor == Anchor::Required && age > ANCHOR => {
                 Err(RecordError::Unanchored { minutes: age.as_mins() })
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether something may begin that lets nothing go on by itself: not while the writer is too far behind.
+    pub(super) fn keeps_up(&self) -> Result<(), RecordError> {
+        self.is_behind(&self.state())
+    }
+
+    fn is_behind(&self, state: &State) -> Result<(), RecordError> {
+        let limit = if state.writer_failed.is_some() { self.age_limit.min(FAILING) } else { self.age_limit };
+        match state.since.map(|since| since.elapsed()) {
+            Some(behind) if behind > limit => Err(RecordError::Lagging { behind, limit }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether there is room for what is decided, besides what is left for the ends of what goes on: an eighth.
+    pub(super) fn has_room_for_ends(&self) -> Result<(), RecordError> {
+        let (waiting, limit) = (self.state().waiting, self.limit - self.limit / 8);
+        if waiting > limit { Err(RecordError::Full { waiting, limit }) } else { Ok(()) }
     }
 
     /// The disk is full. Gives the reserve up; gives whether there was any.

@@ -147,8 +147,20 @@ impl Journal {
     pub fn append(&self, event: &Event) -> Result<Recorded, RecordError> {
         // What is denied may still be recorded, and ends of what went on before.
         let goes_on = matches!(event.what, What::OperationDecided { verdict: Verdict::Allow, .. });
-        if goes_on {
-            self.backlog.lets_go_on(event.at)?;
+        match &event.what {
+            What::OperationDecided { .. } => {
+                self.backlog.has_room_for_ends()?;
+                if goes_on {
+                    self.backlog.lets_go_on(event.at)?;
+                }
+            }
+            What::WorkloadStarted { .. }
+            | What::GrantIssued { .. }
+            | What::BreakGlassStarted { .. }
+            | What::TokenIssued(_) => {
+                self.backlog.keeps_up()?;
+            }
+            _ => {}
         }
         let sync = is_intent(&event.what);
         self.frames(sync, !goes_on, |frames| frames.event(event))?;

@@ -237,6 +237,17 @@ impl Store {
         Ok(self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))? == 0)
     }
 
+    /// Leaves the write-ahead log, which is a file of its name: whoever had the database open when that is moved would remove,
+    /// when he closes it, the log of the one that takes its place. Gives whether nobody else has it open.
+    pub(super) fn leave_log(&self) -> Result<bool, RecordError> {
+        let mode = self.db.query_row("PRAGMA journal_mode = DELETE", [], |row| row.get::<_, String>(0));
+        match mode {
+            Ok(mode) => Ok(mode == "delete"),
+            Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Appends events, keeps payloads, and says how far their segments are in now: all of it, or nothing. Gives whether
     /// something was destroyed of which the write-ahead log or the journals still have traces.
     pub(super) fn append(

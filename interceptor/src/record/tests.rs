@@ -307,6 +307,8 @@ fn a_locked_database_denies_when_the_oldest_entry_is_too_old_and_loses_nothing()
         std::thread::sleep(Duration::from_millis(5));
     }
     assert!(record.health().failed.unwrap().contains("locked"));
+    let error = journal.append(&started(LaunchId::new())).expect_err("a workload would begin");
+    assert!(matches!(error, RecordError::Lagging { .. }), "{error}");
     for event in [decided(Verdict::Deny), finished(OperationId::new())] {
         let _recorded = journal.append(&event).expect("a denial is recorded, and how something ended");
         recorded += 1;
@@ -338,6 +340,26 @@ fn a_full_backlog_denies_until_there_is_room() {
     let _recorded = journal.append(&finished(OperationId::new())).unwrap();
     record.flush(SOON).unwrap();
     assert_eq!(record.health().seq, recorded + 1, "what was refused isn't in the record, what wasn't is");
+}
+
+/// What is denied without end leaves room for how what goes on ends.
+#[test]
+fn denials_leave_room_for_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = RecordSettings { backlog_bytes: 16 << 10, ..settings() };
+    let record = Record::open(dir.path(), &settings, Arc::new(SystemClock)).unwrap();
+    let journal = record.journal("worker-0").unwrap();
+    let other = rusqlite::Connection::open(record.database()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let denied = || decided(OperationId::new(), None, LaunchId::new(), Verdict::Deny);
+    assert!((0..1000).take_while(|_| journal.append(&denied()).is_ok()).count() < 1000);
+    let error = journal.append(&denied()).unwrap_err();
+    assert!(matches!(error, RecordError::Full { .. }), "{error}");
+    for _ in 0..3 {
+        let _recorded = journal.append(&finished(OperationId::new())).expect("how something ended");
+    }
+    other.execute_batch("ROLLBACK").unwrap();
+    record.flush(SOON).unwrap();
 }
 
 #[test]

@@ -1,10 +1,17 @@
 //! As whom the person behind a process logged in (`/proc/PID/loginuid`, proc(5)): set when somebody logs in, inherited by all
 //! that he starts, and not changed by `su` or `sudo`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// Of so many users it is kept which process of theirs had a socket last.
+const MOST: usize = 1024;
+
+static LATELY: Mutex<BTreeMap<u32, PathBuf>> = Mutex::new(BTreeMap::new());
 
 /// What the kernel says; none where no login began it.
 pub fn parse_loginuid(text: &str) -> Option<u32> {
@@ -23,6 +30,12 @@ pub fn is_known() -> bool {
 /// The processes can't be listed.
 pub fn of_socket(inode: u32, uid: u32) -> io::Result<Option<Option<u32>>> {
     let socket = format!("socket:[{inode}]");
+    let lately = || LATELY.lock().unwrap_or_else(PoisonError::into_inner);
+    // Who calls often does so from one process.
+    let last = lately().get(&uid).cloned();
+    if let Some(found) = last.and_then(|folder| of_process(&folder, &socket)) {
+        return Ok(Some(found));
+    }
     let mut others = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let folder = entry?.path();
@@ -32,6 +45,11 @@ pub fn of_socket(inode: u32, uid: u32) -> io::Result<Option<Option<u32>>> {
         match fs::metadata(&folder) {
             Ok(found) if found.uid() == uid => {
                 if let Some(found) = of_process(&folder, &socket) {
+                    let mut lately = lately();
+                    if lately.len() >= MOST {
+                        lately.clear();
+                    }
+                    lately.insert(uid, folder);
                     return Ok(Some(found));
                 }
             }

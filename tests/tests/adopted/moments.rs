@@ -202,7 +202,7 @@ fn what_was_left_frozen_goes_on() -> Result<()> {
     goes_on()?;
     // What somebody else froze isn't ours to thaw.
     std::fs::write(&switch, "1")?;
-    std::fs::write(&mark, "/somebody/elses\n")?;
+    std::fs::write(&mark, "frozen by Interceptor:\n/somebody/elses\n")?;
     let deadline = Instant::now() + Duration::from_secs(5);
     while mark.exists() {
         ensure!(Instant::now() < deadline, "the mark is there still");

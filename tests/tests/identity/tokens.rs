@@ -344,6 +344,10 @@ fn tokens_of_another_issuer_are_verified_and_name_its_subjects() -> Result<()> {
     let said = ask(&forged)?;
     ensure!(said.contains("token-signature"), "{said}");
     let said = ask(&projected)?;
+    ensure!(said.contains("Adele Vance"), "its clients can't have looked again yet: {said}");
+    let changed = std::fs::File::options().append(true).open(&file)?;
+    changed.set_modified(changed.metadata()?.modified()? - Duration::from_secs(121))?;
+    let said = ask(&projected)?;
     ensure!(said.contains("token-ended"), "it isn't in the file any more: {said}");
     let other = entra.federated_token("system:serviceaccount:other:mcp")?.build()?;
     std::fs::write(&file, &other)?;

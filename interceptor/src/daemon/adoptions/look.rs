@@ -112,6 +112,12 @@ impl Gaze {
     }
 }
 
+/// How long an engine may be at its files before what only that tells is refused.
+const WRITING: Duration = Duration::from_secs(3);
+
+/// The first line of the file that says what is frozen.
+const FROZEN_BY_US: &str = "frozen by Interceptor:";
+
 impl Adoptions {
     /// Looks once. The `tick` says what is due.
     pub(super) fn look(&self, tick: u32) {
@@ -184,22 +190,24 @@ impl Adoptions {
     /// daemon that comes after; what somebody else froze stays as it is.
     pub(super) fn freeze(&self, one: &Held, still: bool) {
         let mark = one.workload.folder.join(FROZEN);
-        let noted = std::fs::read_to_string(&mark).unwrap_or_default();
-        let mut frozen: BTreeSet<String> = noted.lines().map(str::to_owned).collect();
+        let noted = std::fs::read_to_string(&mark).ok();
+        let lines = noted.iter().flat_map(|noted| noted.lines()).filter(|line| line.starts_with('/'));
+        let mut frozen: BTreeSet<String> = lines.map(str::to_owned).collect();
         if still {
             let switch = |path: &str| self.tree.folder(path).join("cgroup.freeze");
             let runs = |path: &String| std::fs::read_to_string(switch(path)).is_ok_and(|text| text.trim() == "0");
-            let new: Vec<String> =
-                self.to_freeze(one).into_iter().filter(|path| !frozen.contains(path) && runs(path)).collect();
+            // Also what was frozen before: a unit that was started again has another cgroup of that name.
+            let new: Vec<String> = self.to_freeze(one).into_iter().filter(runs).collect();
             frozen.extend(new.iter().cloned());
+            let text = frozen.into_iter().fold(FROZEN_BY_US.to_owned(), |text, path| text + "\n" + &path);
             // Before they are, so that none is left that nobody thaws.
-            if let Err(error) = std::fs::write(&mark, frozen.into_iter().map(|path| path + "\n").collect::<String>()) {
+            if let Err(error) = std::fs::write(&mark, text) {
                 tracing::warn!(%error, "that a workload is frozen can't be noted down");
             }
             new.iter().for_each(|path| self.switch(path, true));
         } else {
             // An earlier daemon's file names none.
-            if frozen.is_empty() && mark.exists() {
+            if noted.is_some_and(|noted| noted.is_empty()) {
                 frozen.extend(self.to_freeze(one));
             }
             frozen.iter().for_each(|path| self.switch(path, false));
@@ -248,13 +256,15 @@ impl Adoptions {
                 continue;
             }
             found.extend(one.cgroups.get(&id).map(|cgroup| (id, cgroup.clone())));
-            one.unknown.insert(id);
-            if !before.contains(&id) {
+            let since = before.get(&id).copied().unwrap_or_else(Instant::now);
+            one.unknown.insert(id, since);
+            let patience = if error.kind() == std::io::ErrorKind::WouldBlock { WRITING } else { Duration::ZERO };
+            if !before.contains_key(&id) {
                 // Several times a second, so it is said once.
                 let workload = &one.workload.settings.name;
                 tracing::warn!(%error, %workload, cgroup = %path, "whose a container is isn't known, so it is refused");
-            } else if !governed.contains_key(&id) {
-                // It was there before the hooks were. Not at the first look: an engine may just be writing.
+            } else if !governed.contains_key(&id) && since.elapsed() > patience {
+                // It was there before the hooks were.
                 if let Err(error) = adopter.govern(&path, id, one.number, State::Refused) {
                     tracing::error!(%error, cgroup = %path, "a cgroup can't be refused");
                 }

@@ -3,16 +3,19 @@ use std::net::{TcpListener, TcpStream};
 use super::{caller_of, may_call};
 use crate::config::Match;
 
-#[test]
-fn a_real_caller_is_found() {
+#[tokio::test]
+async fn a_real_caller_is_found() {
+    let uid = nix::unistd::geteuid().as_raw();
+    let matches = Match { uids: vec![uid], ..Match::default() };
     for address in ["127.0.0.1:0", "[::1]:0"] {
         let listener = TcpListener::bind(address).unwrap();
         let caller = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (accepted, peer) = listener.accept().unwrap();
         let own = accepted.local_addr().unwrap();
-        assert_eq!(caller_of(peer, own).map(|caller| caller.uid), Some(nix::unistd::geteuid().as_raw()));
+        let found = caller_of(peer, own, &matches).await.unwrap();
+        assert_eq!((found.uid, found.may), (uid, true));
         drop(caller);
-        assert_eq!(caller_of(peer, own), None, "nobody is taken for root");
+        assert_eq!(caller_of(peer, own, &matches).await, None, "nobody is taken for root");
     }
 }
 

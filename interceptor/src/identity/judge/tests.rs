@@ -295,7 +295,12 @@ async fn a_token_file_binds_what_it_holds_now_and_nothing_else() {
     assert_eq!(bench.present_from(&source, "crm", &crm, &two).await.unwrap_err().code(), "token-not-seen");
     std::fs::write(&file, &two).unwrap();
     assert!(bench.present_from(&source, "crm", &crm, &two).await.is_ok());
-    // The token before it is over, however long it would live; and good again where the file is as it was.
+    // The token before it is good for as long as its clients may not have looked again, then it is over, however long it would
+    // live; and good again where the file is as it was.
+    assert!(bench.present_from(&source, "crm", &crm, &one).await.is_ok());
+    let changed = std::fs::File::options().append(true).open(&file).unwrap();
+    let then = changed.metadata().unwrap().modified().unwrap() - std::time::Duration::from_secs(121);
+    changed.set_modified(then).unwrap();
     assert_eq!(bench.present_from(&source, "crm", &crm, &one).await.unwrap_err().code(), "token-ended");
     std::fs::write(&file, &one).unwrap();
     assert!(bench.present_from(&source, "crm", &crm, &one).await.is_ok());

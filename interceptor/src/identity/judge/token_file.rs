@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
@@ -12,10 +13,21 @@ use crate::config::IdentitySource;
 /// The most bytes of a token file.
 const MOST_TOKEN_FILE: u64 = 64 * 1024;
 
+/// How long the token before counts.
+const REPLACED: Duration = Duration::from_secs(120);
+
 /// Whether a workload's token file holds this token now. The file is small and local.
 pub(super) fn holds(source: &IdentitySource, token: &str) -> bool {
     let IdentitySource::TokenFile(path) = source else { return false };
     read(path).is_some_and(|own| own.trim() == token)
+}
+
+/// Whether another token was put into the file just now: who reads it once a minute has the one before still, which the
+/// platform lets it use.
+pub(super) fn was_just_replaced(source: &IdentitySource) -> bool {
+    let IdentitySource::TokenFile(path) = source else { return false };
+    let changed = std::fs::metadata(path).and_then(|file| file.modified()).ok();
+    changed.and_then(|changed| changed.elapsed().ok()).is_some_and(|age| age < REPLACED)
 }
 
 /// Links are followed: what Kubernetes projects is one. Whoever may write to the folder could put a pipe there, which

@@ -228,7 +228,14 @@ fn a_reader_that_does_not_end_keeps_the_old_one() {
     let error = record.rotate(BY, SOON).expect_err("somebody reads");
     assert!(matches!(error, RecordError::InTheWay), "{error}");
     reader.db.execute_batch("COMMIT").unwrap();
+    // Also if he does nothing: when he is done he would remove the write-ahead log of the new one, by its name.
+    let error = record.rotate(BY, SOON).expect_err("somebody has it open");
+    assert!(matches!(error, RecordError::InTheWay), "{error}");
     stopped(&journal, "two");
     record.flush(SOON).expect("it goes on");
+    drop(reader);
+    record.rotate(BY, SOON).expect("nobody is there any more");
+    stopped(&journal, "three");
+    record.flush(SOON).unwrap();
     whole(&verify(record.database()).unwrap());
 }

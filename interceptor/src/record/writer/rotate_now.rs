@@ -7,7 +7,7 @@ use super::super::rotate::{self, Asker, Carried, Rotated};
 use super::super::store::{Entry, Store};
 use super::{RecordError, Signer, Writer};
 
-/// How long readers of the old database may hold it open.
+/// How long others may hold the old database open.
 const READERS: Duration = Duration::from_secs(5);
 
 impl Writer {
@@ -56,7 +56,7 @@ impl Writer {
         self.checkpoint(true);
         let began = Instant::now();
         while let Some(store) = &self.store
-            && !store.truncate()?
+            && !(store.truncate()? && store.leave_log()?)
         {
             if began.elapsed() > READERS {
                 return Err(RecordError::InTheWay);
