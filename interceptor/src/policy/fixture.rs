@@ -180,7 +180,7 @@ pub(super) const MONDAY: &str = "2026-11-23T09:15:40Z";
 /// `crm graph connect graph.microsoft.com:443` or `crm graph resolve graph.microsoft.com`.
 #[derive(Debug, Clone)]
 pub(super) struct Line {
-    asker: Asker,
+    pub(super) asker: Asker,
     target: Arc<Target>,
     verb: String,
     host: Host,

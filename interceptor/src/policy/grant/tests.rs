@@ -132,6 +132,20 @@ fn a_grant_ends_with_its_time_its_uses_and_its_workload() {
     }
 }
 
+/// What was asked where nobody had logged in, as a service does, isn't let through for who became root by `sudo`.
+#[test]
+fn a_grant_of_people_is_for_the_login_that_asked() {
+    let given = [None, Some(5), Some(6)];
+    for (granted, asks) in given.into_iter().flat_map(|granted| given.map(|asks| (granted, asks))) {
+        let mut line = Line::new("crm graph GET graph.microsoft.com/x");
+        line.asker.loginuid = asks;
+        let grant = Grant { behind: asker(1000, granted, None), ..grant(Scope::Target) };
+        let grants = Grants::new(vec![Arc::new(grant)], Vec::new());
+        let covered = grants.covering(&line.question(), at(MONDAY)).len();
+        assert_eq!(covered, usize::from(granted == asks), "{granted:?} {asks:?}");
+    }
+}
+
 #[test]
 fn an_action_and_a_path_narrow_a_grant() {
     let scope = |action: &str, path: Option<&str>| {
