@@ -74,7 +74,7 @@ impl Tree {
                     }
                     let paths: Vec<&str> = containers.iter().map(|one| one.path.as_str()).collect();
                     self.engines.keep(paths.iter().copied());
-                    for (known, mut one) in self.engines.find_all(&paths).into_iter().zip(containers.clone()) {
+                    for (known, mut one) in self.engines.find_all(&paths).into_iter().zip(containers) {
                         match known {
                             Ok(Some(container)) if container.has(label) => {
                                 one.image = container.image;
@@ -89,7 +89,7 @@ impl Tree {
         }
         found.sort();
         found.dedup_by(|a, b| a.id == b.id);
-        // Another selector has it, or a label that it was asked for before.
+        // Another selector may have it.
         let ids: BTreeSet<u64> = found.iter().map(|one| one.id).collect();
         unknown.retain(|(one, _)| !ids.contains(&one.id));
         Ok(Found { cgroups: found, unknown })

@@ -359,7 +359,7 @@ fn identity(
 fn whose(request: &ApprovalRequest) -> String {
     let launched = match request.initiator {
         NOBODY => String::new(),
-        uid => format!(", where uid {uid} launched it"),
+        uid => format!(", launched by uid {uid}{}", as_whom(uid, request.loginuid)),
     };
     let identity = request.identity.as_ref().map_or("without a token", |identity| match identity.client {
         Some(_) => "as this identity by this application",

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, Method, Request, header, uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header, uri};
 use hyper::body::Incoming;
 
 use super::digest::JUSTIFICATION;
@@ -14,7 +14,7 @@ use super::payload::too_large;
 use super::ruling::Ruling;
 use super::token::RESTRICTIONS;
 use super::websocket;
-use crate::config::Host;
+use crate::config::{Host, Target};
 use crate::detect::secrets;
 use crate::error::{Blame, Fault};
 use crate::policy::{self, CanonicalPath, METHOD_OVERRIDE_HEADERS, check_query};
@@ -94,7 +94,7 @@ fn read(live: &Live, parts: &Parts) -> Result<(CanonicalPath, bool), Fault> {
 
 /// Fields that say what the message is, and where it goes: what RFC 9110 section 6.5.1 excludes from trailers, besides what
 /// authenticates and what is one hop's.
-const HEAD_ONLY: [HeaderName; 18] = [
+const HEAD_ONLY: [HeaderName; 16] = [
     header::HOST,
     header::CACHE_CONTROL,
     header::CONTENT_LENGTH,
@@ -110,8 +110,6 @@ const HEAD_ONLY: [HeaderName; 18] = [
     header::MAX_FORWARDS,
     header::PRAGMA,
     header::RANGE,
-    header::REFERER,
-    header::TE,
     JUSTIFICATION,
 ];
 
@@ -123,30 +121,24 @@ const HEAD_ONLY: [HeaderName; 18] = [
 pub(super) fn check_trailers(live: &Live, trailers: &HeaderMap) -> Result<(), Fault> {
     let target = live.target_settings();
     let limits = live.session().limits();
-    let decides = |name: &HeaderName| {
+    let decides = |name: &HeaderName, value: &HeaderValue| {
         let read = name.as_str().replace('_', "-");
-        let of_target = target.as_ref().is_some_and(|target| {
-            target.pin.headers.iter().any(|(pinned, _)| *pinned == *read)
-                || target.credential.as_ref().is_some_and(|own| own.replaces_header(&read))
-        });
-        of_target
+        is_looked_at(target.as_deref(), &read)
+            || target
+                .as_ref()
+                .and_then(|target| target.credential.as_ref())
+                .is_some_and(|own| own.replaces_header(&read))
             || secrets::authenticates_header(&read)
+            || !policy::foreign([(read.as_str(), value.as_bytes())], None).is_empty()
             || RESTRICTIONS.contains(&read.as_str())
-            || METHOD_OVERRIDE_HEADERS.contains(&read.as_str())
             || HEAD_ONLY.iter().any(|only| *only == *read)
             || HeaderName::try_from(read).is_ok_and(|name| is_hop_by_hop(&name))
     };
-    let foreign = policy::foreign(trailers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())), None);
-    if let Some(name) = foreign.first() {
+    if let Some((name, _)) = trailers.iter().find(|(name, value)| decides(name, value)) {
         let told = format!("`{name}` follows the body, where it can't be judged any more");
         return Err(refuse("trailer-refused", Blame::Client, told));
     }
-    if let Some(name) = trailers.keys().find(|name| decides(name)) {
-        let told = format!("`{name}` follows the body, where it can't be judged any more");
-        return Err(refuse("trailer-refused", Blame::Client, told));
-    }
-    let bytes = trailers.iter().fold(0, |sum, (name, value)| sum + name.as_str().len() + value.len() + ": \r\n".len());
-    if bytes > limits.header_bytes || trailers.len() > limits.header_fields {
+    if field_bytes(trailers) > limits.header_bytes || trailers.len() > limits.header_fields {
         return Err(refuse(
             "trailer-refused",
             Blame::Client,
@@ -162,17 +154,25 @@ fn is_another_for_some(live: &Live, name: &HeaderName) -> bool {
     if !name.as_str().contains('_') {
         return false;
     }
-    let read = name.as_str().replace('_', "-");
-    let is_pinned =
-        || live.target_settings().is_some_and(|target| target.pin.headers.iter().any(|(name, _)| *name == *read));
-    METHOD_OVERRIDE_HEADERS.contains(&read.as_str()) || is_pinned()
+    is_looked_at(live.target_settings().as_deref(), &name.as_str().replace('_', "-"))
+}
+
+/// Whether a field of this name decides what method runs, or is one that the target pins.
+fn is_looked_at(target: Option<&Target>, name: &str) -> bool {
+    let is_pinned = |target: &Target| target.pin.headers.iter().any(|(pinned, _)| *pinned == *name);
+    METHOD_OVERRIDE_HEADERS.contains(&name) || target.is_some_and(is_pinned)
 }
 
 /// The request line and the header section as they came, but for white space.
 fn header_bytes(parts: &Parts) -> usize {
     let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
     let line = parts.method.as_str().len() + target + " HTTP/1.1\r\n".len();
-    parts.headers.iter().fold(line, |sum, (name, value)| sum + name.as_str().len() + value.len() + ": \r\n".len())
+    line + field_bytes(&parts.headers)
+}
+
+/// Header or trailer fields as they came, but for white space.
+fn field_bytes(fields: &HeaderMap) -> usize {
+    fields.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum()
 }
 
 /// The looked-up name, SNI (checked when the connection was admitted), Host and the request's own authority agree, or

@@ -232,10 +232,7 @@ fn a_yes_is_for_who_launched_what_asked_and_for_nobody_else() -> Result<()> {
     ensure!(other.ask("DELETE", &delete(1))?.code() == "approval-pending", "nobody has said yes");
     ensure!(open(&daemon, 2)?.contains(&id), "two people's request is one question");
     let text = says(&daemon, ADA, &["approvals", "show", &id])?;
-    ensure!(
-        text.contains(&format!("workload crm, where uid {UID} launched it, without a token; for nobody else")),
-        "{text}"
-    );
+    ensure!(text.contains(&format!("workload crm, launched by uid {UID}, without a token; for nobody else")), "{text}");
 
     says(&daemon, ADA, &["approvals", "approve", &id, "--scope", "shape"])?;
     ensure!(own.ask("DELETE", &delete(1))?.status == 204, "the grant isn't used");

@@ -28,6 +28,7 @@ fn nobody_answers_for_himself_by_sudo() -> Result<()> {
     let text = says(&daemon, BOB, &["approvals", "show", &id])?;
     ensure!(text.contains(&format!("launched by uid 0, logged in as uid {ADA}")), "{text}");
     let approve = ["approvals", "approve", &id];
+    ensure!(text.contains(&format!("for        workload crm, launched by uid 0, logged in as uid {ADA}, ")), "{text}");
     let own = refuses(&daemon, ADA, &approve)?;
     ensure!(own.contains("own-operation"), "{own}");
     let own = refuses_who_logged_in(&daemon, ADA, BOB, &approve)?;

@@ -67,10 +67,16 @@ fn trailers_that_would_decide_something_are_refused() -> Result<()> {
         ))?;
         wire.answer()
     };
-    for name in
-        ["X-Api-Key", "Authorization", "X_HTTP_Method_Override", "x_account", "Content-Encoding", "Transfer_Encoding"]
-    {
-        let refused = ask("/upload/refused", name, "not-sent")?;
+    for name in [
+        "X-Api-Key",
+        "Authorization",
+        "X_HTTP_Method_Override",
+        "x_account",
+        "X-Ms-Copy-Source",
+        "Content-Encoding",
+        "Transfer_Encoding",
+    ] {
+        let refused = ask("/upload/refused", name, "https://x/?not-sent")?;
         ensure!(refused.status == 400 && refused.code() == "trailer-refused", "{name}: {refused:?}");
     }
     ensure!(outcome(&daemon, "POST /upload/refused")?.0 == "trailer-refused");

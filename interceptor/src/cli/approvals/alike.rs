@@ -1,5 +1,5 @@
-//! Questions that are alike: of one workload, initiator, identity and target, one shape, on the same terms. They are one row, and one answer
-//! can be for all that were shown.
+//! Questions that are alike: of one workload, initiator, identity and target, one shape, on the same terms. They are one
+//! row, and one answer can be for all that were shown.
 
 use std::io::{self, BufRead, Write};
 use std::path::Path;

@@ -80,7 +80,7 @@ fn a_question_tells_who_what_and_why_and_what_a_yes_lets_through() {
         "2 of crm and 2 of security",
         "yes by uid 5 (t/o): fine",
         "--scope operation lets through this operation, once within 300 s",
-        "for        workload crm, where uid 1000 launched it, without a token; for nobody else",
+        "for        workload crm, launched by uid 1000, without a token; for nobody else",
         "> POST /notes/7 HTTP/1.1",
         "line 59\n",
         "… 999 bytes in all",

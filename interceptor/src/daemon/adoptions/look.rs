@@ -206,8 +206,8 @@ impl Adoptions {
             }
             new.iter().for_each(|path| self.switch(path, true));
         } else {
-            // An earlier daemon's file names none.
-            if noted.is_some_and(|noted| noted.is_empty()) {
+            // An earlier daemon's file names none, nor does one that couldn't be written.
+            if noted.is_none_or(|noted| noted.is_empty()) {
                 frozen.extend(self.to_freeze(one));
             }
             frozen.iter().for_each(|path| self.switch(path, false));
@@ -262,7 +262,7 @@ impl Adoptions {
             if !before.contains_key(&id) {
                 // Several times a second, so it is said once.
                 let workload = &one.workload.settings.name;
-                tracing::warn!(%error, %workload, cgroup = %path, "whose a container is isn't known, so it is refused");
+                tracing::warn!(%error, %workload, cgroup = %path, "whose a container is isn't known yet");
             } else if !governed.contains_key(&id) && since.elapsed() > patience {
                 // It was there before the hooks were.
                 if let Err(error) = adopter.govern(&path, id, one.number, State::Refused) {
