@@ -185,12 +185,16 @@ fn what_was_left_frozen_goes_on() -> Result<()> {
         std::fs::write(&mark, format!("/{}\n", path.display()))?;
         Ok(std::fs::write(&switch, "1")?)
     };
-    let goes_on = || -> Result<()> {
+    let is_thawed = || -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(5);
         while std::fs::read_to_string(&switch)?.trim() != "0" {
             ensure!(Instant::now() < deadline, "it stands still:\n{}", daemon.log());
             std::thread::sleep(Duration::from_millis(20));
         }
+        Ok(())
+    };
+    let goes_on = || -> Result<()> {
+        is_thawed()?;
         ensure!(!mark.exists(), "the mark is there still");
         Ok(())
     };
@@ -200,6 +204,11 @@ fn what_was_left_frozen_goes_on() -> Result<()> {
     std::fs::write(&mark, "")?;
     std::fs::write(&switch, "1")?;
     goes_on()?;
+    // Nor for ever where it couldn't be written.
+    std::fs::create_dir(&mark)?;
+    std::fs::write(&switch, "1")?;
+    is_thawed()?;
+    std::fs::remove_dir(&mark)?;
     // What somebody else froze isn't ours to thaw.
     std::fs::write(&switch, "1")?;
     std::fs::write(&mark, "frozen by Interceptor:\n/somebody/elses\n")?;
