@@ -218,6 +218,7 @@ fn finish(journal: &Journal, key: &SessionKey, operation: OperationId, content: 
     let what = What::OperationFinished {
         operation,
         outcome: "done".into(),
+        policies: Vec::new(),
         status: Some(200),
         request: Payload::default(),
         response: Payload { bytes: 95, digest: Some("cd".repeat(32)) },

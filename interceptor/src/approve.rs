@@ -5,6 +5,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -99,6 +100,8 @@ pub struct Answerer {
     pub evidence: Option<Box<Evidence>>,
     /// What their answer needs.
     pub required: Required,
+    /// Who answered before, by uid, for a group that they aren't in any more: their yes counts for it no longer.
+    pub lapsed: BTreeSet<(u32, String)>,
 }
 
 impl Answerer {
@@ -124,6 +127,9 @@ const OPEN_FOR_EACH: usize = 4;
 /// How many bytes of bodies may be kept for people to see, of one workload: two of the largest.
 const MOST_SHOWN: usize = 32 << 20;
 
+/// How many of all workloads.
+const MOST_SHOWN_IN_ALL: usize = 8 * MOST_SHOWN;
+
 #[derive(Default)]
 struct State {
     open: HashMap<ApprovalId, Open>,
@@ -140,6 +146,7 @@ struct State {
 
 struct Open {
     approval: Approval,
+    asked: Instant,
     ends: Instant,
     shown: Arc<Message>,
     /// Each operation that waits has a receiver of it.
@@ -178,8 +185,9 @@ impl Desk {
         let key = (request.workload.clone(), request.digest);
         if let Some(id) = state.of.get(&key).copied() {
             if state.denied.get(&id).is_some_and(|until| Instant::now() < *until) {
+                // It is answered at once, so it takes nobody's seat, and is answered where all are taken, too.
                 let outcome = watch::Sender::new(Some(Outcome::Denied)).subscribe();
-                return self.seat(&mut state, &key.0, (id, outcome), most).ok_or(Unasked::Full);
+                return Ok(Waiting { desk: Arc::clone(self), seat: None, approval: id, outcome });
             }
             if let Some(open) = state.open.get(&id).filter(|open| open.approval.request.terms == request.terms) {
                 let outcome = open.outcome.subscribe();
@@ -195,7 +203,7 @@ impl Desk {
         let event = What::ApprovalRequested(Box::new(request.clone()));
         let ends = in_seconds(request.terms.within);
         let approval = Approval { request, asked_at: at, answers: Vec::new(), closed_at: None, outcome: None };
-        state.open.insert(id, Open { approval, ends, shown: Arc::new(shown), outcome });
+        state.open.insert(id, Open { approval, asked: Instant::now(), ends, shown: Arc::new(shown), outcome });
         state.of.insert(key.clone(), id);
         // Under the lock: nobody may answer what isn't recorded.
         if let Err(error) = (self.record)(event) {
@@ -222,7 +230,7 @@ impl Desk {
             return None;
         }
         *own += 1;
-        Some(Waiting { desk: Arc::clone(self), workload: workload.clone(), approval, outcome })
+        Some(Waiting { desk: Arc::clone(self), seat: Some(workload.clone()), approval, outcome })
     }
 
     /// What people are asked, the oldest first.
@@ -239,6 +247,27 @@ impl Desk {
         let found = fits.next()?;
         let waiting = found.outcome.receiver_count();
         fits.next().is_none().then(|| (found.approval.clone(), Arc::clone(&found.shown), waiting))
+    }
+
+    /// How long ago an open approval was asked for, whatever became of the clock since; none where it isn't open.
+    pub fn age(&self, id: ApprovalId) -> Option<Duration> {
+        self.state().open.get(&id).map(|open| open.asked.elapsed())
+    }
+
+    /// Remembers what was denied at an earlier desk: a no lasts as long as it says. `since` as [`Desk::new`] has it; where the
+    /// clock was set back nobody knows how much of that has passed, and it begins anew.
+    pub fn remember_denied(&self, denied: Vec<Approval>, since: Timestamp) {
+        let mut state = self.state();
+        for Approval { request, closed_at, .. } in denied {
+            let whole = seconds(request.terms.grant_for);
+            let passed = closed_at.filter(|_| since != Timestamp::MAX).map(|at| since.duration_since(at));
+            let left = passed.map_or(whole, |passed| whole.min(whole.saturating_sub(passed)));
+            let left = Duration::try_from(left).unwrap_or_default();
+            if !left.is_zero() {
+                state.denied.insert(request.approval, in_seconds(left.as_secs().saturating_add(1)));
+                state.of.insert((request.workload, request.digest), request.approval);
+            }
+        }
     }
 
     /// Takes somebody's answer.
@@ -295,7 +324,7 @@ impl Desk {
             state.denied.insert(id, in_seconds(request.terms.grant_for));
             return Ok(state.close(id, Outcome::Denied, at).unwrap_or(approval));
         }
-        if !is_enough(&approval) {
+        if !is_enough(&approval, &by.lapsed) {
             return Ok(approval);
         }
         let grant = granted(&approval, at);
@@ -312,9 +341,12 @@ impl Desk {
         Ok(state.close(id, Outcome::Granted, at).unwrap_or(approval))
     }
 
-    /// Ends what is over at `at`. What can't be recorded as ended is tried again; it lets nothing through any more.
-    pub fn expire(&self, at: Timestamp) {
+    /// Ends what is over at `at`. What can't be recorded as ended is tried again; it lets nothing through any more. Gives when
+    /// the next of what there is ends, so that somebody looks then.
+    pub fn expire(&self, at: Timestamp) -> Option<Instant> {
         let mut state = self.state();
+        // Before anything is judged: what ends from here on is what is looked for next.
+        let now = Instant::now();
         let over = state.open.values().filter(|open| open.is_over(at));
         let over: Vec<ApprovalId> = over.map(|open| open.approval.request.approval).collect();
         for id in over {
@@ -325,7 +357,6 @@ impl Desk {
         state
             .unclosed
             .retain(|id| (self.record)(What::ApprovalClosed { approval: *id, outcome: "granted".into() }).is_err());
-        let now = Instant::now();
         let over = state.grants.values().filter(|live| live.ends <= now || live.grant.until <= at);
         let over: Vec<(GrantId, Option<u32>)> = over.map(|live| (live.grant.id, live.revoked_by)).collect();
         let ended = !over.is_empty() | self.expire_glass(&mut state, at);
@@ -341,6 +372,7 @@ impl Desk {
         if ended {
             self.publish(&state);
         }
+        state.next_end(now)
     }
 
     fn publish(&self, state: &State) {
@@ -367,9 +399,18 @@ impl State {
     fn has_room_for(&self, workload: &WorkloadName, shown: &Message, (each, all): (usize, usize)) -> bool {
         let own = || self.open.values().filter(|open| open.approval.request.workload == *workload);
         let bytes: usize = own().map(|open| open.shown.body.len()).sum();
+        let bytes_in_all: usize = self.open.values().map(|open| open.shown.body.len()).sum();
         own().count() < each.saturating_mul(OPEN_FOR_EACH)
             && self.open.len() < all.saturating_mul(OPEN_FOR_EACH)
             && bytes + shown.body.len() <= MOST_SHOWN
+            && bytes_in_all + shown.body.len() <= MOST_SHOWN_IN_ALL
+    }
+
+    /// When the next grant, question or broken glass ends that hasn't at `now`.
+    fn next_end(&self, now: Instant) -> Option<Instant> {
+        let (grants, open) = (self.grants.values().map(|live| live.ends), self.open.values().map(|open| open.ends));
+        let all = grants.chain(open).chain(self.broken.values().map(Glass::ends));
+        all.filter(|ends| *ends > now).min()
     }
 
     fn close(&mut self, id: ApprovalId, outcome: Outcome, at: Timestamp) -> Option<Approval> {
@@ -389,7 +430,7 @@ impl Open {
 
 fn in_seconds(count: u64) -> Instant {
     // A century is as good as for ever, and can be added to any instant.
-    Instant::now() + std::time::Duration::from_secs(count.min(100 * 365 * 86_400))
+    Instant::now() + Duration::from_secs(count.min(100 * 365 * 86_400))
 }
 
 impl fmt::Display for Outcome {
@@ -406,7 +447,8 @@ impl fmt::Display for Outcome {
 #[derive(Debug)]
 pub struct Waiting {
     desk: Arc<Desk>,
-    workload: WorkloadName,
+    /// The workload of whose seats it takes one, if it does.
+    seat: Option<WorkloadName>,
     approval: ApprovalId,
     outcome: watch::Receiver<Option<Outcome>>,
 }
@@ -415,6 +457,11 @@ impl Waiting {
     /// What people are asked.
     pub fn approval(&self) -> ApprovalId {
         self.approval
+    }
+
+    /// Whether it was answered, or is over: there is nothing to wait for any more.
+    pub fn is_over(&self) -> bool {
+        self.outcome.borrow().is_some()
     }
 
     /// Waits for the answer.
@@ -429,11 +476,12 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
+        let Some(workload) = &self.seat else { return };
         let mut state = self.desk.state();
-        if let Some(count) = state.waiting.get_mut(&self.workload) {
+        if let Some(count) = state.waiting.get_mut(workload) {
             *count = count.saturating_sub(1);
             if *count == 0 {
-                state.waiting.remove(&self.workload);
+                state.waiting.remove(workload);
             }
         }
     }

@@ -24,7 +24,8 @@ use crate::keyfile::{self, KeyFileError};
 use crate::mask::BadRule;
 use crate::notify::{Notifier, NotifyError};
 use crate::pipeline::{ApprovalKey, Directory, Order, Pipeline, RecordingGate, Registry, World, start_workers};
-use crate::record::approval::Granted;
+use crate::policy::Origin;
+use crate::record::approval::{Approval, Granted};
 use crate::record::event::{Payload, What};
 use crate::record::{QueryError, Reader, Record, RecordError, Unfinished};
 use crate::transport::accept::{self, Acceptor};
@@ -36,10 +37,12 @@ mod adoptions;
 mod cgroup;
 mod emergencies;
 mod engage;
+mod exhibit;
 mod gauges;
 mod host;
 mod launches;
 mod ledger;
+mod listed;
 mod login;
 mod payloads;
 mod people;
@@ -70,7 +73,9 @@ const MASK_KEY: &str = "mask.key";
 const APPROVAL_KEY: &str = "approval.key";
 /// How far behind the latest event the clock may be at a start: as far as it is set right now and then.
 const STEP: SignedDuration = SignedDuration::from_secs(2);
-/// How often it is looked whether a grant or a question is over.
+/// How many denials of earlier daemons are remembered; the latest.
+const MOST_DENIED: u32 = 16_384;
+/// How often it is looked whether a grant, a question or a sign-in is over; besides when the next of them ends.
 const EXPIRY: Duration = Duration::from_secs(1);
 
 /// How long what was cut may take to be gone.
@@ -329,9 +334,16 @@ fn desk(
     let mut broken = reader.broken(false, u32::MAX)?;
     broken.retain(|one| one.ended_at.is_none());
     granted.iter().for_each(|granted| notifier.remember_grant(&granted.grant));
-    let open = reader.open_approvals()?;
-    for approval in &open {
-        notifier.remember(&reader.approval(&approval.to_string())?.request);
+    let mut denied = reader.denied_approvals(MOST_DENIED)?;
+    let mut open = Vec::new();
+    for approval in reader.open_approvals()? {
+        let approval = reader.approval(&approval.to_string())?;
+        notifier.remember(&approval.request);
+        let outcome = outcome(&approval, &granted);
+        open.push((approval.request.approval, outcome));
+        if outcome == "denied" {
+            denied.push(Approval { closed_at: Some(journal.now()), ..approval });
+        }
     }
     let (journal, notifier) = (journal.clone(), Arc::clone(notifier));
     let record = move |what: What| {
@@ -342,10 +354,25 @@ fn desk(
     for Granted { grant, .. } in ended {
         record(What::GrantEnded { grant: grant.id, reason: KILLED.into(), by: None })?;
     }
-    for approval in open {
-        record(What::ApprovalClosed { approval, outcome: "daemon-restarted".into() })?;
+    for (approval, outcome) in open {
+        record(What::ApprovalClosed { approval, outcome: outcome.into() })?;
     }
-    Ok(Desk::new(Box::new(record), granted, broken, since))
+    let desk = Desk::new(Box::new(record), granted, broken, since);
+    desk.remember_denied(denied, since);
+    Ok(desk)
+}
+
+/// How an approval ended that a daemon left open: it may have been killed between what came of an answer and saying so.
+fn outcome(approval: &Approval, granted: &[Granted]) -> &'static str {
+    let id = approval.request.approval;
+    let is_of_it = |one: &Granted| matches!(one.grant.origin, Origin::Approval { approval, .. } if approval == id);
+    if approval.answers.iter().any(|answer| !answer.yes) {
+        "denied"
+    } else if granted.iter().any(is_of_it) {
+        "granted"
+    } else {
+        "daemon-restarted"
+    }
 }
 
 /// From when on what is left of grants counts. Behind a clock that was set back nobody knows how much time has passed: then
@@ -355,13 +382,23 @@ fn since(latest: Option<Timestamp>, now: Timestamp) -> Timestamp {
     if is_set_back { Timestamp::MAX } else { now }
 }
 
-/// Ends what is over, as time goes on.
+/// Ends what is over, when it is: nothing lasts for less than the time between two ticks, so at one of them each end to come
+/// is known. The ticks are for a clock that was set, too, and for what couldn't be recorded.
 async fn expire(desk: Arc<Desk>, logins: Arc<Logins>, journal: OwnJournal) {
     let mut ticks = tokio::time::interval(EXPIRY);
+    let mut next = None;
     loop {
-        ticks.tick().await;
-        desk.expire(journal.now());
-        logins.expire(&journal);
+        let ends = async {
+            match next {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = ticks.tick() => logins.expire(&journal),
+            () = ends => {}
+        }
+        next = desk.expire(journal.now());
     }
 }
 
@@ -416,6 +453,7 @@ fn conclude(journal: &OwnJournal, left: Unfinished) {
         journal.note(What::OperationFinished {
             operation,
             outcome: KILLED.into(),
+            policies: Vec::new(),
             status: None,
             request: Payload::default(),
             response: Payload::default(),
@@ -426,7 +464,7 @@ fn conclude(journal: &OwnJournal, left: Unfinished) {
         });
     }
     for session in left.sessions {
-        journal.note(What::SessionClosed { session, reason: KILLED.into() });
+        journal.note(What::SessionClosed { session, reason: KILLED.into(), policies: Vec::new() });
     }
 }
 

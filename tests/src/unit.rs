@@ -14,6 +14,11 @@ use crate::daemon::Daemon;
 /// The table of a workload `svc` that adopts the cgroup of [`Unit`]; for [`crate::daemon::Order::more`].
 pub const ADOPTED: &str = "[[workload]]\nname = \"svc\"\nmatch = { cgroup = \"/{name}/units/svc\" }\n";
 
+/// The user that services of this process's tests run as.
+pub fn uid() -> u32 {
+    62_000 + std::process::id() % 3_000
+}
+
 /// The cgroup of a service of `daemon`'s, and a user that nobody else runs as.
 pub struct Unit {
     /// The cgroup's folder.
@@ -42,7 +47,7 @@ impl Unit {
     pub fn at(daemon: &Daemon, cgroup: PathBuf, network: Option<File>) -> Self {
         Self {
             cgroup,
-            uid: 62_000 + std::process::id() % 3_000,
+            uid: uid(),
             probe: daemon.binary("probe"),
             trust: daemon.room().join("run/trust.pem"),
             network,

@@ -137,6 +137,17 @@ impl Wire {
         Self::begin(run)
     }
 
+    /// As [`Wire::tls`], in another workload that the unprivileged user may launch.
+    ///
+    /// # Errors
+    /// The program can't be started.
+    pub fn tls_in(daemon: &Daemon, workload: &str) -> Result<Self> {
+        let mut run = daemon.as_user(&daemon.binary("interceptor"));
+        run.arg("run").arg("--socket").arg(daemon.socket()).args(["--workload", workload, "--"]);
+        run.arg(daemon.binary("wire")).args(["graph.microsoft.com", "443", "tls"]);
+        Self::begin(run)
+    }
+
     fn start(daemon: &Daemon, command: &[&str]) -> Result<Self> {
         Self::begin(daemon.run(command))
     }

@@ -1,5 +1,5 @@
 //! Held operations: asked, told of, approved, denied, left alone; grants and their ends; who may answer and who may not;
-//! people who sign in; emergencies.
+//! people who sign in; who watches; emergencies.
 
 #[path = "approvals/answers.rs"]
 mod answers;
@@ -15,3 +15,9 @@ mod login;
 mod notify;
 #[path = "approvals/own.rs"]
 mod own;
+#[path = "approvals/standing.rs"]
+mod standing;
+#[path = "approvals/terms.rs"]
+mod terms;
+#[path = "approvals/watch.rs"]
+mod watch;

@@ -28,6 +28,10 @@ impl Glass {
         Self { broken: Arc::new(one.broken), ends: in_seconds(left), stopped_by: None }
     }
 
+    pub(super) fn ends(&self) -> Instant {
+        self.ends
+    }
+
     pub(super) fn lasts(&self) -> bool {
         Instant::now() < self.ends
     }

@@ -15,8 +15,9 @@ use crate::policy::Width;
 use crate::record::approval::Recorded;
 use crate::record::event::{ApprovalAnswer, Event, Evidence, What};
 
-/// The first line of what is digested.
+/// The first line of what is digested: for one answer, and for those to a list of questions.
 const DOMAIN: &str = "interceptor approval answer v1";
+const LIST_DOMAIN: &str = "interceptor approval answers v1";
 
 /// What somebody says, as far as it is signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,11 +34,33 @@ pub struct Said<'a> {
 /// the width or `-`, the SHA-256 of the note in hex or `-`) and of the body of the event `approval.requested` as it was
 /// recorded.
 pub fn nonce(requested: &str, salt: &str, said: Said<'_>) -> String {
-    let yes = if said.yes { "yes" } else { "no" };
-    let width = said.width.map_or_else(|| "-".to_owned(), |width| width.to_string());
-    let note = said.note.map_or_else(|| "-".to_owned(), |note| hex(digest(&SHA256, note.as_bytes()).as_ref()));
-    let text = format!("{DOMAIN}\n{salt}\n{yes}\n{width}\n{note}\n{requested}");
+    digested(&format!("{DOMAIN}\n{salt}\n{}{requested}", said.lines()))
+}
+
+/// The `nonce` that stands for the same answer to each of a list of questions: as [`nonce`] with another domain, and instead
+/// of the body a line with the [`fingerprint`] of each, in their order.
+pub fn nonce_of_list(list: &[String], salt: &str, said: Said<'_>) -> String {
+    let list: String = list.iter().map(|one| format!("{one}\n")).collect();
+    digested(&format!("{LIST_DOMAIN}\n{salt}\n{}{list}", said.lines()))
+}
+
+/// The SHA-256 of the body of an event `approval.requested`, in lower-case hex.
+pub fn fingerprint(requested: &str) -> String {
+    hex(digest(&SHA256, requested.as_bytes()).as_ref())
+}
+
+fn digested(text: &str) -> String {
     URL_SAFE_NO_PAD.encode(digest(&SHA256, text.as_bytes()))
+}
+
+impl Said<'_> {
+    /// Three lines: yes or no, how wide, the note.
+    fn lines(&self) -> String {
+        let yes = if self.yes { "yes" } else { "no" };
+        let width = self.width.map_or_else(|| "-".to_owned(), |width| width.to_string());
+        let note = self.note.map_or_else(|| "-".to_owned(), fingerprint);
+        format!("{yes}\n{width}\n{note}\n")
+    }
 }
 
 /// What the evidence of one answer comes to. Its JSON is stable.
@@ -165,8 +188,13 @@ fn holds(
             return Err("the key isn't one of those that the issuer is known to have published".into());
         }
     }
+    let is_listed = || evidence.list.contains(&fingerprint(&recorded.requested));
+    let due = |salt: &str| match evidence.list.as_slice() {
+        [] => Some(nonce(&recorded.requested, salt, said)),
+        list => is_listed().then(|| nonce_of_list(list, salt, said)),
+    };
     match (evidence.bound, &evidence.salt) {
-        (true, Some(salt)) if claims.nonce.as_deref() == Some(&*nonce(&recorded.requested, salt, said)) => Ok(()),
+        (true, Some(salt)) if due(salt).is_some_and(|due| claims.nonce.as_deref() == Some(&*due)) => Ok(()),
         (true, _) => Err("the ID token was issued for another answer, or another question".into()),
         (false, _) => Ok(()),
     }

@@ -1,12 +1,14 @@
 //! Whose answer counts, when there are enough, and what the grant is that comes of them.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Answerer, NoAnswer};
 use crate::config::Required;
 use crate::ids::GrantId;
 use crate::policy::{Behind, Grant, Origin, Scope, Terms, Whose, Width};
-use crate::record::approval::Approval;
+use crate::record::approval::{Answer, Approval};
 use crate::record::event::ApprovalRequest;
 
 /// What somebody's answer counts for.
@@ -59,12 +61,15 @@ pub fn asked(terms: &Terms) -> Vec<String> {
 }
 
 /// Whether as many people of each group have said yes as have to, and the initiator if he has to; and nobody no, which ends
-/// it also where that it has ended couldn't be recorded.
-pub(super) fn is_enough(approval: &Approval) -> bool {
+/// it also where that it has ended couldn't be recorded. `lapsed`: who, by uid, isn't in a group any more that they answered for.
+pub(super) fn is_enough(approval: &Approval, lapsed: &BTreeSet<(u32, String)>) -> bool {
     let Terms { groups, approvals, confirm, .. } = &approval.request.terms;
     let said_yes = || approval.answers.iter().filter(|answer| answer.yes);
+    let is_in = |answer: &Answer, group: &String| {
+        answer.groups.contains(group) && !lapsed.contains(&(answer.uid, group.clone()))
+    };
     // Nobody answers twice.
-    let yes = |group: &String| said_yes().filter(|answer| answer.groups.contains(group)).count() as u64;
+    let yes = |group: &String| said_yes().filter(|answer| is_in(answer, group)).count() as u64;
     let is_denied = approval.answers.iter().any(|answer| !answer.yes);
     !is_denied
         && groups.iter().all(|group| yes(group) >= *approvals)
@@ -93,7 +98,9 @@ pub(super) fn granted(approval: &Approval, at: Timestamp) -> Grant {
             approval: request.approval,
             groups: terms.groups.clone(),
             approvals: terms.approvals,
-            confirmed: !terms.confirm.is_empty(),
+            confirm: terms.confirm.clone(),
+            lasts: Some(terms.grant_for),
+            given: Some(terms.grant_uses),
         },
         until: at.saturating_add(seconds(terms.grant_for)).unwrap_or(Timestamp::MAX),
         uses: Some(terms.grant_uses),

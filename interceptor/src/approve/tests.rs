@@ -98,6 +98,7 @@ pub(super) fn request(digest: u8) -> ApprovalRequest {
             grant_scope: Width::Shape,
         },
         justification: None,
+        masked: false,
     }
 }
 
@@ -159,13 +160,85 @@ async fn a_no_lasts_as_long_as_a_yes_would() {
     let mut one = desk.ask(request(1), Message::default(), at(0), MOST).unwrap();
     desk.answer(one.approval(), &person(1, &["a"]), NO, at(1)).unwrap();
     assert_eq!(one.outcome().await, Outcome::Denied);
-    tokio::time::advance(std::time::Duration::from_secs(299)).await;
+    tokio::time::advance(Duration::from_secs(299)).await;
     let mut again = desk.ask(request(1), Message::default(), at(300), MOST).unwrap();
     assert_eq!((again.approval(), again.outcome().await), (one.approval(), Outcome::Denied));
-    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    tokio::time::advance(Duration::from_secs(1)).await;
     let later = desk.ask(request(1), Message::default(), at(301), MOST).unwrap();
     assert_ne!(later.approval(), one.approval(), "it may be asked again");
     assert_eq!(desk.open().len(), 1);
+}
+
+/// Who sends it again is told so at once; it isn't asked about, so it needs no room.
+#[tokio::test]
+async fn a_no_is_told_also_where_all_seats_are_taken() {
+    let book = Arc::<Book>::default();
+    let desk = book.desk();
+    let denied = desk.ask(request(1), Message::default(), at(0), MOST).unwrap();
+    desk.answer(denied.approval(), &person(1, &["a"]), NO, at(1)).unwrap();
+    let id = denied.approval();
+    drop(denied);
+    let seated: Vec<_> =
+        (2..5).map(|digest| desk.ask(request(digest), Message::default(), at(2), MOST).unwrap()).collect();
+    assert!(matches!(desk.ask(request(9), Message::default(), at(2), MOST), Err(Unasked::Full)));
+    let mut again = desk.ask(request(1), Message::default(), at(2), MOST).unwrap();
+    assert_eq!((again.approval(), again.outcome().await), (id, Outcome::Denied));
+    drop(again);
+    assert_eq!(desk.state().waiting.values().sum::<usize>(), seated.len(), "it gave back a seat that it didn't take");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_no_outlasts_its_desk() {
+    let book = Arc::<Book>::default();
+    let denied = |digest, second: i64| Approval {
+        closed_at: Some(at(second)),
+        outcome: Some("denied".into()),
+        ..approval(request(digest))
+    };
+    for (since, second, left) in [(at(100), 0, 200), (at(100), 100, 300), (at(100), 500, 300), (Timestamp::MAX, 0, 300)]
+    {
+        let desk = book.desk();
+        desk.remember_denied(vec![denied(1, second)], since);
+        let id = desk.ask(request(1), Message::default(), at(0), MOST).unwrap().approval();
+        assert!(desk.open().is_empty(), "{second}: it was asked about again");
+        tokio::time::advance(Duration::from_secs(left - 1)).await;
+        desk.expire(at(0));
+        assert_eq!(desk.ask(request(1), Message::default(), at(0), MOST).unwrap().approval(), id);
+        tokio::time::advance(Duration::from_secs(3)).await;
+        desk.expire(at(0));
+        let later = desk.ask(request(1), Message::default(), at(0), MOST).unwrap();
+        assert!(later.approval() != id && desk.open().len() == 1, "{second}: it lasts longer than it says");
+    }
+    let desk = book.desk();
+    desk.remember_denied(vec![denied(1, 0)], at(300));
+    let _asked = desk.ask(request(1), Message::default(), at(0), MOST).unwrap();
+    assert_eq!(desk.open().len(), 1, "it was over");
+}
+
+#[test]
+fn a_yes_of_who_left_the_group_counts_no_more_when_it_is_decided() {
+    let book = Arc::<Book>::default();
+    let desk = book.desk();
+    let asked = || ApprovalRequest { terms: Terms { approvals: 2, ..request(1).terms }, ..request(1) };
+    let waiting = desk.ask(asked(), Message::default(), at(0), MOST).unwrap();
+    let answer = |by: &Answerer| desk.answer(waiting.approval(), by, YES, at(1)).map(|approval| approval.outcome);
+    assert_eq!(answer(&person(1, &["a"])), Ok(None));
+    let lapsed = || BTreeSet::from([(1, "a".to_owned())]);
+    assert_eq!(answer(&Answerer { lapsed: lapsed(), ..person(2, &["a"]) }), Ok(None), "one of the two has left");
+    assert!(desk.state().grants.is_empty());
+    let third = Answerer { lapsed: lapsed(), ..person(3, &["a"]) };
+    assert_eq!(answer(&third), Ok(Some("granted".into())));
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_long_ago_it_was_asked_is_what_has_passed_whatever_the_clock_says() {
+    let book = Arc::<Book>::default();
+    let desk = book.desk();
+    // The clock was an hour ahead then.
+    let waiting = desk.ask(request(1), Message::default(), at(3600), MOST).unwrap();
+    tokio::time::advance(Duration::from_secs(90)).await;
+    assert_eq!(desk.age(waiting.approval()), Some(Duration::from_secs(90)));
+    assert_eq!(desk.age(ApprovalId::new()), None);
 }
 
 #[test]
@@ -196,7 +269,8 @@ fn only_who_is_asked_answers_once_and_not_for_himself() {
 /// What a sign-in leaves behind.
 fn evidence(bound: bool) -> Option<Box<Evidence>> {
     let (salt, jwk) = (bound.then(|| "salt".into()), serde_json::json!({}));
-    Some(Box::new(Evidence { bound, way: crate::record::event::Way::Browser, salt, id_token: "a.b.c".into(), jwk }))
+    let (way, id_token) = (crate::record::event::Way::Browser, "a.b.c".into());
+    Some(Box::new(Evidence { bound, way, salt, list: Vec::new(), id_token, jwk }))
 }
 
 #[test]
@@ -282,6 +356,46 @@ async fn what_nobody_answers_in_time_expires_and_is_answered_no_more() {
     assert!(matches!(back, Err(NoAnswer::Closed(_))), "{back:?}");
 }
 
+#[tokio::test]
+async fn who_waits_knows_that_it_is_over() {
+    let book = Arc::<Book>::default();
+    let desk = book.desk();
+    let mut waiting = desk.ask(request(1), Message::default(), at(0), MOST).unwrap();
+    assert!(!waiting.is_over());
+    desk.answer(waiting.approval(), &person(1, &["a"]), YES, at(1)).unwrap();
+    assert!(waiting.is_over() && waiting.outcome().await == Outcome::Granted);
+    let anew = desk.ask(request(1), Message::default(), at(1), MOST).unwrap();
+    assert!(anew.approval() != waiting.approval() && !anew.is_over(), "what was answered is joined again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_known_what_ends_next() {
+    let book = Arc::<Book>::default();
+    let desk = book.desk();
+    let seconds = |count| Some(Instant::now() + std::time::Duration::from_secs(count));
+    assert_eq!(desk.expire(at(0)), None);
+    let _asked = desk.ask(request(2), Message::default(), at(0), MOST).unwrap();
+    assert_eq!(desk.expire(at(0)), seconds(3600), "a question");
+    let grant = granted(&approval(request(1)), at(0));
+    desk.issue(grant.clone(), 300, 0).unwrap();
+    assert_eq!(desk.expire(at(0)), seconds(300), "a grant");
+    let glass = crate::policy::BreakGlass {
+        id: crate::ids::BreakGlassId::new(),
+        workload: "crm".parse().unwrap(),
+        until: at(200),
+        reason: "down".into(),
+        loginuid: None,
+    };
+    desk.break_glass(glass, 200, 0).unwrap();
+    assert_eq!(desk.expire(at(0)), seconds(200), "the broken glass");
+    tokio::time::advance(std::time::Duration::from_secs(200)).await;
+    assert_eq!(desk.expire(at(200)), seconds(100), "what is over isn't waited for");
+    // Also where its end can't be recorded, which is tried at the next tick.
+    tokio::time::advance(std::time::Duration::from_secs(100)).await;
+    book.broken.store(true, Ordering::Relaxed);
+    assert_eq!(desk.expire(at(300)), seconds(3300));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_is_set_back_prolongs_nothing() {
     let book = Arc::<Book>::default();
@@ -290,14 +404,14 @@ async fn a_clock_that_is_set_back_prolongs_nothing() {
     let grant = granted(&approval(request(1)), at(0));
     desk.issue(grant.clone(), 300, 0).unwrap();
     let asked = desk.ask(request(2), Message::default(), at(0), MOST).unwrap();
-    tokio::time::advance(std::time::Duration::from_secs(299)).await;
+    tokio::time::advance(Duration::from_secs(299)).await;
     desk.expire(back(299));
     assert!(desk.take(grant.id).is_some(), "it lasts as long as it says");
-    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    tokio::time::advance(Duration::from_secs(1)).await;
     assert!(desk.take(grant.id).is_none(), "its time has passed, whatever the clock says");
     desk.expire(back(300));
     assert_eq!(book.kinds().last(), Some(&"ended"));
-    tokio::time::advance(std::time::Duration::from_secs(3300)).await;
+    tokio::time::advance(Duration::from_secs(3300)).await;
     let late = desk.answer(asked.approval(), &person(1, &["a"]), YES, back(3600));
     assert_eq!(late, Err(NoAnswer::Closed(asked.approval().to_string())));
 
@@ -316,7 +430,7 @@ async fn a_clock_that_is_set_back_prolongs_nothing() {
     let ids = (earlier.grant.id, later.grant.id);
     let desk = book.desk_after(vec![earlier, later], Vec::new());
     assert!(desk.take(ids.0).is_some() && desk.take(ids.1).is_none());
-    tokio::time::advance(std::time::Duration::from_secs(299)).await;
+    tokio::time::advance(Duration::from_secs(299)).await;
     assert!(desk.take(ids.0).is_none(), "it goes on for what is left of it");
 }
 
@@ -420,6 +534,21 @@ fn who_hangs_up_doesnt_ask_without_end() {
     assert!(ask(0, 20 << 20).is_ok() && matches!(ask(1, 20 << 20), Err(Unasked::Full)), "bytes are bounded");
     assert_eq!((2..100).filter(|digest| ask(*digest, 0).is_ok()).count(), MOST.0 * OPEN_FOR_EACH - 1);
     assert!(ask(0, 0).is_ok(), "the same is no other question");
+}
+
+#[test]
+fn the_bodies_that_are_kept_are_bounded_over_all_workloads() {
+    let book = Arc::<Book>::default();
+    let desk = book.desk();
+    let ask = |workload: usize, bytes: usize| {
+        let asked = ApprovalRequest { workload: format!("w{workload}").parse().unwrap(), ..request(1) };
+        let shown = Message { body: vec![0; bytes], ..Message::default() };
+        desk.ask(asked, shown, at(0), (100, 100)).map(drop)
+    };
+    let most = MOST_SHOWN_IN_ALL / MOST_SHOWN;
+    assert!((0..most).all(|workload| ask(workload, MOST_SHOWN).is_ok()));
+    assert!(matches!(ask(most, 1), Err(Unasked::Full)));
+    assert!(ask(most, 0).is_ok());
 }
 
 #[test]

@@ -3,19 +3,21 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal, StdinLock, Stdout, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use nix::sys::termios::{FlushArg, tcflush};
 
 use super::listing::Listing;
-use super::login::{self, Browser};
+use super::login::{self, Browser, Failure};
 use super::sessions::table;
 use super::terminal::escape;
 use crate::control::client::{self, ClientError};
 use crate::control::protocol::{Request, ShownApproval, ToSign};
+use crate::ids::ApprovalId;
 use crate::policy::{Credential, Width};
 use crate::record::approval::Approval;
 use crate::record::event::{ApprovalRequest, as_whom};
@@ -50,7 +52,7 @@ pub enum Command {
         #[command(flatten)]
         how: How,
         /// Also to all that are alike: they are listed, and approved when you say so
-        #[arg(long, conflicts_with = "login")]
+        #[arg(long)]
         batch: bool,
         /// Don't ask before a batch is approved
         #[arg(long, requires = "batch")]
@@ -66,7 +68,13 @@ pub enum Command {
         how: How,
     },
     /// Wait for questions, show each and ask for y or n; until Ctrl-C
-    Watch,
+    Watch {
+        /// Sign the answers: sign in for each, or for all of a row, with a browser
+        #[arg(long)]
+        login: bool,
+        #[command(flatten)]
+        browser: Browser,
+    },
     /// Check that the answers were signed by those who gave them
     Verify(verify::Args),
 }
@@ -108,14 +116,15 @@ pub fn execute(command: Command, socket: &Path) -> ExitCode {
     let done = match command {
         Command::List(listing) => list(socket, listing),
         Command::Show { id, json } => show(socket, &id, json),
+        Command::Approve { id, scope, how, batch: true, yes } => {
+            let signing = how.login.then_some(&how.browser);
+            return login::said(alike::batch(socket, &id, (scope.into(), how.note.as_deref()), yes, signing));
+        }
         Command::Approve { id, scope, how, .. } if how.login => return sign(socket, id, Some(scope.into()), how),
         Command::Deny { id, how } if how.login => return sign(socket, id, None, how),
-        Command::Approve { id, scope, how, batch: true, yes } => {
-            alike::batch(socket, &id, (scope.into(), how.note.as_deref()), yes)
-        }
         Command::Approve { id, scope, how, .. } => answer(socket, &id, true, Some(scope.into()), how.note),
         Command::Deny { id, how } => answer(socket, &id, false, None, how.note),
-        Command::Watch => watch(socket),
+        Command::Watch { login, browser } => watch(socket, login.then_some(&browser)),
         Command::Verify(args) => return verify::execute(&args, socket),
     };
     match done {
@@ -163,7 +172,9 @@ fn list(socket: &Path, Listing { all, limit, json }: Listing) -> Result<String, 
             state,
         ]);
     }
-    Ok(format!("{table}\n"))
+    let is_full = u32::try_from(approvals.len()).is_ok_and(|count| count >= limit);
+    let more = if is_full { "there may be more: ask for them with `--limit`\n" } else { "" };
+    Ok(format!("{table}\n{more}"))
 }
 
 fn show(socket: &Path, id: &str, json: bool) -> Result<String, ClientError> {
@@ -184,11 +195,18 @@ fn answer(
 
 /// Signs an answer: a yes of this width, or a no.
 fn sign(socket: &Path, id: String, width: Option<Width>, how: How) -> ExitCode {
-    let to_sign = ToSign { id, yes: width.is_some(), width, note: how.note };
-    match login::sign(socket, &how.browser, to_sign) {
-        Ok(approval) => super::print(answered(&approval)),
-        Err(error) => super::fail(escape(&error.to_string())),
-    }
+    login::said(signed(socket, &how.browser, id, width, how.note))
+}
+
+fn signed(
+    socket: &Path,
+    browser: &Browser,
+    id: String,
+    width: Option<Width>,
+    note: Option<String>,
+) -> Result<String, Failure> {
+    let to_sign = ToSign { id, others: Vec::new(), yes: width.is_some(), width, note };
+    Ok(answered(&login::sign(socket, browser, to_sign)?))
 }
 
 fn answered(approval: &Approval) -> String {
@@ -203,47 +221,117 @@ fn answered(approval: &Approval) -> String {
     }
 }
 
-/// Shows each new question, with those that are alike, and takes the answer from the terminal.
-fn watch(socket: &Path) -> Result<String, ClientError> {
-    let mut out = io::stdout();
-    let mut input = io::stdin().lock();
-    let interactive = io::stdin().is_terminal();
-    let mut seen = HashSet::new();
-    writeln!(out, "waiting for questions; Ctrl-C ends").map_err(unprintable)?;
+/// Shows each new question, with those that are alike, and takes the answer from the terminal. A daemon that goes away
+/// once it has answered is waited for.
+fn watch(socket: &Path, signing: Option<&Browser>) -> Result<String, ClientError> {
+    let (out, input, interactive) = (io::stdout(), io::stdin().lock(), io::stdin().is_terminal());
+    let seen = HashSet::new();
+    let mut watch = Watch { socket, signing, out, input, interactive, seen, met: false, away: false };
+    writeln!(watch.out, "waiting for questions; Ctrl-C ends").map_err(unprintable)?;
     loop {
+        match watch.look() {
+            Ok(true) => {}
+            Ok(false) => return Ok("\n".into()),
+            Err(error) if watch.met && is_away(&error) => watch.wait()?,
+            Err(error) => return Err(error),
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Whether the daemon may be on its way back: it is being started anew, or the socket is.
+fn is_away(error: &ClientError) -> bool {
+    use ClientError::{Broken, Forbidden, NotRunning, Silent};
+    matches!(error, NotRunning(_) | Forbidden(_) | Silent(_) | Broken(_))
+}
+
+/// Somebody who watches.
+struct Watch<'a> {
+    socket: &'a Path,
+    /// How answers are signed, if they are.
+    signing: Option<&'a Browser>,
+    out: Stdout,
+    input: StdinLock<'static>,
+    /// Whether a person types.
+    interactive: bool,
+    /// What was shown.
+    seen: HashSet<ApprovalId>,
+    /// Whether the daemon has ever answered.
+    met: bool,
+    /// Whether it doesn't now.
+    away: bool,
+}
+
+impl Watch<'_> {
+    /// Shows what is new, and takes the answers. False where nobody answers any more.
+    fn look(&mut self) -> Result<bool, ClientError> {
+        let (socket, signing, interactive) = (self.socket, self.signing, self.interactive);
         let open = client::call(socket, &Request::ApprovalsList { all: false, limit: 1000 })?;
         let mut open: Vec<Approval> = client::decoded(open)?;
+        self.met = true;
+        if std::mem::take(&mut self.away) {
+            writeln!(self.out, "the daemon is back").map_err(unprintable)?;
+        }
+        let Self { out, input, seen, .. } = self;
         open.retain(|approval| !seen.contains(&approval.request.approval));
         for row in alike::rows(&open) {
             let id = row[0].request.approval;
             seen.insert(id);
-            let question = match client::call(socket, &Request::ApprovalsShow { id: id.to_string() }) {
-                Ok(value) => shown(&client::decoded(value)?),
-                // It was closed meanwhile.
-                Err(ClientError::Refused { .. }) => continue,
+            let first: ShownApproval = match client::call(socket, &Request::ApprovalsShow { id: id.to_string() }) {
+                Ok(value) => client::decoded(value)?,
+                Err(ClientError::Refused { code, .. }) if alike::is_gone(&code) => continue,
+                Err(error @ ClientError::Refused { .. }) => {
+                    writeln!(out, "{id} {}", alike::unshown(&error)).map_err(unprintable)?;
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
-            let others = match row.len() - 1 {
-                0 => String::new(),
-                count => format!("\nand {count} alike:\n{}", alike::shown(socket, &row[1..])?),
+            if first.approval.outcome.is_some() {
+                continue;
+            }
+            let question = shown(&first);
+            let (others, mut all_of) = alike::shown(socket, &row[1..])?;
+            let others = match all_of.len() {
+                0 => others,
+                count => format!("\nand {count} alike:\n{others}"),
             };
-            let all = if row.len() > 1 { "a for all of them, " } else { "" };
-            write!(out, "\n{question}{others}approve exactly this? y, n, {all}or enter to decide later: ")
-                .map_err(unprintable)?;
+            all_of.insert(0, row[0]);
+            let all = if all_of.len() > 1 { "a for all of them, " } else { "" };
+            write!(out, "\n{question}{others}").map_err(unprintable)?;
+            out.flush().map_err(unprintable)?;
+            if interactive {
+                // What was typed before it was shown is no answer to it.
+                tcflush(io::stdin(), FlushArg::TCIFLUSH).map_err(|errno| unprintable(errno.into()))?;
+            }
+            write!(out, "approve exactly this? y, n, {all}or enter to decide later: ").map_err(unprintable)?;
             out.flush().map_err(unprintable)?;
             let mut line = String::new();
             if input.read_line(&mut line).map_err(unprintable)? == 0 {
-                return Ok("\n".into());
+                return Ok(false);
             }
             if !interactive {
                 writeln!(out).map_err(unprintable)?;
             }
+            let give = |width: Option<Width>| match signing {
+                Some(browser) => signed(socket, browser, id.to_string(), width, None),
+                None => Ok(answer(socket, &id.to_string(), width.is_some(), width, None)?),
+            };
             let answered = match line.trim() {
-                "y" | "yes" => answer(socket, &id.to_string(), true, Some(Width::Operation), None),
-                "n" | "no" => answer(socket, &id.to_string(), false, None, None),
-                "a" | "all" if row.len() > 1 => {
+                "y" | "yes" => give(Some(Width::Operation)),
+                "n" | "no" => give(None),
+                "a" | "all" if all_of.len() > 1 => {
                     seen.extend(row.iter().map(|approval| approval.request.approval));
-                    alike::approve_all(socket, &row, Width::Operation, None)
+                    match signing {
+                        Some(browser) => {
+                            let given = alike::sign_all(socket, browser, &all_of, Width::Operation, None);
+                            if given.is_err() {
+                                // It was none of them, as it is where one can't be answered any more.
+                                seen.retain(|id| row.iter().all(|one| one.request.approval != *id));
+                            }
+                            given
+                        }
+                        None => alike::approve_all(socket, &all_of, Width::Operation, None).map_err(Failure::from),
+                    }
                 }
                 _ => {
                     seen.extend(row.iter().map(|approval| approval.request.approval));
@@ -252,13 +340,20 @@ fn watch(socket: &Path) -> Result<String, ClientError> {
             };
             match answered {
                 Ok(text) => write!(out, "{text}").map_err(unprintable)?,
-                Err(error @ ClientError::Refused { .. }) => {
-                    writeln!(out, "{}", escape(&error.to_string())).map_err(unprintable)?
-                }
-                Err(error) => return Err(error),
+                Err(Failure::Client(error)) if !matches!(error, ClientError::Refused { .. }) => return Err(error),
+                Err(error) => writeln!(out, "{}", escape(&error.to_string())).map_err(unprintable)?,
             }
         }
-        std::thread::sleep(LOOK);
+        Ok(true)
+    }
+
+    /// The daemon is away. Its questions are closed with it; one that is open still when it answers again is shown again.
+    fn wait(&mut self) -> Result<(), ClientError> {
+        self.seen.clear();
+        if !std::mem::replace(&mut self.away, true) {
+            writeln!(self.out, "the daemon doesn't answer; waiting until it does").map_err(unprintable)?;
+        }
+        Ok(())
     }
 }
 

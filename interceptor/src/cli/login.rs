@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::terminal::escape;
 use crate::control::client::{self, ClientError};
-use crate::control::protocol::{Begin, Begun, Request, Step, ToSign};
+use crate::control::protocol::{Begin, Begun, Request, Response, Step, ToSign};
 use crate::record::approval::Approval;
 
 /// How to sign in.
@@ -97,7 +97,21 @@ pub fn sign(socket: &Path, browser: &Browser, answer: ToSign) -> Result<Approval
     }
 }
 
-fn said(done: Result<String, Failure>) -> ExitCode {
+/// As [`sign`], for all of a list by one sign-in. Gives what came of each, in their order.
+///
+/// # Errors
+/// Why none was given.
+pub fn sign_all(socket: &Path, browser: &Browser, answer: ToSign) -> Result<Vec<Response>, Failure> {
+    let count = 1 + answer.others.len();
+    match client::decoded(browse(socket, browser, Some(answer))?)? {
+        Step::Answered(approval) if count == 1 => Ok(vec![Response::Done(serde_json::json!(approval))]),
+        Step::AnsweredAll(given) if given.len() == count => Ok(given),
+        other => Err(ClientError::Garbled(format!("{other:?}")).into()),
+    }
+}
+
+/// Prints what was done, or why it wasn't.
+pub(super) fn said(done: Result<String, Failure>) -> ExitCode {
     match done {
         Ok(text) => super::print(text),
         Err(error) => super::fail(escape(&error.to_string())),

@@ -118,6 +118,13 @@ occasions! {
     BreakGlassClosed = "break-glass-closed",
 }
 
+impl Occasion {
+    /// Whether it is of a broken glass: of that every channel is told.
+    pub fn is_emergency(self) -> bool {
+        matches!(self, Occasion::BreakGlassStarted | Occasion::BreakGlassEnded | Occasion::BreakGlassClosed)
+    }
+}
+
 impl fmt::Display for Occasion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

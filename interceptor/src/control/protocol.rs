@@ -89,11 +89,11 @@ pub enum Request {
     RecordRotate,
     /// Check the chain and rebuild the projections to compare them.
     SessionsVerify,
-    /// What people are asked. Who isn't an operator sees what he is asked.
+    /// What people are asked. Who is neither an operator nor an auditor sees what he is asked.
     ApprovalsList {
-        /// The recorded ones as well, for operators.
+        /// The recorded ones as well, for operators and auditors.
         all: bool,
-        /// How many of those at most.
+        /// How many at most. Where more are open, each workload's oldest are among them, by turns.
         limit: u32,
     },
     /// One approval.

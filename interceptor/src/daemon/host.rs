@@ -172,7 +172,7 @@ impl Shared {
                     Answer::refused("record-unreadable", error.to_string(), "check the state folder and its disk")
                 }
             },
-            Request::ApprovalsList { all: false, .. } => self.people().open(&caller),
+            Request::ApprovalsList { all: false, limit } => self.people().open(&caller, limit),
             Request::ApprovalsList { all: true, limit } => {
                 self.with_reader(|reader| Ok(json!(reader.approvals(limit)?)))
             }

@@ -15,7 +15,7 @@ use crate::approve::evidence;
 use crate::approve::seconds;
 use crate::config::{Login, Tenant};
 use crate::control::peer::Peer;
-use crate::control::protocol::{Begin, Begun, Step, ToSign};
+use crate::control::protocol::{Begin, Begun, Response, Step, ToSign};
 use crate::control::server::{Answer, Caller};
 use crate::identity::login::{self, Ask, Device, LoginError};
 use crate::identity::{FetchError, JudgeError, Secret, SignedIn};
@@ -29,6 +29,8 @@ use crate::transport::fetch::Fetcher;
 const WITHIN: Duration = Duration::from_mins(10);
 /// How many sign-ins a uid may begin in that time: each asks the login host something.
 const TRIES: u32 = 20;
+/// How many answers one sign-in may sign: each has the whole list in its evidence.
+const MOST_SIGNED: usize = 100;
 /// How many may be under way, and how many uids may be signed in.
 const MOST_PENDING: usize = 256;
 const MOST_PEOPLE: usize = 4096;
@@ -64,9 +66,12 @@ enum Waiting {
 
 /// The answer that a sign-in is for.
 struct Asked {
-    id: ApprovalId,
+    /// The question; of a list, all in their order.
+    ids: Vec<ApprovalId>,
     said: Said,
     salt: String,
+    /// As [`Evidence`] has it.
+    list: Vec<String>,
 }
 
 /// Somebody who signed in.
@@ -233,16 +238,31 @@ impl People<'_> {
 
     /// What somebody wants to sign, where he could answer it, with the nonce that stands for it.
     fn asked(&self, peer: &Peer, to_sign: ToSign, reader: &Reader) -> Result<(Asked, String), Answer> {
-        let ToSign { id, yes, width, note } = to_sign;
+        let ToSign { id, others, yes, width, note } = to_sign;
+        if others.len() >= MOST_SIGNED {
+            let message = format!("one sign-in signs {MOST_SIGNED} answers at most");
+            return Err(Answer::refused("too-many-to-sign", message, "answer some of them one by one"));
+        }
         let signed = self.logins.of(peer.uid);
         let by = self.answerer_as(peer, signed.as_deref());
-        let id = self.askable(peer, &by, &id, yes)?;
-        let requested = reader.requested(id).map_err(|error| unknown(&error))?;
+        let (mut ids, mut requested) = (Vec::new(), Vec::new());
+        for id in std::iter::once(id).chain(others) {
+            let id = self.askable(peer, &by, &id, yes)?;
+            requested.push(reader.requested(id).map_err(|error| unknown(&error))?);
+            ids.push(id);
+        }
         let salt = login::random().map_err(|error| self.turn_away(peer, None, &error.into()))?.expose().to_owned();
         let said = Said { yes, width: yes.then_some(width.unwrap_or(Width::Operation)), note };
         let what = evidence::Said { yes, width: said.width, note: said.note.as_deref() };
-        let nonce = evidence::nonce(&requested, &salt, what);
-        Ok((Asked { id, said, salt }, nonce))
+        let (list, nonce) = match requested.as_slice() {
+            [one] => (Vec::new(), evidence::nonce(one, &salt, what)),
+            all => {
+                let list: Vec<String> = all.iter().map(|one| evidence::fingerprint(one)).collect();
+                let nonce = evidence::nonce_of_list(&list, &salt, what);
+                (list, nonce)
+            }
+        };
+        Ok((Asked { ids, said, salt, list }, nonce))
     }
 
     fn begun(
@@ -308,8 +328,9 @@ impl People<'_> {
             return self.turn_away(peer, Some(signed.person), &refused);
         }
         let SignedIn { person, groups, uti, jwk } = signed;
-        let salt = pending.answer.as_ref().map(|answer| answer.salt.clone());
-        let evidence = Evidence { bound: salt.is_some(), way, salt, id_token: token.expose().to_owned(), jwk };
+        let (salt, list) = pending.answer.as_ref().map(|answer| (answer.salt.clone(), answer.list.clone())).unzip();
+        let (bound, id_token) = (salt.is_some(), token.expose().to_owned());
+        let evidence = Evidence { bound, way, salt, list: list.unwrap_or_default(), id_token, jwk };
         let (tenant, client, ends) = (login.tenant, login.client, Instant::now() + login.lasts);
         let session = Session { person, groups, evidence, tenant, client, ends };
         match pending.answer {
@@ -374,18 +395,27 @@ impl People<'_> {
     /// Gives the answer that somebody signed in for. The sign-in is good for nothing else.
     fn sign(&self, peer: &Peer, session: &Session, uti: Option<String>, asked: Asked) -> Answer {
         let (uid, pid, person, client) = (peer.uid, peer.pid, session.person.clone(), session.client);
-        let (way, approval) = (session.evidence.way, Some(asked.id));
+        let Asked { ids, said, .. } = asked;
+        // Of a list the first: the evidence of each answer names them all.
+        let (way, approval) = (session.evidence.way, ids.first().copied());
         let event = What::LoginSucceeded { uid, pid, person, client, way, approval, until: None, uti };
         if let Err(error) = self.launches.journal().record(event) {
             return unrecorded(&error);
         }
         let by = self.answerer_as(peer, Some(session));
-        let answered = self.askable(peer, &by, &asked.id.to_string(), asked.said.yes);
-        match answered.and_then(|id| self.say(peer, &by, id, asked.said)) {
-            Ok(Answer { response: crate::control::protocol::Response::Done(approval), .. }) => {
-                Answer::done(json!({ "answered": approval }))
+        let give = |id: &ApprovalId| {
+            let answered = self.askable(peer, &by, &id.to_string(), said.yes);
+            answered.and_then(|id| self.say(peer, &by, id, said.clone())).unwrap_or_else(|refused| refused)
+        };
+        match ids.as_slice() {
+            [one] => match give(one) {
+                Answer { response: Response::Done(approval), .. } => Answer::done(json!({ "answered": approval })),
+                refused => refused,
+            },
+            all => {
+                let given = all.iter().map(|one| brief(give(one).response)).collect();
+                Answer::done(json!(Step::AnsweredAll(given)))
             }
-            Ok(other) | Err(other) => other,
         }
     }
 
@@ -440,6 +470,14 @@ impl People<'_> {
         let tenant = identities.tenant(login.tenant)?.clone();
         Some((login, tenant))
     }
+}
+
+/// An answered approval without what may be long of it: a list of them goes into one frame, and who answered has seen it.
+fn brief(mut response: Response) -> Response {
+    if let Response::Done(approval) = &mut response {
+        (approval["summary"], approval["shape"]["path"]) = (json!(""), json!(""));
+    }
+    response
 }
 
 fn not_configured() -> Answer {

@@ -6,20 +6,21 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::exhibit::exhibit;
 use super::launches::Launches;
+use super::listed::listed;
 use super::login::{Logins, Session};
 use super::reload::Loader;
 use crate::approve::{Answerer, Desk, NoAnswer, scope, seconds};
 use crate::config::Approvers;
 use crate::control::peer::Peer;
-use crate::control::protocol::{Allowed, Exhibit, Issue, ShownApproval};
+use crate::control::protocol::{Allowed, Issue, ShownApproval};
 use crate::control::server::{Answer, Caller};
-use crate::ids::{ApprovalId, GrantId};
+use crate::ids::{ApprovalId, GrantId, PrincipalId};
 use crate::pipeline::Pipeline;
 use crate::policy::{Behind, Grant, Origin, Scope, Terms, Whose, Width};
-use crate::record::approval::Approval;
+use crate::record::approval::{self, Approval};
 use crate::record::event::What;
-use crate::record::payload::Message;
 use crate::record::{QueryError, Reader};
 use crate::who::LATE;
 
@@ -76,7 +77,7 @@ impl People<'_> {
         let others = others.chain(loginuid).filter(|other| *other != uid).collect();
         let evidence = signed.map(|one| Box::new(one.evidence.clone()));
         let required = login.map(|login| login.required).unwrap_or_default();
-        Answerer { uid, loginuid, person, persons, others, groups, evidence, required }
+        Answerer { uid, loginuid, person, persons, others, groups, evidence, required, lapsed: BTreeSet::new() }
     }
 
     /// Refuses who is neither asked nor an operator; the attempt is recorded.
@@ -95,15 +96,17 @@ impl People<'_> {
         self.launches.journal().note(What::ControlRequest { uid, pid, request, refused });
     }
 
-    /// The open approvals that a caller may see: all for operators, else those that they are asked about.
-    pub(super) fn open(&self, caller: &Caller) -> Answer {
+    /// The open approvals that a caller may see, at most `limit`: all for operators and auditors, else those that they are
+    /// asked about.
+    pub(super) fn open(&self, caller: &Caller, limit: u32) -> Answer {
         let by = self.answerer(&caller.peer);
+        let sees_all = caller.operator || caller.auditor;
         let mut open = self.desk.open();
-        open.retain(|approval| caller.operator || is_asked(&by, approval));
-        if open.is_empty() && by.groups.is_empty() && !caller.operator && !self.runs_one(&caller.peer) {
+        open.retain(|approval| sees_all || is_asked(&by, approval));
+        if open.is_empty() && by.groups.is_empty() && !sees_all && !self.runs_one(&caller.peer) {
             return self.stranger(&caller.peer, "approvals-list");
         }
-        Answer::done(json!(open))
+        Answer::done(json!(listed(open, limit)))
     }
 
     /// One approval: as it is shown while it is open, else as it is recorded.
@@ -116,7 +119,7 @@ impl People<'_> {
                 Err(error) => return unknown(&error),
             },
         };
-        if !caller.operator && !is_asked(&by, &approval) {
+        if !caller.operator && !caller.auditor && !is_asked(&by, &approval) {
             return self.stranger(&caller.peer, "approvals-show");
         }
         let request = &approval.request;
@@ -170,7 +173,7 @@ impl People<'_> {
             ));
         }
         // Also who has called since it was asked: the same may wait for him as well.
-        let since = self.pipeline.clock.now().duration_since(approval.asked_at).try_into().unwrap_or_default();
+        let since = self.desk.age(approval.request.approval).unwrap_or_default();
         let called = self.pipeline.callers.within(&approval.request.workload, LATE.saturating_add(since));
         if !confirms && called.into_iter().any(|uid| by.is(uid)) {
             return Err(self.refused(peer, verb, "own-operation", &NoAnswer::Own));
@@ -180,6 +183,7 @@ impl People<'_> {
 
     /// Gives an answer to the desk.
     pub(super) fn say(&self, peer: &Peer, by: &Answerer, id: ApprovalId, said: Said) -> Result<Answer, Answer> {
+        let by = &Answerer { lapsed: self.lapsed(id), ..by.clone() };
         let answered = self.desk.answer(id, by, (said.yes, said.width, said.note), self.pipeline.clock.now());
         answered.map(|approval| Answer::done(json!(approval))).map_err(|error| {
             let code = match &error {
@@ -193,6 +197,22 @@ impl People<'_> {
             };
             self.refused(peer, verb(said.yes), code, &error)
         })
+    }
+
+    /// Who answered it for groups that they aren't in any more, with these groups.
+    fn lapsed(&self, id: ApprovalId) -> BTreeSet<(u32, String)> {
+        let world = self.loader.world();
+        let approvers = &world.snapshot.settings.identities.approvers;
+        let Some((approval, _, _)) = self.desk.find(&id.to_string()) else { return BTreeSet::new() };
+        let mut lapsed = BTreeSet::new();
+        for answer in &approval.answers {
+            let signed = self.logins.of(answer.uid);
+            let is_in = |group: &String| {
+                approvers.get(group).is_some_and(|members| still_in(members, answer, signed.as_deref()))
+            };
+            lapsed.extend(answer.groups.iter().filter(|group| !is_in(group)).map(|group| (answer.uid, group.clone())));
+        }
+        lapsed
     }
 
     /// Whether a workload runs as this uid, or was launched by it.
@@ -220,6 +240,12 @@ impl People<'_> {
         }
         if !(1..=LONGEST).contains(&issue.seconds) {
             return wrong("a grant lasts from a second to 30 days".into());
+        }
+        if let Some(action) = issue.action.as_deref().filter(|action| !Scope::has_action(action)) {
+            return wrong(format!("`{action}` is no action; `interceptor policy schema` lists them"));
+        }
+        if let Some(path) = issue.path.as_deref().filter(|path| !path.starts_with('/')) {
+            return wrong(format!("the path `{path}` doesn't begin with `/`"));
         }
         let scope = match (issue.action, issue.path) {
             (Some(action), path) => Scope::Action { action, path },
@@ -285,18 +311,23 @@ fn is_asked(by: &Answerer, approval: &Approval) -> bool {
     confirms || groups.iter().any(|group| by.groups.contains(group))
 }
 
-fn verb(yes: bool) -> &'static str {
-    if yes { "approvals-approve" } else { "approvals-deny" }
+/// Whether somebody who answered is among these still. Of what a sign-in said that is over nobody knows more than it said: who
+/// was one of them by his groups stays one for as long as any group is among them.
+fn still_in(members: &Approvers, answer: &approval::Answer, signed: Option<&Session>) -> bool {
+    let by_account = || {
+        let person: Option<PrincipalId> = answer.person.as_deref().and_then(|person| person.parse().ok());
+        let signed = signed.filter(|one| Some(&one.person) == person.as_ref());
+        let by_groups = match signed {
+            Some(one) => members.take(&one.person, &one.groups),
+            None => !members.groups.is_empty(),
+        };
+        by_groups || person.is_some_and(|person| members.people.contains(&person))
+    };
+    members.uids.contains(&answer.uid) || (answer.signed.is_some() && by_account())
 }
 
-fn exhibit(message: &Message) -> Exhibit {
-    Exhibit {
-        start: message.start.clone(),
-        headers: message.headers.clone(),
-        body: String::from_utf8_lossy(&message.body).into_owned(),
-        bytes: message.bytes,
-        partial: message.partial.clone(),
-    }
+fn verb(yes: bool) -> &'static str {
+    if yes { "approvals-approve" } else { "approvals-deny" }
 }
 
 pub(super) fn unknown(error: &QueryError) -> Answer {

@@ -102,7 +102,7 @@ async fn call(stream: TcpStream, peer: SocketAddr, publish: Publish, published: 
     let reason = match journal.record(opened) {
         Ok(()) => {
             let reason = through(stream, peer, publish, &published, session, &mut order).await;
-            journal.note(What::SessionClosed { session, reason: reason.into() });
+            journal.note(What::SessionClosed { session, reason: reason.into(), policies: Vec::new() });
             reason
         }
         Err(error) => {
@@ -153,6 +153,7 @@ async fn through(
         journal.note(What::OperationFinished {
             operation,
             outcome: outcome.into(),
+            policies: Vec::new(),
             status: None,
             request,
             response,

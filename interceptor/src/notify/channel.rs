@@ -25,6 +25,10 @@ pub(super) const LIFE: Duration = Duration::from_secs(15 * 60);
 /// How long the first pause after a failure is; each further one is three times as long, all of them give or take a fifth.
 const PAUSE: Duration = Duration::from_secs(5);
 
+/// Why what was dropped was.
+const TOO_MANY: &str = "more waited than may";
+const GONE: &str = "the channel is gone";
+
 /// Takes down what became of a notification.
 pub type Report = Arc<dyn Fn(What) + Send + Sync>;
 
@@ -53,6 +57,10 @@ struct State {
 #[derive(Debug, Default)]
 struct Queue {
     waiting: VecDeque<Pending>,
+    /// What was dropped and isn't reported yet.
+    lost: Vec<Lost>,
+    /// How much more was dropped since.
+    uncounted: u64,
     /// Until when the receiver wants to be left alone.
     paused: Option<Instant>,
     /// Whether one was dropped since it was full.
@@ -70,9 +78,18 @@ struct Pending {
     ends: Instant,
 }
 
+/// A notification that nobody will be told.
+#[derive(Debug)]
+struct Lost {
+    notice: Arc<Notice>,
+    tries: u32,
+    reason: String,
+}
+
 /// What is to be done next.
 enum Next {
     Try(Pending),
+    Report(Vec<Lost>),
     WaitUntil(Instant),
     Wait,
     End,
@@ -89,7 +106,8 @@ impl Channel {
         self.state().setting = Arc::new(setting);
     }
 
-    /// Puts a notification in, if it is one for this channel. Where too many wait, the oldest isn't told.
+    /// Puts a notification in, if it is one for this channel. Where too many wait, the oldest isn't told; of an emergency it
+    /// is only if nothing else waits.
     pub(super) fn put(&self, notice: &Arc<Notice>) {
         let now = Instant::now();
         let mut state = self.state();
@@ -103,11 +121,13 @@ impl Channel {
         self.woken.notify_one();
     }
 
-    /// Ends the task; what waits isn't told.
+    /// Ends the task; what waits isn't told, which is reported first.
     pub(super) fn close(&self) {
         let mut state = self.state();
         state.queue.closed = true;
-        let left = state.queue.waiting.drain(..).count();
+        let waiting = std::mem::take(&mut state.queue.waiting);
+        let left = waiting.len();
+        waiting.into_iter().for_each(|pending| state.queue.lose(pending, GONE));
         drop(state);
         if left > 0 {
             tracing::warn!(channel = %self.name, left, "a channel is gone; what waited for it isn't told");
@@ -147,6 +167,7 @@ impl Channel {
                     }
                 }
                 Next::Try(pending) => self.tell(pending, &*clock, &report).await,
+                Next::Report(lost) => self.note(lost, &report).await,
             }
         }
     }
@@ -181,17 +202,23 @@ impl Channel {
         self.count("failed", 1);
         let Pending { notice, tries, .. } = pending;
         tracing::warn!(channel = %self.name, about = %notice.about, tries, %error, "nobody was told");
-        let failed = What::NotificationFailed {
+        self.note(vec![Lost { notice, tries, reason: error.to_string() }], report).await;
+    }
+
+    /// Takes down what nobody was told.
+    async fn note(&self, lost: Vec<Lost>, report: &Report) {
+        let failed = |Lost { notice, tries, reason }: Lost| What::NotificationFailed {
             channel: self.name.clone(),
             message: notice.id,
             occasion: notice.kind().into(),
             about: notice.about.clone(),
             tries,
-            reason: error.to_string(),
+            reason,
         };
+        let failed: Vec<What> = lost.into_iter().map(failed).collect();
         let report = Arc::clone(report);
         // It waits for a disk.
-        let reported = tokio::task::spawn_blocking(move || report(failed)).await;
+        let reported = tokio::task::spawn_blocking(move || failed.into_iter().for_each(|one| report(one))).await;
         if reported.is_err() {
             tracing::error!("that nobody was told couldn't be recorded");
         }
@@ -203,6 +230,7 @@ impl Channel {
             let about = &dropped.notice.about;
             tracing::warn!(channel = %self.name, %about, "more than {MOST} wait; from here on the oldest aren't told");
         }
+        state.queue.lose(dropped, TOO_MANY);
         self.count("dropped", 1);
     }
 
@@ -218,18 +246,42 @@ impl Channel {
 }
 
 impl Queue {
-    /// Puts one in; gives the oldest, where there is no room for it.
+    /// Puts one in; gives the oldest, where there is no room for it, and one of an emergency last.
     fn push(&mut self, pending: Pending) -> Option<Pending> {
         self.waiting.push_back(pending);
         if self.waiting.len() <= MOST {
             return None;
         }
-        let oldest = self.waiting.iter().enumerate().min_by_key(|(_, one)| one.ends).map(|(at, _)| at);
-        oldest.and_then(|at| self.waiting.remove(at))
+        let worth = |one: &Pending| (one.notice.is_emergency(), one.ends);
+        let least = self.waiting.iter().enumerate().min_by_key(|(_, one)| worth(one)).map(|(at, _)| at);
+        least.and_then(|at| self.waiting.remove(at))
+    }
+
+    /// What nobody will be told is reported, as far as there is room to remember it until then; the last one says how many
+    /// more there are.
+    fn lose(&mut self, pending: Pending, reason: &str) {
+        if self.lost.len() < MOST {
+            self.lost.push(Lost { notice: pending.notice, tries: pending.tries, reason: reason.to_owned() });
+        } else {
+            self.uncounted += 1;
+        }
+    }
+
+    /// What is to be reported.
+    fn take_lost(&mut self) -> Vec<Lost> {
+        let mut lost = std::mem::take(&mut self.lost);
+        let more = std::mem::take(&mut self.uncounted);
+        if let Some(last) = lost.last_mut().filter(|_| more > 0) {
+            last.reason = format!("{}; so it was with {more} others", last.reason);
+        }
+        lost
     }
 
     /// What is to be done: the one that is due first, if the receiver may be asked.
     fn next(&mut self, now: Instant) -> Next {
+        if !self.lost.is_empty() {
+            return Next::Report(self.take_lost());
+        }
         if self.closed {
             return Next::End;
         }

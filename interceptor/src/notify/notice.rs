@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::config::{Identities, Occasion};
 use crate::detect::{hidden, secrets};
 use crate::ids::{ApprovalId, BreakGlassId, GrantId, MessageId, TargetName, WorkloadName};
-use crate::policy::{BreakGlass, Grant, Origin};
+use crate::policy::{BreakGlass, Grant, Origin, Shape};
 use crate::record::event::{ApprovalAnswer, ApprovalRequest, What, as_whom};
 
 /// The most characters of one text.
@@ -64,13 +64,18 @@ impl Notice {
         self.occasion.map_or("test", Occasion::as_str)
     }
 
-    /// Whether it is for a channel that is told of `on`, for `groups` (none: all).
+    /// Whether it is of a broken glass.
+    pub(super) fn is_emergency(&self) -> bool {
+        self.occasion.is_some_and(Occasion::is_emergency)
+    }
+
+    /// Whether it is for a channel that is told of `on`, for `groups` (none: all). An emergency is for every channel.
     pub(super) fn is_for(&self, on: &[Occasion], groups: Option<&[String]>) -> bool {
         let concerns = match (groups, &self.groups) {
             (None, _) | (_, None) => true,
             (Some(asked), Some(own)) => own.iter().any(|group| asked.contains(group)),
         };
-        concerns && self.occasion.is_none_or(|occasion| on.contains(&occasion))
+        concerns && self.occasion.is_none_or(|occasion| occasion.is_emergency() || on.contains(&occasion))
     }
 }
 
@@ -110,7 +115,7 @@ impl Memory {
             workload: request.workload.clone(),
             target: request.target.clone(),
             action: Some(told(&request.action)),
-            what: told(&request.summary),
+            what: summary(request),
             groups: request.terms.groups.clone(),
         };
         keep(&mut self.approvals, request.approval, subject);
@@ -229,7 +234,8 @@ impl Memory {
 
     fn requested(&self, at: Timestamp, request: &ApprovalRequest, identities: &Identities) -> Notice {
         let ApprovalRequest { approval, until, workload, target, terms, .. } = request;
-        let (action, summary) = (told(&request.action), told(&request.summary));
+        let (action, summary) = (told(&request.action), summary(request));
+        let justification = justification(request);
         let process = request.process.as_ref().map(|process| (told(&process.comm), process.pid));
         let identity = request.identity.as_ref();
         let principal = identity.map(|who| named(who.principal.as_str(), identities));
@@ -251,7 +257,7 @@ impl Memory {
         let reasons = list(&request.reasons);
         let because = if reasons.is_empty() { String::new() } else { format!(": {reasons}") };
         facts.push(("because", told(&format!("policy {}{because}", list(&request.policies)))));
-        facts.extend(request.justification.as_ref().map(|why| ("they say", told(why))));
+        facts.extend(justification.as_ref().map(|why| ("they say", why.clone())));
         facts.push(("asked of", list(&asked)));
         facts.push(("to answer", told(&format!("{answer} (on {})", self.host))));
         Notice {
@@ -271,7 +277,7 @@ impl Memory {
                     "principal": principal, "client": client,
                 },
                 "policies": each(&request.policies), "reasons": each(&request.reasons),
-                "justification": request.justification.as_deref().map(told),
+                "justification": justification,
                 "groups": each(&terms.groups), "confirm": confirm.is_some(), "approvals": terms.approvals,
                 "answer": answer,
             })),
@@ -310,6 +316,22 @@ impl Memory {
         let groups = Some(subject.map(|subject| subject.groups.clone()).unwrap_or_default());
         Notice { id: MessageId::new(), occasion: Some(occasion), at, about: id, groups, title, facts, data }
     }
+}
+
+/// What is asked for, in one line. Where answers are masked, a chat isn't told whom it is about either: what looks like an id
+/// is left out of the path.
+fn summary(request: &ApprovalRequest) -> String {
+    if request.masked {
+        let Shape { method, path, .. } = &request.shape;
+        told(&format!("{method} {}", if path.is_empty() { "/" } else { path }))
+    } else {
+        told(&request.summary)
+    }
+}
+
+/// Why its sender says it is wanted; not told where answers are masked, because nobody knows what is in it.
+fn justification(request: &ApprovalRequest) -> Option<String> {
+    request.justification.as_deref().filter(|_| !request.masked).map(told)
 }
 
 /// Keeps the latest: ids sort by time.

@@ -1,6 +1,6 @@
 //! A connection before it is admitted: where it goes, its place in the registry, what it speaks.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -86,6 +86,7 @@ impl Located {
             worlds: worker.pipeline.worlds.clone(),
             worker,
             key: OnceCell::new(),
+            cut_by: RefCell::default(),
         };
         Registered { session: Rc::new(session), stream }
     }
@@ -127,6 +128,8 @@ pub(super) struct Session {
     pub(super) worlds: watch::Receiver<Arc<World>>,
     /// What its payloads are sealed under, once there are any.
     key: OnceCell<SessionKey>,
+    /// The policies that it is cut by, once it is.
+    pub(super) cut_by: RefCell<Vec<String>>,
 }
 
 impl Session {
@@ -223,6 +226,7 @@ impl Session {
         self.worker.record_end(What::OperationFinished {
             operation,
             outcome: outcome.to_owned(),
+            policies: Vec::new(),
             status,
             request: Payload::default(),
             response: Payload::default(),
@@ -237,7 +241,8 @@ impl Session {
     pub(super) fn close(&self, ending: Ending) {
         metrics::counter!("interceptor_sessions_closed_total", "reason" => ending.0).increment(1);
         if self.is_recorded {
-            self.worker.record_end(What::SessionClosed { session: self.id, reason: ending.0.to_owned() });
+            let (session, reason, policies) = (self.id, ending.0.to_owned(), self.cut_by.take());
+            self.worker.record_end(What::SessionClosed { session, reason, policies });
         }
         self.worker.pipeline.registry.leave(self.id);
     }

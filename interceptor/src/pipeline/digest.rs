@@ -12,7 +12,7 @@ use crate::config::Expansion;
 use crate::ids::Digest;
 use crate::keyfile;
 use crate::mask::coding::{Decoder, codings};
-use crate::policy::{Asker, Credential};
+use crate::policy::{Asker, Credential, Principal};
 use crate::transport::http::is_hop_by_hop;
 
 /// Why its sender says an operation is wanted. It is shown to people, and goes no further.
@@ -47,41 +47,69 @@ impl ApprovalKey {
         parts: &Parts,
         body: &[u8],
     ) -> Digest {
-        let mut digest = Fields(Context::with_key(&self.0));
-        digest.field(live.session().subject.workload.as_str());
-        let Asker { initiator, loginuid, .. } = &live.session().subject.asker;
-        digest.field(initiator.to_be_bytes());
-        digest.field(loginuid.map_or_else(String::new, |uid| uid.to_string()));
-        digest.field(who.map_or("", |who| who.principal.id.as_str()));
-        let client = who.and_then(|who| who.principal.client);
-        digest.field(client.map_or_else(String::new, |client| client.to_string()));
-        digest.field(parts.method.as_str());
-        digest.field(if live.tls() { "https" } else { "http" });
-        digest.field(live.host().to_string());
-        digest.field(live.port().to_be_bytes());
-        digest.field(parts.uri.path());
-        digest.field(parts.uri.query().map_or_else(String::new, |query| format!("?{query}")));
-        let (body, decoded) = match decoded(&parts.headers, body) {
-            Some(decoded) => (decoded, true),
-            None => (body.to_vec(), false),
+        let (subject, host) = (&live.session().subject, live.host().to_string());
+        let origin = Origin {
+            workload: subject.workload.as_str(),
+            asker: &subject.asker,
+            principal: who.map(|who| &*who.principal),
+            credential,
+            scheme: if live.tls() { "https" } else { "http" },
+            host: &host,
+            port: live.port(),
         };
-        let mut names: Vec<&HeaderName> = parts.headers.keys().collect();
-        names.sort_unstable_by_key(|name| name.as_str());
-        for name in names {
-            // The token may be a new one, as long as it names the same.
-            let is_known = *name == header::AUTHORIZATION && credential == Credential::Entra;
-            if is_known || is_noise(name) || (decoded && *name == header::CONTENT_ENCODING) {
-                continue;
-            }
-            for value in parts.headers.get_all(name) {
-                digest.field(name.as_str());
-                digest.field(value.as_bytes());
-            }
-        }
-        digest.field("body");
-        digest.field(&body);
+        let mut digest = Fields(Context::with_key(&self.0));
+        fields(&origin, parts, body, |field| digest.field(field));
         digest.end()
     }
+}
+
+/// Who asks, and where a request goes.
+#[derive(Clone, Copy)]
+struct Origin<'a> {
+    workload: &'a str,
+    asker: &'a Asker,
+    principal: Option<&'a Principal>,
+    credential: Credential,
+    scheme: &'static str,
+    host: &'a str,
+    port: u16,
+}
+
+/// What a request is known by, one after the other.
+fn fields(origin: &Origin<'_>, parts: &Parts, body: &[u8], mut field: impl FnMut(&[u8])) {
+    let Origin { workload, asker, principal, credential, scheme, host, port } = *origin;
+    let Asker { initiator, loginuid, .. } = asker;
+    field(workload.as_bytes());
+    field(&initiator.to_be_bytes());
+    field(loginuid.map_or_else(String::new, |uid| uid.to_string()).as_bytes());
+    field(principal.map_or("", |who| who.id.as_str()).as_bytes());
+    let client = principal.and_then(|who| who.client);
+    field(client.map_or_else(String::new, |client| client.to_string()).as_bytes());
+    field(parts.method.as_str().as_bytes());
+    field(scheme.as_bytes());
+    field(host.as_bytes());
+    field(&port.to_be_bytes());
+    field(parts.uri.path().as_bytes());
+    field(parts.uri.query().map_or_else(String::new, |query| format!("?{query}")).as_bytes());
+    let (body, decoded) = match decoded(&parts.headers, body) {
+        Some(decoded) => (decoded, true),
+        None => (body.to_vec(), false),
+    };
+    let mut names: Vec<&HeaderName> = parts.headers.keys().collect();
+    names.sort_unstable_by_key(|name| name.as_str());
+    for name in names {
+        // The token may be a new one, as long as it names the same.
+        let is_known = *name == header::AUTHORIZATION && credential == Credential::Entra;
+        if is_known || is_noise(name) || (decoded && *name == header::CONTENT_ENCODING) {
+            continue;
+        }
+        for value in parts.headers.get_all(name) {
+            field(name.as_str().as_bytes());
+            field(value.as_bytes());
+        }
+    }
+    field(b"body");
+    field(&body);
 }
 
 struct Fields(Context);

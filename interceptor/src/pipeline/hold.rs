@@ -53,9 +53,11 @@ impl Authenticated {
             }
             let Some(known) = digest else { continue };
             let until = held.as_ref().map(|held| held.until);
-            let mut now = match held.take() {
-                Some(held) if held.terms == terms => held,
-                _ => match self.ask(live, &ruling, &terms, known) {
+            // After a yes that another request has used there is nothing to wait for: people are asked anew.
+            let still = held.take().filter(|held| held.terms == terms && !held.waiting.is_over());
+            let mut now = match still {
+                Some(held) => held,
+                None => match self.ask(live, &ruling, &terms, known) {
                     Ok(waiting) => Held::new(live, waiting, terms, until),
                     Err(fault) => return Decided::refused(ruling.refused_for(fault.into(), None)),
                 },
@@ -69,7 +71,13 @@ impl Authenticated {
 
     /// What isn't held, or no longer. A use of a grant that somebody else took is decided again, by what is left.
     async fn decided(self, live: &Rc<Live>, ruling: Ruling, digest: Option<Digest>, held: Option<Held>) -> Decided {
+        // It is looked at now and then only, and may have gone just before it was answered.
+        let gone = held.as_ref().filter(|held| held.live.is_client_gone()).map(Held::gone);
         let approval = held.map(Held::end);
+        if let Some(gone) = gone.filter(|_| ruling.verdict.is_ok()) {
+            return Decided::refused(ruling.refused_for(gone.into(), approval));
+        }
+        let ruling = Ruling { approval, ..ruling };
         let grant = ruling.verdict.as_ref().ok().and_then(|permit| permit.basis().grant);
         let Some(grant) = grant else { return Decided::new(ruling, self, (digest, None)) };
         match live.session().worker.pipeline.desk.take(grant) {
@@ -129,6 +137,7 @@ impl Authenticated {
             reasons: basis.reasons.clone(),
             terms: terms.clone(),
             justification: justification(&self.decoded),
+            masked: !basis.obligations.masks.is_empty(),
         };
         let limits = session.limits().hold;
         let shown = exhibit(&self.decoded, body);

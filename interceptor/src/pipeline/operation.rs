@@ -1,6 +1,7 @@
 //! An HTTP operation once it is decoded: decided, recorded, then forwarded or refused. What is under way is decided
 //! again whenever the world changes, and ends when it no longer may go on.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
@@ -97,7 +98,8 @@ impl Decided {
                 let Authenticated { decoded, wanted, who, observing } = *authenticated;
                 let known = Known { digest: self.digest, using: permit.basis().grant };
                 let emergency = permit.basis().break_glass.is_some();
-                let asked = Asked { wanted, who, plan: self.ruling.plan, known, emergency };
+                let plan = self.ruling.plan;
+                let asked = Asked { wanted, who, plan, known, emergency, cut_by: Rc::default() };
                 Ok(Permitted { operation, permit, recorded, decoded: Box::new(decoded), asked, observing })
             }
             (Err(refusal), _) => Err(refused(Some(operation), refusal)),
@@ -139,6 +141,8 @@ pub(super) struct Asked {
     known: Known,
     /// Whether only the broken glass lets it through.
     emergency: bool,
+    /// The policies that it was cut by, once it was.
+    cut_by: Rc<RefCell<Vec<String>>>,
 }
 
 impl Asked {
@@ -171,7 +175,10 @@ impl Asked {
     /// neither the connection nor the operation would be permitted now.
     pub(super) async fn interrupted(&self, live: &Live) -> Refusal {
         match self.until_interrupted(live).await {
-            Err(refusal) => *refusal,
+            Err(refusal) => {
+                self.cut_by.borrow_mut().clone_from(&refusal.basis.policies);
+                *refusal
+            }
         }
     }
 
@@ -309,8 +316,10 @@ async fn exchange(live: Rc<Live>, mut permitted: Permitted, mut reply: oneshot::
     drop((way, seat));
     let content = taking.content(operation, &sent, &received).await;
     live.finish();
+    let policies = if ended.is_err() { asked.cut_by.take() } else { Vec::new() };
     live.session().end(operation, content, |kept| What::OperationFinished {
         operation,
+        policies,
         outcome: ended.err().unwrap_or("done").to_owned(),
         status: status.map(|status| status.as_u16()),
         request: payload(&sent),

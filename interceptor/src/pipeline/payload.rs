@@ -229,7 +229,12 @@ impl Taken {
             values.collect::<Vec<_>>().join(",")
         };
         let body = match coding::decoded(&value(header::CONTENT_ENCODING), &body, most) {
-            Some(body) => secrets::body(&value(header::CONTENT_TYPE), &body),
+            Some((body, is_whole)) => {
+                if !is_whole {
+                    partial = partial.or(Some("cut"));
+                }
+                secrets::body(&value(header::CONTENT_TYPE), &body)
+            }
             // What can't be read can't be searched for secrets.
             None => {
                 partial = Some("encoded");

@@ -38,6 +38,8 @@ pub(super) struct Ruling {
     pub(super) plan: Option<Arc<Plan>>,
     /// Who has to say yes first, if it would be permitted then.
     pub(super) hold: Option<Terms>,
+    /// The approval that it waited for before it was decided like this.
+    pub(super) approval: Option<ApprovalId>,
 }
 
 /// What decisions are made on.
@@ -109,7 +111,8 @@ impl Ruling {
         };
         let Some(target) = target else {
             let verdict = Err(not_a_target(&operation).into());
-            return Ruling { target: None, action, summary, credential, identity, verdict, plan: None, hold: None };
+            let (target, plan, hold, approval) = (None, None, None, None);
+            return Ruling { target, action, summary, credential, identity, verdict, plan, hold, approval };
         };
         let (mut plan, mut hold) = (None, None);
         let request = match &operation {
@@ -138,7 +141,8 @@ impl Ruling {
             }
             (_, other) => Err(protocol_not_built(other, target).into()),
         };
-        Ruling { target: Some(target.name.clone()), action, summary, credential, identity, verdict, plan, hold }
+        let (target, approval) = (Some(target.name.clone()), None);
+        Ruling { target, action, summary, credential, identity, verdict, plan, hold, approval }
     }
 
     /// A refusal that needed no decision: the request itself can't be accepted.
@@ -152,6 +156,7 @@ impl Ruling {
             verdict: Err(fault.into()),
             plan: None,
             hold: None,
+            approval: None,
         }
     }
 
@@ -163,8 +168,9 @@ impl Ruling {
             Operation::Http(request) => Some(request.credential),
             _ => None,
         };
-        let target = Some(target.name.clone());
-        Ruling { target, action, summary, credential, identity: None, verdict: Err(refusal), plan: None, hold: None }
+        let (target, verdict) = (Some(target.name.clone()), Err(refusal));
+        let (identity, plan, hold, approval) = (None, None, None, None);
+        Ruling { target, action, summary, credential, identity, verdict, plan, hold, approval }
     }
 
     /// The same operation, refused after all: because of what people were asked.
@@ -209,7 +215,7 @@ impl Ruling {
         match &self.verdict {
             Ok(permit) => {
                 let basis = Box::new(permit.basis().clone());
-                self.decided((Verdict::Allow, None, None), basis, operation, session, subject)
+                self.decided((Verdict::Allow, None, self.approval), basis, operation, session, subject)
             }
             Err(refusal) => self.denied(refusal, operation, session, subject),
         }
@@ -225,7 +231,7 @@ impl Ruling {
     ) -> What {
         let verdict = if refusal.fault.code == PENDING { Verdict::Hold } else { Verdict::Deny };
         let code = Some(refusal.fault.code.to_owned());
-        let approval = refusal.approval.as_deref().copied();
+        let approval = refusal.approval.as_deref().copied().or(self.approval);
         self.decided((verdict, code, approval), refusal.basis.clone(), operation, session, subject)
     }
 

@@ -157,7 +157,10 @@ async fn drive(live: Rc<Live>, mut connection: Pin<Box<dyn Graceful>>) -> Ending
                 }
                 Order::Cut(why) => Some(why),
             },
-            _ = worlds.changed() => live.may_go_on().is_err().then_some("policy-changed"),
+            _ = worlds.changed() => live.may_go_on().err().map(|refusal| {
+                *session.cut_by.borrow_mut() = refusal.basis.policies;
+                "policy-changed"
+            }),
             // Operations under way are cut by themselves where they may not go on; no others begin.
             Ok(()) = grants.changed(), if let_through => {
                 if live.may_go_on().is_err() {

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::annotation::Approval;
+use super::rules::ACTIONS;
 use super::{BreakGlass, HttpRequest, Operation, Question};
 use crate::ids::{ApprovalId, BreakGlassId, ClientId, Digest, GrantId, PrincipalId, TargetName, WorkloadName};
 
@@ -164,9 +165,15 @@ pub enum Origin {
         groups: Vec<String>,
         /// So many of each.
         approvals: u64,
-        /// And the initiator.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        confirmed: bool,
+        /// And the initiator, to each of these lines. What an earlier version recorded doesn't tell them.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        confirm: Vec<String>,
+        /// How long it was for, in seconds; none where an earlier version recorded it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lasts: Option<u64>,
+        /// How many uses it was for; none where an earlier version recorded it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        given: Option<u64>,
     },
     /// An operator issued it: it stands for everybody's yes, and policy sees it as `context.base.granted`.
     Operator,
@@ -262,6 +269,11 @@ fn is_id(segment: &str) -> bool {
 }
 
 impl Scope {
+    /// Whether the schema has an action, or a group of actions, of this name: a grant of another lets nothing through.
+    pub fn has_action(name: &str) -> bool {
+        GROUPS.contains(&name) || ACTIONS.contains(&name)
+    }
+
     /// How wide it is.
     pub fn width(&self) -> Width {
         match self {
@@ -278,13 +290,14 @@ impl Scope {
             Scope::Operation { .. } => "this operation, exactly: the same method, URL, headers and body".into(),
             Scope::Shape { shape } => {
                 let what = if shape.path.contains("{id}") { " with any ids," } else { "" };
-                format!("every `{shape}` on `{target}`,{what} with any values in its query and any body")
+                let any = "any values in its query, any header fields and any body";
+                format!("every `{shape}` on `{target}`,{what} with {any}")
             }
             Scope::Action { action, path: None } => {
-                format!("every `{action}` on `{target}`: any path, query and body")
+                format!("every `{action}` on `{target}`: any path, query, header fields and body")
             }
             Scope::Action { action, path: Some(path) } => {
-                format!("every `{action}` below `{path}` on `{target}`: any query and body")
+                format!("every `{action}` below `{path}` on `{target}`: any query, header fields and body")
             }
             Scope::Target => format!("everything on `{target}`"),
         }
@@ -309,6 +322,9 @@ impl Scope {
         }
     }
 }
+
+/// The groups of actions that the schema has.
+const GROUPS: [&str; 4] = ["reach", "http", "http:read", "http:write"];
 
 /// Whether an action is this one, or in this group. The groups are those of the schema.
 fn is_action(asked: &str, named: &str) -> bool {
@@ -365,14 +381,19 @@ impl Grant {
             && self.scope.covers(question)
     }
 
-    /// Whether it stands for the yes that these terms demand.
+    /// Whether it stands for the yes that these terms demand. People's yes was given on the terms of their question: it
+    /// isn't one to what may be let through in narrower ways only, for a shorter time, or less often.
     pub(super) fn discharges(&self, terms: &Terms) -> bool {
         match &self.origin {
             Origin::Operator => true,
-            Origin::Approval { groups, approvals, confirmed, .. } => {
-                let is_confirmed = *confirmed || terms.confirm.is_empty();
+            Origin::Approval { groups, approvals, confirm, lasts, given, .. } => {
                 let has_enough = terms.groups.is_empty() || *approvals >= terms.approvals;
-                is_confirmed && has_enough && terms.groups.iter().all(|group| groups.contains(group))
+                has_enough
+                    && terms.groups.iter().all(|group| groups.contains(group))
+                    && terms.confirm.iter().all(|text| confirm.contains(text))
+                    && self.scope.width() <= terms.grant_scope
+                    && lasts.is_none_or(|seconds| seconds <= terms.grant_for)
+                    && given.is_none_or(|uses| uses <= terms.grant_uses)
             }
         }
     }

@@ -243,6 +243,21 @@ impl Reader {
         rows.map(|id| Ok(serde_json::from_value(id?.into())?)).collect()
     }
 
+    /// The approvals that were denied, at most `limit`, the newest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn denied_approvals(&self, limit: u32) -> Result<Vec<Approval>, QueryError> {
+        let sql = format!("{APPROVAL} WHERE outcome = 'denied' ORDER BY seq DESC LIMIT ?1");
+        let mut statement = self.db.prepare(&sql)?;
+        let mut rows = statement.query([limit])?;
+        let mut approvals = Vec::new();
+        while let Some(row) = rows.next()? {
+            approvals.push(approval(row)?);
+        }
+        Ok(approvals)
+    }
+
     /// The latest grants, newest first, at most `limit`; `all`: those too that have ended.
     ///
     /// # Errors

@@ -185,6 +185,9 @@ pub enum What {
         operation: OperationId,
         /// How it ended: `done`, `denied`, or the code of a fault.
         outcome: String,
+        /// What policies cut it by, where it was decided again and it wasn't permitted any more.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        policies: Vec<String>,
         /// The HTTP status that the process got.
         status: Option<u16>,
         /// What was sent upstream.
@@ -271,6 +274,9 @@ pub enum What {
         session: SessionId,
         /// Why: `done`, `client-gone`, `max-session`, `policy-changed`, or the code of a fault.
         reason: String,
+        /// What policies cut it by, where it was decided again and it wasn't permitted any more.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        policies: Vec<String>,
     },
     /// A control request was refused, or changed something.
     #[serde(rename = "control.request")]
@@ -400,7 +406,7 @@ pub enum What {
         about: String,
         /// How often it was tried.
         tries: u32,
-        /// What the last try came to.
+        /// What the last try came to, or why there is none.
         reason: String,
     },
     /// The record couldn't be written for a time, in which operations were denied.

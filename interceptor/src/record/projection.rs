@@ -138,7 +138,7 @@ fn carry(db: &Connection, seq: i64, event: &Event) -> rusqlite::Result<()> {
                 target.as_ref().map(|target| target.as_str()),
                 at
             ])?,
-        What::SessionClosed { session, reason } => db
+        What::SessionClosed { session, reason, .. } => db
             .prepare_cached("UPDATE sessions SET closed_at = ?2, reason = ?3 WHERE session = ?1 AND closed_at IS NULL")?
             .execute(params![session.to_string(), at, reason])?,
         What::TokenIssued(issued) => db

@@ -91,6 +91,7 @@ fn finished(operation: OperationId) -> Event {
     event(What::OperationFinished {
         operation,
         outcome: "done".into(),
+        policies: Vec::new(),
         status: Some(200),
         request: Payload::default(),
         response: Payload { bytes: 5, digest: Some(blake3::hash(b"hello").to_hex().to_string()) },
@@ -151,7 +152,7 @@ fn a_session(journal: &Journal) -> (SessionId, OperationId, OperationId) {
         decided(read, Some(session), launch, Verdict::Allow),
         finished(read),
         decided(delete, Some(session), launch, Verdict::Deny),
-        event(What::SessionClosed { session, reason: "done".into() }),
+        event(What::SessionClosed { session, reason: "done".into(), policies: Vec::new() }),
         event(What::WorkloadEnded { launch, status: "exit 0".into() }),
     ] {
         let _recorded = journal.append(&event).expect("it is recorded");
@@ -562,7 +563,8 @@ fn what_a_killed_daemon_had_under_way_is_known_to_the_next() {
     let left = record.reader().unwrap().unfinished().unwrap();
     assert_eq!((left.sessions, left.operations), (vec![session], vec![operation]));
     let journal = record.journal("control").unwrap();
-    for event in [finished(operation), event(What::SessionClosed { session, reason: "daemon-killed".into() })] {
+    let killed = What::SessionClosed { session, reason: "daemon-killed".into(), policies: Vec::new() };
+    for event in [finished(operation), event(killed)] {
         let _recorded = journal.append(&event).unwrap();
     }
     record.flush(SOON).unwrap();

@@ -80,6 +80,8 @@ fn a_yes_lets_exactly_this_request_through_once() -> Result<()> {
     let denied = again.answer()?;
     ensure!(denied.status == 403 && denied.code() == "approval-denied", "{denied:?}");
     ensure!(denied.json()?["approval"] == second, "{denied:?}");
+    let next = "don't retry: tell the user that it was refused by a person";
+    ensure!(denied.json()?["next"] == next, "{denied:?}");
     // A no lasts as well.
     let mut more = asking(&daemon, &post("{\"note\":\"welcome\"}"))?;
     ensure!(more.answer()?.code() == "approval-denied", "a no was asked about again");
@@ -96,6 +98,8 @@ fn a_yes_lets_exactly_this_request_through_once() -> Result<()> {
     let used = granted.as_array().context("grants")?.iter().all(|grant| grant["used"] == 1);
     ensure!(used && granted.as_array().is_some_and(|all| all.len() == 2), "{granted}");
     ensure!(story.to_string().contains("\"grant\":\"grt_"), "{story}");
+    let waited = [&id, &third].iter().any(|id| story.to_string().contains(&format!("\"approval\":\"{id}\"")));
+    ensure!(waited, "it doesn't say for which approval it waited: {story}");
     let history = daemon.ask(&["approvals", "list", "--all"])?;
     for part in ["granted", "denied"] {
         ensure!(history.contains(part), "no `{part}` in:\n{history}");
@@ -114,7 +118,11 @@ fn who_isnt_answered_in_time_is_told_so_and_finds_the_grant_when_he_comes_again(
     let answer = wire.answer()?;
     ensure!(answer.status == 403 && answer.code() == "approval-pending", "{answer:?}");
     ensure!(answer.header("retry-after") == Some("30"), "{}", answer.head);
-    let id = answer.json()?["approval"].as_str().context("an approval")?.to_owned();
+    let told = answer.json()?;
+    let next = "a person has to approve it: tell the user, and send exactly the same request again later";
+    ensure!(told["next"] == next && told["detail"] == "it waits for a person to approve it", "{told}");
+    ensure!(told["policies"][0] == "writes" && told["reasons"][0] == "writing is looked at first", "{told}");
+    let id = told["approval"].as_str().context("an approval")?.to_owned();
     ensure!(open(&daemon, 1)? == [id.clone()], "another question is open");
     ensure!(began.elapsed() < Duration::from_secs(5), "it took {:?}", began.elapsed());
     // The same again joins the same question, on another connection and with another user agent.
@@ -364,32 +372,42 @@ fn median(wire: &mut Wire) -> Result<Duration> {
     Ok(times[times.len() / 2])
 }
 
-/// In one run, by turns: what else the machine does is in both. Of several rounds the best, for the same reason.
+/// In one run, by turns: what else the machine does is in both. Of several rounds the median, for the same reason. Another
+/// of the same workload, and one of another one.
 #[test]
 fn two_hundred_held_operations_slow_another_by_a_tenth_at_most() -> Result<()> {
     require_root!(Ok(()));
     let graph = interceptor_tests::graph::Graph::start(&[])?;
     let mut order = super::fixture::order(&graph, HELD, "60s");
     order.more = order.more.replace("[limits]\n", "[limits]\nholds = 200\nholds_in_all = 200\n");
+    order.more += &format!("[[workload]]\nname = \"other\"\nmatch = {{ uid = {UID} }}\n");
     let daemon = Daemon::start(&order)?;
-    let mut reader = Wire::tls(&daemon)?;
-    median(&mut reader)?;
-    let mut ratios = Vec::new();
-    for _ in 0..5 {
-        let alone = median(&mut reader)?;
+    let mut readers = [("the same", Wire::tls(&daemon)?), ("another", Wire::tls_in(&daemon, "other")?)];
+    let mut ratios = [Vec::new(), Vec::new()];
+    for (_, reader) in &mut readers {
+        median(reader)?;
+    }
+    for _ in 0..7 {
+        let [(_, one), (_, other)] = &mut readers;
+        let alone = [median(one)?, median(other)?];
         // One process: two hundred would be what is measured. Some more than may wait, which are told so.
         let hold = ["curl", "-sZ", "--http1.1", "--parallel-immediate", "--parallel-max", "220", "-X", "DELETE"];
         let urls = ["-o", "/dev/null", "https://graph.microsoft.com/v1.0/groups/[1000-1219]"];
         let mut held = daemon.run(&[&hold[..], &urls[..]].concat()).spawn()?;
         open(&daemon, 200)?;
-        let beside = median(&mut reader)?;
+        let beside = [median(one)?, median(other)?];
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(held.id().cast_signed()), nix::sys::signal::Signal::SIGTERM)?;
         held.wait()?;
-        println!("p50 alone {} us, beside 200 held {} us", alone.as_micros(), beside.as_micros());
-        ratios.push(beside.as_secs_f64() / alone.as_secs_f64());
+        for ((ratios, alone), beside) in ratios.iter_mut().zip(alone).zip(beside) {
+            println!("p50 alone {} us, beside 200 held {} us", alone.as_micros(), beside.as_micros());
+            ratios.push(beside.as_secs_f64() / alone.as_secs_f64());
+        }
         // The questions stay; who asks the same again joins them.
     }
-    let best = ratios.iter().copied().fold(f64::MAX, f64::min);
-    ensure!(best <= 1.1, "200 held operations make another one {best:.2} times as slow");
+    for ((workload, _), ratios) in readers.iter().zip(&mut ratios) {
+        ratios.sort_by(f64::total_cmp);
+        let middle = ratios[ratios.len() / 2];
+        ensure!(middle <= 1.1, "200 held operations make one of {workload} workload {middle:.2} times as slow");
+    }
     daemon.finish()
 }

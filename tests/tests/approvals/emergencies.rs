@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use interceptor_tests::daemon::{Daemon, UID};
+use interceptor_tests::entra::Entra;
+use interceptor_tests::entra::directory::{CRM, FABRIKAM, GRAPH};
 use interceptor_tests::graph::Graph;
 use interceptor_tests::wire::{Wire, logged_in};
 use interceptor_tests::{recorded, require_root};
@@ -175,6 +177,48 @@ fn what_policy_no_longer_permits_doesnt_go_on_by_an_emergency_unrecorded() -> Re
     // Sent again it is let through by the emergency, and recorded so.
     ensure!(Wire::tls(&daemon)?.ask("GET", "/v1.0/users")?.status == 200, "the glass isn't broken");
     explained(&daemon, "GET /v1.0/users")?;
+    daemon.finish()
+}
+
+#[test]
+fn an_emergency_lets_nobody_in_whose_tenant_isnt_listed() -> Result<()> {
+    require_root!(Ok(()));
+    let (graph, daemon) = begin()?;
+    write_for_emergencies(&daemon)?;
+    daemon.ask(&START)?;
+    let foreign = Entra::start(&[])?.app_token(FABRIKAM, CRM, GRAPH)?.build()?;
+    let mut wire = Wire::tls(&daemon)?;
+    let bearer = format!("Bearer {foreign}");
+    for (credential, code) in [(bearer.as_str(), "tenant-not-listed"), ("Basic eDp5", "foreign-credential")] {
+        let head = format!("DELETE {DELETE} HTTP/1.1\r\nHost: graph.microsoft.com\r\n");
+        wire.send(format!("{head}Authorization: {credential}\r\n\r\n"))?;
+        let refused = wire.answer()?;
+        ensure!(refused.status == 403 && refused.code() == code, "{refused:?}");
+    }
+    ensure!(graph.received().is_empty(), "{:?}", graph.received());
+    ensure!(wire.ask("DELETE", DELETE)?.status == 204, "the glass isn't broken");
+    drop(wire);
+    daemon.finish()
+}
+
+#[test]
+fn an_emergency_that_is_over_cuts_what_goes_on_by_it() -> Result<()> {
+    require_root!(Ok(()));
+    let (_graph, daemon) = begin()?;
+    write_for_emergencies(&daemon)?;
+    let mut wire = Wire::tls(&daemon)?;
+    daemon.ask(&[&START[..5], &["2s"], &START[6..]].concat())?;
+    let since = Instant::now();
+    wire.send("POST /stream HTTP/1.1\r\nHost: graph.microsoft.com\r\nContent-Length: 0\r\n\r\n")?;
+    wire.until("tick")?;
+    let (came, _) = wire.rest()?;
+    ensure!(since.elapsed() < Duration::from_secs(3), "it went on for {:?}", since.elapsed());
+    ensure!(!came.ends_with(b"0\r\n\r\n"), "it looks complete");
+    recorded::wait_for(&daemon.database(), 0, |one| {
+        one.summary == "POST /stream"
+            && one.outcome.as_ref().is_some_and(|(outcome, _)| outcome == "break-glass-ended")
+    })?;
+    ensure!(daemon.json(&["break-glass", "list"])?[0]["ending"] == "expired", "it is recorded otherwise");
     daemon.finish()
 }
 

@@ -94,7 +94,7 @@ pub(crate) fn refuses_who_logged_in(daemon: &Daemon, login: u32, uid: u32, argum
 pub(crate) fn open(daemon: &Daemon, count: usize) -> Result<Vec<String>> {
     let deadline = Instant::now() + Duration::from_secs(5) + Duration::from_millis(50) * u32::try_from(count)?;
     loop {
-        let open = daemon.json(&["approvals", "list"])?;
+        let open = daemon.json(&["approvals", "list", "--limit", "10000"])?;
         let open = open.as_array().context("a list")?;
         if open.len() == count {
             return open.iter().map(|one| Ok(one["approval"].as_str().context("an id")?.to_owned())).collect();

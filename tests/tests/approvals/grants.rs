@@ -1,5 +1,6 @@
 //! Grants: what they let through, how often, until when, and what their end does.
 
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -8,7 +9,7 @@ use interceptor_tests::graph::Graph;
 use interceptor_tests::wire::Wire;
 use interceptor_tests::{recorded, require_root};
 
-use super::fixture::{ADA, HELD, begin, open, order, says};
+use super::fixture::{ADA, HELD, begin, open, order, refuses, says, shown};
 
 /// Nothing but what an operator lets through for a time.
 const JUST_IN_TIME: &str = r#"
@@ -49,6 +50,24 @@ fn an_operator_opens_a_target_for_a_time_and_closes_it() -> Result<()> {
     daemon.finish()
 }
 
+#[test]
+fn a_grant_that_could_let_nothing_through_isnt_issued() -> Result<()> {
+    require_root!(Ok(()));
+    let (_graph, daemon) = begin(JUST_IN_TIME, "1s")?;
+    let issue = ["grants", "issue", "--workload", "crm", "--target", "graph", "--for", "5m", "--action"];
+    for (wrong, why) in [
+        (&["http:reed"][..], "`http:reed` is no action"),
+        (&["http:read", "--path", "v1.0/users"], "doesn't begin with `/`"),
+    ] {
+        let output = daemon.interceptor(&[&issue[..], wrong].concat()).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(!output.status.success() && said.contains("grant-malformed") && said.contains(why), "{said}");
+    }
+    ensure!(daemon.ask(&["grants", "list"])?.contains("no grants"), "one is issued");
+    grant(&daemon, &["--for", "5m", "--action", "http:read", "--path", "/v1.0/users"])?;
+    daemon.finish()
+}
+
 /// A way to the target only while something lets it through; over it, reading is permitted.
 const WAY: &str = r#"
 @id("way")
@@ -74,17 +93,27 @@ fn a_connection_ends_with_the_grant_that_admitted_it() -> Result<()> {
     daemon.finish()
 }
 
+/// At its end, not at the next look after it: four of them, a quarter of a second apart from each other's.
 #[test]
 fn a_grant_ends_by_itself_and_cuts_what_goes_on() -> Result<()> {
     require_root!(Ok(()));
-    let (_graph, daemon) = begin(JUST_IN_TIME, "1s")?;
-    grant(&daemon, &["--for", "2s"])?;
-    let mut wire = Wire::tls(&daemon)?;
-    wire.send("GET /stream HTTP/1.1\r\nHost: graph.microsoft.com\r\n\r\n")?;
-    wire.until("tick")?;
-    let since = Instant::now();
-    wire.rest()?;
-    ensure!(since.elapsed() < Duration::from_secs(4), "it went on for {:?}", since.elapsed());
+    let reach = "@id(\"reach\") permit (principal, action in Action::\"reach\", resource);";
+    let (_graph, daemon) = begin(&format!("{reach}{JUST_IN_TIME}"), "1s")?;
+    let began = Instant::now();
+    for round in 0..4 {
+        let mut wire = Wire::tls(&daemon)?;
+        // Each begins in another quarter of a second.
+        while began.elapsed().subsec_millis() / 250 != round {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        grant(&daemon, &["--for", "1s"])?;
+        let issued = Instant::now();
+        wire.send("GET /stream HTTP/1.1\r\nHost: graph.microsoft.com\r\n\r\n")?;
+        wire.until("tick")?;
+        wire.rest()?;
+        let late = issued.elapsed().saturating_sub(Duration::from_secs(1));
+        ensure!(late < Duration::from_millis(500), "it went on for {late:?} after its end");
+    }
     daemon.finish()
 }
 
@@ -184,6 +213,66 @@ fn a_thousand_at_once_use_a_grant_for_one_once() -> Result<()> {
     daemon.finish()
 }
 
+/// The same request, sent two hundred times at once, is one question. A yes to it is good for one of them; the others wait on,
+/// for another yes, and take up nothing meanwhile.
+#[test]
+fn of_many_that_wait_for_one_yes_one_goes_on_and_people_are_asked_anew_for_the_others() -> Result<()> {
+    require_root!(Ok(()));
+    let graph = Graph::start(&[])?;
+    let mut order = order(&graph, HELD, "10s");
+    order.more = order.more.replace("[limits]\n", "[limits]\nholds = 200\nholds_in_all = 200\n");
+    let daemon = Daemon::start(&order)?;
+    let mut reader = Wire::tls(&daemon)?;
+    ensure!(reader.ask("GET", "/v1.0/users")?.status == 200, "it isn't read");
+    let curl = ["curl", "-sZ", "--http1.1", "--parallel-immediate", "--parallel-max", "200", "-d", "{}"];
+    // What follows `#` isn't sent.
+    let urls = ["-o", "/dev/null", "-w", "%{http_code}\n", "https://graph.microsoft.com/echo#[1-200]"];
+    let mut held = daemon.run(&[&curl[..], &urls[..]].concat());
+    let held = held.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let deadline = Instant::now() + Duration::from_secs(8);
+    let id = loop {
+        if let [id] = open_now(&daemon)?.as_slice()
+            && shown(&daemon, ADA, id)?["waiting"] == 200
+        {
+            break id.clone();
+        }
+        ensure!(Instant::now() < deadline, "two hundred don't wait for one answer");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let before = cpu(&daemon)?;
+    says(&daemon, ADA, &["approvals", "approve", &id])?;
+    let anew = open(&daemon, 1)?.remove(0);
+    ensure!(anew != id, "what was answered is open still");
+    let start = Instant::now();
+    ensure!(reader.ask("GET", "/v1.0/users")?.status == 200, "nothing else goes on");
+    ensure!(start.elapsed() < Duration::from_secs(1), "something else waits for {:?}", start.elapsed());
+    let output = held.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let count = |code: &str| said.lines().filter(|line| *line == code).count();
+    ensure!(count("200") == 1 && count("403") == 199, "{} and {}: {said}", count("200"), count("403"));
+    ensure!(graph.received().len() == 3, "{} requests arrived", graph.received().len());
+    let took = cpu(&daemon)?.saturating_sub(before);
+    ensure!(took < Duration::from_secs(3), "the daemon was busy for {took:?} while they waited");
+    drop(reader);
+    daemon.finish()
+}
+
+/// The ids of the questions that are open at the moment.
+fn open_now(daemon: &Daemon) -> Result<Vec<String>> {
+    let open = daemon.json(&["approvals", "list"])?;
+    let open = open.as_array().context("a list")?;
+    open.iter().map(|one| Ok(one["approval"].as_str().context("an id")?.to_owned())).collect()
+}
+
+/// How long the daemon has been on a processor: its user and system time, proc_pid_stat(5), in ticks of 10 ms.
+fn cpu(daemon: &Daemon) -> Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", daemon.pid()?))?;
+    // The name may have blanks in it.
+    let rest = stat.rsplit_once(") ").context("a name")?.1;
+    let ticks: Vec<u64> = rest.split(' ').skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
+    Ok(Duration::from_millis(10 * ticks.iter().sum::<u64>()))
+}
+
 #[test]
 fn a_wider_yes_lets_through_what_it_says_and_no_more() -> Result<()> {
     require_root!(Ok(()));
@@ -268,6 +357,8 @@ fn grants_and_their_uses_outlive_a_killed_daemon_and_questions_dont() -> Result<
     ensure!(open(&daemon, 0)?.is_empty(), "a question outlived its daemon");
     let closed = daemon.ask(&["approvals", "show", &id])?;
     ensure!(closed.contains("daemon-restarted"), "{closed}");
+    let late = refuses(&daemon, ADA, &["approvals", "approve", &id])?;
+    ensure!(late.contains("approval-closed"), "{late}");
     ensure!(daemon.json(&["sessions", "verify"])?["ok"] == true, "the chain doesn't verify");
     drop(wire);
     daemon.finish()

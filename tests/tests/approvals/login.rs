@@ -397,3 +397,46 @@ fn a_device_code_says_who_it_is_and_signs_nothing() -> Result<()> {
     }
     daemon.finish()
 }
+
+/// One sign-in is the evidence of the answers to a row of questions, to each of them and to no other row.
+#[test]
+fn one_sign_in_signs_the_answers_to_all_of_a_row() -> Result<()> {
+    require_root!(Ok(()));
+    let scene = begin("required = \"bound\"")?;
+    let mut wires = Vec::new();
+    for number in 1..=2 {
+        let mut wire = Wire::tls(&scene.daemon)?;
+        let path = format!("/v1.0/users/0000000{number}-1111-4222-8333-444455556666");
+        wire.send(format!("DELETE {path} HTTP/1.1\r\nHost: graph.microsoft.com\r\n\r\n"))?;
+        wires.push(wire);
+        open(&scene.daemon, number)?;
+    }
+    let ids = open(&scene.daemon, 2)?;
+    ensure!(scene.sign_in(ADA, ADELE, &["login"])?.done, "Ada can't sign in");
+    let unsigned = says(&scene.daemon, ADA, &["approvals", "approve", &ids[0], "--batch", "--yes"])?;
+    ensure!(unsigned.matches("login-required").count() == 2, "{unsigned}");
+    ensure!(scene.graph.received().is_empty(), "it went on");
+    let batch = ["approvals", "approve", &ids[0], "--batch", "--yes", "--login", "--note", "both"];
+    let signed = scene.sign_in(ADA, ADELE, &batch)?;
+    ensure!(signed.done && signed.out.matches(": approved").count() == 2, "{signed:?}");
+    for wire in &mut wires {
+        ensure!(matches!(wire.answer()?.status, 204 | 404), "one of them didn't go on");
+    }
+    for id in &ids {
+        let told = scene.daemon.ask(&["approvals", "verify", id])?;
+        ensure!(told.contains("signed: the ID token was issued for this very answer"), "{told}");
+    }
+    // For a time, then one for both.
+    let expected = [format!("{ADA} in by Browser for time"), format!("{ADA} in by Browser for answer")];
+    ensure!(scene.logins()? == expected, "{:?}", scene.logins()?);
+
+    // What was asked of one of them shows in that one only; another list in each that has it.
+    let copy = scene.daemon.room().join("copy.db");
+    Connection::open(scene.daemon.database())?.execute("VACUUM INTO ?1", [copy.to_str().context("UTF-8")?])?;
+    forge(&copy, "approval.requested", "DELETE /v1.0/users/00000002", "DELETE /v1.0/users/00000009")?;
+    let (first, second) = (verified(&scene.daemon, &copy, &ids[0])?, verified(&scene.daemon, &copy, &ids[1])?);
+    ensure!(first.0 && !second.0 && second.1[0]["verdict"] == "broken", "{first:?} {second:?}");
+    scene.keeps_secrets()?;
+    drop(wires);
+    scene.daemon.finish()
+}

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use interceptor_tests::daemon::{Daemon, Order};
 use interceptor_tests::graph::Graph;
 use interceptor_tests::require_root;
+use interceptor_tests::unit::{self, ADOPTED, Unit};
 use interceptor_tests::wire::{Wire, logged_in};
 
 use super::fixture::{ADA, BOB, EVE, HELD, open, order, post, refuses, refuses_who_logged_in, says, shown};
@@ -47,6 +48,70 @@ fn nobody_answers_for_himself_by_sudo() -> Result<()> {
     daemon.finish()
 }
 
+/// What the order says besides, with somebody more of whom `[people]` says who it is among `crm-approvers`.
+fn also_asked(order: &Order, uid: u32) -> String {
+    let person = format!("{uid} = \"72f988bf-86f1-41af-91ab-2d7cd011db47/00000000-0000-4000-8000-{uid:012}\"\n");
+    let more = order.more.replacen("[people]\n", &format!("[people]\n{person}"), 1);
+    more.replacen("crm-approvers = [", &format!("crm-approvers = [\"{uid}\", "), 1)
+}
+
+/// Root is nobody's name, and answers only where the configuration says who it is and that it is asked.
+#[test]
+fn root_answers_where_it_is_listed() -> Result<()> {
+    require_root!(Ok(()));
+    let graph = Graph::start(&[])?;
+    let order = order(&graph, HELD, "20s");
+    let daemon = Daemon::start(&Order { more: also_asked(&order, 0), ..order })?;
+    let mut wire = Wire::tls(&daemon)?;
+    wire.send(post("{}"))?;
+    let id = open(&daemon, 1)?.remove(0);
+    ensure!(says(&daemon, 0, &["approvals", "approve", &id])?.contains("approved"), "root's yes doesn't count");
+    ensure!(wire.answer()?.status == 200 && graph.received().len() == 1, "it wasn't let through");
+    let answered = shown(&daemon, 0, &id)?;
+    let person = "72f988bf-86f1-41af-91ab-2d7cd011db47/00000000-0000-4000-8000-000000000000";
+    ensure!(answered["answers"][0]["uid"] == 0 && answered["answers"][0]["person"] == person, "{answered}");
+    drop(wire);
+    daemon.finish()
+}
+
+/// Nobody launched an adopted service; what it runs as answers nothing all the same, for as long as it runs.
+#[test]
+fn nobody_answers_as_the_user_of_a_service() -> Result<()> {
+    require_root!(Ok(()));
+    let graph = Graph::start(&[])?;
+    let (order, service) = (order(&graph, HELD, "20s"), unit::uid());
+    let more = also_asked(&order, service) + ADOPTED;
+    let daemon = Daemon::start(&Order { more, bring: vec!["wire", "probe"], ..order })?;
+    let mut wire = Wire::tls(&daemon)?;
+    wire.send(post("{}"))?;
+    let id = open(&daemon, 1)?.remove(0);
+    // Too wide for anybody: who is refused for another reason is so before that is looked at.
+    let is_refused_for = |code: &str| -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let refused = refuses(&daemon, service, &["approvals", "approve", &id, "--scope", "target"])?;
+            if refused.contains(code) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "not for `{code}`: {refused}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    };
+    is_refused_for("too-wide")?;
+    let unit = Unit::new(&daemon)?;
+    let mut running = unit.command("sleep").arg("60").spawn()?;
+    let refused = is_refused_for("runs-a-workload");
+    running.kill()?;
+    running.wait()?;
+    refused?;
+    is_refused_for("too-wide")?;
+    says(&daemon, service, &["approvals", "approve", &id])?;
+    ensure!(wire.answer()?.status == 200 && graph.received().len() == 1, "it wasn't let through");
+    drop(wire);
+    unit.remove()?;
+    daemon.finish()
+}
+
 /// Calls what is published at `address`, as root.
 fn call(address: &str) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(10);
@@ -73,9 +138,7 @@ fn who_calls_a_server_doesnt_answer_for_what_it_asks() -> Result<()> {
     let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
     let order = order(&graph, HELD, "20s");
     // Root, who may call, is an approver here.
-    let person = format!("\n0 = \"72f988bf-86f1-41af-91ab-2d7cd011db47/{}\"\n", "00000000-0000-4000-8000-000000000009");
-    let more = order.more.replacen("[people]\n", &format!("[people]{person}"), 1);
-    let more = more.replacen("crm-approvers = [", "crm-approvers = [\"0\", ", 1);
+    let more = also_asked(&order, 0);
     let workload = format!("publish = [\"{address}:8000\"]\n");
     let daemon = Daemon::start(&Order { bring: vec!["wire", "probe"], workload, more, ..order })?;
     let mut wire = Wire::tls_of_a_server(&daemon, 8000)?;

@@ -8,6 +8,41 @@ use interceptor_tests::{recorded, require_root};
 use super::fixture::{ALL, Client, begin, piece, reload, run};
 
 #[test]
+fn an_operator_ends_all_streams_of_a_session() -> Result<()> {
+    require_root!(Ok(()));
+    let (_graph, daemon) = begin(ALL)?;
+    run(async {
+        let client = Client::open(&daemon).await?;
+        let mut streams =
+            [client.head("GET", "/stream").await?.into_body(), client.head("GET", "/stream?other").await?.into_body()];
+        for stream in &mut streams {
+            ensure!(piece(stream).await?.is_some(), "nothing streams");
+        }
+        let sessions = daemon.json(&["sessions", "list"])?;
+        let id = sessions[0]["session"].as_str().context("a session")?;
+        daemon.ask(&["sessions", "kill", id])?;
+        let since = Instant::now();
+        for stream in &mut streams {
+            loop {
+                match piece(stream).await {
+                    Ok(Some(_)) => ensure!(since.elapsed() < Duration::from_secs(1), "it goes on"),
+                    Ok(None) => anyhow::bail!("it ended in order"),
+                    Err(_cut) => break,
+                }
+            }
+        }
+        ensure!(since.elapsed() < Duration::from_secs(1), "it went on for {:?}", since.elapsed());
+        Ok(())
+    })?;
+    let ended = || -> Result<usize> {
+        let all = recorded::operations(&daemon.database(), 0)?;
+        Ok(all.iter().filter(|one| one.outcome == Some(("killed".into(), Some(200)))).count())
+    };
+    ensure!(ended()? == 2, "{:?}", recorded::operations(&daemon.database(), 0)?);
+    daemon.finish()
+}
+
+#[test]
 fn a_reload_cuts_the_stream_that_it_no_longer_permits_and_no_other() -> Result<()> {
     require_root!(Ok(()));
     let (_graph, daemon) = begin(ALL)?;

@@ -1,10 +1,11 @@
 //! Streams of one connection: decided apart, recorded apart, and none stops another.
 
+use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use http::Request;
-use interceptor_tests::daemon::{Daemon, Order};
+use interceptor_tests::daemon::{Daemon, Order, UID};
 use interceptor_tests::graph::Graph;
 use interceptor_tests::{recorded, require_root};
 
@@ -187,6 +188,42 @@ fn a_connection_is_idle_once_nothing_was_asked_for_long_and_nothing_is_held() ->
         ensure!(late.is_err(), "it is served though it was idle: {late:?}");
         Ok(())
     })?;
+    daemon.finish()
+}
+
+/// The question that is open.
+async fn question(daemon: &Daemon) -> Result<String> {
+    for _ in 0..200 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if let Some(id) = daemon.json(&["approvals", "list"])?[0]["approval"].as_str() {
+            return Ok(id.to_owned());
+        }
+    }
+    bail!("nobody is asked")
+}
+
+#[test]
+fn a_held_stream_that_is_reset_isnt_run_by_the_yes_that_follows() -> Result<()> {
+    require_root!(Ok(()));
+    let (graph, daemon) = begin(HELD)?;
+    run(async {
+        let client = Client::open(&daemon).await?;
+        for user in 1..=5 {
+            let path = format!("/v1.0/users/{user}");
+            let (held, mut stream) = client.send(request("DELETE", &path), true).await?;
+            let id = question(&daemon).await?;
+            stream.send_reset(h2::Reason::CANCEL);
+            drop(held);
+            // It has arrived by then.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let mut yes = daemon.interceptor(&["approvals", "approve", &id]);
+            let output = yes.uid(UID).gid(UID).current_dir("/").output()?;
+            ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+        ensure!(client.ask("GET", "/v1.0/users").await?.status == 200, "the connection is over");
+        Ok(())
+    })?;
+    ensure!(graph.received().iter().all(|one| one.method == "GET"), "{:?}", graph.received());
     daemon.finish()
 }
 

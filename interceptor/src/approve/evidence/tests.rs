@@ -59,6 +59,7 @@ fn case(bound: bool, changes: Value) -> Case {
         bound,
         way: Way::Browser,
         salt: bound.then(|| "salt".into()),
+        list: Vec::new(),
         id_token: token(&claims(id_token)),
         jwk: jwk(0, "one", json!({})),
     };
@@ -157,4 +158,32 @@ fn what_is_no_answer_cant_be_read() {
     assert!(check(&swapped, None).is_err());
     let torn = Recorded { answered: vec!["{".into()], ..case.recorded };
     assert!(check(&torn, None).is_err());
+}
+
+#[test]
+fn one_token_signs_a_list_of_answers_and_no_other_list() {
+    let mine = case(true, json!({})).recorded.requested;
+    let list = [fingerprint("another"), fingerprint(&mine)];
+    let said = Said { note: Some("fine"), ..YES };
+    let listed = |nonce: String, list: &[String]| {
+        let mut case = case(true, json!({ "nonce": nonce }));
+        case.recorded.requested.clone_from(&mine);
+        case.answered["evidence"]["list"] = json!(list);
+        case.found().verdict
+    };
+    let nonce = nonce_of_list(&list, "salt", said);
+    assert_eq!(listed(nonce.clone(), &list), Verdict::Signed);
+    let [first, second] = list.clone();
+    for other in [vec![second.clone(), first.clone()], vec![second.clone()], vec![first.clone()], vec![]] {
+        assert_eq!(listed(nonce.clone(), &other), Verdict::Broken, "{other:?}");
+    }
+    // A list that it isn't on, though the token is that list's.
+    let foreign = [first, fingerprint("a third")];
+    assert_eq!(listed(nonce_of_list(&foreign, "salt", said), &foreign), Verdict::Broken);
+    // A list of one isn't that one.
+    assert_ne!(nonce_of_list(&[second], "salt", said), super::nonce(&mine, "salt", said));
+    for other in [Said { yes: false, ..said }, Said { width: None, ..said }, Said { note: None, ..said }] {
+        assert_eq!(listed(nonce_of_list(&list, "salt", other), &list), Verdict::Broken, "{other:?}");
+    }
+    assert_eq!(listed(nonce_of_list(&list, "other", said), &list), Verdict::Broken);
 }

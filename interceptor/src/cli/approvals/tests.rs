@@ -39,6 +39,7 @@ pub(super) fn asked() -> ShownApproval {
             grant_scope: Width::Shape,
         },
         justification: Some("urgent\x07\nyes: y".into()),
+        masked: false,
     };
     let answer = Answer {
         at,
@@ -114,4 +115,36 @@ fn who_is_known_is_named() {
     assert_eq!(identity(None, None, &names), "nobody");
     let foreign = identity(None, Some(Credential::Foreign), &names);
     assert!(foreign.starts_with("nobody that is known"), "{foreign}");
+}
+
+#[test]
+fn whose_token_it_is_is_told_by_ids_and_by_what_they_are_called() {
+    const PRINCIPAL: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47/11111111-0000-4000-8000-000000000001";
+    const CLIENT: &str = "44444444-0000-4000-8000-000000000004";
+    let mut one = asked();
+    one.approval.request.identity = Some(Box::new(crate::record::event::Identity {
+        principal: PRINCIPAL.parse().unwrap(),
+        kind: crate::policy::PrincipalKind::User,
+        client: Some(CLIENT.parse().unwrap()),
+        authentic: crate::policy::Authentic::Signature,
+        bound: crate::policy::Bound::IssuedHere,
+        token: crate::identity::provenance::Digest::from([0; 32]),
+        uti: None,
+    }));
+    one.approval.request.credential = Some(Credential::Entra);
+    let line = |one: &ShownApproval| {
+        let text = shown(one);
+        text.lines().find(|line| line.starts_with("as ")).unwrap().split_once(' ').unwrap().1.trim().to_owned()
+    };
+    assert_eq!(line(&one), format!("user {PRINCIPAL}, by application {CLIENT}"));
+    assert!(shown(&one).contains("as this identity by this application; for nobody else"));
+    one.names = [(PRINCIPAL.into(), "ada\u{202e}".into()), (CLIENT.into(), "crm-app".into())].into();
+    let told = line(&one);
+    assert!(told.starts_with(&format!("user {PRINCIPAL} (ada")), "{told}");
+    assert!(told.ends_with(&format!(", by application {CLIENT} (crm-app)")) && !told.contains('\u{202e}'), "{told}");
+    if let Some(identity) = &mut one.approval.request.identity {
+        identity.client = None;
+    }
+    assert!(line(&one).ends_with(')') && !line(&one).contains("by application"), "{}", line(&one));
+    assert!(shown(&one).contains("as this identity; for nobody else"));
 }

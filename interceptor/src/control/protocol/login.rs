@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::Response;
 use crate::policy::Width;
 use crate::record::approval::Approval;
 
@@ -22,6 +23,9 @@ pub struct Begin {
 pub struct ToSign {
     /// `apr_…`, or the beginning of it.
     pub id: String,
+    /// The others of a list that is signed as a whole and in this order, as `id`; none: it is for that one alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<String>,
     /// Yes or no.
     pub yes: bool,
     /// How wide the yes is; none: this operation.
@@ -64,4 +68,6 @@ pub enum Step {
     },
     /// The answer that it was for was given.
     Answered(Box<Approval>),
+    /// What came of each answer of a list, in its order: an [`Approval`], or why it doesn't count.
+    AnsweredAll(Vec<Response>),
 }

@@ -4,7 +4,7 @@ use http::StatusCode;
 use jiff::Timestamp;
 
 use super::super::deliver::Delivering;
-use super::super::notice::tests::requested;
+use super::super::notice::tests::{emergency, requested};
 use super::*;
 use crate::clock::SystemClock;
 use crate::identity::FetchError;
@@ -163,6 +163,57 @@ async fn the_queue_is_bounded_and_the_oldest_is_dropped() {
     pass(9).await;
     assert!(!channel.state().queue.waiting.iter().any(|one| one.notice.id == first.id), "it is the oldest");
     assert!(channel.doing().0 <= MOST);
+}
+
+/// Lets what is reported beside the runtime be reported.
+async fn reported(book: &Mutex<Vec<What>>, count: usize) -> Vec<(String, u32, String)> {
+    for _ in 0..2000 {
+        if book.lock().unwrap().len() >= count {
+            break;
+        }
+        pass(1).await;
+    }
+    let failed = |what: &What| match what {
+        What::NotificationFailed { about, tries, reason, .. } => (about.clone(), *tries, reason.clone()),
+        other => panic!("{other:?}"),
+    };
+    book.lock().unwrap().iter().map(failed).collect()
+}
+
+/// A flood of questions pushes no emergency out; what it does push out is recorded.
+#[tokio::test(start_paused = true)]
+async fn what_is_dropped_is_reported_and_an_emergency_is_dropped_last() {
+    // Longer than it is worth telling: the first isn't tried again.
+    let way = Scripted { slow: LIFE + Duration::from_secs(100), ..Scripted::default() };
+    let Bench { channel, reported: book } = bench(&way);
+    channel.put(&Arc::new(requested("under way")));
+    pass(1).await;
+    let urgent = Arc::new(emergency());
+    channel.put(&urgent);
+    for _ in 0..2 * MOST + 50 {
+        channel.put(&Arc::new(requested("x")));
+    }
+    assert!(channel.state().queue.waiting.iter().any(|one| one.notice.id == urgent.id), "it was pushed out");
+    // Once the first one is given up, the others have their turn.
+    let failed = reported(&book, MOST + 1).await;
+    assert_eq!(failed.len(), MOST + 1);
+    let dropped: Vec<_> = failed.iter().filter(|(.., reason)| reason.starts_with(TOO_MANY)).collect();
+    assert!(dropped.iter().all(|(about, tries, _)| about.starts_with("apr_") && *tries == 0), "{dropped:?}");
+    // All but the emergency and those that wait were dropped; what nobody remembers is counted.
+    let uncounted = 2 * MOST + 50 + 1 - MOST - MOST;
+    let last = dropped.last().unwrap().2.as_str();
+    assert_eq!((dropped.len(), last), (MOST, format!("{TOO_MANY}; so it was with {uncounted} others").as_str()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waited_for_a_channel_that_is_gone_is_reported() {
+    let Bench { channel, reported: book } = bench(&Scripted::default());
+    channel.put(&Arc::new(requested("x")));
+    pass(1).await;
+    channel.close();
+    assert_eq!(reported(&book, 1).await.first().map(|one| (one.1, one.2.as_str())), Some((1, GONE)));
+    pass(1).await;
+    assert_eq!(Arc::strong_count(&channel), 1, "its task has ended");
 }
 
 #[tokio::test(start_paused = true)]

@@ -39,6 +39,7 @@ pub(in crate::notify) fn request(text: &str) -> ApprovalRequest {
             grant_scope: Width::Operation,
         },
         justification: Some(text.into()),
+        masked: false,
     }
 }
 
@@ -46,6 +47,12 @@ pub(in crate::notify) fn requested(text: &str) -> Notice {
     let mut memory = Memory::new("host.example".into());
     let what = What::ApprovalRequested(Box::new(request(text)));
     memory.notice(at(), &what, &Identities::default()).unwrap()
+}
+
+pub(in crate::notify) fn emergency() -> Notice {
+    let (id, note) = (BreakGlassId::new(), "rightly".to_owned());
+    let what = What::BreakGlassClosed { id, by: 8, note };
+    Memory::new("host.example".into()).notice(at(), &what, &Identities::default()).unwrap()
 }
 
 fn grant(origin: Origin) -> Grant {
@@ -99,6 +106,28 @@ fn texts_are_bounded_without_secrets_and_with_what_is_hidden_spelled_out() {
     assert!(!all.contains("c2lnbmF0dXJl"), "{all}");
     assert_eq!(notice.facts[4].0, "they say");
     assert!(notice.facts[4].1.ends_with("\\u{202e}txt\\u{a}asked of"), "{:?}", notice.facts[4]);
+}
+
+/// What the process doesn't get to see isn't told in a chat.
+#[test]
+fn what_is_masked_isnt_told() {
+    let mut memory = Memory::new("host.example".into());
+    let mut asked = request("for ada@contoso.com");
+    asked.summary = "DELETE /users/ada@contoso.com".into();
+    asked.shape = Shape { method: "DELETE".into(), path: "/users/{id}".into(), keys: vec!["mail".into()] };
+    let mut tell = |asked: &ApprovalRequest| {
+        let what = What::ApprovalRequested(Box::new(asked.clone()));
+        let notice = memory.notice(at(), &what, &Identities::default()).unwrap();
+        let closed = What::ApprovalClosed { approval: asked.approval, outcome: "denied".into() };
+        let later = memory.notice(at(), &closed, &Identities::default()).unwrap();
+        [notice, later].map(|one| format!("{} {:?} {}", one.title, one.facts, Value::from(one.data)))
+    };
+    let plain = tell(&asked);
+    assert!(plain.iter().all(|text| text.contains("/users/ada@contoso.com")), "{plain:?}");
+    (asked.masked, asked.process) = (true, None);
+    let masked = tell(&asked);
+    assert!(masked.iter().all(|text| text.contains("DELETE /users/{id}")), "{masked:?}");
+    assert!(!masked.iter().any(|text| text.contains("ada@contoso.com")), "{masked:?}");
 }
 
 #[test]
@@ -202,6 +231,7 @@ fn an_emergency_is_told_to_every_channel() {
         );
         assert!(notice.facts.contains(&(fact.0, fact.1.to_owned())), "{:?}", notice.facts);
         assert!(notice.is_for(&[occasion], Some(&["security".to_owned()])), "whatever its groups");
-        assert!(!notice.is_for(&[Occasion::GrantEnded], None), "who isn't told of such isn't");
+        let on = [Occasion::ApprovalRequested, Occasion::ApprovalClosed];
+        assert!(notice.is_for(&on, Some(&["security".to_owned()])), "and whatever it is told of else");
     }
 }

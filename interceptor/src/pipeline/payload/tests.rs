@@ -54,9 +54,44 @@ fn what_cannot_be_decoded_is_not_kept() {
 #[test]
 fn a_coding_cannot_unpack_to_more_than_is_kept() {
     let bomb = gzip(&vec![b'x'; 8 << 20]);
-    assert_eq!(coding::decoded("gzip", &bomb, 1 << 10).unwrap().len(), 1 << 10);
+    let (body, is_whole) = coding::decoded("gzip", &bomb, 1 << 10).unwrap();
+    assert_eq!((body.len(), is_whole), (1 << 10, false));
     let cut = &gzip(JSON.repeat(2000).as_bytes())[..200];
-    assert!(coding::decoded("gzip", cut, 1 << 20).unwrap().starts_with(JSON.as_bytes()), "what can be read is kept");
+    let (body, is_whole) = coding::decoded("gzip", cut, 1 << 20).unwrap();
+    assert!(body.starts_with(JSON.as_bytes()) && !is_whole, "what can be read is kept");
+}
+
+/// People, and who reads the record, must not take the first part of a body for all of it.
+#[test]
+fn a_body_whose_coding_is_broken_isnt_shown_as_if_it_were_whole() {
+    // Something that doesn't shrink to nothing, so that there is a first part to be read.
+    let text: String = (0..20_000_u64).map(|n| format!("{:x} ", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))).collect();
+    let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+    zlib.write_all(text.as_bytes()).unwrap();
+    let mut bare = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+    bare.write_all(text.as_bytes()).unwrap();
+    let mut br = Vec::new();
+    brotli::BrotliCompress(&mut text.as_bytes(), &mut br, &Default::default()).unwrap();
+    let bare = bare.finish().unwrap();
+    assert_ne!(bare[0] & 0x0f, 8, "it would be taken for zlib");
+    for (coding, whole) in [
+        ("gzip", gzip(text.as_bytes())),
+        ("deflate", zlib.finish().unwrap()),
+        ("deflate", bare),
+        ("br", br),
+        ("zstd", zstd::bulk::compress(text.as_bytes(), 1).unwrap()),
+    ] {
+        let message = taken(coding, "text/plain", whole.clone()).message(10, 1 << 20, true);
+        assert_eq!((message.body.len(), message.partial), (text.len(), None), "{coding}");
+        let bound = taken(coding, "text/plain", whole.clone()).message(10, text.len() - 1, true);
+        assert_eq!((bound.body.len(), bound.partial.as_deref()), (text.len() - 1, Some("cut")), "{coding}");
+        let tail = whole[..whole.len() * 3 / 4].to_vec();
+        let broken = taken(coding, "text/plain", tail).message(10, 1 << 20, true);
+        assert!(broken.body.len() < text.len() && broken.partial.is_some(), "{coding}: {:?}", broken.partial);
+    }
+    let followed = [gzip(text.as_bytes()), b"and more".to_vec()].concat();
+    let message = taken("gzip", "text/plain", followed).message(10, 1 << 20, true);
+    assert_eq!(message.partial.as_deref(), Some("cut"), "what follows isn't shown");
 }
 
 #[test]

@@ -40,8 +40,9 @@ fn asker(initiator: u32, loginuid: Option<u32>, client: Option<&str>) -> Behind 
 
 fn approved(groups: &[&str], approvals: u64, scope: Scope) -> Grant {
     let groups = groups.iter().map(|group| (*group).to_owned()).collect();
+    let (confirm, lasts, given) = (Vec::new(), Some(GRANT_FOR), Some(GRANT_USES));
     Grant {
-        origin: Origin::Approval { approval: ApprovalId::new(), groups, approvals, confirmed: false },
+        origin: Origin::Approval { approval: ApprovalId::new(), groups, approvals, confirm, lasts, given },
         ..grant(scope)
     }
 }
@@ -85,12 +86,17 @@ fn what_is_held_is_let_through_by_who_was_asked_and_nothing_else_is() {
 #[test]
 fn of_several_approvals_all_count_and_the_stricter_numbers() {
     let put = "crm graph PUT graph.microsoft.com/x";
+    let digest = Digest::from([7; 32]);
     assert_eq!(decided(put, &[], None, None), "hold ada+bob 2");
     for (groups, approvals, expected) in
         [(&["ada", "bob"][..], 2, "granted"), (&["ada", "bob"], 1, "hold ada+bob 2"), (&["bob"], 2, "hold ada+bob 2")]
     {
-        assert_eq!(decided(put, &[approved(groups, approvals, Scope::Target)], None, None), expected, "{groups:?}");
+        let own = approved(groups, approvals, Scope::Operation { digest });
+        assert_eq!(decided(put, &[own], Some(digest), None), expected, "{groups:?}");
     }
+    // One of the two lets a yes be no wider than the operation.
+    let wide = approved(&["ada", "bob"], 2, Scope::Target);
+    assert_eq!(decided(put, &[wide], Some(digest), None), "hold ada+bob 2");
     let one = |group: &str, scope, uses| Approval {
         group: Some(group.into()),
         grant_scope: scope,
@@ -102,6 +108,81 @@ fn of_several_approvals_all_count_and_the_stricter_numbers() {
     assert_eq!((terms.groups.join("+"), terms.grant_scope, terms.grant_uses), ("a+b".into(), Width::Operation, 1));
     assert_eq!((terms.approvals, terms.within, terms.grant_for), (1, WITHIN, GRANT_FOR));
     assert_eq!(Terms::of([].iter()), None);
+}
+
+/// A yes that was given where policy asks for little isn't one where it asks for more: elsewhere, or after a reload.
+#[test]
+fn a_yes_on_lax_terms_is_none_on_strict_ones() {
+    let one = Approval { group: Some("ada".into()), ..Approval::default() };
+    let terms = Terms {
+        grant_scope: Width::Action,
+        grant_for: 600,
+        grant_uses: 10,
+        confirm: vec!["send it?".into()],
+        ..Terms::of([&one].into_iter()).unwrap()
+    };
+    let given = |scope: Scope, texts: &[&str], lasts: Option<u64>, given: Option<u64>| {
+        let confirm = texts.iter().map(|text| (*text).to_owned()).collect();
+        let (approval, groups) = (ApprovalId::new(), vec!["ada".to_owned()]);
+        Grant { origin: Origin::Approval { approval, groups, approvals: 1, confirm, lasts, given }, ..grant(scope) }
+    };
+    let action = || Scope::Action { action: "http:POST".into(), path: None };
+    let said = &["send it?"][..];
+    for (grant, discharges) in [
+        (given(action(), said, Some(600), Some(10)), true),
+        (given(action(), &["another?", "send it?"], Some(1), Some(1)), true),
+        (given(Scope::Target, said, Some(600), Some(10)), false),
+        (given(action(), said, Some(601), Some(10)), false),
+        (given(action(), said, Some(600), Some(11)), false),
+        (given(action(), &["another?"], Some(600), Some(10)), false),
+        (given(action(), &[], Some(600), Some(10)), false),
+        (given(action(), said, None, None), true),
+    ] {
+        assert_eq!(grant.discharges(&terms), discharges, "{grant:?}");
+        // What is left of it is another matter.
+        assert_eq!(Grant { uses: Some(0), ..grant.clone() }.discharges(&terms), discharges, "{grant:?}");
+    }
+    assert!(grant(Scope::Target).discharges(&terms), "an operator's stands for everybody's yes");
+}
+
+/// A yes to a reading of everything lets no writing through that is asked about each time.
+#[test]
+fn a_wide_yes_to_reading_is_none_to_writing() {
+    let text = r#"
+@id("reach") permit(principal, action in Action::"reach", resource);
+@id("get") @approval("ada") @grant_scope("target") @grant_uses("100")
+permit(principal, action == Action::"http:GET", resource == Target::"graph");
+@id("post") @approval("ada") permit(principal, action == Action::"http:POST", resource == Target::"graph");
+"#;
+    let wide = Grant { uses: Some(100), ..approved(&["ada"], 1, Scope::Target) };
+    let Origin::Approval { approval, groups, .. } = &wide.origin else { panic!("{wide:?}") };
+    let (approval, groups, confirm) = (*approval, groups.clone(), Vec::new());
+    let (lasts, given) = (Some(GRANT_FOR), Some(100));
+    let wide = Grant { origin: Origin::Approval { approval, groups, approvals: 1, confirm, lasts, given }, ..wide };
+    let grants = Grants::new(vec![Arc::new(wide)], Vec::new());
+    for (line, is_held) in
+        [("crm graph GET graph.microsoft.com/x", false), ("crm graph POST graph.microsoft.com/x", true)]
+    {
+        let line = Line::new(line);
+        let decision = decide(&snapshot(text), &line.question(), &grants, at(MONDAY));
+        assert_eq!(matches!(decision, Decision::Hold(_)), is_held, "{decision:?}");
+    }
+}
+
+#[test]
+fn a_grant_of_an_earlier_version_is_read() {
+    let earlier = approved(&["ada"], 2, Scope::Target);
+    let mut value = serde_json::to_value(&earlier).unwrap();
+    value["origin"] = serde_json::json!({
+        "from": "approval", "approval": ApprovalId::new(), "groups": ["ada"], "approvals": 2, "confirmed": true,
+    });
+    let read: Grant = serde_json::from_value(value).unwrap();
+    let Origin::Approval { confirm, lasts, given, .. } = &read.origin else { panic!("{read:?}") };
+    assert_eq!((confirm.len(), *lasts, *given), (0, None, None));
+    let one = Approval { confirm: Some("send it?".into()), ..Approval::default() };
+    let terms = Terms { grant_scope: Width::Target, ..Terms::of([&one].into_iter()).unwrap() };
+    assert!(!read.discharges(&terms), "nobody knows what was confirmed");
+    assert!(read.discharges(&Terms { confirm: Vec::new(), ..terms }));
 }
 
 #[test]
@@ -197,5 +278,33 @@ fn a_grant_reads_back_as_it_is_written() {
         let grant = Grant { uses: Some(3), ..approved(&["ada"], 2, scope) };
         let text = serde_json::to_string(&grant).unwrap();
         assert_eq!(serde_json::from_str::<Grant>(&text).unwrap(), grant, "{text}");
+    }
+}
+
+#[test]
+fn a_grant_can_be_for_every_action_of_the_schema_and_no_other() {
+    let (schema, _) = cedar_policy::Schema::from_cedarschema_str(super::super::SCHEMA).unwrap();
+    let mut count = 0;
+    for action in schema.actions() {
+        let name: &str = action.id().unescaped();
+        assert!(Scope::has_action(name), "{name}");
+        count += 1;
+    }
+    assert_eq!(count, GROUPS.len() + ACTIONS.len());
+    for name in ["http:reed", "GET", "", "http:", "HTTP"] {
+        assert!(!Scope::has_action(name), "{name}");
+    }
+}
+
+#[test]
+fn what_a_wider_yes_leaves_open_is_all_told() {
+    let target = "graph".parse().unwrap();
+    let shape = Shape { method: "GET".into(), path: "/{id}".into(), keys: Vec::new() };
+    let action = |path: Option<&str>| Scope::Action { action: "http:GET".into(), path: path.map(str::to_owned) };
+    for scope in [Scope::Shape { shape }, action(None), action(Some("/v1.0"))] {
+        let told = scope.told(&target);
+        for open in ["query", "header fields", "body"] {
+            assert!(told.contains(open), "no `{open}` in `{told}`");
+        }
     }
 }

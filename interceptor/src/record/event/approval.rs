@@ -55,6 +55,9 @@ pub struct ApprovalRequest {
     pub terms: Terms,
     /// Why its sender says it is wanted: the header `Interceptor-Justification`.
     pub justification: Option<String>,
+    /// Whether its answer is masked, by the target or by a permit: then notifications don't tell whom it is about.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub masked: bool,
 }
 
 /// How many callers are named in words.
@@ -143,6 +146,9 @@ pub struct Evidence {
     /// What the digest is salted with; none where nothing is bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub salt: Option<String>,
+    /// Where one ID token is for the answers to several questions: the SHA-256 of each, in hex, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub list: Vec<String>,
     /// The ID token in compact form (RFC 7515 section 7.1).
     pub id_token: String,
     /// The key that signed it (RFC 7517), so that it can be verified when the issuer has others.

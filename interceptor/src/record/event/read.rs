@@ -66,6 +66,8 @@ straight! {
     "operation.finished" => OperationFinished {
         operation: OperationId,
         outcome: String,
+        #[serde(default)]
+        policies: Vec<String>,
         status: Option<u16>,
         request: Payload,
         response: Payload,
@@ -84,6 +86,8 @@ straight! {
     "session.closed" => SessionClosed {
         session: SessionId,
         reason: String,
+        #[serde(default)]
+        policies: Vec<String>,
     }
 }
 

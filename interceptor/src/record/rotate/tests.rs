@@ -69,11 +69,11 @@ fn a_sealed_record_and_the_one_after_it_prove_each_other() {
     let (live, over) = (SessionId::new(), SessionId::new());
     note(&journal, opened(live));
     note(&journal, opened(over));
-    note(&journal, What::SessionClosed { session: over, reason: "done".into() });
+    note(&journal, What::SessionClosed { session: over, reason: "done".into(), policies: Vec::new() });
     let rotated = record.rotate(BY, SOON).expect("a new database");
     assert!(rotated.sealed && rotated.seq == Some(4), "{rotated:?}");
     // What goes on, goes on in the new one, and comes once.
-    note(&journal, What::SessionClosed { session: live, reason: "client-gone".into() });
+    note(&journal, What::SessionClosed { session: live, reason: "client-gone".into(), policies: Vec::new() });
     stopped(&journal, "later");
     record.flush(SOON).unwrap();
     let (old, new) = (dir.path().join(&rotated.previous), dir.path().join("record.db"));

@@ -87,6 +87,9 @@ pub(crate) fn vault() -> Result<TempDir> {
 /// Who says yes for HR. She launches and runs nothing here.
 pub(crate) const ADA: u32 = 61_301;
 
+/// How long a request waits for her. Short, so that nobody who follows the story waits for long either.
+const HOLD: &str = "3s";
+
 /// The server's own service principal.
 pub(crate) fn principal() -> String {
     format!("{}/{}", CONTOSO.id, CRM.principal(CONTOSO).unwrap_or_default())
@@ -95,7 +98,7 @@ pub(crate) fn principal() -> String {
 /// What the demo's daemon is started with.
 pub(crate) fn order(graph: &Graph, entra: &Entra, vault: &Path) -> Order {
     let tenant = format!(
-        "[[tenant]]\nid = \"{tenant}\"\n[names]\ncrm-bot = \"identity:{}\"\n[approvers]\nhr = [\"{ADA}\"]\n\
+        "[[tenant]]\nid = \"{tenant}\"\n[limits]\nhold = \"{HOLD}\"\n[names]\ncrm-bot = \"identity:{}\"\n[approvers]\nhr = [\"{ADA}\"]\n\
          [people]\n{ADA} = \"{tenant}/00000000-0000-4000-8000-000000061301\"\n",
         principal(),
         tenant = CONTOSO.id

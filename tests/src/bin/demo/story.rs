@@ -294,19 +294,7 @@ impl Story {
         let mut step = Step::new("it adds somebody: that waits until a person has said yes");
         let (mark, before) = (self.mark()?, self.graph.received().len());
         let newcomer = json!({ "name": "Pradeep Gupta", "mail": "pradeep@contoso.example" });
-        let people = async {
-            let asked = block_in_place(|| self.question())?;
-            let (id, what) = (asked["approval"].as_str().unwrap_or_default(), asked["summary"].as_str());
-            step.say("held", format!("{} is asked of hr: {}", what.unwrap_or_default(), asked["reasons"][0]));
-            step.expect(self.graph.received().len() == before, "nothing reaches the API before");
-            let mut approve = self.daemon.interceptor(&["approvals", "approve", id, "--note", "starts on Monday"]);
-            // Somebody whom the kernel vouches for, and who runs none of this.
-            let said = block_in_place(|| approve.uid(ADA).gid(ADA).current_dir("/").output())?;
-            let line = String::from_utf8_lossy(if said.status.success() { &said.stdout } else { &said.stderr });
-            step.say("ada", format!("interceptor approvals approve …: {}", line.trim_end()));
-            step.expect(said.status.success(), "her yes counts");
-            Ok::<_, anyhow::Error>(())
-        };
+        let people = async { self.answer(&mut step, before, ("approve", "starts on Monday")) };
         let (answer, asked) = tokio::join!(self.call("add_user", newcomer), people);
         asked?;
         let answer = answer?;
@@ -315,7 +303,60 @@ impl Story {
         step.expect(self.graph.received().len() == before + 1, "it reaches the API once");
         self.recorded(&mut step, mark, |one| one.action == "http:POST" && one.verdict == Verdict::Allow);
         self.close(&step);
+
+        let mut step = Step::new("it adds somebody else: a person says no");
+        let (mark, before) = (self.mark()?, self.graph.received().len());
+        let newcomer = json!({ "name": "Grady Archie", "mail": "grady@contoso.example" });
+        let people = async { self.answer(&mut step, before, ("deny", "nobody knows him")) };
+        let (answer, asked) = tokio::join!(self.call("add_user", newcomer), people);
+        asked?;
+        self.refused(&mut step, (mark, before), &answer?, (Verdict::Deny, "approval-denied"));
+
+        let mut step = Step::new("it adds a third: nobody answers, and it is told to come again");
+        let (mark, before) = (self.mark()?, self.graph.received().len());
+        let newcomer = json!({ "name": "Miriam Graham", "mail": "miriam@contoso.example" });
+        let answer = self.call("add_user", newcomer).await?;
+        let next = answer.body["next"].as_str().unwrap_or_default();
+        step.expect(next.contains("send exactly the same request again later"), "what a model can do about it");
+        self.refused(&mut step, (mark, before), &answer, (Verdict::Hold, "approval-pending"));
         Ok(())
+    }
+
+    /// Ada answers what is asked of her.
+    fn answer(&self, step: &mut Step, before: usize, (verb, note): (&str, &str)) -> Result<()> {
+        let asked = block_in_place(|| self.question())?;
+        let (id, what) = (asked["approval"].as_str().unwrap_or_default(), asked["summary"].as_str());
+        step.say("held", format!("{} is asked of hr: {}", what.unwrap_or_default(), asked["reasons"][0]));
+        step.expect(self.graph.received().len() == before, "nothing reaches the API before");
+        let mut show = self.daemon.interceptor(&["approvals", "show", id]);
+        let shown = block_in_place(|| show.uid(ADA).gid(ADA).current_dir("/").output())?;
+        let shown = String::from_utf8_lossy(&shown.stdout);
+        step.expect(shown.contains(&format!("{} (crm-bot)", principal())), "she sees in whose name it is asked");
+        let mut answer = self.daemon.interceptor(&["approvals", verb, id, "--note", note]);
+        // Somebody whom the kernel vouches for, and who runs none of this.
+        let said = block_in_place(|| answer.uid(ADA).gid(ADA).current_dir("/").output())?;
+        let line = String::from_utf8_lossy(if said.status.success() { &said.stdout } else { &said.stderr });
+        step.say("ada", format!("interceptor approvals {verb} …: {}", line.trim_end()));
+        step.expect(said.status.success(), "her answer counts");
+        Ok(())
+    }
+
+    /// What people didn't say yes to.
+    fn refused(
+        &mut self,
+        step: &mut Step,
+        (mark, before): (u64, usize),
+        answer: &Answer,
+        (verdict, code): (Verdict, &str),
+    ) {
+        saw(step, answer);
+        step.expect(answer.is_error && answer.head.starts_with("403"), "403 that says why");
+        step.expect(answer.body["code"] == code, "a code that a program can act on");
+        step.expect(self.graph.received().len() == before, "nothing reaches the API");
+        self.recorded(step, mark, |one| {
+            one.action == "http:POST" && one.verdict == verdict && one.code.as_deref() == Some(code)
+        });
+        self.close(step);
     }
 
     /// What people are asked.
@@ -399,7 +440,7 @@ impl Story {
     fn recorded(&self, step: &mut Step, mark: u64, fits: impl Fn(&Operation) -> bool) -> Option<Operation> {
         let found = block_in_place(|| recorded::wait_for(&self.daemon.database(), mark, fits));
         let operation = step.take(found)?;
-        let verdict = if operation.verdict == Verdict::Allow { "allow" } else { "deny" };
+        let verdict = operation.verdict.as_str();
         let why = match (&operation.code, operation.policies.as_slice()) {
             (Some(code), []) => code.clone(),
             (Some(code), policies) => format!("{code} ({})", policies.join(", ")),

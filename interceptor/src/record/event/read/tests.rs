@@ -5,7 +5,8 @@ const FINISHED: &str = r#"{"at":"2026-01-02T03:04:05Z","event":"operation.finish
 const RECORDED: &str = r#"{"at":"2026-01-02T03:04:05Z","event":"payload.recorded","operation":"op_01kb5a1dd3jmgq1j5yn4ew2f0q","session":"ses_01kb5a1dd3jmgq1j5yn4ew2f0q","digest":"ab","bytes":7}"#;
 const OPENED: &str = r#"{"at":"2026-01-02T03:04:05Z","event":"session.opened","session":"ses_01kb5a1dd3jmgq1j5yn4ew2f0q","launch":"wl_01kb5a1dd3jmgq1j5yn4ew2f0q","workload":"crm","process":null,"original":"198.18.0.1:443","host":"graph.microsoft.com","target":null}"#;
 const CLOSED: &str = r#"{"at":"2026-01-02T03:04:05Z","event":"session.closed","session":"ses_01kb5a1dd3jmgq1j5yn4ew2f0q","reason":"done"}"#;
-const ALL: [&str; 5] = [DECIDED, FINISHED, RECORDED, OPENED, CLOSED];
+const CUT: &str = r#"{"at":"2026-01-02T03:04:05Z","event":"operation.finished","operation":"op_01kb5a1dd3jmgq1j5yn4ew2f0q","outcome":"policy-changed","policies":["audit"],"status":200,"request":{"bytes":0,"digest":null},"response":{"bytes":7,"digest":"ab"}}"#;
+const ALL: [&str; 6] = [DECIDED, FINISHED, CUT, RECORDED, OPENED, CLOSED];
 
 #[test]
 fn what_is_read_straight_is_what_serde_reads() {

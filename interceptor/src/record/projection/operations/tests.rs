@@ -29,10 +29,11 @@ fn event(ids: &Ids, number: usize, (kind, one, other): (u8, usize, usize)) -> Ev
             host: (one % 2 == 0).then(|| format!("host{number}.example").parse().unwrap()),
             target: None,
         },
-        1 => What::SessionClosed { session, reason: "done".into() },
+        1 => What::SessionClosed { session, reason: "done".into(), policies: Vec::new() },
         2..=4 => What::OperationFinished {
             operation,
             outcome: format!("done{number}"),
+            policies: Vec::new(),
             status: Some(200),
             request: Payload::default(),
             response: Payload { bytes: 7, digest: Some("ab".into()) },
