@@ -11,7 +11,7 @@ mod survey;
 mod unit;
 
 pub use container::Engines;
-pub use find::{Cgroup, Found, Tree, common, told, watched};
+pub use find::{Cgroup, Found, Tree, common, is_gone, told, watched};
 pub use procfs::{Namespaces, Process, is_shortage};
 pub use sockets::{DESCRIPTORS, Sockets, Stray};
 pub use survey::{Hole, Survey};

@@ -30,7 +30,7 @@ mod targets;
 mod trust;
 mod units;
 
-pub use adopt::{Adopt, BadPattern, Level, Pattern};
+pub use adopt::{Adopt, BadPattern, Level, Pattern, slice_path};
 pub use credential::{CredentialKind, CredentialSettings, SecretSource};
 pub use detector::{Needs, Rule, Rules, Validator};
 pub use export::{BatchFormat, ExportSettings, SinkSettings, is_post_url};

@@ -1,5 +1,6 @@
 //! What a daemon under test can leave behind, how it is found, and how it is cleared: processes, its cgroup, its pins,
-//! mounts and files. Everything bears the fixture's own name, so that nothing of anybody else is ever touched.
+//! mounts and files. Everything bears the fixture's own name, so that nothing of anybody else is ever touched. What all
+//! fixtures have left, and the programs in the kernel, is in [`census`].
 
 use std::fs;
 use std::io;
@@ -11,6 +12,8 @@ use anyhow::{Context, Result, bail};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+pub mod census;
 
 /// Where each fixture has its folder. Not below /tmp, which a workload sees another one of.
 const ROOMS: &str = "/var/lib";

@@ -2,14 +2,24 @@
 
 #[path = "adopted/containers.rs"]
 mod containers;
+#[path = "adopted/corners.rs"]
+mod corners;
 #[path = "adopted/daemon.rs"]
 mod daemon;
 #[path = "adopted/ledger.rs"]
 mod ledger;
 #[path = "adopted/moments.rs"]
 mod moments;
+#[path = "adopted/passed_on.rs"]
+mod passed_on;
+#[path = "adopted/restarts.rs"]
+mod restarts;
+#[path = "adopted/reload.rs"]
+mod reload;
 #[path = "adopted/steering.rs"]
 mod steering;
+#[path = "adopted/strays.rs"]
+mod strays;
 #[path = "adopted/survey.rs"]
 mod survey;
 #[path = "adopted/systemd.rs"]

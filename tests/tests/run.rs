@@ -472,3 +472,27 @@ fn the_command_outlives_the_daemon_and_its_status_arrives() -> Result<()> {
     ensure!(started.child.wait()?.code() == Some(7) && rest == "on\n", "{rest}");
     finish(daemon)
 }
+
+#[test]
+fn a_workload_with_a_hole_runs_only_where_that_is_accepted() -> Result<()> {
+    require_root!(Ok(()));
+    let refusing = daemon_with("home = \"full\"\n")?;
+    let mark = refusing.home().join("ran");
+    let output = refusing.run(&["touch", mark.to_str().context("a path in UTF-8")?]).stdin(Stdio::null()).output()?;
+    let message = said(&output);
+    ensure!(!output.status.success() && message.contains("not-contained"), "{message}");
+    ensure!(message.contains("shows keys and start-up files") && message.contains("containment ="), "{message}");
+    ensure!(!mark.exists(), "it ran");
+    finish(refusing)?;
+    let accepting = daemon_with("home = \"full\"\ncontainment = \"steered\"\n")?;
+    let mut started = Started::shell(&accepting, "echo ready; read line; exit 7")?;
+    let listed = accepting.json(&["workloads", "list"])?;
+    ensure!(listed[0]["containment"] == "steered", "{listed}");
+    ensure!(listed[0]["holes"].to_string().contains("shows keys and start-up files"), "{listed}");
+    let mut doctor = accepting.interceptor(&["doctor"]);
+    let foretold = said(&doctor.arg("--config").arg(accepting.config()).stdin(Stdio::null()).output()?);
+    ensure!(foretold.contains("workload crm (steered): `home = \"full\"` shows keys"), "{foretold}");
+    drop(started.child.stdin.take());
+    ensure!(started.child.wait()?.code() == Some(7));
+    finish(accepting)
+}

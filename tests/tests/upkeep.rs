@@ -84,6 +84,25 @@ fn a_binary_says_whether_it_can_take_over() -> Result<()> {
 }
 
 #[test]
+fn a_binary_cant_take_over_what_it_doesnt_understand() -> Result<()> {
+    require_root!(Ok(()));
+    let (_graph, mut daemon) = start()?;
+    daemon.stop()?;
+    let text = fs::read_to_string(daemon.config())?;
+    fs::write(daemon.config(), format!("{text}\n[nonsense]\n"))?;
+    let broken = with_config(&daemon, &["upgrade", "--check"])?;
+    ensure!(!broken.status.success() && both(&broken).contains("nonsense"), "{}", both(&broken));
+    fs::write(daemon.config(), text)?;
+    let record = rusqlite::Connection::open(daemon.database())?;
+    let version: i64 = record.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    record.pragma_update(None, "user_version", version + 1)?;
+    drop(record);
+    let newer = with_config(&daemon, &["upgrade", "--check"])?;
+    ensure!(!newer.status.success() && both(&newer).contains("the record can't be used"), "{}", both(&newer));
+    daemon.finish()
+}
+
+#[test]
 fn a_units_drop_in_is_shown_before_it_is_written() -> Result<()> {
     require_root!(Ok(()));
     let (_graph, daemon) = start()?;

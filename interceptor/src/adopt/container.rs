@@ -14,6 +14,9 @@ use serde::Deserialize;
 /// How long Podman may have its database locked.
 const PATIENCE: Duration = Duration::from_millis(20);
 
+/// As many images are remembered.
+const IMAGES: usize = 1_024;
+
 /// A container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Container {
@@ -39,12 +42,14 @@ pub struct Engines {
     podman: PathBuf,
     /// Of the containers that are there, by id. Neither labels nor image of a container ever change.
     found: Arc<Mutex<BTreeMap<String, Container>>>,
+    /// Images of containers that are adopted by their cgroups, by id.
+    images: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 impl Engines {
     /// The engines that keep their data in these folders: Docker's `data-root`, Podman's `graphroot`.
     pub fn new(docker: PathBuf, podman: PathBuf) -> Self {
-        Self { docker, podman, found: Arc::default() }
+        Self { docker, podman, found: Arc::default(), images: Arc::default() }
     }
 
     /// The containers that these cgroups are, as far as an engine knows them.
@@ -97,6 +102,24 @@ impl Engines {
             self.found.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), found.clone());
         }
         Ok(found)
+    }
+
+    /// The digest of the image of the container that this cgroup is, also of one of a unit that Quadlet made, as far as an engine
+    /// knows it and it can be read.
+    pub(super) fn image(&self, path: &str) -> Option<String> {
+        let path = path.replace("/libpod-payload-", "/libpod-");
+        let (_, id) = engine_and_id(&path)?;
+        let images = || self.images.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = images().get(id) {
+            return Some(known.clone());
+        }
+        let image = self.find(&path).ok().flatten()?.image?;
+        let mut images = images();
+        if images.len() >= IMAGES {
+            images.clear();
+        }
+        images.insert(id.to_owned(), image.clone());
+        Some(image)
     }
 
     /// Forgets all but the containers that these cgroups are.

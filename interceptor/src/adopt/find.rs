@@ -9,10 +9,13 @@ use std::path::{Path, PathBuf};
 use super::container::Engines;
 use super::procfs::{Process, is_shortage};
 use crate::bpf::adopt::{Number, State, Watched};
-use crate::config::{Adopt, Pattern, WorkloadSettings};
+use crate::config::{Adopt, Pattern, WorkloadSettings, slice_path};
 
 /// Where the units that `interceptor adopt` wrote a drop-in for are.
 const SLICE: &str = "/interceptor.slice";
+
+/// As many cgroups as are looked at for a unit that isn't where it should be.
+const LOOKED_AT: usize = 4_096;
 
 /// A cgroup that is there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,6 +92,10 @@ impl Tree {
         }
         found.sort();
         found.dedup_by(|a, b| a.id == b.id);
+        // A container may be adopted by its cgroup.
+        for one in found.iter_mut().filter(|one| one.image.is_none()) {
+            one.image = self.engines.image(&one.path);
+        }
         // Another selector may have it.
         let ids: BTreeSet<u64> = found.iter().map(|one| one.id).collect();
         unknown.retain(|(one, _)| !ids.contains(&one.id));
@@ -119,14 +126,41 @@ impl Tree {
         Ok(None)
     }
 
+    /// Where a unit is that isn't where it is looked for: in another slice (`Slice=`), or with the manager of a user.
+    pub fn elsewhere(&self, unit: &str) -> Option<String> {
+        let (known, mut looked) = (unit_paths(unit), 0);
+        let mut open = vec![String::new()];
+        while let Some(path) = open.pop() {
+            // It may have gone.
+            for entry in fs::read_dir(self.folder(&path)).into_iter().flatten().flatten() {
+                let name = entry.file_name();
+                let Some(name) = name.to_str().filter(|_| entry.file_type().is_ok_and(|kind| kind.is_dir())) else {
+                    continue;
+                };
+                looked += 1;
+                if looked > LOOKED_AT {
+                    return None;
+                }
+                let below = format!("{path}/{name}");
+                if name == unit && !known.contains(&below) {
+                    return Some(below);
+                }
+                if name.ends_with(".slice") || name.starts_with("user@") {
+                    open.push(below);
+                }
+            }
+        }
+        None
+    }
+
     /// The processes in a cgroup and below it.
     ///
     /// # Errors
     /// The cgroup is gone, or can't be read.
     pub fn processes(&self, path: &str) -> io::Result<Vec<u32>> {
-        let mut pids = Vec::new();
+        let mut pids = BTreeSet::new();
         processes_below(&self.folder(path), &mut pids)?;
-        Ok(pids)
+        Ok(pids.into_iter().collect())
     }
 
     /// The cgroup of a process, as it is seen from the root.
@@ -242,8 +276,12 @@ pub fn told(settings: &WorkloadSettings) -> String {
     settings.adopt.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
-/// Where systemd puts a unit, by systemd.slice(5) and systemd.special(7): our slice, its own by default.
+/// Where systemd puts a unit, by systemd.slice(5) and systemd.special(7): a slice where its name says, others in our slice or
+/// in their own by default. Only what is known beforehand is governed from the moment that it is made.
 fn unit_paths(name: &str) -> Vec<String> {
+    if let Some(path) = slice_path(name) {
+        return vec![path];
+    }
     let mut paths = vec![format!("{SLICE}/{name}"), format!("/system.slice/{name}")];
     if let Some((template, _)) = name.split_once('@') {
         // A dash is a level of slices, so systemd escapes it in a name.
@@ -265,19 +303,42 @@ fn container_patterns() -> Vec<Pattern> {
     texts.into_iter().filter_map(|text| Pattern::new(text).ok()).collect()
 }
 
-fn processes_below(folder: &Path, pids: &mut Vec<u32>) -> io::Result<()> {
-    let text = fs::read_to_string(folder.join("cgroup.procs"))?;
+fn processes_below(folder: &Path, pids: &mut BTreeSet<u32>) -> io::Result<()> {
     // 0 is a process of another PID namespace, which can't be one that we govern.
-    pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|pid| *pid != 0));
+    let numbers = |text: &str| -> Vec<u32> {
+        text.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|id| *id != 0).collect()
+    };
+    match fs::read_to_string(folder.join("cgroup.procs")) {
+        Ok(text) => pids.extend(numbers(&text)),
+        // A threaded one knows threads only (Documentation/admin-guide/cgroup-v2.rst, threads).
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+            for thread in numbers(&fs::read_to_string(folder.join("cgroup.threads"))?) {
+                match Process::of_thread(thread) {
+                    Ok(pid) => {
+                        pids.insert(pid);
+                    }
+                    Err(error) if is_shortage(&error) => return Err(error),
+                    // It has ended.
+                    Err(_) => {}
+                }
+            }
+        }
+        Err(error) => return Err(error),
+    }
     for entry in fs::read_dir(folder)?.flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             match processes_below(&entry.path(), pids) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) if is_gone(&error) => {}
                 other => other?,
             }
         }
     }
     Ok(())
+}
+
+/// Whether a cgroup isn't there any more: its files are, for a moment, and say so.
+pub fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
 }
 
 #[cfg(test)]

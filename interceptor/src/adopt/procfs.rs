@@ -78,10 +78,15 @@ impl Process {
     /// # Errors
     /// It is gone.
     pub fn uid_of(pid: u32) -> io::Result<u32> {
-        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let uid =
-            status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_ascii_whitespace().next()?.parse().ok());
-        uid.ok_or_else(|| io::Error::other("a status without uids"))
+        first(pid, "Uid:")
+    }
+
+    /// The process of a thread.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn of_thread(thread: u32) -> io::Result<u32> {
+        first(thread, "Tgid:")
     }
 
     /// What the status file says (proc_pid_status(5)).
@@ -136,6 +141,13 @@ impl Process {
     pub(super) fn is_ending(&self) -> bool {
         is_ending(self.pid, self.thread)
     }
+}
+
+/// The first number of a line of the status file.
+fn first(id: u32, name: &str) -> io::Result<u32> {
+    let status = fs::read_to_string(format!("/proc/{id}/status"))?;
+    let found = status.lines().find_map(|line| line.strip_prefix(name)?.split_ascii_whitespace().next()?.parse().ok());
+    found.ok_or_else(|| io::Error::other(format!("a status without `{name}`")))
 }
 
 /// Whether something couldn't be looked at for want of descriptors or memory: that says nothing of whether it is there.

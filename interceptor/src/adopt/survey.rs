@@ -50,8 +50,9 @@ pub struct Survey {
 struct Fingerprint(Process, String);
 
 /// Capabilities in the host's namespace of users, with which the network can be reached past the hooks, or the hooks
-/// themselves (capabilities(7)).
-const FOREIGN: [(u32, &str); 11] = [
+/// themselves, or with which it can become or change what is outside of it (capabilities(7)). Namespaces of mounts and processes
+/// are no wall to those: the tree of cgroups may be in them, and a file of the host's can be opened by its handle.
+const FOREIGN: [(u32, &str); 18] = [
     (12, "CAP_NET_ADMIN"),
     (13, "CAP_NET_RAW"),
     (16, "CAP_SYS_MODULE"),
@@ -63,10 +64,6 @@ const FOREIGN: [(u32, &str); 11] = [
     (38, "CAP_PERFMON"),
     (39, "CAP_BPF"),
     (40, "CAP_CHECKPOINT_RESTORE"),
-];
-
-/// Those with which it can become or change what is outside of it, where it sees that.
-const SHARED: [(u32, &str); 7] = [
     (0, "CAP_CHOWN"),
     (1, "CAP_DAC_OVERRIDE"),
     (2, "CAP_DAC_READ_SEARCH"),
@@ -77,10 +74,10 @@ const SHARED: [(u32, &str); 7] = [
 ];
 
 /// The families of sockets that the hooks know: unix, IPv4, IPv6, netlink.
-const KNOWN_FAMILIES: [u64; 4] = [1, 2, 10, 16];
+const KNOWN_FAMILIES: [u32; 4] = [1, 2, 10, 16];
 
 /// As many as the kernel has.
-const FAMILIES: u64 = 46;
+const FAMILIES: u32 = 46;
 
 /// How many threads of a process may end while it is looked at.
 const TRIES: u32 = 16;
@@ -215,6 +212,13 @@ fn user_netlink(list: &str) -> Option<&str> {
 /// What its uids and capabilities open. Capabilities in a namespace of users of its own are worth nothing outside of it.
 fn privileges(process: &Process, own: &Namespaces) -> BTreeSet<Hole> {
     let mut holes = BTreeSet::new();
+    // As the daemon sees it: who is only called root in a namespace of users of his own is somebody else.
+    if process.uids.contains(&0) {
+        holes.insert(Hole::new(
+            "it runs as root, who owns the cgroups",
+            "give it a user of its own (`User=`; a container: `--user`)",
+        ));
+    }
     if process.namespaces.user != own.user {
         holes.extend(sharing_a_way_out(process, own));
         return holes;
@@ -222,9 +226,7 @@ fn privileges(process: &Process, own: &Namespaces) -> BTreeSet<Hole> {
     // Without no_new_privs what counts is what a set-uid program could have.
     let held = process.capabilities[0] | process.capabilities[1];
     let held = if process.no_new_privs { held } else { held | process.capabilities[2] };
-    let shares = process.namespaces.mount == own.mount || process.namespaces.pid == own.pid;
-    let listed = FOREIGN.iter().chain(if shares { SHARED.as_slice() } else { &[] });
-    let named: Vec<&str> = listed.filter(|(bit, _)| held & (1 << bit) != 0).map(|(_, name)| *name).collect();
+    let named: Vec<&str> = FOREIGN.iter().filter(|(bit, _)| held & (1 << bit) != 0).map(|(_, name)| *name).collect();
     if !named.is_empty() {
         let how = if process.no_new_privs { "it holds" } else { "it holds, or a set-uid program gives it," };
         holes.insert(Hole::new(
@@ -232,11 +234,11 @@ fn privileges(process: &Process, own: &Namespaces) -> BTreeSet<Hole> {
             "set `CapabilityBoundingSet=`, `AmbientCapabilities=` and `NoNewPrivileges=yes` (a container: `--cap-drop ALL`)",
         ));
     }
-    if process.namespaces.mount == own.mount && process.uids.contains(&0) {
-        holes.insert(Hole::new("it runs as root, who owns the cgroups", "give it a user of its own (`User=`)"));
-    } else if process.namespaces.mount == own.mount && !process.no_new_privs {
-        let what = "it can become root by a set-uid program";
-        holes.insert(Hole::new(what, "set `NoNewPrivileges=yes`"));
+    if !process.no_new_privs && !process.uids.contains(&0) {
+        holes.insert(Hole::new(
+            "it can become root by a set-uid program",
+            "set `NoNewPrivileges=yes` (a container: `--security-opt no-new-privileges`)",
+        ));
     }
     holes
 }
@@ -255,7 +257,7 @@ fn sharing_a_way_out(process: &Process, own: &Namespaces) -> Option<Hole> {
         format!(
             "it holds CAP_NET_RAW or CAP_NET_ADMIN in a namespace of users of its own, and its network has `{device}`"
         ),
-        "set `RestrictNamespaces=user` (a rootless container: `--cap-drop ALL`)",
+        "set `RestrictNamespaces=~user` (a rootless container: `--cap-drop ALL`)",
     ))
 }
 
@@ -267,18 +269,17 @@ fn other_device(list: &str) -> Option<&str> {
 
 /// What its filters let through that the hooks don't see.
 fn calls(filters: &Filters, no_io_uring: bool, holes: &mut BTreeSet<Hole>) {
-    let call = |number: i64, arguments| Call { number: number as u32, architecture: NATIVE, arguments };
-    let makes = |number: i64, family: u64| (1..=5).any(|kind| filters.allow(&call(number, [family, kind, 0, 0, 0, 0])));
-    let foreign = (0..FAMILIES).filter(|family| !KNOWN_FAMILIES.contains(family));
-    if foreign.clone().any(|family| makes(libc::SYS_socket, family)) {
-        let vsock =
-            if makes(libc::SYS_socket, libc::AF_VSOCK.unsigned_abs().into()) { " (AF_VSOCK among them)" } else { "" };
+    let call = |number: i64, family| Call { number: number as u32, architecture: NATIVE, family };
+    let makes = |family: u32| filters.allow(&call(libc::SYS_socket, Some(family)));
+    let mut foreign = (0..FAMILIES).filter(|family| !KNOWN_FAMILIES.contains(family));
+    if foreign.any(makes) {
+        let vsock = if makes(libc::AF_VSOCK.unsigned_abs()) { " (AF_VSOCK among them)" } else { "" };
         holes.insert(Hole::new(
             format!("it can make sockets of families that the hooks don't see{vsock}"),
             FAMILIES_MEND,
         ));
     }
-    let uring = filters.allow(&call(libc::SYS_io_uring_setup, [8, 0, 0, 0, 0, 0]));
+    let uring = filters.allow(&call(libc::SYS_io_uring_setup, None));
     if uring && !no_io_uring {
         let what = "it can use io_uring, whose sockets no filter sees";
         holes.insert(Hole::new(
@@ -286,9 +287,8 @@ fn calls(filters: &Filters, no_io_uring: bool, holes: &mut BTreeSet<Hole>) {
             "set `SystemCallFilter=~io_uring_setup`, or the sysctl `kernel.io_uring_disabled` to 2",
         ));
     }
-    for (architecture, number) in OTHER_TABLES {
-        let other = Call { number, architecture, arguments: [40, 1, 0, 0, 0, 0] };
-        if filters.allow(&other) {
+    for (architecture, number, family) in OTHER_TABLES {
+        if filters.allow(&Call { number, architecture, family }) {
             let what = "it can make system calls of another architecture, whose sockets no filter sees";
             holes.insert(Hole::new(what, "set `SystemCallArchitectures=native`"));
         }
@@ -297,14 +297,15 @@ fn calls(filters: &Filters, no_io_uring: bool, holes: &mut BTreeSet<Hole>) {
 
 #[cfg(target_arch = "x86_64")]
 const NATIVE: u32 = 0xc000_003e;
-/// `socketcall` and `socket` of i386, `socket` of x32.
+/// `socketcall` and `socket` of i386, `socket` of x32, these with AF_VSOCK.
 #[cfg(target_arch = "x86_64")]
-const OTHER_TABLES: [(u32, u32); 3] = [(0x4000_0003, 102), (0x4000_0003, 359), (NATIVE, 0x4000_0029)];
+const OTHER_TABLES: [(u32, u32, Option<u32>); 3] =
+    [(0x4000_0003, 102, None), (0x4000_0003, 359, Some(40)), (NATIVE, 0x4000_0029, Some(40))];
 #[cfg(target_arch = "aarch64")]
 const NATIVE: u32 = 0xc000_00b7;
-/// `socket` of 32-bit ARM.
+/// `socket` of 32-bit ARM, with AF_VSOCK.
 #[cfg(target_arch = "aarch64")]
-const OTHER_TABLES: [(u32, u32); 1] = [(0x4000_0028, 281)];
+const OTHER_TABLES: [(u32, u32, Option<u32>); 1] = [(0x4000_0028, 281, Some(40))];
 
 /// Whether a process may write the list of processes of a cgroup above its own: then it can leave
 /// (Documentation/admin-guide/cgroup-v2.rst, delegation).

@@ -9,8 +9,11 @@ use std::path::{Path, PathBuf};
 /// Where systemd looks for what the administrator adds to units (systemd.unit(5)).
 const UNITS: &str = "/etc/systemd/system";
 
-/// What is in the drop-in's file name, and sorts behind what others add.
-const FILE: &str = "90-interceptor.conf";
+/// The drop-in's file name, which sorts behind what others add, `override.conf` of `systemctl edit` among it.
+const FILE: &str = "zzz-interceptor.conf";
+
+/// What it was called before.
+const EARLIER: &str = "90-interceptor.conf";
 
 /// Variables that name what to trust instead of the host's store.
 const REPLACING: [&str; 10] = [
@@ -71,12 +74,17 @@ impl DropIn {
         Ok(Self { path: folder.join(FILE), text: text(bundle, authority) })
     }
 
-    /// Whether the file is there as it should be.
+    /// Whether the file is there as it should be, and none of an earlier name.
     pub fn is_written(&self) -> bool {
-        fs::read_to_string(&self.path).is_ok_and(|text| text == self.text)
+        fs::read_to_string(&self.path).is_ok_and(|text| text == self.text) && !self.earlier().exists()
     }
 
-    /// Writes the file, as a whole or not at all.
+    /// Whether there is a file, whatever it says.
+    pub fn is_there(&self) -> bool {
+        self.path.exists() || self.earlier().exists()
+    }
+
+    /// Writes the file, as a whole or not at all, in place of one of an earlier name.
     ///
     /// # Errors
     /// [`UnitError::File`].
@@ -84,10 +92,11 @@ impl DropIn {
         let failed = |error| UnitError::File { path: self.path.clone(), error };
         let folder = self.path.parent().unwrap_or(Path::new("/"));
         fs::create_dir_all(folder).map_err(failed)?;
-        let new = folder.join(".90-interceptor.conf.new");
+        let new = folder.join(".zzz-interceptor.conf.new");
         fs::write(&new, &self.text).map_err(failed)?;
         fs::set_permissions(&new, fs::Permissions::from_mode(0o644)).map_err(failed)?;
-        fs::rename(&new, &self.path).map_err(failed)
+        fs::rename(&new, &self.path).map_err(failed)?;
+        remove(self.earlier()).map(drop)
     }
 
     /// Removes the file, and its folder if nothing else is in it. Whether it was there.
@@ -95,15 +104,25 @@ impl DropIn {
     /// # Errors
     /// [`UnitError::File`].
     pub fn remove(&self) -> Result<bool, UnitError> {
-        match fs::remove_file(&self.path) {
-            Ok(()) => {
-                // Others may have something in it.
-                let _ = self.path.parent().map(fs::remove_dir);
-                Ok(true)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(UnitError::File { path: self.path.clone(), error }),
+        let was_there = remove(self.path.clone())? | remove(self.earlier())?;
+        if was_there {
+            // Others may have something in it.
+            let _ = self.path.parent().map(fs::remove_dir);
         }
+        Ok(was_there)
+    }
+
+    fn earlier(&self) -> PathBuf {
+        self.path.with_file_name(EARLIER)
+    }
+}
+
+/// Removes a file. Whether it was there.
+fn remove(path: PathBuf) -> Result<bool, UnitError> {
+    match fs::remove_file(&path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(UnitError::File { path, error }),
     }
 }
 

@@ -38,7 +38,7 @@ pub fn adopt(args: &Args, config: &Path) -> ExitCode {
     }
     let mut said = if was_there { format!("{path} is as it should be\n") } else { format!("wrote {path}\n") };
     said += &stanza(&settings, &args.unit);
-    finish(said, args, "it is under control once it is restarted")
+    finish(said, args, "it is under control once it is restarted", true)
 }
 
 /// Removes the drop-in.
@@ -50,7 +50,7 @@ pub fn release(args: &Args, config: &Path) -> ExitCode {
     let path = drop_in.path.display().to_string();
     let mut said = String::new();
     if args.dry_run {
-        let state = if drop_in.path.exists() { "would remove" } else { "there is no" };
+        let state = if drop_in.is_there() { "would remove" } else { "there is no" };
         let _ = writeln!(said, "{state} {path}");
     } else {
         match drop_in.remove() {
@@ -69,7 +69,7 @@ pub fn release(args: &Args, config: &Path) -> ExitCode {
     if args.dry_run {
         super::print(said)
     } else {
-        finish(said, args, "what the drop-in took away is back once it is restarted")
+        finish(said, args, "what the drop-in took away is back once it is restarted", false)
     }
 }
 
@@ -99,8 +99,8 @@ fn stanza(settings: &Settings, unit: &str) -> String {
     )
 }
 
-/// Tells systemd, and restarts the unit or says that it has to be.
-fn finish(mut said: String, args: &Args, otherwise: &str) -> ExitCode {
+/// Tells systemd, and restarts the unit or says that it has to be. One that is adopted has to be in our slice then.
+fn finish(mut said: String, args: &Args, otherwise: &str, is_adopted: bool) -> ExitCode {
     if !Path::new("/run/systemd/system").exists() {
         let _ = writeln!(said, "systemd doesn't run here: {otherwise}");
         return super::print(said);
@@ -116,10 +116,33 @@ fn finish(mut said: String, args: &Args, otherwise: &str) -> ExitCode {
         }
         let _ = writeln!(said, "systemctl {}: done", step.join(" "));
     }
+    if is_adopted {
+        let shown = Command::new("systemctl").args(["show", "--property=Slice,ControlGroup", &args.unit]).output();
+        let shown = shown.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        if let Some(place) = misplaced(&shown, &args.unit, args.restart) {
+            let _ = super::print(said);
+            return super::fail(format_args!(
+                "systemd puts {unit} at `{place}`, where nobody looks for it: see in `systemctl cat {unit}` who says so, and \
+                 remove it, or adopt it by `match = {{ cgroup = … }}`",
+                unit = args.unit
+            ));
+        }
+    }
     if !args.restart {
         let _ = writeln!(said, "{otherwise}: systemctl restart {}", args.unit);
     }
     super::print(said)
+}
+
+/// Where a unit is, or will be, if that isn't our slice, by what `systemctl show` says of it. One that wasn't restarted is still
+/// where it was.
+fn misplaced(shown: &str, unit: &str, is_restarted: bool) -> Option<String> {
+    let of = |name: &str| {
+        shown.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).filter(|text| !text.is_empty())
+    };
+    let slice = of("Slice").filter(|slice| *slice != "interceptor.slice");
+    let cgroup = of("ControlGroup").filter(|path| is_restarted && *path != format!("/interceptor.slice/{unit}"));
+    slice.or(cgroup).map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -117,6 +117,8 @@ enum Failure {
     Answer(serde_json::Error),
     #[error("{0}")]
     Question(String),
+    #[error("{0}; until it can be, nothing of it passes: see `interceptor status`")]
+    NotAdopted(String),
     #[error("can't write: {0}")]
     Write(#[from] io::Error),
 }
@@ -147,12 +149,14 @@ fn run(command: Command, config: &Path, socket: &Path) -> Result<(), Failure> {
             print(format_args!("ok: {}\n", counted(&snapshot.in_force())))
         }
         Command::Reload => {
-            let Reloaded { now, restart_needed_for } = ask(socket, &Request::PolicyReload)?;
+            let Reloaded { now, restart_needed_for, not_adopted } = ask(socket, &Request::PolicyReload)?;
             let restart = match restart_needed_for.as_slice() {
                 [] => String::new(),
                 changed => format!("; what changed of {} needs a restart of the daemon", changed.join(", ")),
             };
-            print(format_args!("ok: generation {}, {}{restart}\n", now.generation, counted(&now)))
+            let begins = if not_adopted.is_some() { "in force" } else { "ok" };
+            print(format_args!("{begins}: generation {}, {}{restart}\n", now.generation, counted(&now)))?;
+            not_adopted.map_or(Ok(()), |why| Err(Failure::NotAdopted(why)))
         }
         Command::Show { json } => {
             let now: InForce = ask(socket, &Request::PolicyShow)?;

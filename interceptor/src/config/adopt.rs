@@ -24,12 +24,22 @@ impl fmt::Display for Level {
 /// The cgroups of an adopted workload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Adopt {
-    /// A unit of systemd, by its whole name: wherever systemd puts it.
+    /// A unit of systemd, by its whole name: where systemd puts it unless it is told otherwise, or in our slice.
     Unit(String),
     /// The cgroups whose paths fit, with all below them.
     Cgroup(Pattern),
     /// Containers with this label and value (`key=value`; without `=` whatever its value).
     ContainerLabel(String),
+}
+
+/// Where systemd puts a slice: in those that its name says, `a-b.slice` at `/a.slice/a-b.slice` (systemd.slice(5)). None: it is
+/// the root, or no slice's name.
+pub fn slice_path(name: &str) -> Option<String> {
+    let parts: Vec<&str> = name.strip_suffix(".slice")?.split('-').collect();
+    if parts.iter().any(|part| part.is_empty()) {
+        return None;
+    }
+    Some((1..=parts.len()).map(|count| format!("/{}.slice", parts[..count].join("-"))).collect())
 }
 
 /// A path of a cgroup from the root of cgroup2; `*` stands for any part of one name.

@@ -421,4 +421,7 @@ pub struct Reloaded {
     pub now: InForce,
     /// What changed in the configuration file but is read at start only: `paths`, `cgroup`, `export`, `record`.
     pub restart_needed_for: Vec<String>,
+    /// Why not all is adopted that is to be; it is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_adopted: Option<String>,
 }

@@ -30,6 +30,7 @@ use crate::transport::namespace::{self, Sockets as Opened};
 use crate::transport::resolver::Resolver;
 use crate::who::{NOBODY, Workload};
 
+mod follow;
 mod look;
 
 /// How often the thread looks.
@@ -37,6 +38,9 @@ const TICK: Duration = Duration::from_millis(100);
 
 /// Every how many ticks it looks at what changes rarely.
 const SLOWLY: u32 = 10;
+
+/// Every how many ticks it tries again what couldn't be adopted.
+const AGAIN: u32 = 100;
 
 /// The file that says that a workload was frozen.
 const FROZEN: &str = "frozen";
@@ -49,6 +53,8 @@ pub(super) struct Adoptions {
     adopter: OnceLock<Arc<Adopter>>,
     gaze: Arc<Gaze>,
     held: Mutex<BTreeMap<Number, Held>>,
+    /// Why not all is adopted that is to be. Held for the whole of [`follow`](Self::follow): one at a time.
+    unmet: Mutex<Option<String>>,
 }
 
 /// One adopted workload.
@@ -78,6 +84,12 @@ struct Held {
     holes: BTreeSet<Hole>,
     /// Sockets that can't be cut.
     open: BTreeSet<Hole>,
+    /// What was found of that kind at the last slow look, and is over when it isn't found.
+    passing: BTreeSet<Hole>,
+    /// A cgroup of its that couldn't be governed the last time, and why.
+    ungoverned: Option<String>,
+    /// Whether it is in more network namespaces than it may be.
+    is_crowded: bool,
     refused: bool,
 }
 
@@ -89,11 +101,12 @@ struct Place {
 
 impl Held {
     fn level(&self) -> Level {
-        if self.holes.is_empty() && self.open.is_empty() { Level::Contained } else { Level::Steered }
+        let is_open = [&self.holes, &self.open, &self.passing].into_iter().any(|holes| !holes.is_empty());
+        if is_open { Level::Steered } else { Level::Contained }
     }
 
     fn all_holes(&self) -> Vec<String> {
-        self.holes.iter().chain(&self.open).map(ToString::to_string).collect()
+        self.holes.iter().chain(&self.open).chain(&self.passing).map(ToString::to_string).collect()
     }
 
     fn state(&self) -> State {
@@ -106,51 +119,15 @@ impl Adoptions {
         let engines = Engines::new(parts.paths.docker.clone(), parts.paths.podman.clone());
         let tree = Tree::new(cgroup2()?, engines);
         let gaze = Arc::new(Gaze::new(tree.clone())?);
-        Ok(Self { parts, resolving, tree, adopter: OnceLock::new(), gaze, held: Mutex::default() })
-    }
-
-    /// Brings what the settings adopt under control, and lets go of what they don't any more. What an earlier daemon
-    /// governed stays so until this has been said.
-    ///
-    /// # Errors
-    /// The hooks can't be loaded: then nothing is adopted, and nothing of it is let out by us.
-    pub(super) fn follow(self: &Arc<Self>, settings: &Settings) -> Result<(), EngageError> {
-        let wanted: Vec<&Arc<WorkloadSettings>> =
-            settings.workloads.iter().filter(|workload| !workload.adopt.is_empty()).collect();
-        if wanted.is_empty() && self.adopter.get().is_none() && !Adopter::is_left(&self.parts.paths.pins) {
-            return Ok(());
-        }
-        let adopter = self.adopter()?;
-        let mut held = self.held();
-        self.gaze.look_outside(wanted.iter().map(|one| &***one));
-        for (place, one) in wanted.iter().enumerate() {
-            let number = number(&one.name);
-            match held.get_mut(&number) {
-                Some(known) if same(&known.workload.settings, one) => known.place = place,
-                _ => {
-                    if let Some(before) = held.remove(&number) {
-                        self.let_go(&adopter, before, "changed");
-                    }
-                    let taken = self.take(one, settings, &adopter)?;
-                    held.insert(number, Held { place, ..taken });
-                }
-            }
-        }
-        let numbers: BTreeSet<Number> = wanted.iter().map(|one| number(&one.name)).collect();
-        let gone: Vec<Number> = held.keys().copied().filter(|number| !numbers.contains(number)).collect();
-        let watched: Vec<_> = wanted.iter().flat_map(|one| crate::adopt::watched(one, number(&one.name))).collect();
-        adopter.watch(&watched)?;
-        for number in gone {
-            if let Some(before) = held.remove(&number) {
-                self.let_go(&adopter, before, "released");
-                self.gaze.forget(number);
-            }
-        }
-        drop(held);
-        // What another workload has now is that one's before it is let go of here.
-        self.look(0);
-        self.sweep(&adopter, &self.held());
-        Ok(())
+        Ok(Self {
+            parts,
+            resolving,
+            tree,
+            adopter: OnceLock::new(),
+            gaze,
+            held: Mutex::default(),
+            unmet: Mutex::default(),
+        })
     }
 
     /// The hooks, loaded at first need; from then on a thread looks.
@@ -226,6 +203,9 @@ impl Adoptions {
             sockets: Sockets::at_most(DESCRIPTORS),
             holes: BTreeSet::new(),
             open: BTreeSet::new(),
+            passing: BTreeSet::new(),
+            ungoverned: None,
+            is_crowded: false,
             refused: false,
         };
         adopter.allow_unix(number, &settings.unix)?;
@@ -312,7 +292,7 @@ impl Adoptions {
 
     /// Removes from the kernel what belongs to no workload that there is: sockets of an earlier daemon, cgroups of what was
     /// released while none ran.
-    fn sweep(&self, adopter: &Adopter, held: &BTreeMap<Number, Held>) {
+    fn sweep(&self, adopter: &Adopter, held: &BTreeMap<Number, Held>, wanted: &BTreeSet<Number>) {
         for (number, cookie) in adopter.places().unwrap_or_default() {
             let is_known = held.get(&number).is_some_and(|one| one.places.values().any(|place| place.cookie == cookie));
             if !is_known && let Err(error) = adopter.close_doors(number, cookie) {
@@ -320,7 +300,9 @@ impl Adoptions {
             }
         }
         for (id, (number, _)) in adopter.governed().unwrap_or_default() {
+            // What is to be adopted and can't be stays refused.
             if !held.contains_key(&number)
+                && !wanted.contains(&number)
                 && let Err(error) = adopter.forget(id)
             {
                 tracing::error!(%error, "a cgroup that isn't governed any more can't be let go of");
@@ -362,7 +344,7 @@ impl Adoptions {
                 command: crate::adopt::told(&held.workload.settings),
                 started: Some(held.started),
                 connections: u32::try_from(self.parts.pipeline.registry.count(held.workload.id)).unwrap_or(u32::MAX),
-                containment: if held.refused { "refused".into() } else { held.level().to_string() },
+                containment: held.told(),
                 holes: held.all_holes(),
                 adopted: Some(held.cgroups.values().map(AdoptedCgroup::from).collect()),
             })
@@ -413,6 +395,9 @@ fn keep_looking(adoptions: &Weak<Adoptions>) {
     let mut tick = 0_u32;
     while let Some(adoptions) = adoptions.upgrade() {
         adoptions.look(tick);
+        if tick.is_multiple_of(AGAIN) {
+            adoptions.try_again();
+        }
         tick = tick.wrapping_add(1);
         drop(adoptions);
         std::thread::sleep(TICK);

@@ -18,6 +18,14 @@ pub enum EngageError {
     /// It can't be steered.
     #[error("it can't be steered: {0}")]
     Kernel(#[from] crate::bpf::BpfError),
+    /// One of those to be adopted can't be.
+    #[error("`{workload}` can't be adopted: {source}")]
+    Adopt {
+        /// The workload.
+        workload: crate::ids::WorkloadName,
+        /// Why.
+        source: Box<EngageError>,
+    },
     /// Its names can't be kept.
     #[error("its names can't be kept: {0}")]
     Names(#[from] crate::transport::names::NamesError),

@@ -222,11 +222,14 @@ impl Launches {
     }
 
     /// Brings new settings to live workloads: the loopback ports that targets name, and what is adopted.
-    pub(super) fn follow(&self, settings: &Settings) {
-        if let Err(error) = self.adoptions.follow(settings) {
-            tracing::error!(%error, "workloads can't be adopted");
-        }
+    ///
+    /// # Errors
+    /// Not all can be adopted.
+    pub(super) fn follow(&self, settings: &Settings) -> Result<(), EngageError> {
+        let adopted = self.adoptions.follow(settings);
+        let adopted = adopted.inspect_err(|error| tracing::error!(%error, "workloads can't be adopted"));
         self.follow_ports(settings);
+        adopted
     }
 
     fn follow_ports(&self, settings: &Settings) {

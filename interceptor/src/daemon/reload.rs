@@ -211,11 +211,11 @@ impl Loader {
         let channels = self.notifier.prepare(&settings, &dialer).map_err(LoadError::Notify)?;
         let snapshot = Arc::new(snapshot(&settings, self.world().snapshot.generation + 1)?);
         self.journal.record(loaded(&snapshot, by)).map_err(LoadError::Record)?;
-        let told = Reloaded { now: snapshot.in_force(), restart_needed_for };
+        let now = snapshot.in_force();
         self.worlds.send_replace(Arc::new(World { snapshot, dialer, vault, masking }));
-        self.launches.follow(&settings);
+        let not_adopted = self.launches.follow(&settings).err().map(|error| error.to_string());
         self.notifier.apply(channels);
-        Ok(told)
+        Ok(Reloaded { now, restart_needed_for, not_adopted })
     }
 
     /// Puts back what only a start can change, and tells what that was.

@@ -138,6 +138,16 @@ impl Shared {
                 );
             }
         }
+        for why in self.launches.adoptions().trouble() {
+            cause("not-adopted", why, "mend it, then `interceptor policy reload`; the daemon's log says what fails");
+        }
+        for (workload, unit, cgroup) in self.launches.adoptions().misplaced() {
+            cause(
+                "workload-misplaced",
+                format!("`{workload}` adopts the unit {unit}, which is at `{cgroup}`, where it isn't looked for"),
+                "`interceptor adopt --unit` for it and a restart, or name its cgroup in the `match`",
+            );
+        }
         for hole in self.launches.kernel_holes() {
             cause("containment", hole.to_owned(), "see `interceptor doctor`");
         }

@@ -1,10 +1,11 @@
 //! The hooks without a daemon: where connects go, and what the daemon's end knows of them.
 
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use interceptor::bpf::adopt::{Doors, State, Watched};
-use interceptor_tests::adopted::{Scene, said};
+use interceptor_tests::adopted::{NUMBER, Scene, said};
 use interceptor_tests::require_root;
 
 const PROBE: &str = env!("CARGO_BIN_EXE_probe");
@@ -85,7 +86,6 @@ fn ways_that_take_privileges_or_a_ring_are_steered() {
 /// What a way of the escape matrix comes to from inside, as root of the host.
 fn way_of_matrix(scene: &Scene, way: &str) -> std::io::Result<String> {
     use std::io::Write;
-    use std::process::Stdio;
 
     let world = "v4=198.51.100.7 v6=2001:db8::7 port=9 device=lo folder=/nowhere name=none netlink=0 outside=0 daemon=0 \
                  run=/nowhere door=9 pins=/nowhere cgroups=/nowhere inbound=9 patience=2000";
@@ -103,7 +103,6 @@ fn way_of_matrix(scene: &Scene, way: &str) -> std::io::Result<String> {
 fn sockets_that_were_made_outside_are_steered_or_refused() {
     require_root!();
     use std::os::fd::OwnedFd;
-    use std::process::Stdio;
 
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
@@ -172,7 +171,7 @@ fn a_port_that_two_workloads_have_stays_guarded_when_one_is_let_go() {
     let (tcp4, tcp6) = (tcp4.expect("a port"), tcp6.expect("the same port"));
     let (dns4, dns6) = (dns4.expect("a port"), dns6.expect("a port"));
     let doors = Doors { tcp4: &tcp4, tcp6: &tcp6, dns4: &dns4, dns6: &dns6 };
-    let other = interceptor_tests::adopted::NUMBER + 1;
+    let other = NUMBER + 1;
     scene.adopter.open_doors(other, scene.cookie, &doors).expect("they open");
     scene.adopter.close_doors(other, scene.cookie).expect("they close");
     let reached = TcpStream::connect(("127.0.0.1", port));
@@ -206,38 +205,48 @@ fn the_port_of_a_daemon_that_is_down_is_nobodys() {
 fn what_a_failed_connect_left_is_nobodys() {
     require_root!();
     let scene = Scene::new();
-    // A listener that takes no more: SYNs to it get no answer.
-    let full = TcpListener::bind("127.0.0.1:0").expect("a port");
-    nix::sys::socket::listen(&full, nix::sys::socket::Backlog::new(0).expect("a backlog")).expect("a listener");
-    let own = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
-    let doors = Doors { tcp4: &full, tcp6: &full, dns4: &own, dns6: &own };
-    scene.adopter.open_doors(interceptor_tests::adopted::NUMBER, scene.cookie, &doors).expect("they open");
-    let rounds = 1_000;
-    let said = scene.attempt(PROBE, &["fail", "198.51.100.7:443", &rounds.to_string()]);
-    let ports: Vec<u16> = said.split(' ').map(|port| port.parse().expect("a port")).collect();
-    assert!(ports.len() > rounds / 2, "{} connects failed", ports.len());
-    assert!(scene.adopter.under_way().expect("a count") <= 2, "entries are left");
-    let door = full.local_addr().expect("an address");
-    for port in ports {
-        let socket = nix::sys::socket::socket(
-            nix::sys::socket::AddressFamily::Inet,
-            nix::sys::socket::SockType::Stream,
-            nix::sys::socket::SockFlag::SOCK_CLOEXEC,
-            None,
-        );
-        let socket = socket.expect("a socket");
-        use std::os::fd::AsRawFd;
-        let bind = |port| {
-            let address = std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, port);
-            nix::sys::socket::bind(socket.as_raw_fd(), &nix::sys::socket::SockaddrIn::from(address))
-        };
-        if bind(port).is_err() {
-            continue;
-        }
-        let std::net::SocketAddr::V4(door) = door else { unreachable!("it is one") };
-        let dialled = nix::sys::socket::connect(socket.as_raw_fd(), &nix::sys::socket::SockaddrIn::from(door));
-        assert_eq!(dialled, Err(nix::errno::Errno::ECONNREFUSED), "from port {port}");
+    // Listeners that take no more: SYNs to them get no answer. The one that each has room for comes before they are doors.
+    let full = ["127.0.0.1:0", "[::1]:0"].map(|address| TcpListener::bind(address).expect("a port"));
+    let doors = full.each_ref().map(|listener| listener.local_addr().expect("an address"));
+    for listener in &full {
+        nix::sys::socket::listen(listener, nix::sys::socket::Backlog::new(0).expect("a backlog")).expect("a listener");
     }
+    let _waiting = doors.map(|door| TcpStream::connect(door).expect("it has room"));
+    let own = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let [tcp4, tcp6] = &full;
+    scene.adopter.open_doors(NUMBER, scene.cookie, &Doors { tcp4, tcp6, dns4: &own, dns6: &own }).expect("they open");
+    for (to, door) in ["198.51.100.7:443", "[2001:db8::7]:443"].into_iter().zip(doors) {
+        let mut dialled = 0;
+        // Somebody else may have taken one of the ports.
+        for _ in 0..10 {
+            let left = 1_000 - dialled;
+            if left == 0 {
+                break;
+            }
+            let said = scene.attempt(PROBE, &["fail", to, &left.to_string()]);
+            assert_nothing_is_under_way(&scene);
+            let ports: Vec<u16> = said.split(' ').map(|port| port.parse().expect("a port")).collect();
+            assert_eq!(ports.len(), left, "connects to {to} that got no answer");
+            for port in ports {
+                let Some(dial) = dial_from(port, door) else { continue };
+                assert_eq!(dial, Err(nix::errno::Errno::ECONNREFUSED), "from port {port}");
+                dialled += 1;
+            }
+        }
+        assert_eq!(dialled, 1_000, "after connects to {to}");
+    }
+}
+
+/// What becomes of a connect from this port of the loopback; none if the port is taken.
+fn dial_from(port: u16, to: SocketAddr) -> Option<nix::Result<()>> {
+    use std::os::fd::AsRawFd;
+
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
+
+    let family = if to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).ok()?;
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(to.ip(), port))).ok()?;
+    Some(connect(socket.as_raw_fd(), &SockaddrStorage::from(to)))
 }
 
 /// Two hundred times, while others connect, make cgroups and take all the time of the processors that they get. Each new
@@ -252,7 +261,8 @@ fn a_cgroup_that_is_made_again_is_governed_before_anybody_is_in_it() {
     let busy = scene.cgroup.below("busy").expect("it can be made");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.set_nonblocking(true).expect("it can be");
-    let to = listener.local_addr().expect("an address").to_string();
+    let to = listener.local_addr().expect("an address");
+    let storm = ["storm", "told", "16", "500", "127", &to.port().to_string(), "0"].map(str::to_owned);
     let is_over = AtomicBool::new(false);
     let (storms, cgroups) = (AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
@@ -265,7 +275,7 @@ fn a_cgroup_that_is_made_again_is_governed_before_anybody_is_in_it() {
         }
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
-                let said = said(&scene.enter(&busy, PROBE).args(["storm", "16", "500"]).output().expect("it runs"));
+                let said = said(&scene.enter(&busy, PROBE).args(&storm).output().expect("it runs"));
                 assert!(said.ends_with(" 0 0"), "right, wrong and refused beside it: {said}");
                 storms.fetch_add(1, Ordering::Relaxed);
             }
@@ -278,7 +288,7 @@ fn a_cgroup_that_is_made_again_is_governed_before_anybody_is_in_it() {
             }
         });
         let cgroup = scene.governed.display().to_string();
-        let born = std::process::Command::new(PROBE).args(["born", &cgroup, &to, "200"]).output();
+        let born = std::process::Command::new(PROBE).args(["born", &cgroup, &to.to_string(), "200"]).output();
         is_over.store(true, Ordering::Relaxed);
         assert_eq!(said(&born.expect("it runs")), "200 0 0", "right, wrong and refused");
     });
@@ -289,29 +299,73 @@ fn a_cgroup_that_is_made_again_is_governed_before_anybody_is_in_it() {
     assert_eq!(scene.adopter.under_way().expect("a count"), 0, "entries are left");
 }
 
+/// All go to where somebody listens who would hear of one that isn't steered, and go on until the last program was replaced.
 #[test]
 fn short_connections_are_never_mixed_up_while_programs_are_replaced() {
     require_root!();
     let mut scene = Scene::new();
     let long = std::env::var_os("INTERCEPTOR_LONG").is_some();
-    // Each load replaces eleven programs.
-    let (count, loads, restarts) = if long { (50_000, 182, 100) } else { (8_000, 30, 20) };
+    // Each load puts another program behind each of these links; those on tracepoints come besides.
+    let links = if scene.pins.path.join("v1/adopt/unix_connect").exists() { 15 } else { 13 };
+    let (count, loads, restarts) = (8_000, 2_000_usize.div_ceil(links), if long { 100 } else { 20 });
+    let outside = TcpListener::bind("0.0.0.0:0").expect("a port");
+    outside.set_nonblocking(true).expect("it can be");
+    let port = outside.local_addr().expect("an address").port().to_string();
     let mut storm = scene.inside(PROBE);
-    let storm = storm.args(["storm", "64", &count.to_string()]).stdout(std::process::Stdio::piped()).spawn();
-    let storm = storm.expect("it can be started");
-    for load in 0..loads {
+    // With pauses, so that the loads get the processors as well.
+    let storm = storm.args(["storm", "told", "64", &count.to_string(), "127", &port, "100"]);
+    let storm = storm.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut storm = storm.expect("it can be started");
+    let mut goes_on = storm.stdin.take();
+    let (mut loaded, mut listened) = (0, 0);
+    while storm.try_wait().expect("it is ours").is_none() {
         interceptor::bpf::adopt::Adopter::load(&scene.pins.path).expect("it can be loaded again");
-        if load % (loads / restarts).max(1) == 0 {
+        loaded += 1;
+        if listened * loads < loaded * restarts {
             scene.listen();
+            listened += 1;
+        }
+        if loaded >= loads {
+            drop(goes_on.take());
         }
     }
     let output = storm.wait_with_output().expect("it ends");
-    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    println!("{said}, while {} programs were replaced", loads * 11);
-    let words: Vec<u64> = said.split(' ').filter_map(|word| word.parse().ok()).collect();
-    let &[right, wrong, refused] = words.as_slice() else { panic!("it said {said}") };
+    let said = said(&output);
+    println!("{said}, while {} programs were replaced and the daemon's sockets {listened} times", loaded * links);
+    assert!(loaded >= loads && listened >= restarts, "it ended at {loaded} loads");
+    let [right, wrong, refused] = counts(&said);
     assert_eq!(wrong, 0, "{said}");
-    assert_eq!(right + refused, count, "{said}");
-    assert!(right > count / 2, "{said}");
-    assert_eq!(scene.adopter.under_way().expect("a count"), 0, "entries are left");
+    assert!(right + refused >= count && right > refused, "{said}");
+    assert!(outside.accept().is_err(), "one got past us");
+    assert_nothing_is_under_way(&scene);
+}
+
+#[test]
+fn short_connections_at_once_are_all_told_right() {
+    require_root!();
+    let scene = Scene::new();
+    let count = if std::env::var_os("INTERCEPTOR_LONG").is_some() { 50_000 } else { 5_000 };
+    let outside = TcpListener::bind("0.0.0.0:0").expect("a port");
+    outside.set_nonblocking(true).expect("it can be");
+    let port = outside.local_addr().expect("an address").port().to_string();
+    let said = scene.attempt(PROBE, &["storm", "told", "64", &count.to_string(), "127", &port, "0"]);
+    println!("{said}");
+    let [right, wrong, refused] = counts(&said);
+    assert!(right >= count && (wrong, refused) == (0, 0), "{said}");
+    assert!(outside.accept().is_err(), "one got past us");
+    assert_nothing_is_under_way(&scene);
+}
+
+/// What a storm said: right, wrong and refused.
+fn counts(said: &str) -> [u64; 3] {
+    let counts = said.split(':').next().unwrap_or_default();
+    let counts: Vec<u64> = counts.split(' ').filter_map(|word| word.parse().ok()).collect();
+    counts.try_into().unwrap_or_else(|_| panic!("it said `{said}`"))
+}
+
+/// No entry is left of connects that are over, and none is counted.
+fn assert_nothing_is_under_way(scene: &Scene) {
+    let left = scene.adopter.under_way().map_err(|error| error.to_string());
+    assert_eq!(left, Ok(0), "entries are left");
+    assert_eq!(scene.adopter.waiting(NUMBER), 0, "connects are counted that are over");
 }

@@ -45,3 +45,25 @@ fn a_process_at_its_end_is_no_hole() {
     }
     println!("of {looks} looks at 100 processes, the filters were gone at {gone}");
 }
+
+/// A threaded cgroup doesn't say which processes it has; their threads do.
+#[test]
+fn a_threaded_cgroup_hides_nobody() {
+    require_root!();
+    let cgroup = Cgroup::new().expect("a cgroup");
+    let below = cgroup.below("threads").expect("a cgroup");
+    let mount = interceptor::bpf::cgroup2().expect("cgroup2 is mounted");
+    let tree = Tree::new(mount, Engines::new("/nowhere".into(), "/nowhere".into()));
+    let path = format!("/{}", cgroup.path.file_name().and_then(|name| name.to_str()).expect("a name"));
+    let mut child = Command::new("sleep").arg("60").spawn().expect("it can be started");
+    let pid = child.id();
+    let found = (|| {
+        std::fs::write(cgroup.path.join("cgroup.procs"), pid.to_string())?;
+        std::fs::write(below.join("cgroup.type"), "threaded")?;
+        std::fs::write(below.join("cgroup.threads"), pid.to_string())?;
+        Ok::<_, std::io::Error>((tree.processes(&path)?, tree.processes(&format!("{path}/threads"))?))
+    })();
+    child.kill().expect("it runs");
+    child.wait().expect("it was ours");
+    assert_eq!(found.expect("they are told"), (vec![pid], vec![pid]));
+}

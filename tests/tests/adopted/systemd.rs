@@ -15,6 +15,9 @@ use super::daemon::{listed, start_with};
 /// The unit is where our slice is, below the systemd of the test.
 const UNIT: &str = "[[workload]]\nname = \"svc\"\nmatch = { cgroup = \"/{name}/sd/interceptor.slice/crm.service\" }\n";
 
+/// How long systemd waits here for a sign of life of the daemon's.
+const WATCHDOG: Duration = Duration::from_secs(3);
+
 /// Connects before anything else, then asks Graph, then connects without end.
 const SERVER: &str = r#"#!/bin/sh
 cd "$(dirname "$0")"
@@ -31,6 +34,9 @@ fn units(daemon: &Daemon, server: &Path, to: &str, said: &Path) -> Result<Vec<(&
         format!("ExecStart={} daemon --config {}", daemon.binary("interceptor").display(), daemon.config().display());
     let service = packaged("interceptor.service")?.replace("ExecStart=/usr/local/bin/interceptor daemon", &start);
     ensure!(service.contains(&start), "the service starts something else");
+    let patience = format!("WatchdogSec={}s", WATCHDOG.as_secs());
+    let hasty = service.replace("WatchdogSec=10s", &patience);
+    ensure!(hasty.contains(&patience) && hasty != service, "the service has no watchdog");
     // The manager of a user is asked by `--user`.
     let anchor = packaged("interceptor-anchor.service")?.replace("ExecStart=systemctl", "ExecStart=systemctl --user");
     let run = daemon.room().join("run");
@@ -41,11 +47,11 @@ fn units(daemon: &Daemon, server: &Path, to: &str, said: &Path) -> Result<Vec<(&
         said.display()
     );
     Ok(vec![
-        ("interceptor.service", service),
+        ("interceptor.service", hasty),
         ("interceptor-anchor.service", anchor),
         ("interceptor.slice", packaged("interceptor.slice")?),
         ("crm.service", crm),
-        ("crm.service.d/90-interceptor.conf", drop_in.text),
+        ("crm.service.d/zzz-interceptor.conf", drop_in.text),
     ])
 }
 
@@ -87,6 +93,7 @@ fn a_unit_of_systemds_is_governed_from_its_first_connect_and_waits_for_a_daemon_
     )?;
     // The unit alone is asked for: the daemon comes with it, and before it.
     systemd.ctl(&["start", "crm.service"])?;
+    let started = Instant::now();
     let first = lines(&said, 4, &daemon)?;
     ensure!(first[0] == "ECONNRESET" && first[1].starts_with("HTTP/1.1 200"), "{first:?}");
     systemd.ctl(&["is-active", "interceptor.service", "interceptor-anchor.service"])?;
@@ -100,6 +107,10 @@ fn a_unit_of_systemds_is_governed_from_its_first_connect_and_waits_for_a_daemon_
         let again = lines(&said, 2, &daemon)?;
         ensure!(again[0] == "ECONNRESET" && again[1].starts_with("HTTP/1.1 200"), "{again:?}");
     }
+    // It gives signs of life in time: one that doesn't is killed, and started again.
+    std::thread::sleep((WATCHDOG * 2).saturating_sub(started.elapsed()));
+    let restarted = systemd.ctl(&["show", "--property=NRestarts", "interceptor.service"])?;
+    ensure!(restarted.trim() == "NRestarts=0", "{restarted}\n{}", daemon.log());
     // systemd keeps the daemon's listeners meanwhile: not one connect is refused, and the unit isn't touched.
     let before = systemd.ctl(&["show", "--property=MainPID", "crm.service"])?;
     fs::write(&said, "")?;

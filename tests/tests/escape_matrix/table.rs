@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::itself;
 use super::workload::{Kind, MODES, Outcome};
 
 /// The governed, as columns.
@@ -30,7 +31,7 @@ pub(super) enum Caught {
     Kernel,
     /// The call went well, or wasn't answered, and nothing came of it outside.
     Nothing,
-    /// Nothing: it arrived.
+    /// Nothing: it arrived, or that it went well is the escape itself.
     Escaped,
 }
 
@@ -76,7 +77,14 @@ impl Table {
         self.cells().filter(|(.., caught)| *caught == Caught::Proxy).count()
     }
 
-    /// The cells of what arrived, in words.
+    /// The columns of those who should have become root of a namespace of their own, and couldn't: they tried nothing.
+    pub(crate) fn unentered(&self) -> Vec<String> {
+        let able = self.columns.iter().filter(|((kind, _), _)| *kind != Kind::Launched.word());
+        let outside = able.filter(|(_, outcomes)| outcomes.iter().any(|outcome| outcome.said.starts_with("unshare ")));
+        outside.map(|((kind, mode), outcomes)| format!("{kind} {mode}: {}", outcomes[0].said)).collect()
+    }
+
+    /// The cells of what arrived, or is an escape by itself, in words.
     pub(crate) fn escapes(&self) -> Vec<String> {
         let escaped = self.cells().filter(|(.., caught)| *caught == Caught::Escaped);
         escaped
@@ -105,6 +113,9 @@ impl Table {
         let outcome = &self.columns[&(kind.word(), mode)][row];
         let free = &self.columns[&(Kind::Free.word(), mode)][row];
         if !outcome.arrived.is_empty() && !INBOUND.contains(&self.names[row].as_str()) {
+            return Caught::Escaped;
+        }
+        if itself::is_escape(&self.names[row], kind, mode, &outcome.said) {
             return Caught::Escaped;
         }
         match (outcome.said.as_str(), kind) {

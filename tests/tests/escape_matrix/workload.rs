@@ -44,10 +44,11 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// A daemon with one target, a unit that it adopts, and a process of the unprivileged user outside.
-    pub(crate) fn start(outside: &mut Outside) -> Result<Self> {
+    /// A daemon with one target, a unit that it adopts with these keys besides, and a process of the unprivileged user
+    /// outside.
+    pub(crate) fn start(outside: &mut Outside, keys: &str) -> Result<Self> {
         let graph = Graph::start(&[])?;
-        let more = format!("[limits]\ndetect_timeout = \"100ms\"\n{ADOPTED}");
+        let more = format!("[limits]\ndetect_timeout = \"100ms\"\n{ADOPTED}{keys}");
         let order = Order { bring: vec!["probe"], purpose: "matrix", more, ..Order::for_graph(&graph, READ_ONLY) };
         let daemon = Daemon::start(&order)?;
         let unit = Unit::new(&daemon)?;
@@ -78,8 +79,32 @@ impl Host {
         names: &[String],
         outside: &mut Outside,
     ) -> Result<Vec<Outcome>> {
-        let mut command = self.command(kind, mode, outside)?;
-        let errors = File::create(self.daemon.room().join(format!("errors-{kind:?}-{mode}")))?;
+        let command = self.command(kind, mode, outside)?;
+        self.ask(command, &format!("{kind:?}-{mode}"), names, outside)
+    }
+
+    /// The same by an unprivileged process of the unit's that has one thing more than it should; see the program `probe`.
+    pub(crate) fn tries_but(&self, without: &str, names: &[String], outside: &mut Outside) -> Result<Vec<Outcome>> {
+        let mut command = self.unit.command_but(without, self.daemon.binary("probe"));
+        command.args(["matrix", "user"]).args(self.world(Kind::Adopted, outside)?);
+        self.ask(command, without, names, outside)
+    }
+
+    /// A process of the unit's that does nothing, and has one thing more than it should.
+    pub(crate) fn stays_but(&self, without: &str) -> Result<Child> {
+        Ok(self.unit.command_but(without, "sleep").arg("60").spawn()?)
+    }
+
+    /// What `interceptor doctor` says.
+    pub(crate) fn doctor(&self) -> Result<String> {
+        // It fails where something essential is missing, and prints all the same.
+        let mut doctor = self.daemon.interceptor(&["doctor"]);
+        let output = doctor.arg("--config").arg(self.daemon.config()).stdin(Stdio::null()).output()?;
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    fn ask(&self, mut command: Command, who: &str, names: &[String], outside: &mut Outside) -> Result<Vec<Outcome>> {
+        let errors = File::create(self.daemon.room().join(format!("errors-{who}")))?;
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors).spawn()?;
         let mut asking = child.stdin.take().context("stdin")?;
         let mut answers = BufReader::new(child.stdout.take().context("stdout")?);
@@ -89,7 +114,7 @@ impl Host {
             writeln!(asking, "{name}")?;
             let mut said = String::new();
             answers.read_line(&mut said)?;
-            ensure!(!said.is_empty(), "{kind:?} {mode} ended at `{name}`:\n{}", self.daemon.log());
+            ensure!(!said.is_empty(), "{who} ended at `{name}`:\n{}", self.daemon.log());
             if name.starts_with("joining") {
                 // That it left the group is told a moment after its end.
                 std::thread::sleep(Duration::from_millis(50));
@@ -98,7 +123,7 @@ impl Host {
         }
         drop(asking);
         let status = child.wait()?;
-        ensure!(status.success(), "{kind:?} {mode} ended with {status}");
+        ensure!(status.success(), "{who} ended with {status}");
         Ok(outcomes)
     }
 

@@ -16,7 +16,7 @@ use interceptor_common::{DNS_PORT, DoorKey, Fate, Flow, Governed, Kind, Origin, 
 
 use super::address::{Address, Family};
 use super::govern;
-use super::storage::{OURS, STEERED};
+use super::storage::{INBOUND, OURS, STEERED};
 use super::tally::count;
 
 const SOCK_STREAM: u32 = 1;
@@ -87,7 +87,10 @@ fn connect(ctx: &SockAddrContext, family: Family) -> i32 {
     let (kind, protocol) = unsafe {
         ((&raw const (*ctx.sock_addr).type_).read_volatile(), (&raw const (*ctx.sock_addr).protocol).read_volatile())
     };
-    let Some(governed) = govern::of_task() else { return pass_by(ctx, asked, protocol) };
+    let Some(governed) = govern::of_task() else {
+        forget(ctx);
+        return pass_by(ctx, asked, protocol);
+    };
     match protocol {
         IPPROTO_TCP if kind == SOCK_STREAM => to_the_daemon(ctx, family, asked, &governed, IPPROTO_TCP, Kind::Tcp),
         IPPROTO_UDP => datagram(ctx, family, asked, &governed),
@@ -220,6 +223,18 @@ fn is_ours(ctx: *mut bpf_sock_addr, own: Address, protocol: u32, workload: u32) 
     // SAFETY: the lookup's reference, given back once.
     unsafe { bpf_sk_release(sk.cast()) };
     owner == Some(workload)
+}
+
+/// Somebody who isn't governed connects a socket anew that a governed process may have too: where it was steered to, or that it
+/// answers, holds no longer.
+#[inline(always)]
+fn forget(ctx: &SockAddrContext) {
+    // SAFETY: the verifier knows `sock_addr` as this program's context; it insists that the socket isn't null.
+    let sk = unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk };
+    if !sk.is_null() {
+        STEERED.remove(sk);
+        INBOUND.remove(sk);
+    }
 }
 
 /// A call of somebody who isn't governed: it may go anywhere but to the daemon's sockets, where it would be taken for a

@@ -61,6 +61,10 @@ fn labels_and_image_are_read_from_podmans_database() {
     let container = engines().find(&cgroup).unwrap().unwrap();
     assert!(container.has("interceptor.workload=crm"));
     assert_eq!(container.image.as_deref(), Some("sha256:ab"));
+    // One of a unit that Quadlet made is no cgroup that a label finds.
+    let payload = format!("/system.slice/crm.service/libpod-payload-{ID}");
+    assert_eq!(engines().image(&payload).as_deref(), Some("sha256:ab"));
+    assert!(engines().find(&payload).unwrap().is_none() && engines().image("/system.slice/crm.service").is_none());
     // As long as Podman writes, nothing is known; it is asked again.
     database.execute_batch("BEGIN EXCLUSIVE").unwrap();
     assert!(engines().find(&cgroup).is_err());

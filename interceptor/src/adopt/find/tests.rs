@@ -35,6 +35,24 @@ fn a_unit_is_where_systemd_puts_it() {
     assert_eq!(unit_paths("crm.service"), ["/interceptor.slice/crm.service", "/system.slice/crm.service"]);
     let template = unit_paths("mcp-server@a-b.service");
     assert_eq!(template[2], "/system.slice/system-mcp\\x2dserver.slice/mcp-server@a-b.service");
+    assert_eq!(unit_paths("mcp.slice"), ["/mcp.slice"]);
+    assert_eq!(unit_paths("a-b-c.slice"), ["/a.slice/a-b.slice/a-b-c.slice"]);
+}
+
+#[test]
+fn a_unit_that_is_elsewhere_is_found_for_the_operator() {
+    let room = tempfile::tempdir().unwrap();
+    let tree = Tree::new(room.path().into(), Engines::new(room.path().into(), room.path().into()));
+    let make = |path: &str| std::fs::create_dir_all(room.path().join(path)).unwrap();
+    make("system.slice/crm.service");
+    make("mcp.slice/mcp-a.slice/own.service");
+    make("user.slice/user-7.slice/user@7.service/app.slice/users.service");
+    make("other/hidden.service");
+    assert_eq!(tree.elsewhere("crm.service"), None, "it is where it is looked for");
+    assert_eq!(tree.elsewhere("own.service").as_deref(), Some("/mcp.slice/mcp-a.slice/own.service"));
+    let users = "/user.slice/user-7.slice/user@7.service/app.slice/users.service";
+    assert_eq!(tree.elsewhere("users.service").as_deref(), Some(users));
+    assert_eq!(tree.elsewhere("hidden.service"), None, "that is no slice");
 }
 
 #[test]
@@ -90,6 +108,23 @@ fn a_container_that_cant_be_read_is_told_apart() {
     assert_eq!(found(vec![label.clone()]), (vec![own.clone()], vec![broken.clone()]));
     let whole = Adopt::Cgroup(Pattern::new(&broken).unwrap());
     assert_eq!(found(vec![label, whole]), (vec![broken, own], vec![]));
+}
+
+#[test]
+fn a_container_that_is_adopted_by_its_cgroup_has_its_image() {
+    let room = tempfile::tempdir().unwrap();
+    let mount = room.path().join("cgroup2");
+    let id = "0".repeat(64);
+    let folder = room.path().join("containers").join(&id);
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("config.v2.json"), r#"{"Config":{},"Image":"sha256:ab"}"#).unwrap();
+    std::fs::create_dir_all(mount.join("docker").join(&id)).unwrap();
+    std::fs::create_dir_all(mount.join("a")).unwrap();
+    let tree = Tree::new(mount, Engines::new(room.path().into(), room.path().into()));
+    let cgroup = |path: &str| Adopt::Cgroup(Pattern::new(path).unwrap());
+    let found = tree.of(&adopting(vec![cgroup(&format!("/docker/{id}")), cgroup("/a")])).unwrap();
+    let images: Vec<_> = found.cgroups.iter().map(|one| (one.path.as_str(), one.image.as_deref())).collect();
+    assert_eq!(images, [("/a", None), (format!("/docker/{id}").as_str(), Some("sha256:ab"))]);
 }
 
 #[test]

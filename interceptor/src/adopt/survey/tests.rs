@@ -40,16 +40,25 @@ fn root_and_capabilities_are_told() {
     assert!(permitted.contains("CAP_SETUID"), "{permitted}");
 }
 
+/// The tree of cgroups may be mounted there, as `-v /sys/fs/cgroup:/sys/fs/cgroup` does it.
 #[test]
-fn what_root_of_a_container_may_only_there_is_no_hole() {
+fn root_of_a_container_is_root_of_the_host_unless_its_users_are_its_own() {
     let inside = Namespaces { pid: 12, mount: 13, net: 14, ..OWN };
-    let root = Process { uids: [0; 4], namespaces: inside, capabilities: [1 << 7 | 1 << 1, 0, 0], ..process() };
-    assert_eq!(told(&root), "");
-    let raw = Process { capabilities: [1 << 13, 0, 0], ..root };
-    assert!(told(&raw).contains("CAP_NET_RAW"));
-    let users =
-        Process { namespaces: Namespaces { user: 11, ..OWN }, uids: [0; 4], capabilities: [u64::MAX; 3], ..process() };
-    assert_eq!(told(&users), "", "a namespace of users of its own gives nothing outside");
+    let bare = Process { namespaces: inside, ..process() };
+    assert_eq!(told(&bare), "");
+    let root = told(&Process { uids: [0; 4], ..bare.clone() });
+    assert!(root.contains("runs as root") && root.contains("--user"), "{root}");
+    for (bit, name) in [(13, "CAP_NET_RAW"), (2, "CAP_DAC_READ_SEARCH"), (7, "CAP_SETUID"), (1, "CAP_DAC_OVERRIDE")] {
+        let found = told(&Process { capabilities: [1 << bit, 0, 0], ..bare.clone() });
+        assert!(found.contains(name), "{name}: {found}");
+    }
+    let set_uid = told(&Process { no_new_privs: false, ..bare });
+    assert!(set_uid.contains("become root"), "{set_uid}");
+    let users = Namespaces { user: 11, ..OWN };
+    let called = Process { namespaces: users, uids: [100_000; 4], capabilities: [u64::MAX; 3], ..process() };
+    assert_eq!(told(&called), "", "a namespace of users of its own gives nothing outside");
+    let mapped = told(&Process { uids: [0; 4], ..called });
+    assert!(mapped.contains("runs as root"), "{mapped}");
 }
 
 #[test]

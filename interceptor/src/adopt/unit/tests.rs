@@ -10,13 +10,37 @@ fn drop_in(root: &Path, unit: &str) -> Result<DropIn, super::UnitError> {
 fn a_drop_in_is_written_found_and_removed_with_its_folder() {
     let root = tempfile::tempdir().expect("a folder");
     let one = drop_in(root.path(), "crm-mcp.service").expect("a service");
-    assert!(one.path.ends_with("etc/systemd/system/crm-mcp.service.d/90-interceptor.conf"));
+    assert!(one.path.ends_with("etc/systemd/system/crm-mcp.service.d/zzz-interceptor.conf"));
     assert!(!one.is_written());
     one.write().expect("it can be written");
     assert!(one.is_written());
     assert!(one.remove().expect("it can be removed"));
     assert!(!one.path.parent().expect("a folder").exists());
     assert!(!one.remove().expect("nothing is left"));
+}
+
+/// Drop-ins are read in the order of their names, and the last one that says something is right (systemd.unit(5)).
+#[test]
+fn it_sorts_behind_what_others_add_and_takes_the_place_of_an_earlier_one() {
+    let root = tempfile::tempdir().expect("a folder");
+    let one = drop_in(root.path(), "crm.service").expect("a service");
+    let name = one.path.file_name().and_then(|name| name.to_str()).expect("a name");
+    assert!(name > "override.conf" && name > "99-local.conf", "{name}");
+    let earlier = one.path.with_file_name("90-interceptor.conf");
+    let before = || {
+        std::fs::create_dir_all(earlier.parent().expect("a folder")).expect("a folder");
+        std::fs::write(&earlier, &one.text).expect("a file");
+    };
+    before();
+    assert!(one.is_there() && !one.is_written());
+    one.write().expect("it can be written");
+    assert!(one.is_written() && !earlier.exists());
+    before();
+    assert!(!one.is_written());
+    assert!(one.remove().expect("it can be removed"));
+    assert!(!one.is_there() && !earlier.parent().expect("a folder").exists());
+    before();
+    assert!(one.remove().expect("one of the earlier name as well"));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-use super::Pattern;
+use super::{Pattern, slice_path};
 
 #[test]
 fn a_pattern_fits_whole_paths_and_a_star_stays_within_a_name() {
@@ -33,4 +33,13 @@ fn what_is_no_path_of_a_cgroup_is_refused() {
     assert!(Pattern::new(&format!("/{}", "a".repeat(251))).is_err());
     assert!(Pattern::new(&"/a".repeat(15)).is_ok());
     assert!(Pattern::new(&"/a".repeat(16)).is_err());
+}
+
+#[test]
+fn a_slice_is_in_those_that_its_name_says() {
+    assert_eq!(slice_path("mcp.slice").as_deref(), Some("/mcp.slice"));
+    assert_eq!(slice_path("a-b-c.slice").as_deref(), Some("/a.slice/a-b.slice/a-b-c.slice"));
+    for name in ["-.slice", ".slice", "a-.slice", "-a.slice", "a--b.slice", "a.service", "slice"] {
+        assert_eq!(slice_path(name), None, "{name}");
+    }
 }

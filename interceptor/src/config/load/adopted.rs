@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::super::raw::{At, OneOrMany, RawWorkload};
-use super::super::{Adopt, Level, Pattern, Publish};
+use super::super::{Adopt, Level, Pattern, Publish, slice_path};
 use super::Resolver;
 
 impl Resolver<'_> {
@@ -47,9 +47,17 @@ impl Resolver<'_> {
         let found = at.value();
         let mut selectors = Vec::new();
         for (name, span) in each(found.unit.as_ref()) {
-            let kinds = [".service", ".scope", ".slice"];
-            if kinds.iter().any(|kind| name.len() > kind.len() && name.ends_with(kind))
-                && !name.contains(['/', '*', '\0'])
+            let kinds = [".service", ".scope"];
+            let is_plain = !name.contains(['/', '*', '\0']);
+            let slice = slice_path(&name).filter(|_| is_plain).and_then(|path| Pattern::new(&path).ok());
+            if slice.as_ref().is_some_and(|path| covers(path, own)) {
+                self.wrong(
+                    span,
+                    format!("`{name}` is where the daemon and what it launches are"),
+                    "a unit beside them",
+                );
+            } else if slice.is_some()
+                || is_plain && kinds.iter().any(|kind| name.len() > kind.len() && name.ends_with(kind))
             {
                 selectors.push(Adopt::Unit(name));
             } else {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::{Adoptions, FROZEN, Held, SLOWLY};
-use crate::adopt::{Cgroup, Found, Hole, Process, Survey, Tree, is_shortage};
+use crate::adopt::{Cgroup, Found, Hole, Process, Survey, Tree, is_gone, is_shortage};
 use crate::bpf::adopt::{Adopter, Number, State};
 use crate::bpf::{FilterReader, UnixSockets};
 use crate::config::{Level, WorkloadSettings};
@@ -18,6 +18,9 @@ use crate::record::event::Change;
 /// For how long a process may be more than it will be: who starts it (systemd, runc) puts it into its cgroup as root, and
 /// takes its privileges afterwards. Its connections are refused until that is done; the workload's others go on.
 const YOUTH: Duration = Duration::from_secs(1);
+
+/// In as many network namespaces besides its own the daemon has sockets for a workload; in others its connects are refused.
+const MOST_PLACES: usize = 64;
 
 /// Who has been looked at.
 pub(super) struct Gaze {
@@ -270,11 +273,13 @@ impl Adoptions {
                 }
             }
         }
+        one.ungoverned = None;
         for (id, cgroup) in &found {
             if governed.get(id) != Some(&(one.number, one.state()))
                 && let Err(error) = adopter.govern(&cgroup.path, *id, one.number, one.state())
             {
                 tracing::error!(%error, cgroup = %cgroup.path, "a cgroup can't be governed");
+                one.ungoverned = Some(format!("`{}`: {error}", cgroup.path));
             }
             if !one.cgroups.contains_key(id) {
                 let processes = self.tree.processes(&cgroup.path).map_or(0, |pids| pids.len());
@@ -292,14 +297,15 @@ impl Adoptions {
         Ok(())
     }
 
-    /// The processes in these cgroups; none if they can't be looked for now.
-    fn processes(&self, cgroups: &BTreeMap<u64, Cgroup>) -> Option<BTreeMap<u64, Vec<u32>>> {
+    /// The processes in these cgroups, or why they can't be known; none if they can't be looked for now.
+    fn processes(&self, cgroups: &BTreeMap<u64, Cgroup>) -> Option<BTreeMap<u64, Result<Vec<u32>, std::io::Error>>> {
         let read = |(id, cgroup): (&u64, &Cgroup)| match self.tree.processes(&cgroup.path) {
             Err(error) if is_shortage(&error) => {
                 tracing::error!(%error, cgroup = %cgroup.path, "its processes can't be looked for");
                 None
             }
-            other => Some((*id, other.unwrap_or_default())),
+            Err(error) if is_gone(&error) => Some((*id, Ok(Vec::new()))),
+            other => Some((*id, other)),
         };
         cgroups.iter().map(read).collect()
     }
@@ -307,7 +313,7 @@ impl Adoptions {
     /// Its processes: the daemon's sockets where they are, and no others of theirs that reach out.
     fn people(&self, adopter: &Arc<Adopter>, one: &mut Held, slowly: bool) {
         let Some(pids) = self.processes(&one.cgroups) else { return };
-        let pids: BTreeSet<u32> = pids.into_values().flatten().collect();
+        let pids: BTreeSet<u32> = pids.into_values().flatten().flatten().collect();
         let new: Vec<u32> = pids.difference(&one.pids).copied().collect();
         one.networks.retain(|pid, _| pids.contains(pid));
         for pid in pids.iter().filter(|pid| slowly || new.contains(pid)) {
@@ -316,8 +322,14 @@ impl Adoptions {
             }
         }
         let namespaces: BTreeMap<u64, u32> = one.networks.iter().map(|(pid, inode)| (*inode, *pid)).collect();
+        one.is_crowded = false;
         for (inode, pid) in &namespaces {
             if one.places.contains_key(inode) {
+                continue;
+            }
+            // Each takes sockets and threads of ours.
+            if one.places.len() > MOST_PLACES {
+                one.is_crowded = true;
                 continue;
             }
             let netns = Process::read(*pid).and_then(|process| File::open(process.folder().join("ns/net")));
@@ -346,14 +358,19 @@ impl Adoptions {
         one.has_new |= !new.is_empty();
         if slowly || !new.is_empty() {
             let looked: Vec<u32> = if slowly { one.pids.iter().copied().collect() } else { new };
+            let before = if slowly { std::mem::take(&mut one.passing) } else { BTreeSet::new() };
             for stray in one.sockets.cut(adopter, &looked, &one.workload.settings.unix) {
-                if !stray.cut {
-                    one.open.insert(Hole {
-                        what: format!("process {} has {}", stray.pid, stray.what),
-                        mend: "restart it".into(),
-                    });
+                let hole =
+                    Hole { what: format!("process {} has {}", stray.pid, stray.what), mend: "restart it".into() };
+                // It is found each time, and told once.
+                let is_known = match (stray.cut, stray.passes) {
+                    (true, _) => false,
+                    (false, true) => before.contains(&hole) | !one.passing.insert(hole),
+                    (false, false) => !one.open.insert(hole),
+                };
+                if !is_known {
+                    self.tell(one, Change::SocketCut { pid: stray.pid, what: stray.what, cut: stray.cut });
                 }
-                self.tell(one, Change::SocketCut { pid: stray.pid, what: stray.what, cut: stray.cut });
             }
         }
     }
@@ -367,8 +384,26 @@ impl Adoptions {
                 return;
             };
             let mut holes: BTreeSet<Hole> = self.kernel_holes(adopter);
+            holes.extend(one.ungoverned.as_ref().map(|why| Hole {
+                what: format!("a cgroup of its can't be governed: {why}"),
+                mend: "adopt fewer cgroups, or see what the kernel has against it".into(),
+            }));
+            holes.extend(one.is_crowded.then(|| Hole {
+                what: format!("its processes are in more than {MOST_PLACES} network namespaces"),
+                mend: "set `RestrictNamespaces=yes`, or make more workloads of them".into(),
+            }));
             let mut unfinished = BTreeMap::new();
             for (cgroup, pids) in one.cgroups.values().zip(processes.into_values()) {
+                let pids = match pids {
+                    Ok(pids) => pids,
+                    Err(error) => {
+                        holes.insert(Hole {
+                            what: format!("which processes are in `{}` can't be known ({error})", cgroup.path),
+                            mend: "remove that cgroup, and what is below it, with its processes".into(),
+                        });
+                        continue;
+                    }
+                };
                 let (young, old): (Vec<u32>, Vec<u32>) = pids.into_iter().partition(|pid| is_young(*pid));
                 holes.extend(self.gaze.holes(&cgroup.path, &old));
                 for pid in young {

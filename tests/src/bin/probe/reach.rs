@@ -90,6 +90,41 @@ pub(crate) fn tcp(way: &str, to: SocketAddr) -> io::Result<String> {
     }
 }
 
+/// By UDP on a socket that is connected now, and used when there is something to read.
+pub(crate) fn later(to: SocketAddr) -> io::Result<String> {
+    let socket = UdpSocket::bind((any(to.is_ipv4()), 0))?;
+    socket.connect(to)?;
+    writeln!(io::stdout(), "ready")?;
+    let _count = io::stdin().read(&mut [0])?;
+    socket.send(BYTES)?;
+    super::done()
+}
+
+/// Asks a DNS server, with a socket that is `connected`, or `mapped` (of IPv6, whatever the address), or `plain`. Says whom
+/// the answer is from.
+pub(crate) fn dns(way: &str, server: SocketAddr) -> io::Result<String> {
+    let server = match server {
+        SocketAddr::V4(v4) if way == "mapped" => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
+        other => other,
+    };
+    let socket = UdpSocket::bind((any(server.is_ipv4()), 0))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    // A look-up of `stray.test`, A (RFC 1035).
+    let question = b"\x07\x07\x01\0\0\x01\0\0\0\0\0\0\x05stray\x04test\0\0\x01\0\x01";
+    if way == "connected" {
+        socket.connect(server)?;
+        socket.send(question)?;
+    } else {
+        socket.send_to(question, server)?;
+    }
+    let mut answer = [0; 512];
+    let (length, from) = socket.recv_from(&mut answer)?;
+    if length < 12 || answer[..2] != question[..2] {
+        return Err(io::Error::other("that is no answer"));
+    }
+    Ok(format!("answered by {from}"))
+}
+
 /// With the socket that is the standard input, which somebody outside has made.
 pub(crate) fn on_input(way: &str, to: SocketAddr) -> io::Result<String> {
     let socket = io::stdin().as_fd().try_clone_to_owned()?;

@@ -1,0 +1,146 @@
+//! Bringing what the settings adopt under control. What can't be adopted is refused, told, and tried again.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use super::{Adoptions, Held, number, same};
+use crate::adopt::Found;
+use crate::bpf::adopt::{Adopter, Number, State};
+use crate::config::{Adopt, Settings, WorkloadSettings};
+use crate::daemon::engage::EngageError;
+use crate::ids::WorkloadName;
+
+impl Adoptions {
+    /// Brings what the settings adopt under control, and lets go of what they don't any more. What an earlier daemon
+    /// governed stays so until this has been said.
+    ///
+    /// # Errors
+    /// The hooks can't be loaded: then nothing is adopted, and nothing of it is let out by us. Or some workloads can't be
+    /// taken, of which this is the first: they are refused, the others are adopted, and it is tried again.
+    pub(in crate::daemon) fn follow(self: &Arc<Self>, settings: &Settings) -> Result<(), EngageError> {
+        let mut unmet = self.unmet();
+        let followed = self.bring(settings);
+        *unmet = followed.as_ref().err().map(ToString::to_string);
+        followed
+    }
+
+    fn bring(self: &Arc<Self>, settings: &Settings) -> Result<(), EngageError> {
+        let wanted: Vec<&Arc<WorkloadSettings>> =
+            settings.workloads.iter().filter(|workload| !workload.adopt.is_empty()).collect();
+        if wanted.is_empty() && self.adopter.get().is_none() && !Adopter::is_left(&self.parts.paths.pins) {
+            return Ok(());
+        }
+        let adopter = self.adopter()?;
+        let mut held = self.held();
+        self.gaze.look_outside(wanted.iter().map(|one| &***one));
+        // First, so that what is made from here on is governed, whatever fails.
+        let watched: Vec<_> = wanted.iter().flat_map(|one| crate::adopt::watched(one, number(&one.name))).collect();
+        adopter.watch(&watched)?;
+        let mut failed = Ok(());
+        for (place, one) in wanted.iter().enumerate() {
+            let number = number(&one.name);
+            match held.get_mut(&number) {
+                Some(known) if same(&known.workload.settings, one) => known.place = place,
+                _ => {
+                    if let Some(before) = held.remove(&number) {
+                        self.let_go(&adopter, before, "changed");
+                    }
+                    match self.take(one, settings, &adopter) {
+                        Ok(taken) => {
+                            held.insert(number, Held { place, ..taken });
+                        }
+                        Err(source) => {
+                            self.refuse(one, &adopter);
+                            let workload = one.name.clone();
+                            failed = failed.and(Err(EngageError::Adopt { workload, source: Box::new(source) }));
+                        }
+                    }
+                }
+            }
+        }
+        let numbers: BTreeSet<Number> = wanted.iter().map(|one| number(&one.name)).collect();
+        let gone: Vec<Number> = held.keys().copied().filter(|number| !numbers.contains(number)).collect();
+        for number in gone {
+            if let Some(before) = held.remove(&number) {
+                self.let_go(&adopter, before, "released");
+                self.gaze.forget(number);
+            }
+        }
+        drop(held);
+        // What another workload has now is that one's before it is let go of here.
+        self.look(0);
+        self.sweep(&adopter, &self.held(), &numbers);
+        failed
+    }
+
+    /// What isn't adopted that is to be, and why: a line each.
+    pub(in crate::daemon) fn trouble(&self) -> Vec<String> {
+        let unmet = self.unmet().clone();
+        let held = self.held();
+        let ungoverned = held.values().filter_map(|one| {
+            let why = one.ungoverned.as_ref()?;
+            Some(format!("a cgroup of `{}` can't be governed: {why}", one.workload.settings.name))
+        });
+        unmet.into_iter().chain(ungoverned).collect()
+    }
+
+    /// Units that are adopted and are where nobody looks for them: workload, unit, cgroup.
+    pub(in crate::daemon) fn misplaced(&self) -> Vec<(WorkloadName, String, String)> {
+        let mut missing = Vec::new();
+        for one in self.held().values() {
+            for adopt in &one.workload.settings.adopt {
+                if let Adopt::Unit(unit) = adopt
+                    && !one.cgroups.values().any(|cgroup| cgroup.path.rsplit('/').next() == Some(unit.as_str()))
+                {
+                    missing.push((one.workload.settings.name.clone(), unit.clone()));
+                }
+            }
+        }
+        let found = missing.into_iter().filter_map(|(name, unit)| {
+            let cgroup = self.tree.elsewhere(&unit)?;
+            Some((name, unit, cgroup))
+        });
+        found.collect()
+    }
+
+    /// Tries again what couldn't be adopted, by the settings in force.
+    pub(super) fn try_again(self: &Arc<Self>) {
+        if self.unmet().is_none() {
+            return;
+        }
+        let settings = Arc::clone(&self.parts.pipeline.worlds.borrow().snapshot.settings);
+        if let Err(error) = self.follow(&settings) {
+            tracing::error!(%error, "workloads still can't be adopted");
+        }
+    }
+
+    /// Lets nothing of a workload pass that can't be taken.
+    fn refuse(&self, settings: &WorkloadSettings, adopter: &Adopter) {
+        let Found { cgroups, unknown } = match self.tree.of(settings) {
+            Ok(found) => found,
+            Err(error) => return tracing::error!(%error, workload = %settings.name, "its cgroups can't be looked for"),
+        };
+        for cgroup in cgroups.into_iter().chain(unknown.into_iter().map(|(cgroup, _)| cgroup)) {
+            if let Err(error) = adopter.govern(&cgroup.path, cgroup.id, number(&settings.name), State::Refused) {
+                tracing::error!(%error, cgroup = %cgroup.path, "a cgroup can't be refused");
+            }
+        }
+    }
+
+    fn unmet(&self) -> MutexGuard<'_, Option<String>> {
+        self.unmet.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    /// How it is listed: what isn't there isn't contained either.
+    pub(super) fn told(&self) -> String {
+        if self.refused {
+            "refused".into()
+        } else if self.cgroups.is_empty() && self.unknown.is_empty() {
+            "absent".into()
+        } else {
+            self.level().to_string()
+        }
+    }
+}
