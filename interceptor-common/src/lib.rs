@@ -180,7 +180,7 @@ pub enum Fate {
     Lost = 7,
 }
 
-/// A count of a launched workload's connects, by its network namespace.
+/// A count of what a launched workload tried, by its network namespace.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpaceKey {

@@ -7,15 +7,15 @@
 //! listeners into the pinned maps and swaps the programs under the pinned links (`BPF_LINK_UPDATE`), so that there is no
 //! moment without a program. A pin that isn't what it should be is an error, never replaced.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use aya::include_bytes_aligned;
-use aya::maps::{Map, MapData, MapError, PerCpuHashMap};
+use aya::maps::{Map, MapData, MapError, PerCpuHashMap, PerCpuValues};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use interceptor_common::{Fate, Kind, LAYOUT, Origin as RawOrigin, OriginKey, SpaceKey};
 
@@ -36,7 +36,7 @@ pub use filters::FilterReader;
 pub use mounts::cgroup2;
 pub use probe::{Finding, probe};
 pub use steer::Listeners;
-pub use sys::netns_cookie;
+pub use sys::{netns_cookie, waiting_at};
 pub use unix::UnixSockets;
 
 static STEER: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/steer"));
@@ -108,8 +108,15 @@ impl From<RawOrigin> for Origin {
 /// The loaded kernel half. Dropping it detaches nothing: links and maps stay pinned.
 pub struct Kernel {
     root: PathBuf,
-    /// The id of the workloads' parent.
+    /// The workloads' parent, and its id.
+    cgroup: OwnedFd,
     parent: u64,
+    /// The programs that are attached to it.
+    programs: Mutex<pin::Programs>,
+    /// The programs that steer launches.
+    steers: Mutex<BTreeMap<LaunchId, u32>>,
+    /// All maps, to be pinned again where a pin is gone.
+    pinned: Vec<(&'static str, OwnedFd)>,
     /// Kept because making one reads all of the kernel's BTF.
     steering: Mutex<EbpfLoader<'static>>,
     origins: MapData,
@@ -123,6 +130,9 @@ pub struct Kernel {
 impl Kernel {
     /// Loads the hooks and attaches them to `workloads`, the long-lived parent of all workloads' cgroups; takes over
     /// what an earlier daemon left under `pins`.
+    ///
+    /// # Errors
+    /// [`BpfError::Foreign`] also where what is pinned has another layout, or what the kernel said.
     pub fn load(pins: &Path, workloads: &Path) -> Result<Self, BpfError> {
         if STEER.is_empty() || HOOKS.is_empty() {
             return Err(BpfError::NotBuilt);
@@ -130,10 +140,13 @@ impl Kernel {
         mounts::require_bpffs(pins)?;
         mounts::require_cgroup2(workloads)?;
         let root = pins.join(LAYOUT);
+        pin::require_no_other(pins)?;
         pin::make_folder(pins)?;
         pin::make_folder(&root)?;
 
-        let (parent, unix, allowed) = watch::attach_hooks(&root, workloads)?;
+        let mut programs = pin::Programs::new();
+        let watch::Hooked { cgroup, id, unix, allowed } = watch::attach_hooks(&root, workloads, &mut programs)?;
+        let pinned = pin::open_maps(&root, watch::MAPS.into_iter())?;
         let origins = MapData::from_pin(root.join("origins")).map_err(|source| map_error("origins", source))?;
         let failed = |source| map_error("spaces", source);
         let spaces = MapData::from_pin(root.join("spaces")).map_err(failed)?;
@@ -143,7 +156,11 @@ impl Kernel {
         steering.btf(None);
         Ok(Self {
             root,
-            parent,
+            cgroup,
+            parent: id,
+            programs: Mutex::new(programs),
+            steers: Mutex::default(),
+            pinned,
             steering: Mutex::new(steering),
             origins,
             spaces,
@@ -172,20 +189,73 @@ impl Kernel {
         Some(found.into())
     }
 
-    /// How often a launched workload's connects came to this, as the hooks saw them; for the ledger.
-    pub fn connects(&self, launch: LaunchId, fate: Fate) -> u64 {
+    /// How often what a launched workload tried came to this, as the hooks saw it; for the ledger.
+    ///
+    /// # Errors
+    /// What the kernel said; that it never happened is none.
+    pub fn attempts(&self, launch: LaunchId, kind: Kind, fate: Fate) -> Result<u64, BpfError> {
         let cookies = self.cookies.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(netns) = cookies.get(&launch).copied() else { return 0 };
+        let Some(netns) = cookies.get(&launch).copied() else { return Ok(0) };
         let spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
-        spaces.get(&space_key(netns, fate), 0).map_or(0, |counts| counts.iter().sum())
+        match spaces.get(&space_key(netns, kind, fate), 0) {
+            Ok(counts) => Ok(counts.iter().sum()),
+            Err(MapError::KeyNotFound) => Ok(0),
+            Err(source) => Err(map_error("spaces", source)),
+        }
+    }
+
+    /// Says which network namespace a launch had that isn't steered by this daemon: one that an earlier daemon left.
+    pub fn know(&self, launch: LaunchId, netns: u64) {
+        self.cookies.lock().unwrap_or_else(PoisonError::into_inner).insert(launch, netns);
+    }
+
+    /// The network namespaces, by their cookies, for which the maps hold allowed unix sockets or counts.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn spaces(&self) -> Result<BTreeSet<u64>, BpfError> {
+        let allowed = self.allowed.lock().unwrap_or_else(PoisonError::into_inner);
+        let sockets = allowed.keys().map(|key| key.map(|key| key.netns));
+        let mut found: BTreeSet<u64> = sockets.collect::<Result<_, _>>().map_err(|source| map_error("unix", source))?;
+        let spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
+        for key in spaces.keys() {
+            found.insert(key.map_err(|source| map_error("spaces", source))?.netns);
+        }
+        Ok(found)
+    }
+
+    /// Forgets what the maps hold for network namespaces of no launch that is known: of those that ended while no daemon ran.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn sweep(&self) -> Result<(), BpfError> {
+        let known: BTreeSet<u64> =
+            self.cookies.lock().unwrap_or_else(PoisonError::into_inner).values().copied().collect();
+        for netns in self.spaces()?.difference(&known) {
+            self.allow_unix(*netns, &[])?;
+            self.forget_connects(*netns);
+        }
+        Ok(())
+    }
+
+    /// Makes room for the counts of a network namespace's unix sockets, whose hooks can't make it.
+    fn make_room(&self, netns: u64) -> Result<(), BpfError> {
+        let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
+        for key in [Fate::Refused, Fate::Allowed].map(|fate| space_key(netns, Kind::Unix, fate)) {
+            if spaces.get(&key, 0).is_err() {
+                spaces.insert(key, zeros()?, 0).map_err(|source| map_error("spaces", source))?;
+            }
+        }
+        Ok(())
     }
 
     /// Forgets the counts of a network namespace that has ended.
     fn forget_connects(&self, netns: u64) {
         let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
-        for fate in [Fate::Established, Fate::Failed, Fate::Allowed] {
-            // What never happened wasn't counted.
-            let _ = spaces.remove(&space_key(netns, fate));
+        let keys: Vec<SpaceKey> = spaces.keys().flatten().filter(|key| key.netns == netns).collect();
+        for key in keys {
+            // It may be gone already.
+            let _ = spaces.remove(&key);
         }
     }
 
@@ -239,8 +309,14 @@ fn load_program(object: &mut Ebpf, name: &'static str) -> Result<aya::programs::
         .map_err(|source| BpfError::Load { what: name, source: Box::new(EbpfError::ProgramError(source)) })
 }
 
-fn space_key(netns: u64, fate: Fate) -> SpaceKey {
-    SpaceKey { netns, what: Kind::Tcp as u32 | ((fate as u32) << 16), padding: 0 }
+fn space_key(netns: u64, kind: Kind, fate: Fate) -> SpaceKey {
+    SpaceKey { netns, what: kind as u32 | ((fate as u32) << 16), padding: 0 }
+}
+
+/// A count of nothing.
+fn zeros() -> Result<PerCpuValues<u64>, BpfError> {
+    let count = aya::util::nr_cpus().map_err(|(_, source)| io_error("counting the processors".into(), source))?;
+    PerCpuValues::try_from(vec![0; count]).map_err(|source| io_error("making a count".into(), source))
 }
 
 /// An address as the hooks write it.

@@ -31,7 +31,7 @@ mod view;
 pub use caller::{Caller, hold};
 pub use choose::choose;
 pub use prepare::{Prepared, prepare};
-pub use running::{Running, discard, revive};
+pub use running::{Revived, Running, discard, revive, unreadable};
 pub use sys::share_files;
 
 /// A launch, ready to be prepared.

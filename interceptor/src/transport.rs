@@ -12,4 +12,5 @@ pub mod names;
 pub mod namespace;
 pub mod resolver;
 pub mod sever;
+pub mod taken;
 pub mod trust;

@@ -148,6 +148,22 @@ fn connections_wait_while_a_daemon_is_replaced() -> Result<()> {
         ensure!(Instant::now() < deadline, "{:?} are kept still", manager.kept.keys());
         manager.hear()?;
     }
+    // Each was answered once, and taken once: also the one that was answered before there was a daemon to take it.
+    let database = daemon.database().display().to_string();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    for (workload, arguments) in [("svc", &["ledger"][..]), ("crm", &["ledger", "--db", &database][..])] {
+        let tcp = loop {
+            let found = daemon.json(arguments)?;
+            let one = found.as_array().context("a list")?.iter().find(|one| one["workload"] == workload).cloned();
+            match one {
+                Some(one) => break one["kinds"]["tcp"].clone(),
+                None => ensure!(Instant::now() < deadline, "no counts of {workload}: {found}"),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        let is_so = ["attempted", "mediated"].iter().all(|count| tcp[count] == 1) && tcp["unexplained"] == 0;
+        ensure!(is_so && tcp["dropped"] == 0, "{workload}: {tcp}");
+    }
     unit.remove()?;
     daemon.finish()
 }

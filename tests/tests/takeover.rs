@@ -1,7 +1,7 @@
 //! What outlives the daemon: without one, connects are refused; the next takes over what is pinned, without a gap, and
 //! nothing that isn't its own.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -12,16 +12,20 @@ use interceptor::transport::accept::Acceptor;
 use interceptor::transport::namespace::{self, Sockets};
 use interceptor_tests::netns::{Cgroup, Namespace, Pins, enter};
 use interceptor_tests::require_root;
-use interceptor_tests::scene::{Scene, answering, original, passed, random_address, refused, workload};
+use interceptor_tests::scene::{Scene, answering, original, passed, random_address, refused, told, workload};
 
 /// Not a test: what the process does that another starts inside. That the connect is denied, and not that nothing is
 /// there, tells that the hooks are attached.
 #[test]
 fn child() {
-    if enter().unwrap().is_some() {
-        let error = std::os::unix::net::UnixStream::connect("/nowhere").unwrap_err();
-        assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
+    let Some(role) = enter().unwrap() else { return };
+    if role == "attributed" {
+        let told = told(&TcpStream::connect("9.9.9.9:443").unwrap());
+        assert_eq!(told[2], std::process::id().to_string(), "{told:?}");
+        return;
     }
+    let error = std::os::unix::net::UnixStream::connect("/nowhere").unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
 }
 
 #[test]
@@ -135,6 +139,74 @@ fn pins_that_are_not_ours_are_an_error_and_are_left_alone() {
     kernel.release(launch).unwrap();
     kernel.release(launch).unwrap();
     assert_eq!(kernel.launches().unwrap(), []);
+}
+
+/// Whoever swaps the program of a link leaves the link where it is.
+#[test]
+fn a_program_that_is_swapped_under_its_link_is_missed() {
+    require_root!();
+    let (pins, cgroup, namespace) = (Pins::default(), Cgroup::new().unwrap(), Namespace::new().unwrap());
+    let kernel = Kernel::load(&pins.path, &cgroup.path).unwrap();
+    let launch = LaunchId::new();
+    let Sockets { tcp4, tcp6, .. } = namespace::open(namespace.fd()).unwrap();
+    let listeners = Listeners { v4: &tcp4, v6: &tcp6 };
+    kernel.steer(launch, namespace.fd(), &listeners, &[]).unwrap();
+    assert_eq!(kernel.missing(), [""; 0]);
+    assert!(kernel.is_steered(launch));
+
+    let other = Kernel::load(&pins.path, &cgroup.path).unwrap();
+    other.steer(launch, namespace.fd(), &listeners, &[]).unwrap();
+    assert_eq!(other.missing(), [""; 0]);
+    assert!(other.is_steered(launch));
+    let missing = kernel.missing();
+    assert!(["connect4", "connect6", "publish"].iter().all(|hook| missing.contains(hook)), "{missing:?}");
+    assert!(!kernel.is_steered(launch));
+
+    kernel.repair(&cgroup.path).unwrap();
+    kernel.steer_again(launch, namespace.fd()).unwrap();
+    assert_eq!(kernel.missing(), [""; 0]);
+    assert!(kernel.is_steered(launch));
+}
+
+/// A map whose pin is gone is in use still: what is attached again has to have it.
+#[test]
+fn a_repair_keeps_the_maps() {
+    require_root!();
+    let scene = Scene::new(&[], 100);
+    for name in ["origins", "processes", "connect4"] {
+        std::fs::remove_file(scene.pins.path.join("v1").join(name)).unwrap();
+    }
+    scene.kernel.repair(&scene.cgroup.path).unwrap();
+    assert_eq!(scene.kernel.missing(), [""; 0]);
+    passed(&scene.child("attributed"));
+}
+
+#[test]
+fn what_the_maps_hold_of_nobody_is_swept() {
+    require_root!();
+    let (pins, cgroup) = (Pins::default(), Cgroup::new().unwrap());
+    let kernel = Kernel::load(&pins.path, &cgroup.path).unwrap();
+    for netns in [7, 8] {
+        kernel.allow_unix(netns, &["/run/x.sock".into(), "/run/y.sock".into()]).unwrap();
+    }
+    drop(kernel);
+    let kernel = Kernel::load(&pins.path, &cgroup.path).unwrap();
+    kernel.know(LaunchId::new(), 8);
+    assert_eq!(kernel.spaces().unwrap(), [7, 8].into());
+    kernel.sweep().unwrap();
+    assert_eq!(kernel.spaces().unwrap(), [8].into());
+}
+
+#[test]
+fn pins_of_another_layout_are_an_error() {
+    require_root!();
+    let (pins, cgroup) = (Pins::default(), Cgroup::new().unwrap());
+    drop(Kernel::load(&pins.path, &cgroup.path).unwrap());
+    std::fs::create_dir(pins.path.join("v0")).unwrap();
+    let error = Kernel::load(&pins.path, &cgroup.path).unwrap_err().to_string();
+    assert!(error.contains("v0") && error.contains("uninstall --pins"), "{error}");
+    std::fs::remove_dir(pins.path.join("v0")).unwrap();
+    Kernel::load(&pins.path, &cgroup.path).unwrap();
 }
 
 #[test]

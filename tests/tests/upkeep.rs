@@ -8,7 +8,9 @@ use anyhow::{Context, Result, ensure};
 use interceptor_tests::daemon::{Daemon, Order, READ_ONLY};
 use interceptor_tests::graph::Graph;
 use interceptor_tests::require_root;
-use interceptor_tests::unit::ADOPTED;
+use interceptor_tests::unit::{ADOPTED, Unit};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 fn start() -> Result<(Graph, Daemon)> {
     let graph = Graph::start(&[])?;
@@ -37,6 +39,13 @@ fn what_is_left_on_the_host_is_removed_but_for_the_record() -> Result<()> {
     let (_graph, mut daemon) = start()?;
     let running = with_config(&daemon, &["uninstall"])?;
     ensure!(!running.status.success() && both(&running).contains("stop it first"), "{running:?}");
+    // One that hangs doesn't answer.
+    let pid = Pid::from_raw(daemon.pid()?.cast_signed());
+    kill(pid, Signal::SIGSTOP)?;
+    let hung = with_config(&daemon, &["uninstall"]);
+    kill(pid, Signal::SIGCONT)?;
+    let hung = hung?;
+    ensure!(!hung.status.success() && both(&hung).contains("stop it first"), "{hung:?}");
     let mut launched = daemon.run(&["sleep", "60"]).stdin(Stdio::null()).spawn()?;
     let deadline = Instant::now() + Duration::from_secs(10);
     while daemon.json(&["workloads", "list"])?.as_array().context("a list")?.len() < 2 {
@@ -58,6 +67,18 @@ fn what_is_left_on_the_host_is_removed_but_for_the_record() -> Result<()> {
         ensure!(Instant::now() < deadline, "its processes don't end");
         std::thread::sleep(Duration::from_millis(20));
     }
+    let unit = Unit::new(&daemon)?;
+    let mut adopted = unit.command("sleep").arg("60").spawn()?;
+    while fs::read_to_string(unit.cgroup.join("cgroup.procs"))?.is_empty() {
+        ensure!(Instant::now() < deadline, "it doesn't begin");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let held = with_config(&daemon, &["uninstall"])?;
+    ensure!(!held.status.success() && both(&held).contains("`svc` has processes in"), "{held:?}");
+    adopted.kill()?;
+    adopted.wait()?;
+    unit.remove()?;
+    fs::remove_dir(daemon.cgroup().join("units"))?;
     let dry = with_config(&daemon, &["uninstall", "--dry-run"])?;
     ensure!(dry.status.success() && daemon.pins().exists(), "{dry:?}");
     let done = with_config(&daemon, &["uninstall"])?;
@@ -80,6 +101,42 @@ fn a_binary_says_whether_it_can_take_over() -> Result<()> {
     let layout = with_config(&daemon, &["upgrade", "--check"])?;
     fs::remove_dir(&other)?;
     ensure!(!layout.status.success() && both(&layout).contains("has the layout `v0`"), "{layout:?}");
+    daemon.finish()
+}
+
+/// A later version launched it: what isn't understood isn't ended.
+#[test]
+fn a_workload_that_cant_be_read_lives_on() -> Result<()> {
+    require_root!(Ok(()));
+    let (_graph, mut daemon) = start()?;
+    let mut launched = daemon.run(&["sleep", "60"]).stdin(Stdio::null()).spawn()?;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let launch = loop {
+        let list = daemon.json(&["workloads", "list"])?;
+        let crm = list.as_array().context("a list")?.iter().find(|one| one["workload"] == "crm").cloned();
+        match crm {
+            Some(crm) => break crm["launch"].as_str().context("a launch")?.to_owned(),
+            None => ensure!(Instant::now() < deadline, "it isn't launched"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let file = daemon.room().join("run/workloads").join(&launch).join("launch.json");
+    let mut state: serde_json::Value = serde_json::from_slice(&fs::read(&file)?)?;
+    state["version"] = 99.into();
+    fs::write(&file, state.to_string())?;
+    let check = with_config(&daemon, &["upgrade", "--check"])?;
+    ensure!(!check.status.success() && both(&check).contains(&launch), "{check:?}");
+    daemon.kill9()?;
+    daemon.restart()?;
+    let cgroup = daemon.cgroup().join("workloads").join(&launch);
+    ensure!(!fs::read_to_string(cgroup.join("cgroup.procs"))?.is_empty(), "it was ended:\n{}", daemon.log());
+    ensure!(file.exists() && daemon.pins().join("v1").join(&launch).join("link").exists(), "it isn't held any more");
+    // Once it has ended, what it left is removed as any other's.
+    fs::write(cgroup.join("cgroup.kill"), "1")?;
+    launched.wait()?;
+    daemon.kill9()?;
+    daemon.restart()?;
+    ensure!(!file.exists() && !cgroup.exists(), "something of it is left");
     daemon.finish()
 }
 

@@ -8,17 +8,18 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuHashMap, PerCpuValues, SkStorage, lpm_trie};
+use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuHashMap, SkStorage, lpm_trie};
 use interceptor_common::{
     DEEPEST_LEVEL, DoorKey, Fate, Flow as RawFlow, Governed as RawGoverned, Kind, LAYOUT, OriginKey, PATH_BYTES, Place,
     PlaceKey, STATE_REFUSED, STATE_STEERED, TallyKey,
 };
 
-use super::{BpfError, Origin, UnixSockets, io_error, map_error, sys, words};
+use super::pin::Programs;
+use super::{BpfError, Origin, UnixSockets, io_error, map_error, words, zeros};
 
 mod load;
 
@@ -97,11 +98,15 @@ pub struct Doors<'a> {
 pub struct Adopter {
     root: PathBuf,
     maps: Mutex<Maps>,
-    flows: MapData,
+    flows: HashMap<MapData, OriginKey, RawFlow>,
     accepted: SkStorage<MapData, RawFlow>,
     steered: SkStorage<MapData, RawFlow>,
     inbound: SkStorage<MapData, u32>,
     unix: UnixSockets,
+    /// The root of cgroup2.
+    cgroup: OwnedFd,
+    /// The programs that are attached to it, and to tracepoints.
+    programs: Mutex<Programs>,
     /// All maps, to be pinned again where a pin is gone.
     pinned: Vec<(&'static str, OwnedFd)>,
 }
@@ -160,15 +165,11 @@ impl Adopter {
     pub fn allow_unix(&self, workload: Number, paths: &[PathBuf]) -> Result<(), BpfError> {
         let mut maps = self.maps();
         super::unix::replace(&mut maps.sockets, u64::from(workload), paths)?;
-        let what = Kind::Unix as u32 | ((Fate::Refused as u32) << 16);
-        let failed = |source| map_error("tallies", source);
-        let key = TallyKey { workload, what };
-        if maps.tallies.get(&key, 0).is_err() {
-            let count =
-                aya::util::nr_cpus().map_err(|(_, source)| io_error("counting the processors".into(), source))?;
-            let zeros =
-                PerCpuValues::try_from(vec![0; count]).map_err(|source| io_error("making a count".into(), source))?;
-            maps.tallies.insert(key, zeros, 0).map_err(failed)?;
+        for fate in [Fate::Refused, Fate::Allowed] {
+            let key = TallyKey { workload, what: Kind::Unix as u32 | ((fate as u32) << 16) };
+            if maps.tallies.get(&key, 0).is_err() {
+                maps.tallies.insert(key, zeros()?, 0).map_err(|source| map_error("tallies", source))?;
+            }
         }
         Ok(())
     }
@@ -310,7 +311,8 @@ impl Adopter {
         };
         let accepted = || self.accepted.get(stream, 0).ok();
         let found = accepted()
-            .or_else(|| sys::lookup_and_delete::<_, RawFlow>(self.flows.fd().as_fd(), &key).ok())
+            // The kernel's end takes it away, and counts it.
+            .or_else(|| self.flows.get(&key, 0).ok())
             .or_else(accepted)?;
         let origin = Origin::from(found.origin);
         let port = u16::try_from(found.port).ok()?;
@@ -362,6 +364,20 @@ impl Adopter {
                 Ok(Tally { workload: key.workload, kind, fate, count: counts.iter().sum() })
             })
             .collect()
+    }
+
+    /// Forgets what was counted of a workload that was let go of: a new adoption of the same name begins with nothing. What is
+    /// noted down and not handed over yet stays so, or it would be handed over to nobody's count.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn forget_counts(&self, workload: Number) -> Result<(), BpfError> {
+        let mut maps = self.maps();
+        let keys = maps.tallies.keys().collect::<Result<Vec<_>, _>>().map_err(|source| map_error("tallies", source))?;
+        for key in keys.iter().filter(|key| key.workload == workload) {
+            gone(maps.tallies.remove(key)).map_err(|source| map_error("tallies", source))?;
+        }
+        Ok(())
     }
 
     fn maps(&self) -> MutexGuard<'_, Maps> {

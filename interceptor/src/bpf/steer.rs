@@ -54,7 +54,8 @@ impl Kernel {
         let id = inode(netns).map_err(|source| io_error("looking at the network namespace".into(), source))?;
         let program = load_program(&mut object, "steer")?;
         let target = pin::Target { fd: netns, kind: pin::Kind::Netns, id };
-        pin::attach(&folder.join("link"), program.as_fd(), &target, sys::ATTACH_SK_LOOKUP)?;
+        let program = pin::attach(&folder.join("link"), program.as_fd(), &target, sys::ATTACH_SK_LOOKUP)?;
+        self.steers.lock().unwrap_or_else(PoisonError::into_inner).insert(launch, program);
         self.cookies.lock().unwrap_or_else(PoisonError::into_inner).insert(launch, cookie);
         Ok(cookie)
     }
@@ -82,6 +83,7 @@ impl Kernel {
             self.allow_unix(cookie, &[])?;
             self.forget_connects(cookie);
         }
+        self.steers.lock().unwrap_or_else(PoisonError::into_inner).remove(&launch);
         let folder = self.folder(launch);
         for name in ["link", "listeners", "ports"] {
             gone(fs::remove_file(folder.join(name)), &folder.join(name))?;
@@ -103,7 +105,8 @@ impl Kernel {
     /// Replaces the pathname unix sockets that the network namespace with this cookie may connect to; none when it has
     /// ended. Paths are compared byte for byte with what is passed to connect(2).
     pub fn allow_unix(&self, netns_cookie: u64, paths: &[PathBuf]) -> Result<(), BpfError> {
-        unix::replace(&mut self.allowed.lock().unwrap_or_else(PoisonError::into_inner), netns_cookie, paths)
+        unix::replace(&mut self.allowed.lock().unwrap_or_else(PoisonError::into_inner), netns_cookie, paths)?;
+        self.make_room(netns_cookie)
     }
 }
 
@@ -115,7 +118,7 @@ fn set_listeners(path: &Path, listeners: &Listeners<'_>) -> Result<(), BpfError>
     map.set(LISTENER_V6, listeners.v6, 0).map_err(failed)
 }
 
-pub(super) fn gone(result: io::Result<()>, path: &Path) -> Result<(), BpfError> {
+fn gone(result: io::Result<()>, path: &Path) -> Result<(), BpfError> {
     match result {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             Err(io_error(format!("removing `{}`", path.display()), source))

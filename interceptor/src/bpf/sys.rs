@@ -38,6 +38,7 @@ pub(super) const ATTACH_SK_LOOKUP: u32 = 36;
 pub(super) const ATTACH_UNIX_CONNECT: u32 = 49;
 pub(super) const ATTACH_UNIX_SENDMSG: u32 = 50;
 
+pub(super) const LINK_RAW_TRACEPOINT: u32 = 1;
 pub(super) const LINK_CGROUP: u32 = 3;
 pub(super) const LINK_NETNS: u32 = 5;
 
@@ -143,20 +144,32 @@ pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
     unsafe { bpf(OBJ_GET, &mut attribute) }.and_then(owned)
 }
 
+#[repr(C)]
+struct InfoAttribute {
+    fd: u32,
+    bytes: u32,
+    info: u64,
+}
+
 /// What the kernel says of a link. An object that isn't a link gives garbage or an error: ask the pin's type first.
 pub(super) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
-    #[repr(C)]
-    struct Attribute {
-        fd: u32,
-        bytes: u32,
-        info: u64,
-    }
     let mut info = LinkInfo::default();
     let bytes = size_of::<LinkInfo>() as u32;
-    let mut attribute = Attribute { fd: raw(link), bytes, info: (&raw mut info).addr() as u64 };
+    let mut attribute = InfoAttribute { fd: raw(link), bytes, info: (&raw mut info).addr() as u64 };
     // SAFETY: `info` has `bytes` bytes and any bits are valid in it.
     unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut attribute) }?;
     Ok(info)
+}
+
+/// The id of a program: what a link says that it runs, and what is said to run somewhere.
+pub(super) fn program_id(program: BorrowedFd<'_>) -> io::Result<u32> {
+    // The beginning of `struct bpf_prog_info`: type and id.
+    let mut info = [0_u32; 2];
+    let bytes = size_of_val(&info) as u32;
+    let mut attribute = InfoAttribute { fd: raw(program), bytes, info: info.as_mut_ptr().addr() as u64 };
+    // SAFETY: `info` has `bytes` bytes and any bits are valid in it.
+    unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut attribute) }?;
+    Ok(info[1])
 }
 
 #[repr(C)]
@@ -196,8 +209,20 @@ pub(super) fn open_raw_tracepoint(program: BorrowedFd<'_>, name: &CStr) -> io::R
     unsafe { bpf(RAW_TRACEPOINT_OPEN, &mut attribute) }.and_then(owned)
 }
 
-/// The ids of the programs that are attached to a cgroup for this type, at most 64 (`BPF_CGROUP_MAX_PROGS`).
-pub(super) fn attached(cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<Vec<u32>> {
+/// Which programs are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    /// Those that are attached to the cgroup itself.
+    Own,
+    /// Those that run for what is in it (`BPF_F_QUERY_EFFECTIVE`).
+    Effective,
+}
+
+/// The most programs that run for a cgroup: 64 (`BPF_CGROUP_MAX_PROGS`) for each level down to the deepest that matters here.
+const MOST_PROGRAMS: usize = 64 * 16;
+
+/// The ids of a cgroup's programs for this type.
+pub(super) fn attached(cgroup: BorrowedFd<'_>, attach_type: u32, which: Which) -> io::Result<Vec<u32>> {
     #[repr(C)]
     struct Attribute {
         target: u32,
@@ -208,11 +233,11 @@ pub(super) fn attached(cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<V
         count: u32,
         padding: u32,
     }
-    let mut ids = vec![0_u32; 64];
+    let mut ids = vec![0_u32; MOST_PROGRAMS];
     let mut attribute = Attribute {
         target: raw(cgroup),
         attach_type,
-        query_flags: 0,
+        query_flags: u32::from(which == Which::Effective),
         attach_flags: 0,
         ids: ids.as_mut_ptr().addr() as u64,
         count: ids.len() as u32,
@@ -305,6 +330,27 @@ pub(super) fn load_sock_addr(name: &[u8; 16], attach_type: u32, insns: &[Insn]) 
         let words: Vec<&str> = words.into_iter().rev().collect();
         if words.is_empty() { error } else { io::Error::new(error.kind(), format!("{error}: {}", words.join("; "))) }
     })
+}
+
+/// How many connections wait at a listener to be accepted (`tcp_get_info` of net/ipv4/tcp.c).
+pub fn waiting_at(listener: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
+    let mut bytes = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `bytes` bytes to `info`.
+    let result = unsafe {
+        libc::getsockopt(
+            listener.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut bytes,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: plain numbers, for which zeros are valid where the kernel wrote none.
+    Ok(unsafe { info.assume_init() }.tcpi_unacked)
 }
 
 /// The cookie of the network namespace that a socket was made in: unique until the host restarts.

@@ -1,6 +1,43 @@
 use std::path::Path;
 
+use interceptor_common::{
+    DoorKey, Fate, Flow, Governed, Kind, LAYOUT, Origin, OriginKey, PATH_BYTES, Place, PlaceKey, SpaceKey, TallyKey,
+    UnixKey,
+};
+
 use super::{btf, mounts, unix};
+
+/// Maps outlive the daemon: whoever changes one of these has to raise the version.
+#[test]
+fn the_layout_is_what_its_version_says() {
+    let sizes = [
+        size_of::<OriginKey>(),
+        size_of::<Origin>(),
+        size_of::<UnixKey>(),
+        size_of::<Governed>(),
+        size_of::<PlaceKey>(),
+        size_of::<Place>(),
+        size_of::<DoorKey>(),
+        size_of::<Flow>(),
+        size_of::<SpaceKey>(),
+        size_of::<TallyKey>(),
+        PATH_BYTES,
+    ];
+    assert_eq!((LAYOUT, sizes), ("v1", [48, 32, 120, 8, 16, 8, 16, 64, 16, 8, 252]));
+    let kinds = [Kind::Tcp, Kind::Udp, Kind::Dns, Kind::Raw, Kind::Packet, Kind::Unix, Kind::Other];
+    assert_eq!((LAYOUT, kinds.map(|kind| kind as u32)), ("v1", [0, 1, 2, 3, 4, 5, 6]));
+    let fates = [
+        Fate::Steered,
+        Fate::Refused,
+        Fate::Dropped,
+        Fate::Allowed,
+        Fate::Arrived,
+        Fate::Failed,
+        Fate::Established,
+        Fate::Lost,
+    ];
+    assert_eq!((LAYOUT, fates.map(|fate| fate as u32)), ("v1", [0, 1, 2, 3, 4, 5, 6, 7]));
+}
 
 #[test]
 fn the_second_cgroup_hierarchy_is_found_beside_the_first() {

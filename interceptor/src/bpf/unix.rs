@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use aya::maps::{HashMap, Map, MapData};
-use interceptor_common::{DEEPEST_LEVEL, Fate, Kind, STATE_STEERED, UNIX_PATH_BYTES, UnixKey};
+use interceptor_common::{DEEPEST_LEVEL, Fate, Kind, STATE_STEERED, SpaceKey, UNIX_PATH_BYTES, UnixKey};
 
 use super::sys::{self, Insn};
 use super::{BpfError, btf, io_error, map_error, pin};
@@ -38,9 +38,14 @@ const HOOKS: [(&str, &[u8; 16], u32); 2] = [
     ("unix_sendmsg", b"unix_sendmsg\0\0\0\0", sys::ATTACH_UNIX_SENDMSG),
 ];
 
-/// Loads the hooks, pins them below `root`, and gives the map of what is allowed.
-pub(super) fn attach(root: &Path, target: &pin::Target<'_>) -> Result<(UnixSockets, Allowed), BpfError> {
-    attach_for(root, target, Whose::Launched)
+/// Loads the hooks, pins them below `root`, and gives the map of what is allowed. What becomes of each is counted in `spaces`.
+pub(super) fn attach(
+    root: &Path,
+    target: &pin::Target<'_>,
+    spaces: BorrowedFd<'_>,
+    programs: &mut pin::Programs,
+) -> Result<(UnixSockets, Allowed), BpfError> {
+    attach_for(root, target, Whose::Launched { spaces }, programs)
 }
 
 /// As [`attach`] for adopted workloads, on the root of cgroup2: whose cgroup `governed` holds, and counted in `tallies`.
@@ -49,15 +54,31 @@ pub(super) fn attach_adopted(
     target: &pin::Target<'_>,
     governed: BorrowedFd<'_>,
     tallies: BorrowedFd<'_>,
+    programs: &mut pin::Programs,
 ) -> Result<(UnixSockets, Allowed), BpfError> {
-    attach_for(root, target, Whose::Adopted { governed, tallies })
+    attach_for(root, target, Whose::Adopted { governed, tallies }, programs)
+}
+
+/// That what was put right holds as much as before.
+///
+/// # Errors
+/// The hooks were there, and can't be loaded any more.
+pub(super) fn as_before(before: UnixSockets, now: UnixSockets) -> Result<(), BpfError> {
+    if now == UnixSockets::Open && before != UnixSockets::Open {
+        let source = io::Error::other("the kernel took them before, and doesn't now");
+        return Err(io_error("loading the hooks on unix sockets".into(), source));
+    }
+    Ok(())
 }
 
 /// Whose sockets a program judges.
 #[derive(Clone, Copy)]
 enum Whose<'a> {
     /// Of all processes below the cgroup that it is attached to; by the network namespace.
-    Launched,
+    Launched {
+        /// The ledger's counts.
+        spaces: BorrowedFd<'a>,
+    },
     /// Of the processes that are governed; by the workload.
     Adopted {
         /// The governed cgroups.
@@ -67,7 +88,12 @@ enum Whose<'a> {
     },
 }
 
-fn attach_for(root: &Path, target: &pin::Target<'_>, whose: Whose<'_>) -> Result<(UnixSockets, Allowed), BpfError> {
+fn attach_for(
+    root: &Path,
+    target: &pin::Target<'_>,
+    whose: Whose<'_>,
+    programs: &mut pin::Programs,
+) -> Result<(UnixSockets, Allowed), BpfError> {
     let failed = |source| map_error("unix", source);
     let map = allowed(&root.join("unix"))?;
     let mut outcome = UnixSockets::Filtered;
@@ -76,7 +102,7 @@ fn attach_for(root: &Path, target: &pin::Target<'_>, whose: Whose<'_>) -> Result
             outcome = UnixSockets::Open;
             break;
         };
-        pin::attach(&root.join(name), program.as_fd(), target, attach_type)?;
+        programs.insert(name, pin::attach(&root.join(name), program.as_fd(), target, attach_type)?);
         if reached == UnixSockets::Denied {
             outcome = reached;
         }
@@ -87,8 +113,10 @@ fn attach_for(root: &Path, target: &pin::Target<'_>, whose: Whose<'_>) -> Result
 
 /// What this kernel can do, found by loading.
 pub(super) fn probe() -> (UnixSockets, Option<io::Error>) {
-    let loaded = sys::create_hash(b"unix\0\0\0\0\0\0\0\0\0\0\0\0", size_of::<UnixKey>(), 1, 1)
-        .and_then(|map| load(map.as_fd(), HOOKS[0].1, HOOKS[0].2, Whose::Launched));
+    let loaded = sys::create_hash(b"unix\0\0\0\0\0\0\0\0\0\0\0\0", size_of::<UnixKey>(), 1, 1).and_then(|map| {
+        let spaces = sys::create_hash(b"spaces\0\0\0\0\0\0\0\0\0\0", size_of::<SpaceKey>(), 8, 1)?;
+        load(map.as_fd(), HOOKS[0].1, HOOKS[0].2, Whose::Launched { spaces: spaces.as_fd() })
+    });
     match loaded {
         Ok((_, reached)) => (reached, None),
         Err(error) => (UnixSockets::Open, Some(error)),
@@ -153,14 +181,13 @@ fn load(
     match filtered {
         Some(program) => Ok((program, UnixSockets::Filtered)),
         None => {
+            let mut program = begin(whose);
+            let at_deny = program.len();
+            program.extend(count(whose, Fate::Refused));
             let program = match whose {
-                Whose::Launched => deny(),
-                Whose::Adopted { governed, tallies } => {
-                    let mut program = only_governed(governed);
-                    let at_deny = program.len();
-                    program.extend(count(tallies));
-                    resolve(program, at_deny)
-                }
+                // Nobody passes, and the kernel takes no program with an end that isn't reached.
+                Whose::Launched { .. } => program.into_iter().chain(deny()).collect(),
+                Whose::Adopted { .. } => resolve(program, at_deny, Vec::new()),
             };
             sys::load_sock_addr(name, attach_type, &program).map(|program| (program, UnixSockets::Denied))
         }
@@ -220,6 +247,8 @@ const SET_RETVAL: i32 = 187;
 const TO_ALLOW: i16 = i16::MAX;
 const TO_DENY: i16 = i16::MAX - 1;
 const TO_GOVERNED: i16 = i16::MAX - 2;
+/// Allowed by a rule, and counted.
+const TO_PASS: i16 = i16::MAX - 3;
 
 /// On the stack: the key, and below it the address's bytes as they came. The key's first field is the cookie.
 const KEY: i32 = -(size_of::<UnixKey>() as i32);
@@ -227,6 +256,8 @@ const KEY_PATH: i32 = KEY + 8;
 const RAW: i32 = KEY - 112;
 /// A cgroup's id, or the key of a count.
 const SMALL: i32 = RAW - 8;
+/// The key of a launched workload's count.
+const SPACE: i32 = SMALL - size_of::<SpaceKey>() as i32;
 
 fn op(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> Insn {
     Insn { code, registers: dst | (src << 4), off, imm }
@@ -271,16 +302,35 @@ fn only_governed(governed: BorrowedFd<'_>) -> Vec<Insn> {
     program
 }
 
-/// Counts one that is denied, where the daemon has made room for the count.
-fn count(tallies: BorrowedFd<'_>) -> Vec<Insn> {
-    let what = Kind::Unix as u32 | ((Fate::Refused as u32) << 16);
-    let mut program = vec![
-        op(STX_W, FRAME, R9, SMALL as i16, 0),
-        op(ST_W, FRAME, 0, (SMALL + 4) as i16, what.cast_signed()),
-        op(LD_IMM64, R1, PSEUDO_MAP_FD, 0, tallies.as_raw_fd()),
-        op(0, 0, 0, 0, 0),
-    ];
-    program.extend(stack(R2, SMALL));
+/// How a program begins: with its context in `R6`, and for adopted workloads as [`only_governed`].
+fn begin(whose: Whose<'_>) -> Vec<Insn> {
+    match whose {
+        Whose::Launched { .. } => vec![op(MOV_REG, R6, R1, 0, 0)],
+        Whose::Adopted { governed, .. } => only_governed(governed),
+    }
+}
+
+/// Counts one, where the daemon has made room for the count.
+fn count(whose: Whose<'_>, fate: Fate) -> Vec<Insn> {
+    let what = (Kind::Unix as u32 | ((fate as u32) << 16)).cast_signed();
+    let (mut program, map, key) = match whose {
+        Whose::Launched { spaces } => {
+            let program = vec![
+                op(MOV_REG, R1, R6, 0, 0),
+                call(GET_NETNS_COOKIE),
+                op(STX_DW, FRAME, R0, SPACE as i16, 0),
+                op(ST_W, FRAME, 0, (SPACE + 8) as i16, what),
+                op(ST_W, FRAME, 0, (SPACE + 12) as i16, 0),
+            ];
+            (program, spaces, SPACE)
+        }
+        Whose::Adopted { tallies, .. } => {
+            let program = vec![op(STX_W, FRAME, R9, SMALL as i16, 0), op(ST_W, FRAME, 0, (SMALL + 4) as i16, what)];
+            (program, tallies, SMALL)
+        }
+    };
+    program.extend([op(LD_IMM64, R1, PSEUDO_MAP_FD, 0, map.as_raw_fd()), op(0, 0, 0, 0, 0)]);
+    program.extend(stack(R2, key));
     program.extend([
         call(MAP_LOOKUP_ELEM),
         op(JEQ, R0, 0, 3, 0),
@@ -293,11 +343,8 @@ fn count(tallies: BorrowedFd<'_>) -> Vec<Insn> {
 
 /// Denies pathname sockets that the map doesn't hold for the socket's network namespace, or the task's workload.
 fn filter(layout: &Layout, map: BorrowedFd<'_>, whose: Whose<'_>) -> Vec<Insn> {
-    let mut program = match whose {
-        Whose::Launched => vec![op(MOV_REG, R6, R1, 0, 0)],
-        Whose::Adopted { governed, .. } => only_governed(governed),
-    };
-    let of_abstract = if matches!(whose, Whose::Launched) { TO_ALLOW } else { TO_DENY };
+    let mut program = begin(whose);
+    let of_abstract = if matches!(whose, Whose::Launched { .. }) { TO_ALLOW } else { TO_DENY };
     program.extend([
         op(MOV_REG, R1, R6, 0, 0),
         op(CALL, R0, PSEUDO_KFUNC, 0, layout.cast),
@@ -326,26 +373,26 @@ fn filter(layout: &Layout, map: BorrowedFd<'_>, whose: Whose<'_>) -> Vec<Insn> {
     program.extend(stack(R3, RAW));
     program.extend([call(PROBE_READ_KERNEL_STR), op(JSLT, R0, 0, TO_DENY, 0)]);
     match whose {
-        Whose::Launched => {
+        Whose::Launched { .. } => {
             program.extend([op(MOV_REG, R1, R6, 0, 0), call(GET_NETNS_COOKIE), op(STX_DW, FRAME, R0, KEY as i16, 0)])
         }
         Whose::Adopted { .. } => program.push(op(STX_DW, FRAME, R9, KEY as i16, 0)),
     }
     program.extend([op(LD_IMM64, R1, PSEUDO_MAP_FD, 0, map.as_raw_fd()), op(0, 0, 0, 0, 0)]);
     program.extend(stack(R2, KEY));
-    program.extend([call(MAP_LOOKUP_ELEM), op(JNE, R0, 0, TO_ALLOW, 0)]);
+    program.extend([call(MAP_LOOKUP_ELEM), op(JNE, R0, 0, TO_PASS, 0)]);
 
     let at_deny = program.len();
-    if let Whose::Adopted { tallies, .. } = whose {
-        program.extend(count(tallies));
-    }
-    resolve(program, at_deny)
+    program.extend(count(whose, Fate::Refused));
+    resolve(program, at_deny, count(whose, Fate::Allowed))
 }
 
-/// Ends a program by denying, and puts offsets in place of the jump targets.
-fn resolve(mut program: Vec<Insn>, at_deny: usize) -> Vec<Insn> {
+/// Ends a program by denying, and puts offsets in place of the jump targets. `passing` is done before what a rule allows passes.
+fn resolve(mut program: Vec<Insn>, at_deny: usize, passing: Vec<Insn>) -> Vec<Insn> {
     let at_governed = program.iter().position(|insn| insn.code == EXIT).map_or(0, |at| at + 1);
     program.extend(deny());
+    let at_pass = program.len();
+    program.extend(passing);
     let at_allow = program.len();
     program.extend([op(MOV, R0, 0, 0, 1), op(EXIT, 0, 0, 0, 0)]);
     for (at, insn) in program.iter_mut().enumerate() {
@@ -353,6 +400,7 @@ fn resolve(mut program: Vec<Insn>, at_deny: usize) -> Vec<Insn> {
             TO_DENY => at_deny,
             TO_GOVERNED => at_governed,
             TO_ALLOW => at_allow,
+            TO_PASS => at_pass,
             _ => continue,
         };
         insn.off = (to - at - 1) as i16;

@@ -1,9 +1,10 @@
 //! The hooks and the steering of launched workloads, watched: whether they are attached still, and attaching them again.
 
 use std::fs;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::{MutexGuard, PoisonError};
 
 use aya::EbpfLoader;
 use interceptor_common::{Origin as RawOrigin, OriginKey, SpaceKey};
@@ -19,13 +20,28 @@ const ATTACHED: [(&str, u32); 3] =
 /// Those that judge unix sockets, where the kernel has them.
 const UNIX: [(&str, u32); 2] = [("unix_connect", sys::ATTACH_UNIX_CONNECT), ("unix_sendmsg", sys::ATTACH_UNIX_SENDMSG)];
 
-/// Loads the hooks, with the pinned maps where there are, and attaches them to the workloads' parent; gives its id, what
-/// becomes of unix sockets, and the map of those that are allowed.
-pub(super) fn attach_hooks(root: &Path, workloads: &Path) -> Result<(u64, UnixSockets, Allowed), BpfError> {
+/// The maps, by the names of their pins.
+pub(super) const MAPS: [&str; 4] = ["processes", "origins", "spaces", "unix"];
+
+/// What was attached.
+pub(super) struct Hooked {
+    /// The workloads' parent.
+    pub(super) cgroup: OwnedFd,
+    /// Its id.
+    pub(super) id: u64,
+    /// What becomes of unix sockets.
+    pub(super) unix: UnixSockets,
+    /// The map of those that are allowed.
+    pub(super) allowed: Allowed,
+}
+
+/// Loads the hooks, with the pinned maps where there are, and attaches them to the workloads' parent. `programs` has those
+/// that were attached also where it ends with an error.
+pub(super) fn attach_hooks(root: &Path, workloads: &Path, programs: &mut pin::Programs) -> Result<Hooked, BpfError> {
     let cgroup =
         fs::File::open(workloads).map_err(|source| io_error(format!("opening `{}`", workloads.display()), source))?;
-    let cgroup_id = cgroup.metadata().map_err(|source| io_error("reading the cgroup's id".into(), source))?.ino();
-    let target = pin::Target { fd: cgroup.as_fd(), kind: pin::Kind::Cgroup, id: cgroup_id };
+    let id = cgroup.metadata().map_err(|source| io_error("reading the cgroup's id".into(), source))?.ino();
+    let target = pin::Target { fd: cgroup.as_fd(), kind: pin::Kind::Cgroup, id };
 
     let processes = root.join("processes");
     let origins = root.join("origins");
@@ -41,35 +57,51 @@ pub(super) fn attach_hooks(root: &Path, workloads: &Path) -> Result<(u64, UnixSo
         .map_err(|source| BpfError::Load { what: "hooks", source: Box::new(source) })?;
     for (name, attach_type) in ATTACHED {
         let program = load_program(&mut hooks, name)?;
-        pin::attach(&root.join(name), program.as_fd(), &target, attach_type)?;
+        programs.insert(name, pin::attach(&root.join(name), program.as_fd(), &target, attach_type)?);
     }
-    let (unix, allowed) = unix::attach(root, &target)?;
-    Ok((cgroup_id, unix, allowed))
+    let spaces = sys::open(&root.join("spaces")).map_err(|source| io_error("opening `spaces`".into(), source))?;
+    let (unix, allowed) = unix::attach(root, &target, spaces.as_fd(), programs)?;
+    Ok(Hooked { cgroup: cgroup.into(), id, unix, allowed })
 }
 
 impl Kernel {
-    /// Which of the hooks on the workloads' parent aren't attached any more.
+    /// Which of the hooks on the workloads' parent aren't attached any more, or aren't the programs that were attached.
     pub fn missing(&self) -> Vec<&'static str> {
+        let programs = self.programs();
+        let target = pin::Target { fd: self.cgroup.as_fd(), kind: pin::Kind::Cgroup, id: self.parent };
         let unix = UNIX.into_iter().filter(|_| self.unix != UnixSockets::Open);
         let gone = ATTACHED.into_iter().chain(unix).filter(|(name, attach_type)| {
-            let link = sys::open(&self.root.join(name)).and_then(|link| sys::link_info(link.as_fd()));
-            !link.is_ok_and(|link| link.target() == self.parent && link.attach_type() == *attach_type)
+            !pin::is_attached(&self.root.join(name), &target, *attach_type, programs.get(name))
         });
         gone.map(|(name, _)| name).collect()
     }
 
-    /// Attaches them again to the workloads' parent.
+    /// Attaches them again to the workloads' parent, with the maps that there are.
     ///
     /// # Errors
-    /// What the kernel said.
+    /// What the kernel said, also where it doesn't take the hooks on unix sockets any more.
     pub fn repair(&self, workloads: &Path) -> Result<(), BpfError> {
-        attach_hooks(&self.root, workloads).map(drop)
+        let mut programs = self.programs();
+        pin::make_folder(&self.root)?;
+        pin::pin_again(&self.root, &self.pinned)?;
+        let hooked = attach_hooks(&self.root, workloads, &mut programs)?;
+        unix::as_before(self.unix, hooked.unix)
     }
 
-    /// Whether a launch's connections are steered still.
+    fn programs(&self) -> MutexGuard<'_, pin::Programs> {
+        self.programs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a launch's connections are steered still, by the program that was attached.
     pub fn is_steered(&self, launch: LaunchId) -> bool {
+        let program = self.steers.lock().unwrap_or_else(PoisonError::into_inner).get(&launch).copied();
         let link = sys::open(&self.folder(launch).join("link")).and_then(|link| sys::link_info(link.as_fd()));
-        link.is_ok_and(|link| link.target() != 0 && link.attach_type() == sys::ATTACH_SK_LOOKUP)
+        link.is_ok_and(|link| {
+            link.kind == sys::LINK_NETNS
+                && link.target() != 0
+                && link.attach_type() == sys::ATTACH_SK_LOOKUP
+                && Some(link.program) == program
+        })
     }
 
     /// Steers a launch's connections again, to the listeners that it has.
@@ -87,6 +119,8 @@ impl Kernel {
             .map_err(|source| BpfError::Load { what: "steer", source: Box::new(source) })?;
         let program = load_program(&mut object, "steer")?;
         let target = pin::Target { fd: netns, kind: pin::Kind::Netns, id };
-        pin::attach(&folder.join("link"), program.as_fd(), &target, sys::ATTACH_SK_LOOKUP)
+        let program = pin::attach(&folder.join("link"), program.as_fd(), &target, sys::ATTACH_SK_LOOKUP)?;
+        self.steers.lock().unwrap_or_else(PoisonError::into_inner).insert(launch, program);
+        Ok(())
     }
 }

@@ -5,10 +5,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::adopt::{Engines, Tree};
 use crate::bpf;
+use crate::bpf::adopt::Adopter;
 use crate::config::Settings;
 use crate::control::client;
 use crate::control::protocol::Request;
+use crate::ids::WorkloadName;
 
 /// How far to go.
 #[derive(Debug, clap::Args)]
@@ -33,18 +36,28 @@ pub fn execute(args: &Args, config: &Path, socket: &Path) -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return super::fail_underlined(error),
     };
-    if client::call(socket, &Request::Status).is_ok() {
-        return super::fail("the daemon runs: stop it first, as in `systemctl stop interceptor`");
-    }
-    let cgroup = bpf::cgroup2().map(|mount| mount.join(&settings.cgroup));
-    let cgroup = match cgroup {
-        Ok(cgroup) => cgroup,
+    let mount = match bpf::cgroup2() {
+        Ok(mount) => mount,
         Err(error) => return super::fail(error),
     };
+    let cgroup = mount.join(&settings.cgroup);
+    // One that hangs doesn't answer, and runs all the same.
+    if has_processes(&cgroup.join("daemon")) || client::call(socket, &Request::Status).is_ok() {
+        return super::fail("the daemon runs: stop it first, as in `systemctl stop interceptor`");
+    }
     if let Some(alive) = living(&cgroup.join("workloads")) {
         return super::fail(format_args!(
             "the launched workload `{alive}` lives: end it first, or it would go on without a way to anything"
         ));
+    }
+    match adopted(&settings, mount) {
+        Ok(None) => {}
+        Ok(Some((workload, cgroup))) => {
+            return super::fail(format_args!(
+                "the adopted workload `{workload}` has processes in `{cgroup}`: stop them first, or they would go on without a proxy"
+            ));
+        }
+        Err(error) => return super::fail(format_args!("what is adopted can't be looked for: {error}")),
     }
     let mut folders = vec![settings.paths.pins.clone()];
     if !args.pins {
@@ -85,8 +98,31 @@ pub fn execute(args: &Args, config: &Path, socket: &Path) -> ExitCode {
 /// A launched workload that has processes.
 fn living(workloads: &Path) -> Option<String> {
     let entries = fs::read_dir(workloads).into_iter().flatten().flatten();
-    let alive = |path: PathBuf| fs::read_to_string(path.join("cgroup.procs")).is_ok_and(|pids| !pids.is_empty());
-    entries.into_iter().find(|entry| alive(entry.path())).and_then(|entry| entry.file_name().into_string().ok())
+    entries
+        .into_iter()
+        .find(|entry| has_processes(&entry.path()))
+        .and_then(|entry| entry.file_name().into_string().ok())
+}
+
+fn has_processes(cgroup: &Path) -> bool {
+    fs::read_to_string(cgroup.join("cgroup.procs")).is_ok_and(|pids| !pids.is_empty())
+}
+
+/// An adopted workload that has processes, and the cgroup that they are in, where hooks hold them.
+fn adopted(settings: &Settings, mount: PathBuf) -> io::Result<Option<(WorkloadName, String)>> {
+    if !Adopter::is_left(&settings.paths.pins) {
+        return Ok(None);
+    }
+    let tree = Tree::new(mount, Engines::new(settings.paths.docker.clone(), settings.paths.podman.clone()));
+    for workload in settings.workloads.iter().filter(|workload| !workload.adopt.is_empty()) {
+        for cgroup in tree.of(workload)?.cgroups {
+            // One that is gone has none.
+            if tree.processes(&cgroup.path).is_ok_and(|pids| !pids.is_empty()) {
+                return Ok(Some((workload.name.clone(), cgroup.path)));
+            }
+        }
+    }
+    Ok(None)
 }
 
 fn remove_cgroups(folder: &Path) -> io::Result<()> {

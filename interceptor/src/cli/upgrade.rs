@@ -8,6 +8,7 @@ use interceptor_common::LAYOUT;
 use crate::config::Settings;
 use crate::control::client;
 use crate::control::protocol::{Request, Status};
+use crate::launch;
 use crate::record::Reader;
 
 /// What is asked.
@@ -49,6 +50,16 @@ pub fn execute(args: &Args, config: &Path, socket: &Path) -> ExitCode {
         None if layouts.is_empty() => said.push("the pins       none".into()),
         None => said.push(format!("the pins       of the layout {LAYOUT}: workloads live on, their connections are refused \
              until the new daemon serves")),
+    }
+    let launches = std::fs::read_dir(settings.paths.runtime.join("workloads")).into_iter().flatten().flatten();
+    for entry in launches {
+        if let Some(why) = launch::unreadable(&entry.path()) {
+            let name = entry.file_name();
+            trouble.push(format!(
+                "the launched workload `{}` can't be taken over by this binary: {why}; end it, then upgrade",
+                name.display()
+            ));
+        }
     }
     let said = said.join("\n");
     if trouble.is_empty() {

@@ -15,7 +15,8 @@ use tokio::task::AbortHandle;
 use self::look::Gaze;
 use super::engage::EngageError;
 use super::launches::Parts;
-use super::ledger;
+use super::ledger::Recorded;
+use super::watchdog::Standing;
 use crate::adopt::{Cgroup, DESCRIPTORS, Engines, Hole, Sockets, Tree};
 use crate::bpf::adopt::{Adopter, Doors, Number, State};
 use crate::bpf::{BpfError, FilterReader, cgroup2, netns_cookie};
@@ -23,24 +24,26 @@ use crate::config::{Level, Settings, WorkloadSettings};
 use crate::control::protocol::{AdoptedCgroup, Launched};
 use crate::ids::{LaunchId, WorkloadName};
 use crate::pipeline::{CurrentLookup, Lookups, Order};
-use crate::record::event::{Adoption, Change, Ledger, What};
+use crate::record::event::{Adoption, Change, What};
 use crate::transport::accept::Adopted;
 use crate::transport::names::Names;
 use crate::transport::namespace::{self, Sockets as Opened};
 use crate::transport::resolver::Resolver;
+use crate::transport::taken::Taken;
 use crate::who::{NOBODY, Workload};
 
+mod account;
 mod follow;
 mod look;
 
 /// How often the thread looks.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Every how many ticks it looks at what changes rarely.
-const SLOWLY: u32 = 10;
+/// How often it looks at what changes rarely.
+const SLOWLY: Duration = Duration::from_secs(1);
 
-/// Every how many ticks it tries again what couldn't be adopted.
-const AGAIN: u32 = 100;
+/// How often it tries again what couldn't be adopted.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// The file that says that a workload was frozen.
 const FROZEN: &str = "frozen";
@@ -48,6 +51,7 @@ const FROZEN: &str = "frozen";
 /// The adopted workloads.
 pub(super) struct Adoptions {
     parts: Arc<Parts>,
+    counted: Arc<Recorded>,
     resolving: Handle,
     tree: Tree,
     adopter: OnceLock<Arc<Adopter>>,
@@ -65,6 +69,8 @@ struct Held {
     place: usize,
     resolver: Arc<Resolver>,
     live: Arc<AtomicUsize>,
+    /// How many of its connections were taken.
+    taken: Arc<Taken>,
     started: jiff::Timestamp,
     /// The network namespaces in which the daemon has sockets for it, by inode.
     places: BTreeMap<u64, Place>,
@@ -91,6 +97,8 @@ struct Held {
     /// Whether it is in more network namespaces than it may be.
     is_crowded: bool,
     refused: bool,
+    /// What is wrong, if it stands still because of that.
+    standing: Option<Standing>,
 }
 
 /// The daemon's sockets in a network namespace.
@@ -115,12 +123,13 @@ impl Held {
 }
 
 impl Adoptions {
-    pub(super) fn new(parts: Arc<Parts>, resolving: Handle) -> Result<Self, EngageError> {
+    pub(super) fn new(parts: Arc<Parts>, counted: Arc<Recorded>, resolving: Handle) -> Result<Self, EngageError> {
         let engines = Engines::new(parts.paths.docker.clone(), parts.paths.podman.clone());
         let tree = Tree::new(cgroup2()?, engines);
         let gaze = Arc::new(Gaze::new(tree.clone())?);
         Ok(Self {
             parts,
+            counted,
             resolving,
             tree,
             adopter: OnceLock::new(),
@@ -171,7 +180,8 @@ impl Adoptions {
         let pipeline = &self.parts.pipeline;
         let names = Arc::new(Names::open(&folder, all.limits.names)?);
         let lookup = Arc::new(CurrentLookup::new(pipeline.worlds.clone()));
-        let resolver = Resolver::new(Arc::clone(&workload), Arc::clone(&names), Arc::clone(&self.parts.gate), lookup);
+        let (gate, taken) = (Arc::clone(&self.parts.gate), self.parts.acceptor.taken(&workload));
+        let resolver = Resolver::new(Arc::clone(&workload), Arc::clone(&names), gate, lookup, Arc::clone(&taken));
         pipeline.directory.enter(id, Lookups { names, resolver: Arc::clone(&resolver) });
         if is_new {
             self.parts.journal.record(What::WorkloadStarted {
@@ -187,6 +197,7 @@ impl Adoptions {
         }
         let mut held = Held {
             workload,
+            taken,
             number,
             place: 0,
             resolver,
@@ -207,7 +218,12 @@ impl Adoptions {
             ungoverned: None,
             is_crowded: false,
             refused: false,
+            standing: None,
         };
+        if is_new {
+            // What was counted of an adoption that nobody let go of is another one's.
+            adopter.forget_counts(number)?;
+        }
         adopter.allow_unix(number, &settings.unix)?;
         // Connections may wait already at sockets that were kept: who makes them is looked at as they are accepted.
         self.gaze.introduce(number, Arc::clone(settings));
@@ -275,6 +291,8 @@ impl Adoptions {
             self.parts.store.let_go(&kept_as(launch, *inode));
             tell(adopter.close_doors(held.number, place.cookie));
         });
+        self.close_account(adopter, &held);
+        // After its counts are gone: this makes room for the next.
         tell(adopter.allow_unix(held.number, &[]));
         self.parts.journal.note(What::WorkloadEnded { launch, status: why.into() });
         let mark = held.workload.folder.join(FROZEN);
@@ -351,24 +369,14 @@ impl Adoptions {
             .collect()
     }
 
-    /// The counts of all, as far as they settle.
-    pub(super) fn ledger(&self) -> Vec<Ledger> {
-        let Some(adopter) = self.adopter.get() else { return Vec::new() };
-        let held: Vec<_> = {
-            let held = self.held();
-            let names = held.values().map(|one| (one.number, one.workload.id, one.workload.settings.name.clone()));
-            names.collect()
-        };
-        held.into_iter()
-            .map(|(number, launch, workload)| {
-                ledger::settled(|| {
-                    let mut tallies = adopter.tallies().unwrap_or_default();
-                    tallies.retain(|one| one.workload == number);
-                    let kinds = ledger::adopted(&tallies, adopter.waiting(number));
-                    Ledger { launch, workload: workload.clone(), kinds }
-                })
-            })
-            .collect()
+    /// Those that stand still because something can't be put right, with what that is.
+    pub(super) fn stuck(&self) -> Vec<(WorkloadName, String)> {
+        let held = self.held();
+        let stuck = held.values().filter_map(|one| {
+            let trouble = one.standing.as_ref()?.trouble()?;
+            Some((one.workload.settings.name.clone(), trouble))
+        });
+        stuck.collect()
     }
 
     fn tell(&self, held: &Held, change: Change) {
@@ -392,13 +400,18 @@ fn kept_as(launch: LaunchId, inode: u64) -> String {
 
 /// Looks until the daemon is gone.
 fn keep_looking(adoptions: &Weak<Adoptions>) {
-    let mut tick = 0_u32;
+    let (mut before, mut tried) = (None::<Instant>, Instant::now());
     while let Some(adoptions) = adoptions.upgrade() {
-        adoptions.look(tick);
-        if tick.is_multiple_of(AGAIN) {
+        // By the clock, and rather too soon than too late: a look takes its time, and a reload holds it up.
+        let slowly = before.is_none_or(|at| at.elapsed() + TICK > SLOWLY);
+        if slowly {
+            before = Some(Instant::now());
+        }
+        adoptions.look(slowly);
+        if tried.elapsed() > AGAIN {
+            tried = Instant::now();
             adoptions.try_again();
         }
-        tick = tick.wrapping_add(1);
         drop(adoptions);
         std::thread::sleep(TICK);
     }

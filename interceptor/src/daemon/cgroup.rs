@@ -59,3 +59,6 @@ fn own() -> io::Result<PathBuf> {
 fn unusable(path: &Path, error: io::Error) -> CgroupError {
     CgroupError::Unusable { path: path.to_owned(), error }
 }
+
+#[cfg(test)]
+mod tests;

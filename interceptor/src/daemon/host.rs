@@ -112,7 +112,14 @@ impl Shared {
         match request {
             Request::Status => value(&self.status()),
             Request::Workloads => value(&self.launches.list()),
-            Request::Ledger => value(&self.launches.ledger()),
+            Request::Ledger => match self.launches.ledger() {
+                Ok(ledgers) => value(&ledgers),
+                Err(error) => Answer::refused(
+                    "ledger-unreadable",
+                    format!("what the kernel counted can't be read: {error}"),
+                    "see the daemon's log and `interceptor doctor`",
+                ),
+            },
             Request::PolicyReload => match self.loader.reload(Some(caller.peer.uid)) {
                 Ok(loaded) => value(&loaded),
                 Err(error) => Answer::refused(

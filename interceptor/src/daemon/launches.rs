@@ -2,12 +2,11 @@
 //! they end. Namespaces and process 1 are the launcher's; here they get their sockets, their steering and their
 //! resolver.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use interceptor_common::Fate;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
@@ -15,7 +14,7 @@ use tokio::task::AbortHandle;
 
 use super::adoptions::Adoptions;
 use super::engage::EngageError;
-use super::ledger::{self, Connects, Recorded};
+use super::ledger::Recorded;
 use super::publish;
 use super::reaper::Reaper;
 use super::reload::OwnJournal;
@@ -23,18 +22,21 @@ use super::service::Store;
 use super::watchdog;
 use crate::bpf::{Kernel, Listeners, UnixSockets};
 use crate::config::{Level, Paths, Settings};
-use crate::control::protocol::{Launched, Run};
+use crate::control::protocol::Run;
 use crate::ids::LaunchId;
-use crate::launch::{self, Caller, Program, Running, Trust};
+use crate::launch::{self, Caller, Program, Revived, Running, Trust};
 use crate::pipeline::{CurrentLookup, Lookups, Order, Pipeline};
-use crate::record::event::{Ledger, What};
+use crate::record::event::What;
 use crate::transport::accept::Acceptor;
 use crate::transport::authority::Authority;
 use crate::transport::names::Names;
 use crate::transport::namespace;
 use crate::transport::resolver::{Gate, Resolver};
+use crate::transport::taken::Taken;
 use crate::transport::trust::{self, Roots, TrustError};
 use crate::who::Workload;
+
+mod counts;
 
 /// What launches need of the daemon.
 pub(super) struct Parts {
@@ -54,19 +56,20 @@ pub(super) struct Parts {
 pub(super) struct Launches {
     parts: Arc<Parts>,
     adoptions: Arc<Adoptions>,
-    counted: Recorded,
+    counted: Arc<Recorded>,
     /// The resolver's own runtime: what the daemon looks up may block it for a moment.
     resolving: Handle,
     reaper: Reaper,
     live: Mutex<HashMap<LaunchId, Live>>,
+    still: Mutex<watchdog::Still>,
     _stop_resolving: oneshot::Sender<()>,
 }
 
 struct Live {
     /// The listeners of its published ports.
     published: Vec<AbortHandle>,
-    /// Connects that somebody answered before this daemon: what became of them an earlier one knew.
-    answered: u64,
+    /// How many of its connections were taken.
+    taken: Arc<Taken>,
     workload: Arc<Workload>,
     resolving: AbortHandle,
     about: About,
@@ -97,9 +100,9 @@ impl Launches {
             let _ = runtime.block_on(stopped);
         })?;
         let parts = Arc::new(parts);
-        let adoptions = Arc::new(Adoptions::new(Arc::clone(&parts), resolving.clone())?);
+        let counted = Arc::new(Recorded::default());
+        let adoptions = Arc::new(Adoptions::new(Arc::clone(&parts), Arc::clone(&counted), resolving.clone())?);
         let reaper = Reaper::start()?;
-        let counted = Recorded::default();
         Ok(Arc::new(Self {
             parts,
             adoptions,
@@ -107,6 +110,7 @@ impl Launches {
             resolving,
             reaper,
             live: Mutex::default(),
+            still: Mutex::default(),
             _stop_resolving: stop,
         }))
     }
@@ -176,12 +180,28 @@ impl Launches {
     pub(super) fn revive(self: &Arc<Self>) {
         let folders = std::fs::read_dir(self.parts.paths.runtime.join("workloads"));
         let found = folders.into_iter().flatten().flatten();
+        let mut unreadable = BTreeSet::new();
         for id in found.filter_map(|entry| entry.file_name().to_str()?.parse::<LaunchId>().ok()) {
-            let Some(running) = launch::revive(&self.folder(id)) else {
-                self.disengage(id);
-                launch::discard(&self.parts.cgroup.join(id.to_string()), &self.folder(id));
-                self.parts.journal.note(What::WorkloadEnded { launch: id, status: "unknown".into() });
-                continue;
+            // Ended or not, it is told from this what the ledger is about.
+            let taken = Taken::left(&self.folder(id)).ok();
+            if let Some(taken) = &taken {
+                self.parts.kernel.know(id, taken.netns());
+            }
+            let running = match launch::revive(&self.folder(id)) {
+                Revived::Lives(running) => running,
+                Revived::Unreadable(why) if self.has_processes(id) => {
+                    tracing::error!(why, launch = %id, "a workload lives of which this version can't read what it is; it can connect to nothing");
+                    unreadable.insert(id);
+                    continue;
+                }
+                Revived::Unreadable(_) => {
+                    self.conclude(id, None, taken);
+                    continue;
+                }
+                Revived::Ended(name) => {
+                    self.conclude(id, name, taken);
+                    continue;
+                }
             };
             let workload = Arc::clone(running.workload());
             if let Err(error) = self.engage(&workload, running.netns(), About::default()) {
@@ -195,8 +215,14 @@ impl Launches {
         }
         self.sweep();
         match self.parts.kernel.launches() {
-            Ok(pinned) => pinned.into_iter().filter(|id| !self.lives(*id)).for_each(|id| self.release(id)),
+            Ok(pinned) => pinned
+                .into_iter()
+                .filter(|id| !self.lives(*id) && !unreadable.contains(id))
+                .for_each(|id| self.release(id)),
             Err(error) => tracing::warn!(%error, "the pins of earlier launches can't be read"),
+        }
+        if let Err(error) = self.parts.kernel.sweep() {
+            tracing::warn!(%error, "what the kernel holds for earlier launches can't be removed");
         }
     }
 
@@ -266,48 +292,14 @@ impl Launches {
         &self.parts.cgroup
     }
 
+    /// Those that stand still.
+    pub(super) fn still(&self) -> std::sync::MutexGuard<'_, watchdog::Still> {
+        self.still.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Where what isn't a connection's is recorded.
     pub(super) fn journal(&self) -> &OwnJournal {
         &self.parts.journal
-    }
-
-    /// The live workloads, oldest first.
-    pub(super) fn list(&self) -> Vec<Launched> {
-        let mut list: Vec<Launched> = self.live().values().map(|live| self.launched(live)).collect();
-        list.extend(self.adoptions.list());
-        list.sort_by_key(|launched| launched.launch);
-        list
-    }
-
-    /// The counts of all workloads, as far as they settle.
-    pub(super) fn ledger(&self) -> Vec<Ledger> {
-        let launches: Vec<LaunchId> = self.live().keys().copied().collect();
-        let mut ledger: Vec<Ledger> = launches.into_iter().filter_map(|launch| self.counts(launch)).collect();
-        ledger.extend(self.adoptions.ledger());
-        ledger.sort_by_key(|one| one.launch);
-        ledger
-    }
-
-    /// The counts of one launch.
-    fn counts(&self, launch: LaunchId) -> Option<Ledger> {
-        let (workload, answered) =
-            self.live().get(&launch).map(|live| (live.workload.settings.name.clone(), live.answered))?;
-        let Parts { kernel, acceptor, .. } = &*self.parts;
-        Some(ledger::settled(|| {
-            let taken = answered + acceptor.taken(launch);
-            let connects = Connects {
-                established: kernel.connects(launch, Fate::Established),
-                failed: kernel.connects(launch, Fate::Failed),
-                allowed: kernel.connects(launch, Fate::Allowed),
-                taken,
-            };
-            Ledger { launch, workload: workload.clone(), kinds: connects.kinds() }
-        }))
-    }
-
-    /// What was recorded last of the counts.
-    pub(super) fn recorded_counts(&self) -> &Recorded {
-        &self.counted
     }
 
     /// What the kernel leaves open under every workload.
@@ -317,24 +309,6 @@ impl Launches {
             UnixSockets::Open => vec![
                 "this kernel can't refuse pathname unix sockets (Linux 6.7 can); the filesystem view hides the usual ones",
             ],
-        }
-    }
-
-    fn launched(&self, live: &Live) -> Launched {
-        let workload = &live.workload;
-        let holes = self.holes(workload);
-        Launched {
-            launch: workload.id,
-            workload: workload.settings.name.clone(),
-            initiator: workload.initiator,
-            uid: workload.uid,
-            pid: workload.init,
-            command: live.about.command.clone(),
-            started: live.about.started,
-            connections: u32::try_from(self.parts.pipeline.registry.count(workload.id)).unwrap_or(u32::MAX),
-            containment: containment(&holes).into(),
-            holes: holes.into_iter().map(str::to_owned).collect(),
-            adopted: None,
         }
     }
 
@@ -349,6 +323,12 @@ impl Launches {
         let Parts { kernel, acceptor, pipeline, gate, .. } = &*self.parts;
         let world = Arc::clone(&pipeline.worlds.borrow());
         let settings = &world.snapshot.settings;
+        // While there is no launched workload nobody watches the hooks.
+        let missing = kernel.missing();
+        if !missing.is_empty() {
+            tracing::error!(?missing, "hooks are gone; they are put back before a workload is served");
+            kernel.repair(&self.parts.cgroup)?;
+        }
         let name = workload.id.to_string();
         let sockets = match self.parts.store.take(&name) {
             Some(sockets) => sockets,
@@ -362,10 +342,15 @@ impl Launches {
         let ports: Vec<u16> = settings.targets.loopback_ports().collect();
         let cookie = kernel.steer(workload.id, netns, &listeners, &ports)?;
         kernel.allow_unix(cookie, &workload.settings.unix)?;
+        let taken = acceptor.taken(workload);
+        taken.note_netns(cookie);
+        let (established, waiting) = self.answered(workload.id, &sockets)?;
+        taken.resume(established, waiting);
 
         let names = Arc::new(Names::open(&workload.folder, settings.limits.names)?);
         let lookup = Arc::new(CurrentLookup::new(pipeline.worlds.clone()));
-        let resolver = Resolver::new(Arc::clone(workload), Arc::clone(&names), Arc::clone(gate), lookup);
+        let resolver =
+            Resolver::new(Arc::clone(workload), Arc::clone(&names), Arc::clone(gate), lookup, Arc::clone(&taken));
         pipeline.directory.enter(workload.id, Lookups { names, resolver: Arc::clone(&resolver) });
         let serving = resolver.serve_udp(vec![sockets.dns4, sockets.dns6]);
         let resolving = self.resolving.spawn(async move {
@@ -373,10 +358,9 @@ impl Launches {
                 tracing::error!(%error, "a workload's resolver ended");
             }
         });
-        let answered = kernel.connects(workload.id, Fate::Established);
         let published = self.publish(workload, netns)?;
         let live =
-            Live { published, answered, workload: Arc::clone(workload), resolving: resolving.abort_handle(), about };
+            Live { published, taken, workload: Arc::clone(workload), resolving: resolving.abort_handle(), about };
         self.live().insert(workload.id, live);
         // A load that came in between didn't see this launch.
         let now = Arc::clone(&pipeline.worlds.borrow());
@@ -437,10 +421,7 @@ impl Launches {
         let pidfd = running.pidfd().try_clone_to_owned()?;
         self.reaper.once_ended(pidfd, move || {
             let launch = running.workload().id;
-            if let Some(ledger) = launches.counts(launch) {
-                launches.note_ledger(ledger);
-            }
-            launches.counted.forget(launch);
+            launches.note_last(launch);
             launches.parts.journal.note(What::WorkloadEnded { launch, status: status(&running) });
             launches.disengage(launch);
             running.clean_up();

@@ -8,9 +8,12 @@ use std::time::Duration;
 use interceptor_common::{Fate, Kind};
 
 use super::launches::Launches;
+use super::reload::OwnJournal;
 use crate::bpf::adopt::Tally;
+use crate::bpf::{BpfError, Kernel};
 use crate::ids::LaunchId;
 use crate::record::event::{Counts, Ledger, What};
+use crate::transport::taken::Taken;
 
 /// How often what changed is recorded.
 const EVERY: Duration = Duration::from_secs(60);
@@ -24,32 +27,73 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Default)]
 pub(super) struct Recorded(Mutex<BTreeMap<LaunchId, Ledger>>);
 
-/// The kernel's counts of a launched workload's connects, and how many of them the proxy had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the proxy had of a workload's connections.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Had {
+    /// How many were taken.
+    pub(super) taken: u64,
+    /// How many of those were reset at once.
+    pub(super) reset: u64,
+    /// How many came to a daemon that ended before it took them.
+    pub(super) lost: u64,
+    /// How many questions over UDP its resolver had.
+    pub(super) asked: u64,
+}
+
+impl From<&Taken> for Had {
+    fn from(taken: &Taken) -> Self {
+        Self { taken: taken.taken(), reset: taken.reset(), lost: taken.lost(), asked: taken.asked() }
+    }
+}
+
+/// The kernel's counts of a launched workload's connects, and what the proxy had of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Connects {
     pub(super) established: u64,
     pub(super) failed: u64,
     pub(super) allowed: u64,
-    pub(super) taken: u64,
+    /// Calls to unix sockets that no rule allows, and those that one does.
+    pub(super) unix: [u64; 2],
+    pub(super) had: Had,
 }
 
 impl Connects {
+    /// Those of a launch.
+    ///
+    /// # Errors
+    /// The kernel's can't be read.
+    pub(super) fn of(kernel: &Kernel, launch: LaunchId, taken: &Taken) -> Result<Self, BpfError> {
+        // First: what is answered meanwhile is waited for, and what is taken meanwhile would hide something.
+        let had = Had::from(taken);
+        let count = |kind, fate| kernel.attempts(launch, kind, fate);
+        Ok(Self {
+            established: count(Kind::Tcp, Fate::Established)?,
+            failed: count(Kind::Tcp, Fate::Failed)?,
+            allowed: count(Kind::Tcp, Fate::Allowed)?,
+            unix: [count(Kind::Unix, Fate::Refused)?, count(Kind::Unix, Fate::Allowed)?],
+            had,
+        })
+    }
+
     pub(super) fn kinds(self) -> BTreeMap<String, Counts> {
-        let Self { established, failed, allowed, taken } = self;
+        let Self { established, failed, allowed, unix: [denied, passed], had } = self;
+        let Had { taken, reset, lost, asked } = had;
         let tcp = Counts {
             attempted: established + failed + allowed,
-            mediated: taken,
-            refused: failed,
+            mediated: taken.saturating_sub(reset),
+            refused: failed + reset,
+            dropped: lost,
             allowed,
-            unexplained: established.saturating_sub(taken),
-            ..Counts::default()
+            unexplained: established.saturating_sub(taken + lost),
         };
-        kept([("tcp", tcp)])
+        let dns = Counts { attempted: asked, mediated: asked, ..Counts::default() };
+        let unix = Counts { attempted: denied + passed, refused: denied, allowed: passed, ..Counts::default() };
+        kept([("tcp", tcp), ("dns", dns), ("unix", unix)])
     }
 }
 
 /// The counts of an adopted workload. `waiting`: connects that were noted down and not handed over yet.
-pub(super) fn adopted(tallies: &[Tally], waiting: u64) -> BTreeMap<String, Counts> {
+pub(super) fn adopted(tallies: &[Tally], waiting: u64, had: Had) -> BTreeMap<String, Counts> {
     let count = |kind: Kind, fate: Fate| {
         let of = tallies.iter().filter(|one| one.kind == kind as u32 && one.fate == fate as u32);
         of.map(|one| one.count).sum::<u64>()
@@ -63,16 +107,26 @@ pub(super) fn adopted(tallies: &[Tally], waiting: u64) -> BTreeMap<String, Count
     let established = count(Kind::Tcp, Fate::Established);
     let tcp = Counts {
         attempted: turned_away + failed + established,
-        mediated: arrived,
-        refused: turned_away + failed,
-        dropped: lost,
+        mediated: had.taken.saturating_sub(had.reset),
+        refused: turned_away + failed + had.reset,
+        // What arrived and wasn't taken came to the listener of a daemon that ended, or waits there still.
+        dropped: lost + arrived.saturating_sub(had.taken),
         // Counted where the kernel changes a socket's state, by nobody who steers.
         unexplained: established.saturating_sub(arrived + lost + waiting),
         ..Counts::default()
     };
-    let asked = count(Kind::Dns, Fate::Steered);
+    let steered = count(Kind::Dns, Fate::Steered);
     let dns = refused(Kind::Dns);
-    let dns = Counts { attempted: dns.attempted + asked, mediated: asked, ..dns };
+    let dns = Counts {
+        // A socket that was connected to the resolver is steered once, and asks as often as it likes.
+        attempted: dns.attempted + steered.max(had.asked),
+        mediated: had.asked,
+        dropped: steered.saturating_sub(had.asked),
+        ..dns
+    };
+    let allowed = count(Kind::Unix, Fate::Allowed);
+    let unix = refused(Kind::Unix);
+    let unix = Counts { attempted: unix.attempted + allowed, allowed, ..unix };
     let packets = count(Kind::Packet, Fate::Dropped);
     let packet = Counts { attempted: packets, dropped: packets, ..Counts::default() };
     kept([
@@ -80,7 +134,7 @@ pub(super) fn adopted(tallies: &[Tally], waiting: u64) -> BTreeMap<String, Count
         ("dns", dns),
         ("udp", refused(Kind::Udp)),
         ("raw", refused(Kind::Raw)),
-        ("unix", refused(Kind::Unix)),
+        ("unix", unix),
         ("packet", packet),
         ("other", refused(Kind::Other)),
     ])
@@ -92,17 +146,24 @@ fn kept<const N: usize>(kinds: [(&str, Counts); N]) -> BTreeMap<String, Counts> 
     kinds.map(|(kind, counts)| (kind.to_owned(), counts)).collect()
 }
 
-/// Counts until they fit, or until they can't be in between any more.
-pub(super) fn settled(count: impl Fn() -> Ledger) -> Ledger {
-    let mut ledger = count();
+/// Counts until they fit, or until they can't be in between any more. What is unexplained is then what the best look found: what
+/// was in between at another one isn't.
+///
+/// # Errors
+/// As `count`.
+pub(super) fn settled(count: impl Fn() -> Result<Ledger, BpfError>) -> Result<Ledger, BpfError> {
+    let mut best = count()?;
     for _ in 0..LOOKS {
-        if ledger.unexplained() == 0 {
+        if best.unexplained() == 0 {
             break;
         }
         std::thread::sleep(PAUSE);
-        ledger = count();
+        let ledger = count()?;
+        if ledger.unexplained() <= best.unexplained() {
+            best = ledger;
+        }
     }
-    ledger
+    Ok(best)
 }
 
 impl Recorded {
@@ -112,23 +173,21 @@ impl Recorded {
         recorded.insert(ledger.launch, ledger.clone()).as_ref() != Some(ledger)
     }
 
-    /// Forgets a workload that has ended.
-    pub(super) fn forget(&self, launch: LaunchId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&launch);
-    }
-}
-
-impl Launches {
     /// Records the counts of a workload, if they changed.
-    pub(super) fn note_ledger(&self, ledger: Ledger) {
-        if ledger.kinds.is_empty() || !self.recorded_counts().is_new(&ledger) {
+    pub(super) fn note(&self, journal: &OwnJournal, ledger: Ledger) {
+        if ledger.kinds.is_empty() || !self.is_new(&ledger) {
             return;
         }
         let unexplained = ledger.unexplained();
         if unexplained > 0 {
             tracing::error!(workload = %ledger.workload, unexplained, "connections got an answer, and not from the proxy");
         }
-        self.journal().note(What::Ledger(ledger));
+        journal.note(What::Ledger(ledger));
+    }
+
+    /// Forgets a workload that has ended.
+    pub(super) fn forget(&self, launch: LaunchId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&launch);
     }
 }
 
@@ -139,10 +198,9 @@ pub(super) async fn keep(launches: Arc<Launches>) {
         ticks.tick().await;
         let launches = Arc::clone(&launches);
         // Counts that don't fit at once are waited for.
-        let noted = tokio::task::spawn_blocking(move || {
-            for ledger in launches.ledger() {
-                launches.note_ledger(ledger);
-            }
+        let noted = tokio::task::spawn_blocking(move || match launches.ledger() {
+            Ok(ledgers) => ledgers.into_iter().for_each(|ledger| launches.note_ledger(ledger)),
+            Err(error) => tracing::error!(%error, "the ledger can't be read"),
         });
         if let Err(error) = noted.await {
             tracing::error!(%error, "the ledger can't be recorded");

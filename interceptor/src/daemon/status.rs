@@ -126,7 +126,15 @@ impl Shared {
         for (code, message, next) in self.emergencies().causes(self.record.reader().ok().as_ref()) {
             cause(code, message, next);
         }
-        for ledger in self.launches.ledger() {
+        let ledgers = self.launches.ledger().unwrap_or_else(|error| {
+            cause(
+                "ledger-unreadable",
+                format!("what the kernel counted can't be read: {error}"),
+                "see the daemon's log and `interceptor doctor`",
+            );
+            Vec::new()
+        });
+        for ledger in ledgers {
             let unexplained = ledger.unexplained();
             if unexplained > 0 {
                 let message =
@@ -146,6 +154,13 @@ impl Shared {
                 "workload-misplaced",
                 format!("`{workload}` adopts the unit {unit}, which is at `{cgroup}`, where it isn't looked for"),
                 "`interceptor adopt --unit` for it and a restart, or name its cgroup in the `match`",
+            );
+        }
+        for (workload, trouble) in self.launches.stuck() {
+            cause(
+                "hooks-gone",
+                format!("`{workload}` stands still: {trouble}"),
+                "mend what the message names; it goes on within a second of that",
             );
         }
         for hole in self.launches.kernel_holes() {

@@ -61,7 +61,7 @@ pub fn prepare(order: Order) -> Result<Prepared, LaunchError> {
         cgroup: undo.cgroup.clone(),
         folder: undo.folder.clone(),
     };
-    let state = State { start_time: super::running::start_time(init).unwrap_or(0), workload: Kept::of(&workload) };
+    let state = State::new(super::running::start_time(init).unwrap_or(0), Kept::of(&workload));
     let netns = File::open(format!("/proc/{init}/ns/net")).map(OwnedFd::from);
     let netns = match netns.and_then(|netns| state.write(&workload.folder).map(|()| netns)) {
         Ok(netns) => netns,

@@ -87,29 +87,81 @@ pub(super) fn reap(pidfd: &OwnedFd) {
     let _ = waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG);
 }
 
-/// Finds the workload of a folder again after a restart of the daemon. None: it has ended, and what it left is removed.
-pub fn revive(folder: &Path) -> Option<Running> {
-    let state = State::read(folder)?;
-    let revived = state.confirm(folder);
-    if revived.is_none() {
-        discard(&state.workload.cgroup, folder);
+/// What is found in a workload's folder after a restart of the daemon.
+#[derive(Debug)]
+pub enum Revived {
+    /// It lives.
+    Lives(Running),
+    /// It has ended, and what it left is removed. Its name, if it was written down.
+    Ended(Option<WorkloadName>),
+    /// A version of the daemon wrote it that writes what this one doesn't know: why it can't be read. Nothing was touched.
+    Unreadable(String),
+}
+
+impl Revived {
+    /// The workload that lives.
+    pub fn alive(self) -> Option<Running> {
+        match self {
+            Revived::Lives(running) => Some(running),
+            Revived::Ended(_) | Revived::Unreadable(_) => None,
+        }
     }
-    revived
+}
+
+/// Finds the workload of a folder again after a restart of the daemon.
+pub fn revive(folder: &Path) -> Revived {
+    let state = match State::read(folder) {
+        Ok(state) => state,
+        // The daemon was killed before it wrote anything down: nothing of the workload runs yet.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Revived::Ended(None),
+        Err(error) => return Revived::Unreadable(error.to_string()),
+    };
+    match state.confirm(folder) {
+        Some(running) => Revived::Lives(running),
+        None => {
+            discard(&state.workload.cgroup, folder);
+            Revived::Ended(Some(state.workload.name))
+        }
+    }
+}
+
+/// Why this version can't read what is written down in a workload's folder; none if it can, or nothing is.
+pub fn unreadable(folder: &Path) -> Option<String> {
+    match State::read(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Some(error.to_string()),
+        _ => None,
+    }
+}
+
+/// The version of the state file. It has to be raised when what is written means something else, or an earlier version mustn't
+/// go without a new field: fields that it doesn't know it passes over.
+const VERSION: u32 = 1;
+
+/// Only the version of a state file.
+#[derive(Debug, Deserialize)]
+struct Versioned {
+    #[serde(default = "first")]
+    version: u32,
+}
+
+fn first() -> u32 {
+    1
 }
 
 /// What the state file says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct State {
+    /// [`VERSION`]; files from before there were versions are of the first.
+    #[serde(default = "first")]
+    version: u32,
     /// When process 1 started, in clock ticks since boot (proc(5), field 22 of stat). A boot ends every workload, and
     /// the folder lies below /run, which a boot empties.
-    pub(super) start_time: u64,
-    pub(super) workload: Kept,
+    start_time: u64,
+    workload: Kept,
 }
 
 /// A [`Workload`] as it is written; its folder is where the file lies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct Kept {
     id: LaunchId,
     initiator: u32,
@@ -189,6 +241,11 @@ impl Kept {
 }
 
 impl State {
+    /// That of a workload whose process 1 started then.
+    pub(super) fn new(start_time: u64, workload: Kept) -> Self {
+        Self { version: VERSION, start_time, workload }
+    }
+
     /// Writes it into the launch's folder, as a whole or not at all.
     pub(super) fn write(&self, folder: &Path) -> io::Result<()> {
         let (new, final_place) = (folder.join("launch.json.new"), folder.join(STATE));
@@ -197,8 +254,17 @@ impl State {
         fs::rename(new, final_place)
     }
 
-    fn read(folder: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(folder.join(STATE)).ok()?).ok()
+    /// # Errors
+    /// There is none, or it is of a version that this one doesn't know.
+    fn read(folder: &Path) -> io::Result<Self> {
+        let bytes = fs::read(folder.join(STATE))?;
+        let malformed = |error: serde_json::Error| io::Error::new(io::ErrorKind::InvalidData, error);
+        let Versioned { version } = serde_json::from_slice(&bytes).map_err(malformed)?;
+        if version > VERSION {
+            let what = format!("its state is of version {version}, and this binary knows {VERSION}");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
+        serde_json::from_slice(&bytes).map_err(malformed)
     }
 
     /// The workload, if its process 1 is the one that was written down: same start, in the workload's cgroup, alive.
@@ -253,3 +319,6 @@ pub fn discard(cgroup: &Path, folder: &Path) {
         tracing::warn!(folder = %folder.display(), error = %e, "a workload's folder could not be removed");
     }
 }
+
+#[cfg(test)]
+mod tests;

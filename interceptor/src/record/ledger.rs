@@ -21,8 +21,8 @@ pub struct Reconciled {
     pub ledger: Ledger,
     /// When they were recorded.
     pub at: String,
-    /// How many sessions of it are recorded: as many as were mediated, less those that were reset before they were one,
-    /// and more only by what came since.
+    /// How many sessions of it are recorded: as many as were mediated, and more by calls of what it publishes, by what it
+    /// dialled on its own loopback, and by what came since.
     pub sessions: u64,
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use crate::bpf::adopt::{Adopter, Number};
 use crate::bpf::{Kernel, Origin, netns_cookie};
 use crate::ids::LaunchId;
 use crate::transport::diagnosis::Diagnosis;
+use crate::transport::taken::Taken;
 use crate::who::{self, Attribution, Workload};
 
 /// How long accepting rests when the daemon is out of descriptors or memory.
@@ -78,8 +79,8 @@ pub struct Acceptor {
     workers: Arc<[Worker]>,
     /// By launch and network namespace.
     accepting: Mutex<HashMap<(LaunchId, u64), [AbortHandle; 2]>>,
-    /// How many connections of each launch were taken, whatever became of them.
-    taken: Mutex<HashMap<LaunchId, Arc<AtomicU64>>>,
+    /// How many connections of each launch were taken.
+    taken: Mutex<HashMap<LaunchId, Arc<Taken>>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -143,7 +144,7 @@ impl Acceptor {
     ) -> io::Result<()> {
         let netns_cookie = netns_cookie(tcp4.as_fd())?;
         let key = (workload.id, netns_cookie);
-        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner).entry(workload.id).or_default().clone();
+        let taken = self.taken(&workload);
         let seat = Seat { taken, tables, workers: self.workers.clone(), workload, netns_cookie, live, connections };
         let tasks = {
             let _inside = self.runtime.enter();
@@ -161,11 +162,11 @@ impl Acceptor {
         self.close(|(of, _)| *of == launch);
     }
 
-    /// How many connections of a launch were taken, whatever became of them; those to loopback, which only a few ports of a
+    /// How many connections of a workload were taken, also by earlier daemons; those to loopback, which only a few ports of a
     /// launched workload's lead here, aren't counted.
-    pub fn taken(&self, launch: LaunchId) -> u64 {
-        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.get(&launch).map_or(0, |count| count.load(Ordering::Relaxed))
+    pub fn taken(&self, workload: &Workload) -> Arc<Taken> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(taken.entry(workload.id).or_insert_with(|| Arc::new(Taken::open(&workload.folder))))
     }
 
     /// Forgets the count of a launch that has ended.
@@ -250,7 +251,7 @@ impl Tables {
 /// What the accepting of one workload's connections needs.
 #[derive(Clone)]
 struct Seat {
-    taken: Arc<AtomicU64>,
+    taken: Arc<Taken>,
     tables: Tables,
     workers: Arc<[Worker]>,
     workload: Arc<Workload>,
@@ -263,10 +264,14 @@ async fn accept(listener: tokio::net::TcpListener, seat: Seat) {
     loop {
         match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
             Ok(stream) => {
-                if stream.local_addr().is_ok_and(|own| !own.ip().to_canonical().is_loopback()) {
-                    seat.taken.fetch_add(1, Ordering::Relaxed);
+                let is_counted = seat.counts(&stream);
+                if is_counted {
+                    seat.taken.take();
                 }
                 if let Err((stream, reason)) = seat.hand_over(stream) {
+                    if is_counted {
+                        seat.taken.turn_away();
+                    }
                     let workload = seat.workload.settings.name.to_string();
                     metrics::counter!("interceptor_connections_reset_total", "workload" => workload, "reason" => reason)
                         .increment(1);
@@ -286,6 +291,16 @@ async fn accept(listener: tokio::net::TcpListener, seat: Seat) {
 }
 
 impl Seat {
+    /// Whether a connection is one of the ledger's.
+    fn counts(&self, stream: &TcpStream) -> bool {
+        match self.tables {
+            // Of what a launched workload dials on its loopback only a few ports lead here.
+            Tables::Launched(_) => stream.local_addr().is_ok_and(|own| !own.ip().to_canonical().is_loopback()),
+            // All of them come to the loopback of their namespace.
+            Tables::Adopted(_) => true,
+        }
+    }
+
     /// Gives the connection to the least loaded worker, or back with the reason.
     fn hand_over(&self, stream: TcpStream) -> Result<(), (TcpStream, &'static str)> {
         let Some(worker) = self.workers.iter().min_by_key(|worker| worker.live()) else {

@@ -13,6 +13,7 @@ use crate::config::Hostname;
 use crate::error::{Blame, Fault};
 use crate::transport::dial::{Found, Lookup, LookupError};
 use crate::transport::names::{Names, NamesError, Pool};
+use crate::transport::taken::Taken;
 use crate::who::Workload;
 
 mod message;
@@ -42,6 +43,7 @@ pub struct Resolver {
     names: Arc<Names>,
     gate: Arc<dyn Gate>,
     lookup: Arc<dyn Lookup>,
+    taken: Arc<Taken>,
     in_flight: Arc<Semaphore>,
 }
 
@@ -53,14 +55,15 @@ enum Via {
 }
 
 impl Resolver {
-    /// The resolver of this workload, with its names.
+    /// The resolver of this workload, with its names. It counts what it is asked over UDP in `taken`.
     pub fn new(
         workload: Arc<Workload>,
         names: Arc<Names>,
         gate: Arc<dyn Gate>,
         lookup: Arc<dyn Lookup>,
+        taken: Arc<Taken>,
     ) -> Arc<Resolver> {
-        Arc::new(Resolver { workload, names, gate, lookup, in_flight: Arc::new(Semaphore::new(IN_FLIGHT)) })
+        Arc::new(Resolver { workload, names, gate, lookup, taken, in_flight: Arc::new(Semaphore::new(IN_FLIGHT)) })
     }
 
     /// Answers what comes to these sockets, until one of them fails for good. Dropping the future ends it and all
@@ -83,6 +86,9 @@ impl Resolver {
 
     /// The reply to a message; none if it deserves none.
     async fn reply(&self, bytes: &[u8], via: Via) -> Option<Vec<u8>> {
+        if via == Via::Udp {
+            self.taken.ask();
+        }
         match message::read(bytes) {
             message::Read::Nothing => None,
             message::Read::Refusal(reply) => Some(reply),

@@ -175,13 +175,14 @@ fn a_restarted_daemon_finds_its_workloads() {
     let launched = launcher.start(&["sleep", "300"], |_| {}).unwrap();
     wait_for_start(&launched.channel);
     let workload = Arc::clone(launched.running.workload());
-    let revived = launch::revive(&workload.folder).expect("it lives");
+    let revived = launch::revive(&workload.folder).alive().expect("it lives");
     assert_eq!(revived.workload().init, workload.init);
     assert_eq!(revived.workload().settings.name, workload.settings.name);
     revived.kill().unwrap();
     assert!(revived.wait(Duration::from_secs(5)).unwrap());
     assert!(launched.running.wait(Duration::from_secs(5)).unwrap());
-    assert!(launch::revive(&workload.folder).is_none(), "it has ended");
+    let ended = launch::revive(&workload.folder);
+    assert!(matches!(&ended, launch::Revived::Ended(Some(name)) if *name == workload.settings.name), "{ended:?}");
     assert!(!workload.folder.exists() && !workload.cgroup.exists(), "what it left is removed");
     launched.running.clean_up();
 }

@@ -20,6 +20,9 @@ use crate::ops::{key, socket};
 /// Connects under way that one workload may have; more are refused by the daemon, for want of an entry.
 const UNDER_WAY: u64 = 16_384;
 
+/// How many of these are left to connects that have passed [`is_full`] and aren't noted down yet: threads in the middle of a call.
+const LEFT: u64 = 1024;
+
 /// Connects under way, by the address of the connecting socket.
 #[map]
 static FLOWS: HashMap<OriginKey, Flow> = HashMap::with_max_entries(262_144, 1);
@@ -76,6 +79,16 @@ fn publish(ctx: SockOpsContext) -> u32 {
         _ => {}
     }
     1
+}
+
+/// Whether a workload has so many connects under way that another one mightn't be noted down. It would be answered all the same,
+/// and nobody could tell by whom.
+#[inline(always)]
+pub(super) fn is_full(workload: u32) -> bool {
+    let Some(waiting) = WAITING.get_ptr(workload) else { return false };
+    // SAFETY: a value of this map.
+    let waiting = unsafe { ptr::read_volatile(waiting) };
+    waiting >= UNDER_WAY - LEFT
 }
 
 #[inline(always)]

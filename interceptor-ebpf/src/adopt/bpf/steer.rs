@@ -16,6 +16,7 @@ use interceptor_common::{DNS_PORT, DoorKey, Fate, Flow, Governed, Kind, Origin, 
 
 use super::address::{Address, Family};
 use super::govern;
+use super::publish::is_full;
 use super::storage::{INBOUND, OURS, STEERED};
 use super::tally::count;
 
@@ -127,7 +128,7 @@ fn to_the_daemon(
     // SAFETY: the context is this program's.
     let netns = unsafe { bpf_get_netns_cookie(ctx.sock_addr.cast()) };
     let workload = governed.workload;
-    if governed.state != STATE_STEERED {
+    if governed.state != STATE_STEERED || (protocol == IPPROTO_TCP && is_full(workload)) {
         return refuse(workload, kind);
     }
     let Some(place) = PLACES.get_ptr(PlaceKey { netns, workload, padding: 0 }) else {

@@ -2,10 +2,10 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuHashMap, SkStorage};
 use aya::{Ebpf, EbpfLoader};
@@ -14,7 +14,7 @@ use interceptor_common::{
 };
 
 use super::{Adopter, Maps};
-use crate::bpf::{BpfError, UnixSockets, btf, io_error, load_program, map_error, mounts, pin, steer, sys, unix};
+use crate::bpf::{BpfError, UnixSockets, btf, io_error, load_program, map_error, mounts, pin, sys, unix};
 
 static ADOPT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/adopt"));
 
@@ -70,20 +70,22 @@ impl Adopter {
         mounts::require_bpffs(pins)?;
         let (layout, root) = (pins.join(LAYOUT), pins.join(LAYOUT).join("adopt"));
         [pins, &layout, &root].into_iter().try_for_each(pin::make_folder)?;
-        let (unix, sockets) = attach_all(&root)?;
-        Self::open(root, unix, sockets)
+        let mut programs = pin::Programs::new();
+        let hooked = attach_all(&root, &mut programs)?;
+        Self::open(root, hooked, programs)
     }
 
-    /// Which of the hooks aren't attached any more.
+    /// Which of the hooks aren't attached any more, or aren't the programs that were attached.
     pub fn missing(&self) -> Vec<&'static str> {
+        let programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        let target = pin::Target { fd: self.cgroup.as_fd(), kind: pin::Kind::Cgroup, id: ROOT_ID };
         let unix = [("unix_connect", sys::ATTACH_UNIX_CONNECT), ("unix_sendmsg", sys::ATTACH_UNIX_SENDMSG)];
         let unix = unix.into_iter().filter(|_| self.unix != UnixSockets::Open);
         let on_cgroup = HOOKS.into_iter().chain(unix).filter(|(name, attach_type)| {
-            let link = sys::open(&self.root.join(name)).and_then(|link| sys::link_info(link.as_fd()));
-            !link.is_ok_and(|link| link.target() == ROOT_ID && link.attach_type() == *attach_type)
+            !pin::is_attached(&self.root.join(name), &target, *attach_type, programs.get(name))
         });
         let names = TRACEPOINTS.into_iter().map(|(name, _)| name);
-        let traced = names.filter(|name| sys::open(&self.root.join(name)).is_err());
+        let traced = names.filter(|name| !pin::is_tracing(&self.root.join(name), programs.get(name)));
         on_cgroup.map(|(name, _)| name).chain(traced).collect()
     }
 
@@ -99,7 +101,7 @@ impl Adopter {
         let rewriting = [sys::ATTACH_CONNECT4, sys::ATTACH_CONNECT6, sys::ATTACH_SENDMSG4, sys::ATTACH_SENDMSG6];
         let mut ids: Vec<u32> = rewriting
             .into_iter()
-            .flat_map(|attach_type| sys::attached(cgroup.as_fd(), attach_type).unwrap_or_default())
+            .flat_map(|attach_type| sys::attached(cgroup.as_fd(), attach_type, sys::Which::Own).unwrap_or_default())
             .collect();
         let ours = HOOKS.iter().filter_map(|(name, _)| {
             let link = sys::open(&root.join(name)).ok()?;
@@ -137,22 +139,19 @@ impl Adopter {
     /// Attaches what isn't attached any more, with the maps that there are.
     ///
     /// # Errors
-    /// As [`load`](Self::load).
+    /// As [`load`](Self::load), also where the kernel doesn't take the hooks on unix sockets any more.
     pub fn repair(&self) -> Result<(), BpfError> {
+        let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
         for folder in [self.root.parent(), Some(self.root.as_path())].into_iter().flatten() {
             pin::make_folder(folder)?;
         }
-        for (name, map) in &self.pinned {
-            let place = self.root.join(name);
-            if !place.exists() {
-                sys::pin(map.as_fd(), &place)
-                    .map_err(|source| io_error(format!("pinning `{}`", place.display()), source))?;
-            }
-        }
-        attach_all(&self.root).map(drop)
+        pin::pin_again(&self.root, &self.pinned)?;
+        let hooked = attach_all(&self.root, &mut programs)?;
+        unix::as_before(self.unix, hooked.unix)
     }
 
-    fn open(root: PathBuf, unix: UnixSockets, sockets: unix::Allowed) -> Result<Self, BpfError> {
+    fn open(root: PathBuf, hooked: Hooked, programs: pin::Programs) -> Result<Self, BpfError> {
+        let Hooked { cgroup, unix, sockets } = hooked;
         let map = |name: &'static str| MapData::from_pin(root.join(name)).map_err(|source| map_error(name, source));
         let maps = Maps {
             governed: hash(map("governed")?)?,
@@ -168,27 +167,33 @@ impl Adopter {
             deepest: 0,
         };
         Ok(Self {
-            flows: map("flows")?,
+            flows: hash(map("flows")?)?,
             accepted: storage(map("accepted")?)?,
             steered: storage(map("steered")?)?,
             inbound: storage(map("inbound")?)?,
             maps: Mutex::new(maps),
-            pinned: MAPS
-                .iter()
-                .map(|(name, ..)| *name)
-                .chain(["unix"])
-                .map(|name| Ok((name, sys::open(&root.join(name))?)))
-                .collect::<io::Result<_>>()
-                .map_err(|source| io_error("opening the maps' pins".into(), source))?,
+            pinned: pin::open_maps(&root, MAPS.iter().map(|(name, ..)| *name).chain(["unix"]))?,
             root,
             unix,
+            cgroup,
+            programs: Mutex::new(programs),
         })
     }
 }
 
+/// What was attached.
+struct Hooked {
+    /// The root of cgroup2.
+    cgroup: OwnedFd,
+    /// What becomes of unix sockets.
+    unix: UnixSockets,
+    /// The map of those that are allowed.
+    sockets: unix::Allowed,
+}
+
 /// Loads the object, with the pinned maps where there are, and attaches all of its programs; the ones before make way without a
-/// gap.
-fn attach_all(root: &Path) -> Result<(UnixSockets, unix::Allowed), BpfError> {
+/// gap. `programs` has those that were attached also where it ends with an error.
+fn attach_all(root: &Path, programs: &mut pin::Programs) -> Result<Hooked, BpfError> {
     let mount = mounts::cgroup2()?;
     let cgroup = File::open(&mount).map_err(|source| io_error(format!("opening `{}`", mount.display()), source))?;
     let id = cgroup.metadata().map_err(|source| io_error("reading the cgroup's id".into(), source))?.ino();
@@ -202,27 +207,28 @@ fn attach_all(root: &Path) -> Result<(UnixSockets, unix::Allowed), BpfError> {
     let target = pin::Target { fd: cgroup.as_fd(), kind: pin::Kind::Cgroup, id };
     for (name, attach_type) in HOOKS {
         let program = load_program(&mut object, name)?;
-        pin::attach(&root.join(name), program.as_fd(), &target, attach_type)?;
+        programs.insert(name, pin::attach(&root.join(name), program.as_fd(), &target, attach_type)?);
     }
     let descriptor = |name: &'static str| {
         sys::open(&root.join(name)).map_err(|source| io_error(format!("opening `{name}`"), source))
     };
     let (governed, tallies) = (descriptor("governed")?, descriptor("tallies")?);
-    let (unix, sockets) = unix::attach_adopted(root, &target, governed.as_fd(), tallies.as_fd())?;
+    let (unix, sockets) = unix::attach_adopted(root, &target, governed.as_fd(), tallies.as_fd(), programs)?;
     for (name, tracepoint) in TRACEPOINTS {
-        trace(&mut object, &root.join(name), name, tracepoint)?;
+        programs.insert(name, trace(&mut object, &root.join(name), name, tracepoint)?);
     }
-    Ok((unix, sockets))
+    Ok(Hooked { cgroup: cgroup.into(), unix, sockets })
 }
 
-/// Attaches a program to a tracepoint and pins the link. Links of tracepoints can't be updated: the one before goes when the
-/// new one is there, and what both see counts once, because they share their maps.
-fn trace(object: &mut Ebpf, place: &Path, name: &'static str, tracepoint: &std::ffi::CStr) -> Result<(), BpfError> {
+/// Attaches a program to a tracepoint and pins the link; gives the program's id. Links of tracepoints can't be updated: the one
+/// before goes when the new one is there, and what both see counts once, because they share their maps.
+fn trace(object: &mut Ebpf, place: &Path, name: &'static str, tracepoint: &std::ffi::CStr) -> Result<u32, BpfError> {
     let program = load_program(object, name)?;
     let link = sys::open_raw_tracepoint(program.as_fd(), tracepoint)
         .map_err(|source| io_error(format!("attaching to the tracepoint {tracepoint:?}"), source))?;
-    steer::gone(fs::remove_file(place), place)?;
-    sys::pin(link.as_fd(), place).map_err(|source| io_error(format!("pinning `{}`", place.display()), source))
+    pin::pin_over(link.as_fd(), place)
+        .and_then(|()| sys::program_id(program.as_fd()))
+        .map_err(|source| io_error(format!("pinning `{}`", place.display()), source))
 }
 
 /// Loads the object; its maps are those that are pinned below `root`, if there is one.

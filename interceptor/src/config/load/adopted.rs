@@ -59,6 +59,11 @@ impl Resolver<'_> {
             } else if slice.is_some()
                 || is_plain && kinds.iter().any(|kind| name.len() > kind.len() && name.ends_with(kind))
             {
+                // Wherever its manager keeps it.
+                if Path::new(own).iter().any(|part| part == name.as_str()) {
+                    let message = format!("`{name}` is where the daemon and what it launches are");
+                    self.wrong(span, message, "a unit beside it");
+                }
                 selectors.push(Adopt::Unit(name));
             } else {
                 self.wrong(span, format!("`{name}` isn't a unit"), "its whole name, as in `crm-mcp.service`");

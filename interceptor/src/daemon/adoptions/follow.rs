@@ -68,7 +68,7 @@ impl Adoptions {
         }
         drop(held);
         // What another workload has now is that one's before it is let go of here.
-        self.look(0);
+        self.look(true);
         self.sweep(&adopter, &self.held(), &numbers);
         failed
     }

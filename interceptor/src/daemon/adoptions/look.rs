@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use super::{Adoptions, FROZEN, Held, SLOWLY};
+use super::{Adoptions, FROZEN, Held};
 use crate::adopt::{Cgroup, Found, Hole, Process, Survey, Tree, is_gone, is_shortage};
 use crate::bpf::adopt::{Adopter, Number, State};
 use crate::bpf::{FilterReader, UnixSockets};
@@ -122,13 +122,12 @@ const WRITING: Duration = Duration::from_secs(3);
 const FROZEN_BY_US: &str = "frozen by Interceptor:";
 
 impl Adoptions {
-    /// Looks once. The `tick` says what is due.
-    pub(super) fn look(&self, tick: u32) {
+    /// Looks once, `slowly` also at what changes rarely.
+    pub(super) fn look(&self, slowly: bool) {
         let Some(adopter) = self.adopter.get() else { return };
         let mut held = self.held();
-        let slowly = tick.is_multiple_of(SLOWLY);
         if slowly {
-            self.watch_over(adopter, &held);
+            self.watch_over(adopter, &mut held);
         }
         let mut claimed = BTreeSet::new();
         let governed = adopter.governed().unwrap_or_default();
@@ -168,25 +167,35 @@ impl Adoptions {
     }
 
     /// Sees that the hooks are there. Where one isn't, the workloads stand still until it is again.
-    fn watch_over(&self, adopter: &Adopter, held: &BTreeMap<Number, Held>) {
+    fn watch_over(&self, adopter: &Adopter, held: &mut BTreeMap<Number, Held>) {
         let missing = adopter.missing();
         if missing.is_empty() {
             // Frozen by a repair that didn't say that it was done, or by an earlier daemon.
-            let frozen = held.values().filter(|one| one.workload.folder.join(FROZEN).exists());
-            return frozen.for_each(|one| self.freeze(one, false));
+            let is_frozen = |one: &Held| one.standing.is_some() || one.workload.folder.join(FROZEN).exists();
+            return held.values_mut().filter(|one| is_frozen(one)).for_each(|one| self.go_on(one));
         }
         tracing::error!(?missing, "hooks are gone; the adopted workloads are frozen until they are back");
-        held.values().for_each(|one| self.freeze(one, true));
         let what = format!("the hooks {} were gone", missing.join(", "));
-        match adopter.repair() {
-            Ok(()) => {
-                held.values().for_each(|one| {
-                    self.tell(one, Change::Repaired { what: what.clone() });
-                    self.freeze(one, false);
-                });
-            }
-            Err(error) => tracing::error!(%error, "the hooks can't be attached; the adopted workloads stay frozen"),
+        for one in held.values_mut() {
+            self.freeze(one, true);
+            one.standing.get_or_insert_default().add(&what);
         }
+        let Err(error) = adopter.repair() else { return held.values_mut().for_each(|one| self.go_on(one)) };
+        tracing::error!(%error, "the hooks can't be attached; the adopted workloads stay frozen");
+        let why = error.to_string();
+        for one in held.values_mut() {
+            if one.standing.as_mut().is_some_and(|standing| standing.is_newly_stuck(&why)) {
+                self.tell(one, Change::Broken { what: format!("{what}: {why}") });
+            }
+        }
+    }
+
+    /// Lets a workload go on that stood still, and records what was put right.
+    fn go_on(&self, one: &mut Held) {
+        if let Some(standing) = one.standing.take() {
+            self.tell(one, Change::Repaired { what: standing.into_what() });
+        }
+        self.freeze(one, false);
     }
 
     /// Lets the processes of a workload stand still, or go on. A file says which cgroups stand still because of us, for a

@@ -1,8 +1,13 @@
 use interceptor_common::{Fate, Kind};
 
-use super::{Connects, adopted};
+use std::cell::Cell;
+use std::io;
+
+use super::{Connects, Had, Recorded, adopted, settled};
+use crate::bpf::BpfError;
 use crate::bpf::adopt::Tally;
-use crate::record::event::Counts;
+use crate::ids::LaunchId;
+use crate::record::event::{Counts, Ledger};
 
 fn tally(kind: Kind, fate: Fate, count: u64) -> Tally {
     Tally { workload: 1, kind: kind as u32, fate: fate as u32, count }
@@ -18,26 +23,98 @@ fn what_got_an_answer_from_somebody_else_is_unexplained() {
         tally(Kind::Tcp, Fate::Failed, 2),
         tally(Kind::Tcp, Fate::Refused, 4),
     ];
-    let tcp = adopted(&tallies, 1)["tcp"];
+    let had = Had { taken: 6, ..Had::default() };
+    let tcp = adopted(&tallies, 1, had)["tcp"];
     let expected = Counts { attempted: 16, mediated: 6, refused: 6, dropped: 1, allowed: 0, unexplained: 2 };
     assert_eq!(tcp, expected);
-    assert_eq!(adopted(&tallies, 3)["tcp"].unexplained, 0);
+    assert_eq!(adopted(&tallies, 3, had)["tcp"].unexplained, 0);
+}
+
+#[test]
+fn what_is_mediated_is_what_the_proxy_kept_and_not_what_the_kernel_says_of_it() {
+    let tallies = [tally(Kind::Tcp, Fate::Established, 10), tally(Kind::Tcp, Fate::Arrived, 10)];
+    let expected = Counts { attempted: 10, mediated: 5, refused: 2, dropped: 3, ..Counts::default() };
+    assert_eq!(adopted(&tallies, 0, Had { taken: 7, reset: 2, ..Had::default() })["tcp"], expected);
 }
 
 #[test]
 fn what_never_happened_is_not_listed() {
-    let kinds = adopted(&[tally(Kind::Udp, Fate::Refused, 3), tally(Kind::Packet, Fate::Dropped, 2)], 0);
+    let kinds =
+        adopted(&[tally(Kind::Udp, Fate::Refused, 3), tally(Kind::Packet, Fate::Dropped, 2)], 0, Had::default());
     assert_eq!(kinds.keys().collect::<Vec<_>>(), ["packet", "udp"]);
     assert_eq!(kinds["udp"], Counts { attempted: 3, refused: 3, ..Counts::default() });
     assert_eq!(kinds["packet"], Counts { attempted: 2, dropped: 2, ..Counts::default() });
-    assert!(adopted(&[], 0).is_empty());
+    assert!(adopted(&[], 0, Had::default()).is_empty());
 }
 
 #[test]
 fn a_launched_workloads_own_loopback_is_allowed() {
-    let connects = Connects { established: 5, failed: 2, allowed: 7, taken: 5 };
+    let connects = |taken| {
+        let had = Had { taken, ..Had::default() };
+        Connects { established: 5, failed: 2, allowed: 7, had, ..Connects::default() }.kinds()["tcp"]
+    };
     let expected = Counts { attempted: 14, mediated: 5, refused: 2, allowed: 7, ..Counts::default() };
-    assert_eq!(connects.kinds()["tcp"], expected);
-    assert_eq!(Connects { taken: 4, ..connects }.kinds()["tcp"].unexplained, 1);
-    assert_eq!(Connects { taken: 6, ..connects }.kinds()["tcp"].unexplained, 0);
+    assert_eq!(connects(5), expected);
+    assert_eq!(connects(4).unexplained, 1);
+    assert_eq!(connects(6).unexplained, 0);
+}
+
+#[test]
+fn what_was_reset_is_refused_and_what_a_dead_daemon_had_not_taken_is_dropped() {
+    let had = Had { taken: 6, reset: 2, lost: 3, asked: 0 };
+    let tcp = Connects { established: 10, failed: 1, had, ..Connects::default() }.kinds()["tcp"];
+    let expected = Counts { attempted: 11, mediated: 4, refused: 3, dropped: 3, allowed: 0, unexplained: 1 };
+    assert_eq!(tcp, expected);
+}
+
+#[test]
+fn questions_are_those_that_the_resolver_had() {
+    let tallies = [tally(Kind::Dns, Fate::Steered, 5), tally(Kind::Dns, Fate::Refused, 1)];
+    let asked = |asked| adopted(&tallies, 0, Had { asked, ..Had::default() })["dns"];
+    assert_eq!(asked(3), Counts { attempted: 6, mediated: 3, refused: 1, dropped: 2, ..Counts::default() });
+    assert_eq!(asked(8), Counts { attempted: 9, mediated: 8, refused: 1, ..Counts::default() });
+    let had = Had { asked: 4, ..Had::default() };
+    let dns = Connects { had, ..Connects::default() }.kinds()["dns"];
+    assert_eq!(dns, Counts { attempted: 4, mediated: 4, ..Counts::default() });
+}
+
+#[test]
+fn unix_sockets_that_a_rule_allows_are_counted_beside_the_others() {
+    let expected = Counts { attempted: 5, refused: 3, allowed: 2, ..Counts::default() };
+    let tallies = [tally(Kind::Unix, Fate::Refused, 3), tally(Kind::Unix, Fate::Allowed, 2)];
+    assert_eq!(adopted(&tallies, 0, Had::default())["unix"], expected);
+    assert_eq!(Connects { unix: [3, 2], ..Connects::default() }.kinds()["unix"], expected);
+}
+
+fn ledger(launch: LaunchId, unexplained: u64) -> Ledger {
+    let counts = Counts { attempted: 9, unexplained, ..Counts::default() };
+    Ledger { launch, workload: "crm".parse().unwrap(), kinds: [("tcp".to_owned(), counts)].into() }
+}
+
+#[test]
+fn what_is_in_between_at_one_look_is_not_unexplained() {
+    let launch = LaunchId::new();
+    let looks = Cell::new(0);
+    let found = settled(|| {
+        looks.set(looks.get() + 1);
+        Ok(ledger(launch, if looks.get() == 2 { 1 } else { 4 }))
+    });
+    assert_eq!(found.unwrap(), ledger(launch, 1));
+}
+
+#[test]
+fn counts_that_cant_be_read_are_not_nothing() {
+    let failed = || BpfError::Io { what: "reading".into(), source: io::Error::other("no") };
+    assert!(settled(|| Err(failed())).is_err());
+}
+
+#[test]
+fn only_what_changed_is_recorded() {
+    let recorded = Recorded::default();
+    let launch = LaunchId::new();
+    assert!(recorded.is_new(&ledger(launch, 0)));
+    assert!(!recorded.is_new(&ledger(launch, 0)));
+    assert!(recorded.is_new(&ledger(launch, 1)));
+    recorded.forget(launch);
+    assert!(recorded.is_new(&ledger(launch, 1)));
 }

@@ -55,4 +55,9 @@ pub enum Change {
         /// What was wrong.
         what: String,
     },
+    /// The hooks aren't as they have to be, and can't be put right: it stands still until they are.
+    Broken {
+        /// What is wrong, and why it can't be put right.
+        what: String,
+    },
 }

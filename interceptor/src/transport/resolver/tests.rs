@@ -92,7 +92,7 @@ fn resolver(folder: &Path, limit: usize) -> (Arc<Resolver>, Log) {
     });
     let names = Arc::new(Names::open(folder, limit).unwrap());
     let lookup = Arc::new(TestLookup(log.clone(), answers));
-    (Resolver::new(workload, names, Arc::new(TestGate(log.clone())), lookup), log)
+    (Resolver::new(workload, names, Arc::new(TestGate(log.clone())), lookup, Arc::default()), log)
 }
 
 fn question(name: &str, qtype: RecordType, edns: bool) -> Message {

@@ -89,6 +89,9 @@ fn attempt(words: &[&str]) -> io::Result<String> {
             std::thread::sleep(std::time::Duration::from_secs(60));
             done()
         }
+        ["slip", address] => slip(destination(address)?),
+        ["crowd", address, most] => crowd(destination(address)?, parse(most)?),
+        ["detach", pin] => detach(pin),
         ["keep", how] => keep::keep(how),
         ["connect", address] => TcpStream::connect(address).and_then(|_| done()),
         ["in-network", path, program, arguments @ ..] => {
@@ -120,6 +123,55 @@ fn attempt(words: &[&str]) -> io::Result<String> {
         ["type-of-input"] => Ok(format!("{:?}", File::open("/proc/self/fd/0")?.metadata()?.file_type())),
         _ => Err(io::Error::other(format!("unknown attempt {words:?}"))),
     }
+}
+
+/// Connects until it is an own listener that answers, and not the proxy.
+fn slip(to: SocketAddr) -> io::Result<String> {
+    let pause = std::time::Duration::from_millis(5);
+    let listener = std::net::TcpListener::bind(("0.0.0.0", to.port()))?;
+    listener.set_nonblocking(true)?;
+    loop {
+        // Refused or not, what counts is who answers.
+        let _ = TcpStream::connect(to);
+        if listener.accept().is_ok() {
+            return done();
+        }
+        std::thread::sleep(pause);
+    }
+}
+
+/// Begins connects and waits for none of them, at most so many, until one is refused; whether one was.
+fn crowd(to: SocketAddr, most: i64) -> io::Result<String> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, socket};
+
+    let (_soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    let mut begun = Vec::new();
+    for _ in 0..most {
+        let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_NONBLOCK, None)?;
+        match connect(socket.as_raw_fd(), &SockaddrStorage::from(to)) {
+            Ok(()) | Err(Errno::EINPROGRESS) => begun.push(socket),
+            Err(Errno::ECONNREFUSED) => return Ok("refused".into()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(format!("{} are under way", begun.len()))
+}
+
+/// Detaches the link that is pinned there, as an administrator may; the pin stays.
+fn detach(pin: &str) -> io::Result<String> {
+    /// The commands of bpf(2).
+    const OBJ_GET: i64 = 7;
+    const LINK_DETACH: i64 = 34;
+
+    let path = CString::new(pin)?;
+    let get = [path.as_ptr().addr() as u64, 0];
+    // SAFETY: path and attribute live for the length of the call, which is given.
+    let link = unsafe { libc::syscall(libc::SYS_bpf, OBJ_GET, get.as_ptr(), size_of_val(&get)) };
+    let link = u32::try_from(link).map_err(|_| io::Error::last_os_error())?;
+    // SAFETY: the attribute lives for the length of the call, which is given.
+    checked(unsafe { libc::syscall(libc::SYS_bpf, LINK_DETACH, &raw const link, size_of_val(&link)) })
 }
 
 /// The line that comes on a connection, and who the peer seems to be.

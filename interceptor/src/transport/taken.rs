@@ -1,0 +1,147 @@
+//! How many connections of a workload were taken, and how many questions its resolver had. Kept in the workload's folder, so that a daemon that comes after goes on
+//! counting: what somebody else had answered before has to show then as well.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The file in the workload's folder.
+const FILE: &str = "taken";
+
+/// Where the numbers are in the file, each in eight bytes, little-endian.
+const TAKEN: usize = 0;
+const RESET: usize = 1;
+const LOST: usize = 2;
+const UNEXPLAINED: usize = 3;
+const NETNS: usize = 4;
+const ASKED: usize = 5;
+const NUMBERS: usize = 6;
+
+/// The numbers of a workload.
+#[derive(Debug, Default)]
+pub struct Taken {
+    numbers: [AtomicU64; NUMBERS],
+    /// None: it is counted only as long as this daemon lives.
+    file: Option<File>,
+}
+
+impl Taken {
+    /// Those in a workload's folder, or 0 where there are none yet.
+    pub fn open(folder: &Path) -> Self {
+        // A workload of a test needn't have a folder.
+        if folder.as_os_str().is_empty() {
+            return Self::default();
+        }
+        Self::read(File::options().read(true).write(true).create(true).truncate(false).mode(0o600), folder)
+            .unwrap_or_else(|error| {
+                tracing::warn!(%error, folder = %folder.display(), "a workload's connections are counted from the daemon's start");
+                Self::default()
+            })
+    }
+
+    /// Those that an earlier daemon left in a workload's folder.
+    ///
+    /// # Errors
+    /// There are none, or they can't be read.
+    pub fn left(folder: &Path) -> io::Result<Self> {
+        Self::read(File::options().read(true).write(true), folder)
+    }
+
+    fn read(options: &std::fs::OpenOptions, folder: &Path) -> io::Result<Self> {
+        let file = options.open(folder.join(FILE))?;
+        let mut bytes = [0; NUMBERS * 8];
+        let mut length = 0;
+        // A file that ends early has zeros there.
+        loop {
+            match file.read_at(&mut bytes[length..], length as u64) {
+                Ok(0) => break,
+                Ok(count) => length += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let taken = Self { file: Some(file), ..Self::default() };
+        for (number, bytes) in taken.numbers.iter().zip(bytes.as_chunks::<8>().0) {
+            number.store(u64::from_le_bytes(*bytes), Ordering::Relaxed);
+        }
+        Ok(taken)
+    }
+
+    /// One was taken.
+    pub(super) fn take(&self) {
+        self.set(TAKEN, self.taken() + 1);
+    }
+
+    /// One that was taken was reset before it was anything.
+    pub(super) fn turn_away(&self) {
+        self.set(RESET, self.reset() + 1);
+    }
+
+    /// The resolver had a question over UDP.
+    pub(super) fn ask(&self) {
+        self.set(ASKED, self.asked() + 1);
+    }
+
+    /// How many questions over UDP the resolver had.
+    pub fn asked(&self) -> u64 {
+        self.get(ASKED)
+    }
+
+    /// How many were taken, whatever became of them.
+    pub fn taken(&self) -> u64 {
+        self.get(TAKEN)
+    }
+
+    /// How many of those were reset before they were anything.
+    pub fn reset(&self) -> u64 {
+        self.get(RESET)
+    }
+
+    /// How many came to the listener of a daemon that ended before it took them.
+    pub fn lost(&self) -> u64 {
+        self.get(LOST)
+    }
+
+    /// The cookie of the launched workload's network namespace; 0 if it isn't known.
+    pub fn netns(&self) -> u64 {
+        self.get(NETNS)
+    }
+
+    /// Goes on after an earlier daemon: so many connects had got an answer, of which so many wait still at listeners that were
+    /// kept. What was neither taken nor known to be unexplained is lost.
+    pub fn resume(&self, established: u64, waiting: u64) {
+        let known = self.taken() + self.get(UNEXPLAINED) + waiting;
+        self.set(LOST, established.saturating_sub(known));
+    }
+
+    /// Notes how many are known to be unexplained.
+    pub fn note_unexplained(&self, count: u64) {
+        if self.get(UNEXPLAINED) != count {
+            self.set(UNEXPLAINED, count);
+        }
+    }
+
+    /// Notes the cookie of the launched workload's network namespace.
+    pub fn note_netns(&self, cookie: u64) {
+        self.set(NETNS, cookie);
+    }
+
+    fn get(&self, at: usize) -> u64 {
+        self.numbers[at].load(Ordering::Relaxed)
+    }
+
+    /// Each number has one thread that writes it.
+    fn set(&self, at: usize, value: u64) {
+        self.numbers[at].store(value, Ordering::Relaxed);
+        if let Some(file) = &self.file
+            && let Err(error) = file.write_all_at(&value.to_le_bytes(), at as u64 * 8)
+        {
+            tracing::warn!(%error, "that a workload's connection was taken can't be noted down");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
