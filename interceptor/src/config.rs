@@ -140,6 +140,8 @@ pub struct RecordSettings {
     pub anchor: Anchor,
     /// How many bytes of disk are kept for what has to be recorded when it is full.
     pub reserve: u64,
+    /// How long at most an event waits for its signed checkpoint. No key sets it.
+    pub checkpoint_age: Duration,
 }
 
 impl Default for RecordSettings {
@@ -154,6 +156,7 @@ impl Default for RecordSettings {
             keep_payloads_of: BTreeMap::new(),
             anchor: Anchor::None,
             reserve: 64 << 20,
+            checkpoint_age: Duration::from_secs(60),
         }
     }
 }

@@ -41,7 +41,7 @@ pub use backlog::Health;
 pub use event::Event;
 pub use journal::{Journal, Recorded};
 pub use keys::Keys;
-pub use link::Link;
+pub use link::{Link, Placed};
 pub use payload::{Content, SessionKey};
 pub use query::{QueryError, Reader, Unfinished};
 pub use rotate::{Asker, Begun, Rotated, rotate};
@@ -224,6 +224,12 @@ impl Record {
     /// How the record is doing, for `status`.
     pub fn health(&self) -> Health {
         self.backlog.health()
+    }
+
+    /// Whether there is no disk space for what has to be recorded when the disk is full, though some is wanted: there was no
+    /// room for it, or it is in use.
+    pub fn lacks_reserve(&self) -> bool {
+        self.backlog.lacks_reserve()
     }
 
     /// A connection of its own for queries. Call [`flush`](Self::flush) first to see what was just appended.

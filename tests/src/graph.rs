@@ -39,6 +39,8 @@ pub struct Received {
     pub host: String,
     /// Who called: what a guard read from the token.
     pub caller: Option<Caller>,
+    /// What the answer's `request-id` calls it.
+    pub request_id: String,
 }
 
 /// A person in the directory.
@@ -75,6 +77,7 @@ pub(crate) struct Shared {
     log: Mutex<Vec<Received>>,
     people: Mutex<Vec<Person>>,
     guard: Mutex<Option<Guard>>,
+    requests: AtomicU64,
     connections: AtomicU64,
     open: AtomicUsize,
 }
@@ -178,9 +181,16 @@ impl Shared {
             log: Mutex::default(),
             people: Mutex::new(people()),
             guard: Mutex::default(),
+            requests: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             open: AtomicUsize::new(0),
         }
+    }
+
+    /// The name of the next request.
+    pub(crate) fn request_id(&self) -> String {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        format!("{number:08x}-2d1c-4f60-9a37-5b8e0c4471d9")
     }
 
     pub(crate) fn note(&self, received: Received) {

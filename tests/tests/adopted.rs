@@ -24,3 +24,5 @@ mod strays;
 mod survey;
 #[path = "adopted/systemd.rs"]
 mod systemd;
+#[path = "adopted/told.rs"]
+mod told;

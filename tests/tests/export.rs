@@ -79,6 +79,8 @@ fn a_sink_has_the_chain_and_a_new_database_follows_the_old_one() -> Result<()> {
 
     let exported = daemon.ask(&["sessions", "export", "--format", "ocsf"])?;
     let events: Vec<Value> = exported.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let first = messages(&sink).first().and_then(|message| message["hash"].as_str().map(str::to_owned));
+    let first = first.context("no first event")?;
     for event in &events {
         let at = &event["attestation_list"][0];
         let text = |value: &Value| value.as_str().map(str::to_owned);
@@ -89,6 +91,11 @@ fn a_sink_has_the_chain_and_a_new_database_follows_the_old_one() -> Result<()> {
             body: text(&event["raw_data"]).context("no body")?,
         };
         ensure!(link.holds(), "it isn't in the chain: {event}");
+        // By the ids of the schema it is as well: its own, and that of the event before.
+        let chain = text(&at["chain_uid"]).context("no chain")?;
+        let uid = |seq: u64| Value::from(format!("{}-{seq}", &chain[..16]));
+        ensure!(chain == first && event["metadata"]["uid"] == uid(link.seq), "another chain: {event}");
+        ensure!(at["prev_event"]["uid"] == uid(link.seq - 1), "another event is before it: {event}");
     }
     let of = |class: u64, activity: u64| {
         let found = events.iter().find(|event| event["class_uid"] == class && event["activity_id"] == activity);
@@ -99,6 +106,16 @@ fn a_sink_has_the_chain_and_a_new_database_follows_the_old_one() -> Result<()> {
     ensure!(get["http_request"]["url"]["url_string"] == "https://graph.microsoft.com/v1.0/users", "{get}");
     ensure!(delete["disposition_id"] == 2 && delete["status_code"] == "denied-by-default", "{delete}");
     ensure!(of(4001, 1)?["actor"]["process"]["pid"].is_u64(), "nobody connected");
+    ensure!(get["device"]["hostname"].as_str().is_some_and(|host| !host.is_empty()), "on no host: {get}");
+    // A look-up belongs to no session, and comes all the same, in each format that has room for it.
+    let look_up = of(4003, 1)?;
+    ensure!(look_up["query"]["hostname"] == "graph.microsoft.com" && look_up.get("actor").is_none(), "{look_up}");
+    let lines = daemon.ask(&["sessions", "export", "--format", "ndjson"])?;
+    let look_up = lines.lines().map(serde_json::from_str::<Value>).find_map(|line| {
+        line.ok().filter(|line| line["session"].is_null() && line["operation"]["action"] == "dns:resolve")
+    });
+    ensure!(look_up.is_some(), "no look-up in {lines}");
+    ensure!(lines.lines().count() == events.len(), "the formats have not the same operations: {lines}");
 
     // A new database: what is under way goes on in it, and the sink hears of both.
     let said = daemon.ask(&["record", "rotate"])?;

@@ -5,4 +5,5 @@ mod identity {
     pub(crate) mod fixture;
     mod sdks;
     mod tokens;
+    mod trail;
 }

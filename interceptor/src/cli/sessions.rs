@@ -59,7 +59,7 @@ pub enum Command {
     },
     /// Write sessions for other tools, with what they sent and got; that you did is recorded
     Export {
-        /// The sessions' ids, or the beginnings of them; none: all that there are, at most 10,000
+        /// The sessions' ids, or the beginnings of them; none: all that is recorded, also what belongs to no session
         #[arg(value_name = "ID")]
         ids: Vec<String>,
         /// HTTP Archive (one JSON object), one JSON object a line, or one OCSF event a line (without what was sent)
@@ -377,11 +377,11 @@ fn verified(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     }
     writeln!(out, "hash of the last event checked: {}", escape(&report.hash))?;
     if let Some(anchored) = &report.checkpoints {
-        let Anchored { count, seq, at, key, uncovered } = anchored;
+        let Anchored { count, seq, at, key, .. } = anchored;
         writeln!(out, "{count} checkpoints, the last of event {seq}, {at}, signed by {key}")?;
-        if let Some((first, last)) = uncovered {
-            writeln!(out, "events {first} to {last} have no checkpoint yet")?;
-        }
+    }
+    if let Some((first, last)) = report.uncovered {
+        writeln!(out, "events {first} to {last} have no checkpoint yet")?;
     }
     for damage in &report.damage {
         let (place, detail) = (escape(&damage.place), escape(&damage.detail));

@@ -339,6 +339,7 @@ impl Resolver<'_> {
             keep_payloads_of,
             anchor,
             reserve,
+            ..RecordSettings::default()
         }
     }
 

@@ -5,14 +5,10 @@ use super::host::Shared;
 use crate::control::protocol::{Cause, Exported, Serving, Status};
 use crate::identity::keys::Freshness;
 
-/// How far behind the database may be before `status` says so.
-const LAG_MS: u64 = 1_000;
+mod record;
 
 /// How long events may wait for a sink before `status` says so.
 const EXPORT_MS: u64 = 5 * 60 * 1_000;
-
-/// How long events may wait for a checkpoint before `status` says so.
-const CHECKPOINT_MS: u64 = 10 * 60 * 1_000;
 
 impl Shared {
     pub(super) fn status(&self) -> Status {
@@ -21,7 +17,7 @@ impl Shared {
         let mut cause = |code: &str, message: String, next: &str| {
             causes.push(Cause { code: code.into(), message, next: next.into() });
         };
-        let health = self.record.health();
+        let (health, now) = (self.record.health(), self.pipeline.clock.now());
         let sealed = world.snapshot.why_sealed();
         if let Some(why) = sealed {
             cause(
@@ -30,12 +26,10 @@ impl Shared {
                 "mend the policies, then `interceptor policy reload`",
             );
         }
-        if let Some(why) = &health.failed {
-            cause(
-                "record-unavailable",
-                format!("the record can't be written: {why}"),
-                "check the state folder and its disk",
-            );
+        let bounds = &world.snapshot.settings.record;
+        let kept = record::causes(&health, self.record.lacks_reserve(), bounds, now);
+        for record::Told { code, message, next } in kept.told {
+            cause(code, message, next);
         }
         for (issuer, freshness) in self.pipeline.judge.freshness() {
             let age = match freshness {
@@ -55,51 +49,6 @@ impl Shared {
                 "reload-refused",
                 format!("the last load was refused, the one before is in force: {why}"),
                 "mend it, then `interceptor policy reload`",
-            );
-        }
-        let bounds = &world.snapshot.settings.record;
-        let is_denying =
-            u128::from(health.lag_ms) > bounds.backlog_age.as_millis() || health.backlog >= health.backlog_limit;
-        if is_denying && health.failed.is_none() {
-            cause(
-                "record-unavailable",
-                format!(
-                    "the database is {} ms and {} bytes behind the journals, more than `[record]` allows, so everything \
-                     is denied",
-                    health.lag_ms, health.backlog
-                ),
-                "check the state folder's disk, and what else has the database open",
-            );
-        } else if health.lag_ms > LAG_MS {
-            cause(
-                "record-lagging",
-                format!("the database is {} ms behind the journals", health.lag_ms),
-                "check the disk's load",
-            );
-        }
-        let now = self.pipeline.clock.now();
-        let unanchored = health.is_unanchored(now);
-        if let Some(since) = health.unanchored_since.filter(|_| unanchored) {
-            cause(
-                "record-unanchored",
-                format!(
-                    "no sink outside the host has a checkpoint of what was recorded since {since:.0}, so everything is denied"
-                ),
-                "see that this host reaches a sink of `[[export]]`",
-            );
-        }
-        if health.damaged > 0 {
-            cause(
-                "record-damaged",
-                format!("{} damaged places were found in the journals", health.damaged),
-                "run `interceptor sessions verify`",
-            );
-        }
-        if health.checkpoint_age_ms > CHECKPOINT_MS {
-            cause(
-                "checkpoint-late",
-                format!("events wait for a signed checkpoint since {} minutes", health.checkpoint_age_ms / 60_000),
-                "check the state folder and its disk; the daemon's log says what fails",
             );
         }
         let exports: Vec<Exported> =
@@ -166,8 +115,7 @@ impl Shared {
         for hole in self.launches.kernel_holes() {
             cause("containment", hole.to_owned(), "see `interceptor doctor`");
         }
-        let serving = match (sealed.is_some() || health.failed.is_some() || is_denying || unanchored, causes.is_empty())
-        {
+        let serving = match (sealed.is_some() || kept.denies, causes.is_empty()) {
             (true, _) => Serving::No,
             (false, false) => Serving::Degraded,
             (false, true) => Serving::Yes,

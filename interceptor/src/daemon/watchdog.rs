@@ -39,15 +39,16 @@ pub(super) struct Standing {
 pub(super) type Still = BTreeMap<LaunchId, Standing>;
 
 impl Standing {
-    /// Notes what is wrong.
-    pub(super) fn add(&mut self, what: &str) {
+    /// Notes what is wrong; whether it is news.
+    pub(super) fn add(&mut self, what: &str) -> bool {
         if self.what.contains(what) {
-            return;
+            return false;
         }
         if !self.what.is_empty() {
             self.what.push_str("; ");
         }
         self.what.push_str(what);
+        true
     }
 
     /// Notes why it can't be put right; whether that it can't is news.
@@ -103,7 +104,8 @@ impl Launches {
         }
     }
 
-    /// Does what puts it right while these stand still. What can't be put right stays still, and that is recorded.
+    /// Does what puts it right while these stand still. That it is gone is recorded before anything is tried. What can't be put
+    /// right stays still, and that is recorded as well.
     fn put_right(
         &self,
         still: &mut Still,
@@ -114,7 +116,9 @@ impl Launches {
         tracing::error!(what, "launched workloads are frozen until that is put right");
         for workload in workloads {
             freeze(workload, true);
-            still.entry(workload.id).or_default().add(what);
+            if still.entry(workload.id).or_default().add(what) {
+                self.tell(workload, Change::Detached { what: what.to_owned() });
+            }
         }
         let Err(why) = repair() else { return };
         tracing::error!(error = why, "it can't be put right");

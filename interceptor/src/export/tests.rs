@@ -154,7 +154,8 @@ fn an_acknowledged_checkpoint_is_an_anchor_also_for_the_next_daemon() {
     let first = since().expect("nobody knows of them");
     let receiver = Receiver::start(&[Answer::Http(200, "")]);
     let exporter = scene.export(&receiver.http(BatchFormat::Lines));
-    until("a checkpoint is acknowledged", || exporter.states()[0].anchored >= 1_000);
+    until("all is acknowledged", || exporter.states()[0].seq == 1_100);
+    assert!(exporter.states()[0].anchored >= 1_000, "with the checkpoints of it");
     until("it is an anchor", || since().is_none_or(|now| now > first));
     let anchored = exporter.states()[0].anchored;
     drop(exporter);

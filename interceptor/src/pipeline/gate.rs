@@ -111,3 +111,6 @@ pub(super) fn not_recorded(error: &RecordError) -> Fault {
         _ => unrecorded(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,11 +22,8 @@ mod follow;
 
 pub use follow::{Signed, follow};
 
-/// How many events at most come between two checkpoints, but for a batch that brings more at once.
+/// How many events at most come between two checkpoints, also where a batch brings more at once.
 pub(super) const EVENTS: u64 = 1_000;
-
-/// How long at most an event waits for its checkpoint.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The first line of what is signed: what a signature can't be confused with.
 const CONTEXT: &str = "interceptor record v1 checkpoint";
@@ -157,6 +154,8 @@ pub(super) struct Signer {
     seq: u64,
     /// Since when events wait for a checkpoint.
     since: Option<Instant>,
+    /// How long at most they do.
+    patience: Duration,
 }
 
 /// Where the record's signing key is, beside the database.
@@ -189,8 +188,12 @@ pub(super) fn public_key(database: &Path) -> Option<PublicKey> {
 
 impl Signer {
     /// Opens the key and the file beside `database`, and cuts off what a killed daemon left of a line. Also gives its last
-    /// checkpoint, or what is wrong with that. The rest of the file is for `verify` to look at: it grows for ever.
-    pub(super) fn open(database: &Path) -> Result<(Self, Result<Option<Head>, String>), RecordError> {
+    /// checkpoint, or what is wrong with that. The rest of the file is for `verify` to look at: it grows for ever. An event
+    /// waits for its checkpoint for `patience` at most.
+    pub(super) fn open(
+        database: &Path,
+        patience: Duration,
+    ) -> Result<(Self, Result<Option<Head>, String>), RecordError> {
         let path = file(database);
         let using = |source| RecordError::File { doing: "use", path: path.clone(), source };
         let pair = pair(&key_file(database))?;
@@ -216,7 +219,12 @@ impl Signer {
             Some(Head { seq: checkpoint.seq, hash: *blake3::Hash::from_hex(&checkpoint.hash).ok()?.as_bytes() })
         });
         let seq = end.as_ref().ok().copied().flatten().map_or(0, |head| head.seq);
-        Ok((Self { pair, path, last, seq, since: None }, end))
+        Ok((Self { pair, path, last, seq, since: None, patience }, end))
+    }
+
+    /// The event of the last checkpoint; 0 before the first.
+    pub(super) fn seq(&self) -> u64 {
+        self.seq
     }
 
     /// Takes note of the end of the chain. Gives since when events wait for a checkpoint and when it is due; none if all
@@ -227,31 +235,36 @@ impl Signer {
             return None;
         }
         let since = *self.since.get_or_insert(now);
-        Some((since, if head.seq - self.seq >= EVENTS { now } else { since + PATIENCE }))
+        Some((since, if head.seq - self.seq >= EVENTS { now } else { since + self.patience }))
     }
 
-    /// Signs the end of the chain, all of which is on the disk, and appends it.
-    pub(super) fn sign(&mut self, head: Head, at: Timestamp) -> io::Result<()> {
-        let mut checkpoint = Checkpoint {
-            seq: head.seq,
-            hash: head.hex(),
-            at,
-            previous: self.last.clone(),
-            key: public(&self.pair),
-            signature: String::new(),
-        };
-        let signature = self.pair.sign(checkpoint.signed().as_bytes());
-        checkpoint.signature = signature.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        let line = serde_json::to_string(&checkpoint).map_err(io::Error::other)?;
+    /// Signs links of the chain, in its order and all of them on the disk, and appends them: all or none.
+    pub(super) fn sign(&mut self, links: &[Head], at: Timestamp) -> io::Result<()> {
+        let (mut last, mut seq, mut lines) = (self.last.clone(), self.seq, String::new());
+        for link in links {
+            let line = self.line(*link, at, last)?;
+            lines.push_str(&line);
+            lines.push('\n');
+            (last, seq) = (digest(&line), link.seq);
+        }
         let mut file = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.path)?;
         let length = file.metadata()?.len();
-        if let Err(error) = file.write_all(format!("{line}\n").as_bytes()).and_then(|()| file.sync_data()) {
+        if let Err(error) = file.write_all(lines.as_bytes()).and_then(|()| file.sync_data()) {
             // Half a line would spoil the next one.
             let _cut = file.set_len(length);
             return Err(error);
         }
-        (self.last, self.seq, self.since) = (digest(&line), head.seq, None);
+        (self.last, self.seq, self.since) = (last, seq, None);
         Ok(())
+    }
+
+    /// The line of a link, behind the line with the digest `previous`.
+    fn line(&self, link: Head, at: Timestamp, previous: String) -> io::Result<String> {
+        let (hash, key) = (link.hex(), public(&self.pair));
+        let mut checkpoint = Checkpoint { seq: link.seq, hash, at, previous, key, signature: String::new() };
+        let signature = self.pair.sign(checkpoint.signed().as_bytes());
+        checkpoint.signature = signature.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        serde_json::to_string(&checkpoint).map_err(io::Error::other)
     }
 }
 

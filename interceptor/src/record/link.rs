@@ -22,6 +22,17 @@ pub struct Link {
     pub body: String,
 }
 
+/// An event of the chain, and which chain that is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placed {
+    /// The event.
+    #[serde(flatten)]
+    pub link: Link,
+    /// The hash of the chain's first event, in hex: what tells it from the chains of other hosts, and of databases that were
+    /// moved aside.
+    pub chain: String,
+}
+
 impl Link {
     /// Whether its hash follows from its body and the hash before.
     pub fn holds(&self) -> bool {
@@ -36,11 +47,13 @@ impl Reader {
     ///
     /// # Errors
     /// When there is no such operation, or the database fails.
-    pub fn link_of(&self, operation: &str) -> Result<Link, QueryError> {
-        let sql = "SELECT e.seq, e.hash, e.body, (SELECT hash FROM events p WHERE p.seq = e.seq - 1)
+    pub fn link_of(&self, operation: &str) -> Result<Placed, QueryError> {
+        let sql = "SELECT e.seq, e.hash, e.body, (SELECT hash FROM events p WHERE p.seq = e.seq - 1),
+                       (SELECT hash FROM events WHERE seq = 1)
                    FROM operations o JOIN events e ON e.seq = o.seq WHERE o.operation = ?1";
-        let link = self.db.prepare_cached(sql)?.query_row([operation], link).optional()?;
-        link.ok_or_else(|| QueryError::Unknown(operation.to_owned()))
+        let placed = |row: &Row<'_>| Ok(Placed { link: link(row)?, chain: hex(row.get(4)?) });
+        let placed = self.db.prepare_cached(sql)?.query_row([operation], placed).optional()?;
+        placed.ok_or_else(|| QueryError::Unknown(operation.to_owned()))
     }
 
     /// The events after number `after`, in order: as many as fit into `bytes`, at most `count`, but at least one if there
@@ -85,8 +98,11 @@ impl Reader {
     }
 }
 
+fn hex(hash: [u8; 32]) -> String {
+    blake3::Hash::from_bytes(hash).to_hex().to_string()
+}
+
 fn link(row: &Row<'_>) -> rusqlite::Result<Link> {
-    let hex = |hash: [u8; 32]| blake3::Hash::from_bytes(hash).to_hex().to_string();
     Ok(Link {
         seq: row.get::<_, i64>(0)?.cast_unsigned(),
         hash: hex(row.get(1)?),

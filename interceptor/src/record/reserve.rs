@@ -39,6 +39,11 @@ impl Reserve {
         reserve
     }
 
+    /// Whether there is none, though some is wanted.
+    pub(super) fn is_missing(&self) -> bool {
+        self.bytes > 0 && !self.held
+    }
+
     /// Gives the space up. Gives whether there was any.
     pub(super) fn release(&mut self) -> bool {
         if !self.held {

@@ -65,6 +65,9 @@ const OPEN: usize = 2;
 /// The fewest letters and digits before a `*`.
 const BEFORE: usize = 2;
 
+/// How many operations are looked at for what begins a session, in one answer: half a second's work.
+const LOOKED_AT: usize = 100_000;
+
 /// Which operations are looked for: those for which all that is given holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -91,17 +94,24 @@ pub struct Search {
     pub until: Option<Timestamp>,
     /// Decided before the operation of this event: for the next piece of an answer.
     pub before: Option<u64>,
+    /// Only what begins a session or belongs to none, oldest first, behind this event: with 0, the way through all that is
+    /// recorded. `initiator` stands for the launches of the workloads then, as it does in lists of sessions.
+    #[serde(default)]
+    pub begins: Option<u64>,
     /// How many at most.
     pub limit: u32,
 }
 
-/// Operations that were found, newest first.
+/// Operations that were found, newest first, or oldest first where [`Search::begins`] was given.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Hits {
     /// As many as fit into one answer.
     pub hits: Vec<Hit>,
-    /// [`Search::before`] for the next ones; none if these are all.
+    /// [`Search::before`] for the next ones, or [`Search::begins`] where that was given; none if these are all.
     pub next: Option<u64>,
+    /// Where [`Search::begins`] was given: [`Search::before`] that leaves out what comes from now on.
+    #[serde(default)]
+    pub end: Option<u64>,
 }
 
 /// An operation that was found.
@@ -209,12 +219,15 @@ impl Reader {
     /// [`QueryError::Nothing`] when neither a word nor a filter is given, [`QueryError::TooBroad`] when the text is more than
     /// the index is asked at once, and when the database fails.
     pub fn search(&self, search: &Search) -> Result<Hits, QueryError> {
-        let asked = search.since.is_some() || search.until.is_some();
+        let asked = search.since.is_some() || search.until.is_some() || search.begins.is_some();
         let words = search.words()?;
         if words.is_none() && !asked {
             return Err(QueryError::Nothing);
         }
         let Some((first, last)) = self.between(search)? else { return Ok(Hits::default()) };
+        if search.begins.is_some() {
+            return self.beginnings(search, (first, last), words.as_deref());
+        }
         let sql = match words {
             Some(_) => "SELECT rowid FROM search WHERE search MATCH ?3 AND rowid BETWEEN ?1 AND ?2 ORDER BY rowid DESC",
             None => "SELECT seq FROM operations WHERE seq BETWEEN ?1 AND ?2 AND ?3 IS NULL ORDER BY seq DESC",
@@ -241,6 +254,48 @@ impl Reader {
         Ok(hits)
     }
 
+    /// What of the operations between two events begins a session or belongs to none, oldest first.
+    fn beginnings(&self, search: &Search, (first, last): (i64, i64), words: Option<&str>) -> Result<Hits, QueryError> {
+        let sql = match words {
+            Some(_) => "SELECT rowid FROM search WHERE search MATCH ?3 AND rowid BETWEEN ?1 AND ?2 ORDER BY rowid",
+            None => "SELECT seq FROM operations WHERE seq BETWEEN ?1 AND ?2 AND ?3 IS NULL ORDER BY seq",
+        };
+        let begins = "SELECT (session IS NULL OR NOT EXISTS
+                (SELECT 1 FROM operations p WHERE p.session = o.session AND p.seq < o.seq))
+            AND (?2 IS NULL OR EXISTS (SELECT 1 FROM workloads w WHERE w.launch = o.launch AND w.initiator = ?2))
+            FROM operations o WHERE seq = ?1";
+        let newest: Option<i64> = self.db.query_row("SELECT max(seq) FROM operations", [], |row| row.get(0))?;
+        let end = Some(newest.unwrap_or(0).cast_unsigned() + 1);
+        let (mut hits, mut bytes) = (Hits { end, ..Hits::default() }, 0);
+        let mut begins = self.db.prepare_cached(begins)?;
+        let mut statement = self.db.prepare_cached(sql)?;
+        let mut rows = statement.query(params![first, last, words])?;
+        let mut looked_at = 0;
+        while let Some(row) = rows.next()? {
+            let seq: i64 = row.get(0)?;
+            // The next piece begins with this one.
+            let next = Some((seq - 1).cast_unsigned());
+            if hits.hits.len() >= search.limit.min(10_000) as usize || looked_at == LOOKED_AT {
+                return Ok(Hits { next, ..hits });
+            }
+            looked_at += 1;
+            let fits: Option<bool> = begins.query_row(params![seq, search.initiator], |row| row.get(0)).optional()?;
+            if fits != Some(true) {
+                continue;
+            }
+            let Some(hit) = self.hit(seq)? else { continue };
+            if !search.has_time(&hit.operation.decided_at) {
+                continue;
+            }
+            bytes += serde_json::to_vec(&hit)?.len();
+            if bytes > ANSWER_BYTES && !hits.hits.is_empty() {
+                return Ok(Hits { next, ..hits });
+            }
+            hits.hits.push(hit);
+        }
+        Ok(hits)
+    }
+
     fn hit(&self, seq: i64) -> Result<Option<Hit>, QueryError> {
         let mut statement = self.db.prepare_cached(&format!("{OPERATION} WHERE seq = ?1"))?;
         let mut rows = statement.query([seq])?;
@@ -257,8 +312,9 @@ impl Reader {
     /// Between which events the operations of the time in question are; none if there are none.
     fn between(&self, search: &Search) -> Result<Option<(i64, i64)>, QueryError> {
         let before = search.before.map_or(i64::MAX, |seq| super::projection::integer(seq) - 1);
+        let after = search.begins.map_or(0, |seq| super::projection::integer(seq).saturating_add(1));
         if search.since.is_none() && search.until.is_none() {
-            return Ok(Some((0, before)));
+            return Ok(Some((after, before)));
         }
         let minute =
             |at: Option<Timestamp>, open: &str| at.map_or(open.to_owned(), |at| at.to_string()[..16].to_owned());
@@ -267,7 +323,7 @@ impl Reader {
             .db
             .prepare_cached(sql)?
             .query_row([minute(search.since, ""), minute(search.until, "~")], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(first.zip(last).map(|(first, last)| (first, last.min(before))))
+        Ok(first.zip(last).map(|(first, last)| (first.max(after), last.min(before))))
     }
 }
 
@@ -276,7 +332,7 @@ impl Search {
     /// only quoted words of it get there.
     fn words(&self) -> Result<Option<String>, QueryError> {
         let mut parts = Vec::new();
-        let initiator = self.initiator.map(|uid| uid.to_string());
+        let initiator = self.initiator.filter(|_| self.begins.is_none()).map(|uid| uid.to_string());
         let filters = [
             ('i', &initiator),
             ('w', &self.workload),

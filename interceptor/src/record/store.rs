@@ -161,6 +161,23 @@ impl Store {
         Ok(link.seq == 0 || hash == Some(link.hash))
     }
 
+    /// Links of the chain behind event `after`: each `step`th from there, and the last one; at most `count`. One that isn't
+    /// there any more is left out.
+    pub(super) fn links(&self, after: u64, step: u64, count: usize) -> Result<Vec<Head>, RecordError> {
+        let mut statement = self.db.prepare_cached("SELECT hash FROM events WHERE seq = ?1")?;
+        let mut links = Vec::new();
+        let mut seq = after + step;
+        while seq < self.head.seq && links.len() < count {
+            let hash = statement.query_row([integer(seq)], |row| row.get(0)).optional()?;
+            links.extend(hash.map(|hash| Head { seq, hash }));
+            seq += step;
+        }
+        if links.len() < count && after < self.head.seq {
+            links.push(self.head);
+        }
+        Ok(links)
+    }
+
     /// How far each segment is in the database already.
     pub(super) fn positions(&self) -> Result<HashMap<String, u64>, RecordError> {
         let mut statement = self.db.prepare_cached("SELECT segment, moved FROM journal")?;

@@ -33,6 +33,9 @@ pub struct Report {
     /// The checkpoints that the chain was compared with; none if there are none.
     #[serde(default)]
     pub checkpoints: Option<Anchored>,
+    /// The first and the last event that no checkpoint covers; none if all are covered.
+    #[serde(default)]
+    pub uncovered: Option<(u64, u64)>,
     /// What could not be checked, and why.
     pub notes: Vec<String>,
 }
@@ -48,7 +51,7 @@ pub struct Anchored {
     pub at: Timestamp,
     /// The key that they are signed with.
     pub key: PublicKey,
-    /// The first and the last event that no checkpoint covers yet; none if all are covered.
+    /// As [`Report::uncovered`].
     pub uncovered: Option<(u64, u64)>,
 }
 
@@ -111,6 +114,7 @@ pub fn verify_with(path: &Path, evidence: &Evidence) -> Result<Report, RecordErr
         fault: None,
         damage: Vec::new(),
         checkpoints: None,
+        uncovered: None,
         notes: Vec::new(),
     };
     // One transaction, so that events and tables are of the same moment.
@@ -167,7 +171,10 @@ fn anchored(path: &Path, evidence: &Evidence, checkpoints: &Checkpoints, report:
     if checkpoints.torn > 0 {
         report.notes.push("the last line of the checkpoints was cut off while it was written".into());
     }
-    let Some(last) = checkpoints.all.last() else {
+    let last = checkpoints.all.last();
+    let covered = last.map_or(0, |last| last.seq);
+    report.uncovered = (covered < report.events).then_some((covered + 1, report.events));
+    let Some(last) = last else {
         return report.notes.push("there are no checkpoints: a chain that was made anew would not show".into());
     };
     if evidence.key.is_none() && checkpoint::public_key(path).is_none() {
@@ -179,7 +186,7 @@ fn anchored(path: &Path, evidence: &Evidence, checkpoints: &Checkpoints, report:
         seq: last.seq,
         at: last.at,
         key: last.key,
-        uncovered: (last.seq < report.events).then_some((last.seq + 1, report.events)),
+        uncovered: report.uncovered,
     });
 }
 

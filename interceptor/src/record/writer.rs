@@ -30,12 +30,10 @@ mod disk;
 mod pace;
 mod reopen;
 mod rotate_now;
+mod sign;
 
 /// How long the writer waits before it tries a failing database again.
 const RETRY: Duration = Duration::from_millis(100);
-
-/// How long it waits before it tries again to sign a checkpoint.
-const SIGN_AGAIN: Duration = Duration::from_secs(5);
 
 /// How long it waits before it tries again to remove the traces of what was destroyed.
 const SCRUB_AGAIN: Duration = Duration::from_secs(1);
@@ -52,8 +50,12 @@ pub(super) struct Writer {
     clock: Arc<dyn Clock>,
     store: Option<Store>,
     signer: Signer,
+    /// How long at most an event waits for its checkpoint.
+    patience: Duration,
     /// When signing failed last, and is to be tried again.
     sign_at: Option<Instant>,
+    /// Whether that was because the disk lost what it took.
+    lost: bool,
     /// How long payloads are kept, and when it is looked for older ones.
     keep: Vec<Keep>,
     keep_at: Instant,
@@ -100,7 +102,8 @@ impl Writer {
         let (durability, keep) = (settings.durability, Keep::of(settings));
         let store = Store::open(&database, durability)?;
         let positions = store.positions()?;
-        let (signer, signed) = Signer::open(&database)?;
+        let patience = settings.checkpoint_age;
+        let (signer, signed) = Signer::open(&database, patience)?;
         backlog.moved(0, store.head().seq, 0);
         let mut writer = Self {
             database,
@@ -110,7 +113,9 @@ impl Writer {
             clock,
             store: Some(store),
             signer,
+            patience,
             sign_at: None,
+            lost: false,
             keep,
             keep_at: Instant::now(),
             // A daemon that was killed may not have come to it.
@@ -128,7 +133,7 @@ impl Writer {
         let work = writer.backlog.begin();
         writer.pass()?;
         // Where operations may wait for it, what a killed daemon didn't come to sign is signed at once.
-        writer.checkpoint(writer.backlog.is_anchor_required());
+        writer.checkpoint(writer.backlog.is_anchor_required())?;
         writer.backlog.passed(&work);
         Ok(writer)
     }
@@ -142,11 +147,8 @@ impl Writer {
                 let rotated = self.rotate(by);
                 self.backlog.rotated(rotated);
             }
-            match self.pass() {
-                Ok(()) => {
-                    self.checkpoint(work.last);
-                    self.backlog.passed(&work);
-                }
+            match self.pass().and_then(|()| self.checkpoint(work.last)) {
+                Ok(()) => self.backlog.passed(&work),
                 Err(error) => {
                     tracing::error!(%error, "the record's writer failed; the journals keep what waits");
                     if reserve::is_no_room(&error) {
@@ -166,6 +168,10 @@ impl Writer {
     /// Moves everything that was appended before it began.
     fn pass(&mut self) -> Result<(), RecordError> {
         self.reopen()?;
+        if self.lost {
+            // Before anything else: a disk that loses what it takes gets no more of it.
+            self.checkpoint(false)?;
+        }
         self.adopt()?;
         let extents: Vec<Extent> = self
             .sources
@@ -185,7 +191,7 @@ impl Writer {
                 break;
             }
             self.commit(batch)?;
-            self.checkpoint(false);
+            self.checkpoint(false)?;
         }
         self.look_after_disk()?;
         self.retain()?;
@@ -301,30 +307,6 @@ impl Writer {
         let look_at = keep_at.into_iter().chain(self.scrub).chain(self.room_at).min();
         self.backlog.again(more, look_at);
         Ok(())
-    }
-
-    /// Signs the end of the chain if it is time, or `now`. When that fails, it is tried again; meanwhile the record goes
-    /// on, and `status` tells how old the last checkpoint is.
-    fn checkpoint(&mut self, now: bool) {
-        let Some(head) = self.store.as_ref().map(Store::head) else { return };
-        let instant = Instant::now();
-        let Some((since, due)) = self.signer.due(head, instant) else {
-            return self.backlog.uncovered(None);
-        };
-        let due = self.sign_at.map_or(due, |again| again.max(due));
-        if !now && due > instant {
-            return self.backlog.uncovered(Some((since, due)));
-        }
-        // In this order: a checkpoint that knows more than the disk would accuse a host that lost its power.
-        let signed = checkpoint::settle(&self.database).and_then(|()| self.signer.sign(head, self.clock.now()));
-        self.sign_at = match signed {
-            Ok(()) => None,
-            Err(error) => {
-                tracing::error!(%error, "a checkpoint of the record can't be written; it is tried again");
-                Some(instant + SIGN_AGAIN)
-            }
-        };
-        self.backlog.uncovered(self.sign_at.map(|again| (since, again)));
     }
 
     /// Deletes the segments that are done. Those with damage are kept under another name. Their positions stay in the

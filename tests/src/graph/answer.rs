@@ -38,6 +38,7 @@ pub(super) async fn answer(
     let host = request.headers().get(HOST).map(|host| String::from_utf8_lossy(host.as_bytes()).into_owned());
     let authorization = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let checked = shared.guard().map(|guard| guard.check(authorization)).transpose();
+    let request_id = shared.request_id();
     shared.note(Received {
         connection,
         tls,
@@ -45,14 +46,18 @@ pub(super) async fn answer(
         path: request.uri().path_and_query().map_or_else(|| request.uri().to_string(), ToString::to_string),
         host: host.unwrap_or_default(),
         caller: checked.as_ref().ok().cloned().flatten(),
+        request_id: request_id.clone(),
     });
-    let caller = match checked {
-        Ok(caller) => caller,
-        Err(challenge) => return Ok(unauthorized(&challenge, request.headers())),
+    let mut response = match checked {
+        Ok(caller) => route(request, caller.as_ref(), shared)
+            .await
+            .unwrap_or_else(|error| problem(StatusCode::INTERNAL_SERVER_ERROR, "generalException", &error.to_string())),
+        Err(challenge) => unauthorized(&challenge, request.headers()),
     };
-    Ok(route(request, caller.as_ref(), shared)
-        .await
-        .unwrap_or_else(|error| problem(StatusCode::INTERNAL_SERVER_ERROR, "generalException", &error.to_string())))
+    if let Ok(value) = HeaderValue::from_str(&request_id) {
+        response.headers_mut().insert("request-id", value);
+    }
+    Ok(response)
 }
 
 async fn route(

@@ -30,6 +30,8 @@ async fn the_directory_is_read_and_changed_and_every_request_is_logged() {
     assert_eq!(log.iter().map(|one| one.method.as_str()).collect::<Vec<_>>(), ["GET", "DELETE", "GET"]);
     assert_eq!(log[2].path, format!("/v1.0/users/{id}?$select=mail"));
     assert!(log.iter().all(|one| one.connection == 1 && one.tls), "one client keeps one connection: {log:?}");
+    assert_eq!(again.headers()["request-id"], log[2].request_id, "each answer names its request");
+    assert!(log[0].request_id != log[1].request_id, "{log:?}");
 }
 
 #[tokio::test]

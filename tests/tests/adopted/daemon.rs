@@ -4,10 +4,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use interceptor::record::event::Change;
 use interceptor_tests::daemon::{Daemon, Order, READ_ONLY};
 use interceptor_tests::graph::Graph;
 use interceptor_tests::require_root;
 use interceptor_tests::unit::{ADOPTED, Unit, said};
+
+use super::told::{adoptions, changes, path};
 
 pub(crate) fn start(purpose: &'static str, more: &str) -> Result<(Graph, Daemon)> {
     start_with(purpose, &format!("{ADOPTED}{more}"))
@@ -68,7 +71,15 @@ fn a_service_is_decided_and_recorded_as_a_launched_workload_is() -> Result<()> {
     ensure!(listed["containment"] == "contained", "{listed}");
     // To connect is permitted; what is asked for is not.
     ensure!(graph.connections() == 2, "{}", graph.connections());
+    ensure!(adoptions(&daemon)? == ["adopted"], "{:?}", adoptions(&daemon)?);
+    let own = path(&unit)?;
+    let told = changes(&daemon)?;
+    let is_adopted = |change: &Change| matches!(change, Change::Adopted { cgroup, image: None, .. } if *cgroup == own);
+    ensure!(told.iter().filter(|change| is_adopted(change)).count() == 1, "{told:?}");
     unit.remove()?;
+    until(&daemon, |one| one["adopted"].as_array().is_some_and(Vec::is_empty))?;
+    let told = changes(&daemon)?;
+    ensure!(told.contains(&Change::Gone { cgroup: own }), "{told:?}");
     daemon.finish()
 }
 
@@ -101,17 +112,29 @@ fn what_a_process_may_that_gets_around_us_is_named_and_refused() -> Result<()> {
     require_root!(Ok(()));
     let (graph, daemon) = start("adopt", "")?;
     let unit = Unit::new(&daemon)?;
-    for (what, named) in [
+    let lacks = [
         ("privileges", "NoNewPrivileges=yes"),
         ("families", "RestrictAddressFamilies="),
         ("io-uring", "io_uring_setup"),
         ("architectures", "SystemCallArchitectures=native"),
         ("capabilities", "CAP_NET_RAW"),
         ("user", "runs as root"),
-    ] {
+    ];
+    for (what, named) in lacks {
         let holes = without(&daemon, &unit, what)?;
         ensure!(holes.contains(named), "without {what}: {holes}");
     }
+    // Each is recorded with its name, and that it is contained again.
+    let contained = changes(&daemon)?.into_iter().filter_map(|change| match change {
+        Change::Contained { containment, refused } => Some((containment, refused)),
+        _ => None,
+    });
+    let contained: Vec<(String, bool)> = contained.collect();
+    for (what, named) in lacks {
+        let is_told = contained.iter().any(|(containment, refused)| *refused && containment.contains(named));
+        ensure!(is_told, "without {what}: {contained:?}");
+    }
+    ensure!(contained.last() == Some(&("contained".to_owned(), false)), "{contained:?}");
     // Its very first call is refused as well, when nobody has looked at it yet.
     let mut early = unit.command_but("io-uring", daemon.binary("probe"));
     ensure!(said(early.args(["tcp", "plain", "198.51.100.7:443"]))? != "ok");
@@ -238,6 +261,7 @@ fn what_isnt_adopted_any_more_is_free() -> Result<()> {
     daemon.ask(&["policy", "reload"])?;
     ensure!(unit.attempt(&["connect", &address])? == "ok", "{}", daemon.log());
     ensure!(daemon.json(&["workloads", "list"])?.as_array().is_some_and(Vec::is_empty));
+    ensure!(adoptions(&daemon)? == ["adopted", "released"], "{:?}", adoptions(&daemon)?);
     unit.remove()?;
     daemon.finish()
 }
@@ -301,6 +325,10 @@ fn sockets_from_before_or_from_elsewhere_are_cut() -> Result<()> {
         ensure!(is_over, "{how}: {ended:?}\n{}", daemon.log());
         ensure!(outside.write_all(b"x").and_then(|()| outside.write_all(b"x")).is_err() || is_over, "{how}");
     }
+    let to = format!("tcp to {}", listener.local_addr()?);
+    let told = changes(&daemon)?;
+    let is_cut = |change: &&Change| matches!(change, Change::SocketCut { pid: 1.., what, cut: true } if *what == to);
+    ensure!(told.iter().filter(is_cut).count() >= 3, "{told:?}");
     unit.remove()?;
     daemon.finish()
 }
@@ -357,6 +385,14 @@ fn a_connection_from_before_its_adoption_is_cut() -> Result<()> {
             || ended.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset),
         "{ended:?}"
     );
+    // It is recorded what was there, and what was cut of it.
+    let (told, own) = (changes(&daemon)?, path(&unit)?);
+    let was_there =
+        |change: &Change| matches!(change, Change::Adopted { cgroup, processes: 1.., .. } if *cgroup == own);
+    ensure!(told.iter().any(was_there), "{told:?}");
+    let to = format!("tcp to {}", listener.local_addr()?);
+    let is_cut = |change: &Change| matches!(change, Change::SocketCut { what, cut: true, .. } if *what == to);
+    ensure!(told.iter().any(is_cut), "{told:?}");
     unit.remove()?;
     daemon.finish()
 }
@@ -437,6 +473,10 @@ fn a_changed_workload_is_governed_all_the_time() -> Result<()> {
     inside.kill()?;
     inside.wait()?;
     ensure!(listener.accept().is_err(), "it got past us");
+    // Each time it is another adoption.
+    let told = adoptions(&daemon)?;
+    let changed = told.iter().filter(|one| *one == "changed").count();
+    ensure!(told.len() == 41 && changed == 20 && told.last().is_some_and(|last| last == "adopted"), "{told:?}");
     unit.remove()?;
     daemon.finish()
 }

@@ -133,6 +133,15 @@ impl Scene {
 
     /// As [`Scene::new`], with these keys of the tenant.
     pub(crate) fn with_tenant(policy: &str, tenant: &str, more: &str) -> Result<Self> {
+        Self::ordered(policy, (tenant, more), |_| {})
+    }
+
+    /// As [`Scene::new`], with what is changed in the order besides.
+    pub(crate) fn changed(policy: &str, more: &str, change: impl FnOnce(&mut Order)) -> Result<Self> {
+        Self::ordered(policy, ("", more), change)
+    }
+
+    fn ordered(policy: &str, (tenant, more): (&str, &str), change: impl FnOnce(&mut Order)) -> Result<Self> {
         let (entra, graph) = (Entra::start(&[])?, Graph::start(&[])?);
         graph.guard(entra.guard(&[GRAPH.uris[0], GRAPH.id]));
         let places = entra.places();
@@ -143,7 +152,7 @@ impl Scene {
             ("localhost", places.arc),
             ("127.0.0.2", places.app_service),
         ];
-        let order = Order {
+        let mut order = Order {
             purpose: "identity",
             targets: TARGETS.into(),
             resolve: resolve.map(|(name, address)| (name.to_owned(), address)).to_vec(),
@@ -152,6 +161,7 @@ impl Scene {
             bring: Vec::new(),
             ..Order::for_graph(&graph, policy)
         };
+        change(&mut order);
         let daemon = Daemon::start(&order)?;
         let third_party = ThirdParty::show(&daemon)?;
         let clients = daemon.room().join("clients");

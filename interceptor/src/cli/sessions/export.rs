@@ -1,5 +1,5 @@
-//! `interceptor sessions export`: recorded sessions for other tools. HAR 1.2 holds HTTP operations; NDJSON holds every
-//! operation, a line each; so does OCSF, without what was sent, in the shape that `ocsf` makes.
+//! `interceptor sessions export`: recorded sessions for other tools, and operations that belong to none. HAR 1.2 holds HTTP
+//! operations; NDJSON holds every operation, a line each; so does OCSF, without what was sent, in the shape that `ocsf` makes.
 
 use std::io::Write;
 use std::path::Path;
@@ -13,9 +13,10 @@ use super::Failure;
 use super::whole::{self, Kept};
 use crate::control::client;
 use crate::control::protocol::Request;
-use crate::record::Link;
+use crate::record::Placed;
 use crate::record::payload::Message;
 use crate::record::query::{Operation, Session, Story};
+use crate::record::search::{Hits, Search};
 
 mod ocsf;
 
@@ -30,62 +31,118 @@ pub enum Format {
     Ocsf,
 }
 
-/// Sessions that are exported where none is named: the latest.
-const LATEST: u32 = 10_000;
+/// How much of the way through the record is asked for at once, at most.
+const PIECE: u32 = 10_000;
 
-/// Exports the sessions `ids`, or all that a list holds.
+/// Exports the sessions `ids`, or all that is recorded.
 pub(super) fn export(out: &mut dyn Write, socket: &Path, format: Format, ids: &[String]) -> Result<(), Failure> {
-    let ids = if ids.is_empty() {
-        let value = client::call(socket, &Request::SessionsList { limit: LATEST })?;
-        let sessions: Vec<Session> = serde_json::from_value(value)?;
-        sessions.into_iter().rev().map(|session| session.session).collect()
-    } else {
-        ids.to_vec()
-    };
-    let mut first = true;
+    let host = nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut export = Export { out, socket, format, host, first: true };
     if format == Format::Har {
         let creator = json!({ "name": "interceptor", "version": env!("CARGO_PKG_VERSION") });
-        write!(out, "{{\"log\":{{\"version\":\"1.2\",\"creator\":{creator},\"entries\":[")?;
+        write!(export.out, "{{\"log\":{{\"version\":\"1.2\",\"creator\":{creator},\"entries\":[")?;
+    }
+    if ids.is_empty() {
+        walk(
+            |search| {
+                let value = client::call(socket, &Request::SessionsSearch { search: Box::new(search.clone()) })?;
+                Ok(serde_json::from_value(value)?)
+            },
+            |first| export.what_begins_with(first),
+        )?;
     }
     // One at a time, so that memory doesn't grow with the record.
     for id in ids {
-        let story = whole::story(socket, &id)?;
-        for operation in &story.operations {
-            if format == Format::Ocsf {
-                let asked = Request::OperationLink { operation: operation.operation.clone() };
-                let link: Link = serde_json::from_value(client::call(socket, &asked)?)?;
-                writeln!(out, "{}", ocsf::event(&story, operation, &link))?;
-                continue;
-            }
-            let kept = whole::payload(socket, operation)?;
-            match format {
-                Format::Ndjson => writeln!(out, "{}", line(&story, operation, &kept)?)?,
-                Format::Har if operation.action.starts_with("http") => {
-                    let comma = if first { "" } else { "," };
-                    write!(out, "{comma}\n{}", entry(&story, operation, &kept))?;
-                    first = false;
-                }
-                Format::Har | Format::Ocsf => {}
-            }
-        }
+        export.story(&whole::story(socket, id)?)?;
     }
     if format == Format::Har {
-        writeln!(out, "\n]}}}}")?;
+        writeln!(export.out, "\n]}}}}")?;
     }
-    Ok(out.flush()?)
+    Ok(export.out.flush()?)
 }
 
-fn line(story: &Story, operation: &Operation, kept: &Kept) -> Result<Value, Failure> {
+/// Gives `each` what begins a session or belongs to none, of all that is recorded by now, in as many answers as it takes.
+fn walk(
+    mut ask: impl FnMut(&Search) -> Result<Hits, Failure>,
+    mut each: impl FnMut(Operation) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut search = Search { begins: Some(0), limit: PIECE, ..Search::default() };
+    loop {
+        let Hits { hits, next, end } = ask(&search)?;
+        // What comes meanwhile isn't waited for: there may be no end of it.
+        search.before = search.before.or(end);
+        for hit in hits {
+            each(hit.operation)?;
+        }
+        if next.is_none() {
+            return Ok(());
+        }
+        search.begins = next;
+    }
+}
+
+/// What is being written.
+struct Export<'a> {
+    out: &'a mut dyn Write,
+    socket: &'a Path,
+    format: Format,
+    /// The name of this host.
+    host: String,
+    /// Whether nothing is written yet that a comma has to follow.
+    first: bool,
+}
+
+impl Export<'_> {
+    /// The session that begins with this operation, or the operation, if it belongs to none.
+    fn what_begins_with(&mut self, first: Operation) -> Result<(), Failure> {
+        let Some(id) = first.session.clone() else { return self.operation(None, &first) };
+        match whole::story(self.socket, &id) {
+            Ok(story) => self.story(&story),
+            // How it was opened is in a part of the record that is damaged.
+            Err(error) if whole::is_unknown(&error) => {
+                let operations = whole::rest(self.socket, &id, first)?;
+                operations.iter().try_for_each(|operation| self.operation(None, operation))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn story(&mut self, story: &Story) -> Result<(), Failure> {
+        story.operations.iter().try_for_each(|operation| self.operation(Some(&story.session), operation))
+    }
+
+    fn operation(&mut self, session: Option<&Session>, operation: &Operation) -> Result<(), Failure> {
+        if self.format == Format::Ocsf {
+            let asked = Request::OperationLink { operation: operation.operation.clone() };
+            let placed: Placed = serde_json::from_value(client::call(self.socket, &asked)?)?;
+            writeln!(self.out, "{}", ocsf::event(session, operation, &placed, &self.host))?;
+            return Ok(());
+        }
+        let kept = whole::payload(self.socket, operation)?;
+        match self.format {
+            Format::Ndjson => writeln!(self.out, "{}", line(session, operation, &kept)?)?,
+            Format::Har if operation.action.starts_with("http") => {
+                let comma = if self.first { "" } else { "," };
+                write!(self.out, "{comma}\n{}", entry(session, operation, &kept))?;
+                self.first = false;
+            }
+            Format::Har | Format::Ocsf => {}
+        }
+        Ok(())
+    }
+}
+
+fn line(session: Option<&Session>, operation: &Operation, kept: &Kept) -> Result<Value, Failure> {
     let payload = match kept {
         Kept::Content(content) => content.to_json()?,
         Kept::Nothing => Value::Null,
         Kept::Gone(why) => json!({ "gone": why }),
     };
-    let session = serde_json::to_value(&story.session)?;
-    Ok(json!({ "session": session, "operation": serde_json::to_value(operation)?, "payload": payload }))
+    let (session, operation) = (serde_json::to_value(session)?, serde_json::to_value(operation)?);
+    Ok(json!({ "session": session, "operation": operation, "payload": payload }))
 }
 
-fn entry(story: &Story, operation: &Operation, kept: &Kept) -> Value {
+fn entry(session: Option<&Session>, operation: &Operation, kept: &Kept) -> Value {
     let empty = Message::default();
     let (request, response) = match kept {
         Kept::Content(content) => (&content.request, content.response.as_ref().unwrap_or(&empty)),
@@ -95,8 +152,9 @@ fn entry(story: &Story, operation: &Operation, kept: &Kept) -> Value {
     let summary = operation.summary.split_once(' ').unwrap_or(("", operation.summary.as_str()));
     let method = first_line.next().filter(|method| !method.is_empty()).unwrap_or(summary.0);
     let target = first_line.next().unwrap_or(summary.1);
-    let host = story.session.host.as_deref().unwrap_or(&story.session.original);
-    let port = story.session.original.rsplit(':').next().unwrap_or("443");
+    let original = session.map_or("", |session| session.original.as_str());
+    let host = session.and_then(|session| session.host.as_deref()).unwrap_or(original);
+    let port = original.rsplit(':').next().filter(|port| !port.is_empty()).unwrap_or("443");
     let origin = match port {
         "443" => format!("https://{host}"),
         "80" => format!("http://{host}"),
@@ -130,9 +188,11 @@ fn entry(story: &Story, operation: &Operation, kept: &Kept) -> Value {
         },
         "cache": {}, "timings": { "send": 0, "wait": took, "receive": 0 },
         "_interceptor": {
-            "session": story.session.session, "operation": operation.operation, "workload": story.session.workload,
+            "session": operation.session, "operation": operation.operation, "workload": operation.workload,
             "target": operation.target, "verdict": operation.verdict, "code": operation.code,
             "policies": operation.basis.policies, "outcome": operation.outcome,
+            "uti": operation.identity.as_ref().and_then(|identity| identity.uti.as_ref()),
+            "service_request": operation.service_request,
         },
     })
 }
@@ -164,3 +224,6 @@ fn duration(operation: &Operation) -> i64 {
     let began = operation.decided_at.parse::<Timestamp>().ok();
     ended.zip(began).map_or(0, |(ended, began)| (ended.as_millisecond() - began.as_millisecond()).max(0))
 }
+
+#[cfg(test)]
+mod tests;

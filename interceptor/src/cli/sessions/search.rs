@@ -63,7 +63,8 @@ impl Args {
         let Filter { text, workload, principal, target, initiator, verdict, action, since, until } = self.filter;
         let text = (!text.is_empty()).then(|| text.join(" "));
         let limit = self.limit;
-        Search { text, workload, principal, target, verdict, action, initiator, since, until, before: None, limit }
+        let (before, begins) = (None, None);
+        Search { text, workload, principal, target, verdict, action, initiator, since, until, before, begins, limit }
     }
 }
 
@@ -93,7 +94,7 @@ pub(super) fn search(out: &mut impl Write, socket: &Path, args: Args) -> Result<
 fn gather(mut search: Search, mut ask: impl FnMut(&Search) -> Result<Hits, Failure>) -> Result<Vec<Hit>, Failure> {
     let mut found = Vec::new();
     loop {
-        let Hits { hits, next } = ask(&search)?;
+        let Hits { hits, next, .. } = ask(&search)?;
         search.limit = search.limit.saturating_sub(u32::try_from(hits.len()).unwrap_or(u32::MAX));
         search.before = next;
         found.extend(hits);

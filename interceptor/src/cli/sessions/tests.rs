@@ -111,10 +111,34 @@ fn verify_names_the_first_fault() {
         fault: Some(Fault { seq: Some(5), what: "the event is missing".into() }),
         damage: vec![],
         checkpoints: None,
+        uncovered: None,
         notes: vec!["note".into()],
     };
     let text = printed(|out| verified(out, &report));
     assert!(text.starts_with("NOT ok: event 5: the event is missing\n4 events up to there"), "{text}");
+}
+
+#[test]
+fn verify_names_what_no_checkpoint_covers() {
+    let report = |checkpoints: Option<Anchored>, uncovered| {
+        let (hash, damage, notes) = ("00".into(), vec![], vec![]);
+        let report = Report { ok: true, events: 9, hash, fault: None, damage, checkpoints, uncovered, notes };
+        printed(|out| verified(out, &report))
+    };
+    let anchored = |uncovered| Anchored {
+        count: 3,
+        seq: 4,
+        at: "2026-11-25T09:00:00Z".parse().unwrap(),
+        key: "00".repeat(32).parse().unwrap(),
+        uncovered,
+    };
+    let some = report(Some(anchored(Some((5, 9)))), Some((5, 9)));
+    assert!(some.contains("3 checkpoints, the last of event 4"), "{some}");
+    assert!(some.ends_with("\nevents 5 to 9 have no checkpoint yet\n"), "{some}");
+    let none = report(None, Some((1, 9)));
+    assert!(none.ends_with("\nevents 1 to 9 have no checkpoint yet\n"), "{none}");
+    let all = report(Some(anchored(None)), None);
+    assert!(!all.contains("have no checkpoint"), "{all}");
 }
 
 #[test]

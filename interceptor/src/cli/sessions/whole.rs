@@ -28,9 +28,7 @@ pub(super) fn story(socket: &Path, id: &str) -> Result<Story, Failure> {
     while story.omitted > 0
         && let Some(last) = story.operations.last()
     {
-        let (session, after) = (story.session.session.clone(), last.operation.clone());
-        let value = client::call(socket, &Request::SessionsOperations { session, after })?;
-        let more: Vec<Operation> = serde_json::from_value(value)?;
+        let more = after(socket, &story.session.session, last)?;
         if more.is_empty() {
             break;
         }
@@ -38,6 +36,32 @@ pub(super) fn story(socket: &Path, id: &str) -> Result<Story, Failure> {
         story.operations.extend(more);
     }
     Ok(story)
+}
+
+/// An operation with those of its session behind it, where nothing else is recorded of the session.
+pub(super) fn rest(socket: &Path, session: &str, first: Operation) -> Result<Vec<Operation>, Failure> {
+    let mut operations = vec![first];
+    while let Some(last) = operations.last() {
+        match after(socket, session, last) {
+            Ok(more) if more.is_empty() => break,
+            Ok(more) => operations.extend(more),
+            // What isn't there belongs to nobody.
+            Err(error) if is_unknown(&error) => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(operations)
+}
+
+/// Whether the daemon says that there is no such thing.
+pub(super) fn is_unknown(error: &Failure) -> bool {
+    matches!(error, Failure::Client(ClientError::Refused { code, .. }) if code == "not-found")
+}
+
+/// Operations of a session behind `last`, as many as fit into one answer.
+fn after(socket: &Path, session: &str, last: &Operation) -> Result<Vec<Operation>, Failure> {
+    let (session, after) = (session.to_owned(), last.operation.clone());
+    Ok(serde_json::from_value(client::call(socket, &Request::SessionsOperations { session, after })?)?)
 }
 
 /// What an operation sent and got.

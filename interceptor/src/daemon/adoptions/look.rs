@@ -178,7 +178,9 @@ impl Adoptions {
         let what = format!("the hooks {} were gone", missing.join(", "));
         for one in held.values_mut() {
             self.freeze(one, true);
-            one.standing.get_or_insert_default().add(&what);
+            if one.standing.get_or_insert_default().add(&what) {
+                self.tell(one, Change::Detached { what: what.clone() });
+            }
         }
         let Err(error) = adopter.repair() else { return held.values_mut().for_each(|one| self.go_on(one)) };
         tracing::error!(%error, "the hooks can't be attached; the adopted workloads stay frozen");

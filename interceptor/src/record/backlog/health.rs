@@ -1,11 +1,12 @@
 //! What the record says of itself, for `status`, the metrics and whoever waits for it.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::{ANCHOR, unanchored};
+use super::{ANCHOR, Backlog, unanchored};
 
 /// How the record is doing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -31,6 +32,13 @@ pub struct Health {
     pub unanchored_ms: u64,
     /// How many new databases were begun since the start.
     pub renewals: u64,
+}
+
+impl Backlog {
+    /// Whether there is no reserve, though one is wanted: it is in use, or there was no room for it.
+    pub(in crate::record) fn lacks_reserve(&self) -> bool {
+        self.reserve.lock().unwrap_or_else(PoisonError::into_inner).is_missing()
+    }
 }
 
 impl Health {

@@ -4,17 +4,27 @@ use rusqlite::Connection;
 
 use super::*;
 use crate::clock::{Clock, SystemClock};
+use crate::config::RecordSettings;
 use crate::record::event::{Event, What};
-use crate::record::tests::open;
+use crate::record::tests::{open, settings};
 use crate::record::{Evidence, Record, verify, verify_with};
 
+/// What the default of [`RecordSettings::checkpoint_age`] is, as `docs/record.md` says it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const SOON: Duration = Duration::from_secs(10);
+
 fn note(record: &Record, count: u64) {
-    let journal = record.journal("control").expect("a journal");
+    append(record, "control", count);
+    record.flush(SOON).expect("it is moved");
+}
+
+fn append(record: &Record, journal: &str, count: u64) {
+    let journal = record.journal(journal).expect("a journal");
     for _ in 0..count {
         let what = What::DaemonStopped { reason: "SIGTERM".into() };
         let _recorded = journal.append(&Event { at: SystemClock.now(), what }).expect("it is recorded");
     }
-    record.flush(Duration::from_secs(10)).expect("it is moved");
 }
 
 /// A closed record of `runs` daemons, each of which noted three events and left a checkpoint.
@@ -29,6 +39,13 @@ fn written(runs: u64) -> (tempfile::TempDir, PathBuf) {
 
 fn lines(dir: &tempfile::TempDir) -> Vec<String> {
     fs::read_to_string(dir.path().join("checkpoints")).expect("checkpoints").lines().map(str::to_owned).collect()
+}
+
+/// The most events that lie between two checkpoints, or before the first or behind the last one of `end` events.
+fn longest_gap(dir: &tempfile::TempDir, end: u64) -> u64 {
+    let seq = |line: &String| serde_json::from_str::<Checkpoint>(line).expect("a checkpoint").seq;
+    let seqs: Vec<u64> = [0].into_iter().chain(lines(dir).iter().map(seq)).chain([end]).collect();
+    seqs.windows(2).map(|two| two[1] - two[0]).max().expect("two at least")
 }
 
 /// What `verify` finds when the file holds these lines.
@@ -52,7 +69,8 @@ fn what_a_daemon_recorded_is_signed_when_it_stops() {
 #[test]
 fn a_thousand_events_or_a_minute_make_one_due_and_none_without_events() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut signer, end) = Signer::open(&dir.path().join("record.db")).unwrap();
+    assert_eq!(RecordSettings::default().checkpoint_age, PATIENCE);
+    let (mut signer, end) = Signer::open(&dir.path().join("record.db"), PATIENCE).unwrap();
     assert_eq!(end, Ok(None));
     let now = Instant::now();
     let at = |seq| Head { seq, hash: [7; 32] };
@@ -61,7 +79,7 @@ fn a_thousand_events_or_a_minute_make_one_due_and_none_without_events() {
     let later = now + Duration::from_secs(40);
     assert_eq!(signer.due(at(999), later), Some((now, now + PATIENCE)), "the oldest event counts");
     assert_eq!(signer.due(at(1_000), later), Some((now, later)));
-    signer.sign(at(1_000), SystemClock.now()).unwrap();
+    signer.sign(&[at(1_000)], SystemClock.now()).unwrap();
     assert_eq!(signer.due(at(1_000), later), None);
     assert_eq!(signer.due(at(1_001), later), Some((later, later + PATIENCE)));
 }
@@ -82,13 +100,50 @@ fn the_writer_wakes_up_when_a_checkpoint_is_due() {
 fn a_running_daemon_signs_every_thousand_events() {
     let dir = tempfile::tempdir().unwrap();
     let record = open(dir.path());
-    note(&record, 2_500);
-    let report = verify(record.database()).unwrap();
-    let anchored = report.checkpoints.expect("checkpoints");
-    assert!(anchored.seq >= 1_000, "{anchored:?}");
+    // All of them wait until the writer can move them, so that it takes thousands at once.
+    let other = Connection::open(record.database()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    for worker in 0..4 {
+        append(&record, &format!("worker-{worker}"), 2_500);
+    }
+    other.execute_batch("ROLLBACK").unwrap();
+    record.flush(SOON).unwrap();
+    assert!(longest_gap(&dir, 10_000) <= EVENTS, "{:?}", lines(&dir));
     assert!(record.health().checkpoint_age_ms < 60_000);
     drop(record);
-    assert_eq!(verify(&dir.path().join("record.db")).unwrap().checkpoints.unwrap().seq, 2_500);
+    let report = verify(&dir.path().join("record.db")).unwrap();
+    assert_eq!((report.fault, report.checkpoints.unwrap().seq), (None, 10_000));
+}
+
+/// A daemon that was killed before it signed what it had moved, or whose checkpoints are gone.
+#[test]
+fn what_an_earlier_daemon_left_unsigned_is_signed_every_thousand_events() {
+    let dir = tempfile::tempdir().unwrap();
+    note(&open(dir.path()), 2_500);
+    std::fs::remove_file(dir.path().join("checkpoints")).unwrap();
+    drop(open(dir.path()));
+    assert!(longest_gap(&dir, 2_500) <= EVENTS, "{:?}", lines(&dir));
+    let report = verify(&dir.path().join("record.db")).unwrap();
+    assert_eq!((report.fault, report.checkpoints.unwrap().seq), (None, 2_500));
+}
+
+#[test]
+fn a_single_event_of_a_running_daemon_is_signed_in_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let checkpoint_age = Duration::from_millis(300);
+    let settings = RecordSettings { checkpoint_age, ..settings() };
+    let record = Record::open(dir.path(), &settings, std::sync::Arc::new(SystemClock)).unwrap();
+    let begin = Instant::now();
+    note(&record, 1);
+    let file = dir.path().join("checkpoints");
+    while !fs::read_to_string(&file).is_ok_and(|text| text.ends_with('\n')) {
+        assert!(begin.elapsed() < SOON, "nothing is signed while nothing else happens");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(begin.elapsed() >= checkpoint_age, "what comes meanwhile has the same one");
+    assert!(begin.elapsed() < checkpoint_age + Duration::from_secs(2), "{:?}", begin.elapsed());
+    let anchored = verify(record.database()).unwrap().checkpoints.expect("a checkpoint");
+    assert_eq!((anchored.count, anchored.seq, anchored.uncovered), (1, 1, None));
 }
 
 #[test]
@@ -154,24 +209,24 @@ fn a_record_that_was_rolled_back_is_found_and_reported_at_the_next_start() {
 fn a_start_reads_the_end_of_the_checkpoints_only() {
     let (dir, path) = written(1);
     let file = dir.path().join("checkpoints");
-    let (mut signer, _) = Signer::open(&path).unwrap();
+    let (mut signer, _) = Signer::open(&path, PATIENCE).unwrap();
     for seq in 4..40 {
-        signer.sign(Head { seq, hash: [7; 32] }, SystemClock.now()).unwrap();
+        signer.sign(&[Head { seq, hash: [7; 32] }], SystemClock.now()).unwrap();
     }
     let mut text = fs::read(&file).unwrap();
     text[0] = b'x';
     fs::write(&file, text).unwrap();
-    let (mut signer, end) = Signer::open(&path).unwrap();
+    let (mut signer, end) = Signer::open(&path, PATIENCE).unwrap();
     assert_eq!(end, Ok(Some(Head { seq: 39, hash: [7; 32] })));
-    signer.sign(Head { seq: 40, hash: [7; 32] }, SystemClock.now()).unwrap();
+    signer.sign(&[Head { seq: 40, hash: [7; 32] }], SystemClock.now()).unwrap();
     let text = fs::read_to_string(&file).unwrap();
     assert!(Checkpoints::read(text.as_bytes(), None).unwrap_err().contains("in line 1 isn't one"));
 
     // A last line that was changed is told, and so is a file without lines.
     fs::write(&file, text.replace("\"seq\":40", "\"seq\":41")).unwrap();
-    assert!(Signer::open(&path).unwrap().1.unwrap_err().contains("the last checkpoint isn't signed"));
+    assert!(Signer::open(&path, PATIENCE).unwrap().1.unwrap_err().contains("the last checkpoint isn't signed"));
     fs::write(&file, vec![b'x'; 10_000]).unwrap();
-    assert!(Signer::open(&path).unwrap().1.unwrap_err().contains("too long"));
+    assert!(Signer::open(&path, PATIENCE).unwrap().1.unwrap_err().contains("too long"));
 }
 
 #[test]
@@ -202,6 +257,26 @@ fn a_copy_says_what_it_can_not_prove() {
     assert!(notes.contains("`--key`"), "{notes}");
     let missing = Evidence { checkpoints: Some(copy.path().join("none")), key: None, previous: None };
     assert!(verify_with(&there, &missing).is_err());
+}
+
+#[test]
+fn what_no_checkpoint_covers_is_named() {
+    let (dir, path) = written(1);
+    let kept = tempfile::tempdir().unwrap();
+    let old = kept.path().join("kept-checkpoints");
+    fs::copy(dir.path().join("checkpoints"), &old).unwrap();
+    note(&open(dir.path()), 4);
+    assert_eq!(verify(&path).unwrap().uncovered, None, "all are signed by then");
+    // A copy of the database, with checkpoints that were kept earlier, and without any.
+    let copy = kept.path().join("record.db");
+    fs::copy(&path, &copy).unwrap();
+    let key = public_key(&path);
+    let report = verify_with(&copy, &Evidence { checkpoints: Some(old), key, previous: None }).unwrap();
+    assert!(report.ok, "{report:?}");
+    assert_eq!(report.uncovered, Some((4, 7)));
+    assert_eq!(report.checkpoints.map(|anchored| (anchored.seq, anchored.uncovered)), Some((3, Some((4, 7)))));
+    let report = verify(&copy).unwrap();
+    assert_eq!((report.checkpoints, report.uncovered), (None, Some((1, 7))));
 }
 
 /// What is signed, as `docs/record.md` defines it, checked without the code under test.

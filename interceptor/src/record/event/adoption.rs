@@ -50,6 +50,11 @@ pub enum Change {
         /// Whether it was cut.
         cut: bool,
     },
+    /// The hooks aren't as they have to be. Its processes stand still until they are put right, which is told by itself.
+    Detached {
+        /// What is wrong.
+        what: String,
+    },
     /// The hooks weren't as they have to be, and were put right.
     Repaired {
         /// What was wrong.

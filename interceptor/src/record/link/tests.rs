@@ -52,8 +52,10 @@ fn an_operation_s_event_proves_its_place_in_the_chain() {
     let (first, second) = (decide(&journal, "look up a.example A"), decide(&journal, "look up b.example A"));
     record.flush(Duration::from_secs(10)).expect("it is moved");
     let reader = record.reader().expect("a reader");
-    let one = reader.link_of(&first.to_string()).expect("a link");
-    let other = reader.link_of(&second.to_string()).expect("a link");
+    let Placed { link: one, chain } = reader.link_of(&first.to_string()).expect("a link");
+    assert_eq!(chain, one.hash, "a chain is known by its first event");
+    let Placed { link: other, chain } = reader.link_of(&second.to_string()).expect("a link");
+    assert_eq!(chain, one.hash);
     assert_eq!((one.seq, one.previous.as_str()), (1, "0".repeat(64).as_str()));
     assert!(one.body.contains("a.example") && one.holds());
     assert_eq!((other.seq, &other.previous), (2, &one.hash));

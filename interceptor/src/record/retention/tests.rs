@@ -232,6 +232,29 @@ fn payloads_that_are_older_than_the_configuration_keeps_them_go_by_themselves() 
 }
 
 #[test]
+fn payloads_of_a_class_that_keeps_them_for_less_go_by_themselves_and_no_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = open(dir.path(), None);
+    let journal = record.journal("worker-0").unwrap();
+    let [short, long] = ["crm", "batch"].map(|workload| keep_of(&record, &journal, (workload, SessionId::new())));
+    drop(journal);
+    drop(record);
+    std::thread::sleep(Duration::from_millis(20));
+    let keep_payloads = Some(Duration::from_secs(3600));
+    let keep_payloads_of = [("crm".parse().unwrap(), Duration::from_millis(1))].into();
+    let settings = RecordSettings { keep_payloads, keep_payloads_of, ..settings() };
+    let record = Record::open(dir.path(), &settings, Arc::new(SystemClock)).expect("the record opens");
+    record.flush(SOON).unwrap();
+    pruned(&record);
+    assert_eq!(record.content(short).unwrap(), None);
+    assert!(record.content(long).unwrap().is_some());
+    let told = "FROM events WHERE kind = 'record.pruned'";
+    assert_eq!(count(&record, &format!("SELECT count(*) {told}")), 1, "what finds nothing isn't told");
+    assert_eq!(count(&record, &format!("SELECT body ->> '$.workloads[0]' = 'crm' {told}")), 1);
+    assert!(!notes(&record).contains("without an event"));
+}
+
+#[test]
 fn workloads_whose_class_says_it_keep_theirs_for_another_time() {
     let dir = tempfile::tempdir().unwrap();
     let of = |pairs: &[(&str, u64)]| {

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock::{Clock, SystemClock};
 use crate::ids::{LaunchId, OperationId, SessionId};
-use crate::policy::Basis;
-use crate::record::event::{Event, Verdict, What};
+use crate::policy::{Authentic, Basis, Bound, PrincipalKind};
+use crate::record::event::{Event, Identity, Verdict, What};
 use crate::record::tests::open;
 use crate::record::{Record, projection, verify};
 
@@ -97,6 +97,88 @@ fn filters_hold_together_and_without_words() {
     assert_eq!(since(Some(begin), Some(after)), ["GET /v1.0/users"]);
     assert_eq!(since(Some(begin + minute * 99), None).len(), 0);
     assert_eq!(found(&record, &Search { since: Some(after), ..text("users") }), ["DELETE /v1.0/users/7"]);
+}
+
+#[test]
+fn a_principal_is_found_by_its_whole_id_and_by_the_object_alone() {
+    const TENANT: &str = "72f988bf-86f1-41af-91ab-2d7cd011db47";
+    const OBJECT: &str = "11111111-2222-4333-8444-555555555555";
+    let dir = tempfile::tempdir().unwrap();
+    let (record, begin) = five(dir.path());
+    let journal = record.journal("worker-1").unwrap();
+    let mut event = decided(begin, "crm", "http:GET", "GET /v1.0/me", Verdict::Allow);
+    if let What::OperationDecided { identity, .. } = &mut event.what {
+        *identity = Some(Box::new(Identity {
+            principal: format!("{TENANT}/{OBJECT}").parse().unwrap(),
+            kind: PrincipalKind::ServicePrincipal,
+            client: None,
+            authentic: Authentic::Issuer,
+            bound: Bound::IssuedHere,
+            token: "ab".repeat(32).parse().unwrap(),
+            uti: None,
+        }));
+    }
+    let _recorded = journal.append(&event).unwrap();
+    record.flush(SOON).unwrap();
+    let of = |principal: &str| Search { principal: Some(principal.into()), limit: 50, ..Search::default() };
+    let whole = format!("{TENANT}/{OBJECT}");
+    for principal in [whole.as_str(), OBJECT] {
+        assert_eq!(found(&record, &of(principal)), ["GET /v1.0/me"], "{principal}");
+        assert_eq!(found(&record, &Search { text: Some("users".into()), ..of(principal) }), Vec::<String>::new());
+    }
+    // Neither the tenant nor another object is it, nor a part of the id.
+    let other = format!("{TENANT}/{TENANT}");
+    for principal in [TENANT, other.as_str(), &OBJECT[..8]] {
+        assert_eq!(found(&record, &of(principal)), Vec::<String>::new(), "{principal}");
+    }
+}
+
+#[test]
+fn what_begins_a_session_or_belongs_to_none_is_gone_through_oldest_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = open(dir.path());
+    let journal = record.journal("worker-0").unwrap();
+    let tell = |what| drop(journal.append(&Event { at: SystemClock.now(), what }).expect("it is recorded"));
+    let (own, other) = (LaunchId::new(), LaunchId::new());
+    for (launch, initiator) in [(own, 1000), (other, 1001)] {
+        let (command, containment) = ("/usr/bin/crm-mcp".into(), "contained".into());
+        let workload = "crm".parse().unwrap();
+        let (loginuid, uid, pid) = (None, 1000, 42);
+        tell(What::WorkloadStarted { launch, workload, initiator, loginuid, uid, pid, command, containment });
+    }
+    let (one, two) = (SessionId::new(), SessionId::new());
+    let all = [(None, own), (Some(one), own), (Some(two), other), (Some(one), own), (None, other), (Some(two), other)];
+    let decide = |number: usize, (session, launch)| {
+        let summary = format!("GET /{number}");
+        let mut event = decided(SystemClock.now(), "crm", "http:GET", &summary, Verdict::Allow);
+        if let What::OperationDecided { session: of, launch: by, .. } = &mut event.what {
+            (*of, *by) = (session, launch);
+        }
+        tell(event.what);
+    };
+    for (number, place) in all.into_iter().enumerate() {
+        decide(number, place);
+    }
+    record.flush(SOON).unwrap();
+    let ask = |search: Search| {
+        let hits = record.reader().unwrap().search(&search).unwrap();
+        let summaries: Vec<String> = hits.hits.iter().map(|hit| hit.operation.summary.clone()).collect();
+        (summaries, hits.next, hits.end.expect("an end"))
+    };
+    let from = |begins| Search { begins: Some(begins), limit: 50, ..Search::default() };
+    let (found, next, end) = ask(from(0));
+    assert_eq!((found, next), (["GET /0", "GET /1", "GET /2", "GET /4"].map(str::to_owned).to_vec(), None));
+    // In pieces, and without what comes meanwhile.
+    let (found, next, _) = ask(Search { limit: 3, ..from(0) });
+    assert_eq!(found, ["GET /0", "GET /1", "GET /2"]);
+    decide(6, (None, own));
+    record.flush(SOON).unwrap();
+    let rest = Search { before: Some(end), ..from(next.expect("there is more")) };
+    assert_eq!(ask(rest).0, ["GET /4"]);
+    assert_eq!(ask(from(next.unwrap())).0, ["GET /4", "GET /6"]);
+    // Of the workloads that somebody launched, and with all the other filters.
+    assert_eq!(ask(Search { initiator: Some(1001), ..from(0) }).0, ["GET /2", "GET /4"]);
+    assert_eq!(ask(Search { text: Some("4".into()), ..from(0) }).0, ["GET /4"]);
 }
 
 #[test]

@@ -25,15 +25,22 @@ fn child_that_appends_until_it_is_killed() {
     });
 }
 
+/// 500 rounds with `INTERCEPTOR_LONG`.
 #[test]
 fn kill_9_loses_nothing_that_was_acknowledged_and_doubles_nothing() {
-    let dir = tempfile::tempdir().unwrap();
+    /// How many kills a record lives through; all of it is looked at after each.
+    const LIVES: u64 = 3;
+    let rounds = if std::env::var_os("INTERCEPTOR_LONG").is_some() { 500 } else { 20 };
+    let mut dir = tempfile::tempdir().unwrap();
     let mut acknowledged = 0;
-    for round in 0..6 {
+    for round in 0..rounds {
+        if round > 0 && round % LIVES == 0 {
+            dir = tempfile::tempdir().unwrap();
+        }
         let mut daemon = child("record::tests::crash::child_that_appends_until_it_is_killed", dir.path());
         let out = daemon.stdout.take().unwrap();
         let killer = std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(150 + 77 * round));
+            std::thread::sleep(Duration::from_millis(150 + 77 * (round % 6)));
             daemon.kill().unwrap();
             daemon.wait().unwrap();
         });

@@ -79,6 +79,20 @@ fn a_disk_without_room_for_a_reserve_has_none() {
     decide(&record.journal("worker-0").unwrap(), Verdict::Allow).expect("it goes without");
     assert!(!dir.path().join("reserve").exists());
     assert!(outages(&record).is_empty());
+    assert!(record.lacks_reserve(), "and says so");
+}
+
+#[test]
+fn where_nothing_else_is_said_64_mib_are_kept() {
+    use std::os::unix::fs::MetadataExt;
+    let dir = tempfile::tempdir().unwrap();
+    let settings = crate::config::Settings::parse("/etc/interceptor/config.toml", "").unwrap().record;
+    assert_eq!((settings.reserve, RecordSettings::default().reserve), (64 << 20, 64 << 20));
+    let record = Record::open(dir.path(), &settings, Arc::new(SystemClock)).unwrap();
+    let reserve = std::fs::metadata(dir.path().join("reserve")).unwrap();
+    assert_eq!(reserve.len(), 64 << 20);
+    assert!(reserve.blocks() * 512 >= 64 << 20, "it is taken, not only promised");
+    assert!(!record.lacks_reserve());
 }
 
 #[test]
@@ -89,8 +103,8 @@ fn a_reserve_that_is_not_wanted_any_more_goes() {
     assert!(reserve.exists(), "it outlives the daemon");
     drop(with_reserve(dir.path(), 2 * RESERVE));
     assert_eq!(std::fs::metadata(&reserve).unwrap().len(), 2 * RESERVE);
-    drop(with_reserve(dir.path(), 0));
-    assert!(!reserve.exists());
+    let none = with_reserve(dir.path(), 0);
+    assert!(!reserve.exists() && !none.lacks_reserve(), "none is wanted");
 }
 
 #[test]
@@ -114,6 +128,39 @@ fn an_outage_is_told_when_it_is_over_unless_it_was_a_moment() {
     let told = outages(&record);
     assert!(told.len() == 1 && told[0].0.contains("locked") && told[0].1, "{told:?}");
     assert!(verify(record.database()).unwrap().ok);
+}
+
+/// Writing at the address 0 of a process fails with EIO, as on a disk that is broken.
+#[test]
+fn a_disk_that_answers_with_an_error_of_its_own_denies_until_it_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = RecordSettings { checkpoint_age: Duration::from_millis(50), ..settings() };
+    let record = Record::open(dir.path(), &settings, Arc::new(SystemClock)).unwrap();
+    let journal = record.journal("worker-0").unwrap();
+    let checkpoints = dir.path().join("checkpoints");
+    std::os::unix::fs::symlink("/proc/self/mem", &checkpoints).unwrap();
+    decide(&journal, Verdict::Allow).unwrap();
+    let began = Instant::now();
+    let error = loop {
+        if let Err(error) = decide(&journal, Verdict::Allow) {
+            break error;
+        }
+        assert!(began.elapsed() < SOON, "what is recorded may be lost, and operations go on");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert!(matches!(error, RecordError::Lagging { .. }) && error.leaves_denials(), "{error}");
+    assert!(record.health().failed.is_some_and(|why| why.contains("checkpoints")), "status says it");
+    decide(&journal, Verdict::Deny).expect("a denial is recorded");
+
+    std::fs::remove_file(&checkpoints).unwrap();
+    record.flush(SOON).unwrap();
+    assert_eq!(record.health().failed, None);
+    decide(&journal, Verdict::Allow).expect("it goes on");
+    let told = outages(&record);
+    assert!(told.len() == 1 && told[0].0.contains("checkpoints") && told[0].1, "{told:?}");
+    drop(record);
+    let report = verify(&dir.path().join("record.db")).unwrap();
+    assert_eq!((report.fault, report.checkpoints.map(|signed| signed.uncovered)), (None, Some(None)));
 }
 
 #[test]

@@ -145,7 +145,8 @@ fn an_auditor_can_compute_the_chain() {
 /// All that is recorded, as text: every row of every table. The full-text index stands for itself by its words. What
 /// `journal` says of segments that are in the database and gone means nothing any more.
 fn dump(path: &Path) -> Option<String> {
-    let uri = format!("file:{}?immutable=1", path.display());
+    let has_log = PathBuf::from(format!("{}-wal", path.display())).exists();
+    let uri = format!("file:{}?{}", path.display(), if has_log { "mode=ro" } else { "immutable=1" });
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_URI;
     let db = Connection::open_with_flags(uri, flags).ok()?;
     db.execute_batch("CREATE VIRTUAL TABLE temp.words USING fts5vocab(main, search, instance)").ok()?;
@@ -178,45 +179,42 @@ fn dump(path: &Path) -> Option<String> {
     Some(text)
 }
 
-/// One byte after the other is changed in a copy: `verify` finds it, or can't read it, or what is recorded is the same.
-#[test]
-fn every_byte_that_is_flipped_is_found_or_changes_nothing() {
-    use super::super::payload::{Content, Message};
-    let (dir, path) = written();
-    let record = open(dir.path());
-    let journal = record.journal("worker-0").unwrap();
-    let session = SessionId::new();
-    let key = record.keys().new_session(session).unwrap();
-    let content = Content { request: Message { start: "GET / HTTP/1.1".into(), ..Message::default() }, response: None };
-    keep(&journal, &key, session, &content);
-    drop(journal);
-    drop(record);
-    assert!(verify(&path).unwrap().ok);
-    let (whole, dumped) = (std::fs::read(&path).unwrap(), dump(&path).unwrap());
-    let long = std::env::var_os("INTERCEPTOR_LONG").is_some();
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    let (found, same) = (std::sync::atomic::AtomicUsize::new(0), std::sync::atomic::AtomicUsize::new(0));
+/// The files of a record, as they are in `dir` at the moment, in a folder of their own.
+fn copy_of(dir: &Path) -> tempfile::TempDir {
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    for name in ["record.db", "record.db-wal", "record.head", "checkpoints", "checkpoint.key", "payload.key"] {
+        if dir.join(name).exists() {
+            std::fs::copy(dir.join(name), folder.path().join(name)).unwrap();
+        }
+    }
+    folder
+}
+
+/// One byte after the other of the file `name` is changed in a copy, each `step`th, in so many ways: `verify` finds it, or can't
+/// read it, or what is recorded is the same. Gives how many were found, and how many changed nothing.
+fn flip(dir: &Path, name: &str, step: usize, ways: usize) -> (usize, usize) {
+    use std::os::unix::fs::FileExt;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering::Relaxed;
+    let untouched = copy_of(dir);
+    let database = untouched.path().join("record.db");
+    assert!(verify(&database).unwrap().ok);
+    let (whole, dumped) = (std::fs::read(dir.join(name)).unwrap(), dump(&database).unwrap());
+    let (next, found, same) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
-                let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
-                for name in ["record.head", "checkpoints", "checkpoint.key", "payload.key"] {
-                    std::fs::copy(dir.path().join(name), folder.path().join(name)).unwrap();
-                }
+                let folder = copy_of(dir);
                 let copy = folder.path().join("record.db");
-                std::fs::write(&copy, &whole).unwrap();
-                let file = std::fs::OpenOptions::new().write(true).open(&copy).unwrap();
+                let file = std::fs::OpenOptions::new().write(true).open(folder.path().join(name)).unwrap();
                 loop {
-                    use std::os::unix::fs::FileExt;
-                    use std::sync::atomic::Ordering::Relaxed;
-                    // All of them take minutes; else a part, at another place of each page.
-                    let at = next.fetch_add(if long { 1 } else { 61 }, Relaxed);
+                    let at = next.fetch_add(step, Relaxed);
                     let Some(&byte) = whole.get(at) else { break };
                     let flips = [1_u8 << (at % 8), 0xff];
-                    for flip in flips.into_iter().take(if long { 1 } else { 2 }) {
+                    for flip in flips.into_iter().take(ways) {
                         file.write_all_at(&[byte ^ flip], at as u64).unwrap();
                         if verify(&copy).is_ok_and(|report| report.ok) {
-                            assert_eq!(dump(&copy).as_deref(), Some(dumped.as_str()), "byte {at} ^ {flip:#x}");
+                            assert_eq!(dump(&copy).as_deref(), Some(dumped.as_str()), "{name}: byte {at} ^ {flip:#x}");
                             same.fetch_add(1, Relaxed);
                         } else {
                             found.fetch_add(1, Relaxed);
@@ -228,6 +226,32 @@ fn every_byte_that_is_flipped_is_found_or_changes_nothing() {
         }
     });
     let (found, same) = (found.into_inner(), same.into_inner());
-    println!("{} bytes; of the flips {found} were found, {same} changed nothing recorded", whole.len());
+    println!("{name}: {} bytes; of the flips {found} were found, {same} changed nothing recorded", whole.len());
+    (found, same)
+}
+
+/// Each byte of the database's file, and a part of those of its write-ahead log, with `INTERCEPTOR_LONG`.
+#[test]
+fn every_byte_that_is_flipped_is_found_or_changes_nothing() {
+    use super::super::payload::{Content, Message};
+    let (dir, path) = written();
+    let record = open(dir.path());
+    let journal = record.journal("worker-0").unwrap();
+    let session = SessionId::new();
+    let key = record.keys().new_session(session).unwrap();
+    let content = Content { request: Message { start: "GET / HTTP/1.1".into(), ..Message::default() }, response: None };
+    keep(&journal, &key, session, &content);
+    record.flush(SOON).unwrap();
+    // What was just recorded is in the log only.
+    let running = copy_of(dir.path());
+    drop(journal);
+    drop(record);
+    assert!(verify(&path).unwrap().ok);
+    let long = std::env::var_os("INTERCEPTOR_LONG").is_some();
+    // All of them take minutes; else a part, at another place of each page.
+    let (found, same) = if long { flip(dir.path(), "record.db", 1, 1) } else { flip(dir.path(), "record.db", 61, 2) };
     assert!(found > 100, "{found} of {same}: most bytes are of empty pages, but not all");
+    let log = "record.db-wal";
+    let (found, same) = if long { flip(running.path(), log, 7, 1) } else { flip(running.path(), log, 509, 2) };
+    assert!(found > 100, "{found} of {same}: each page of the log has a checksum");
 }

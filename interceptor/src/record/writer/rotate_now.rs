@@ -36,10 +36,11 @@ impl Writer {
         let head = store.head();
         self.store = Some(store);
         self.saved = None;
-        (self.signer, _) = Signer::open(&self.database)?;
+        (self.signer, _) = Signer::open(&self.database, self.patience)?;
         self.backlog.renewed(head.seq, self.clock.now());
         self.save_head()?;
-        self.checkpoint(true);
+        // It was begun all the same: what fails here fails again in the pass that follows.
+        let _signed = self.checkpoint(true);
         tracing::info!(previous = rotated.previous, sealed = is_sealed, "a new database was begun");
         Ok(rotated)
     }
@@ -53,7 +54,7 @@ impl Writer {
         store.append(&[Entry::of(&Event { at, what: What::RecordRotated { uid: by.uid, pid: by.pid } })?], &[], &[])?;
         let (end, positions) = (store.head(), store.positions()?);
         self.save_head()?;
-        self.checkpoint(true);
+        self.checkpoint(true)?;
         let began = Instant::now();
         while let Some(store) = &self.store
             && !(store.truncate()? && store.leave_log()?)

@@ -1,14 +1,17 @@
-//! An operation as an event of the Open Cybersecurity Schema Framework (OCSF 1.9): a class for its protocol, the
-//! verdict as a security control's, and its place in the chain as the `record_integrity` profile has it. The table of
-//! fields is in `docs/record.md`. What an operation sent and got is never in here.
+//! An operation as an event of the Open Cybersecurity Schema Framework: a class for its protocol, the verdict as a security
+//! control's, and its place in the chain as the `record_integrity` profile has it. The table of fields is in `docs/record.md`.
+//! What an operation sent and got is never in here.
+//!
+//! As of OCSF 1.9.0, which brought that profile: `objects/attestation.json`, `objects/prev_event.json` (whose `uid` is the
+//! `metadata.uid` of the event before) and `profiles/host.json` (`actor`, `device`) of github.com/ocsf/ocsf-schema.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::policy::PrincipalKind;
-use crate::record::Link;
+use crate::record::Placed;
 use crate::record::event::Identity;
-use crate::record::query::{Operation, Story};
+use crate::record::query::{Operation, Session};
 use crate::who::Process;
 
 /// The version of the schema.
@@ -25,17 +28,18 @@ struct Class {
     activity: (u32, String),
 }
 
-/// The event of an operation.
-pub(super) fn event(story: &Story, operation: &Operation, link: &Link) -> Value {
+/// The event of an operation, that of a session or of none, on the host of this name.
+pub(super) fn event(session: Option<&Session>, operation: &Operation, placed: &Placed, host: &str) -> Value {
     let allowed = operation.verdict == "allow";
     let mut fields = Map::new();
-    for part in [kind(operation), times(operation), verdict(operation, allowed), place(story, operation, link)] {
+    let place = place(session, operation, placed, host);
+    for part in [kind(operation), times(operation), verdict(operation, allowed), place] {
         if let Value::Object(part) = bare(part) {
             fields.extend(part);
         }
     }
     match operation.action.split_once(':') {
-        Some(("http", _)) => http(&mut fields, story, operation),
+        Some(("http", _)) => http(&mut fields, session, operation),
         Some(("dns", _)) => {
             let asked = operation.summary.strip_prefix("look up ").unwrap_or(&operation.summary);
             let (name, kind) = asked.split_once(' ').map_or((asked, None), |(name, kind)| (name, Some(kind)));
@@ -80,20 +84,24 @@ fn verdict(operation: &Operation, allowed: bool) -> Value {
     })
 }
 
-fn place(story: &Story, operation: &Operation, link: &Link) -> Value {
+fn place(session: Option<&Session>, operation: &Operation, placed: &Placed, host: &str) -> Value {
     json!({
         "metadata": {
-            "version": SCHEMA, "uid": operation.operation, "sequence": link.seq,
-            "correlation_uid": operation.session, "log_name": "record",
+            "version": SCHEMA, "uid": uid(placed, placed.link.seq), "sequence": placed.link.seq,
+            "original_event_uid": operation.operation, "correlation_uid": operation.session, "log_name": "record",
             "event_code": operation.action, "original_time": operation.decided_at,
             "profiles": ["host", "security_control", "record_integrity"],
             "product": { "name": "Interceptor", "vendor_name": "Interceptor", "version": env!("CARGO_PKG_VERSION") },
         },
-        "actor": actor(story, operation),
+        "device": {
+            "hostname": (!host.is_empty()).then_some(host), "type_id": 0, "type": "Unknown",
+            "os": { "name": "Linux", "type_id": 200, "type": "Linux" },
+        },
+        "actor": actor(session, operation),
         "src_endpoint": { "name": operation.workload, "uid": operation.launch, "type_id": 99, "type": "Workload" },
-        "dst_endpoint": destination(story, operation),
-        "raw_data": link.body,
-        "attestation_list": [attestation(link)],
+        "dst_endpoint": session.map(|session| destination(session, operation)),
+        "raw_data": placed.link.body,
+        "attestation_list": [attestation(placed)],
         "unmapped": {
             "workload": operation.workload, "launch": operation.launch, "session": operation.session,
             "initiator_uid": operation.initiator, "target": operation.target, "summary": operation.summary,
@@ -155,15 +163,18 @@ fn outcome(operation: &Operation, allowed: bool) -> (u32, &'static str) {
     }
 }
 
-fn actor(story: &Story, operation: &Operation) -> Value {
-    let session = json!({ "uid": operation.session, "created_time": millis(&story.session.opened_at) });
+/// None where nothing is known of who asked: a look-up is the workload's.
+fn actor(session: Option<&Session>, operation: &Operation) -> Option<Value> {
+    let opened = |session: &Session| json!({ "uid": session.session, "created_time": millis(&session.opened_at) });
     let client = operation.identity.as_ref().and_then(|identity| identity.client);
-    json!({
-        "process": story.session.process.as_ref().map(process),
-        "user": operation.identity.as_ref().map(|identity| user(identity, operation)),
-        "session": session,
-        "app_uid": client.map(|client| client.to_string()),
-        "app_name": client.and_then(|client| operation.names.get(&client.to_string())),
+    (session.is_some() || operation.identity.is_some()).then(|| {
+        json!({
+            "process": session.and_then(|session| session.process.as_ref()).map(process),
+            "user": operation.identity.as_ref().map(|identity| user(identity, operation)),
+            "session": session.map(opened),
+            "app_uid": client.map(|client| client.to_string()),
+            "app_name": client.and_then(|client| operation.names.get(&client.to_string())),
+        })
     })
 }
 
@@ -185,9 +196,9 @@ fn user(identity: &Identity, operation: &Operation) -> Value {
     })
 }
 
-fn destination(story: &Story, operation: &Operation) -> Value {
-    let (address, port) = story.session.original.rsplit_once(':').unwrap_or((&story.session.original, ""));
-    let host = story.session.host.as_deref();
+fn destination(session: &Session, operation: &Operation) -> Value {
+    let (address, port) = session.original.rsplit_once(':').unwrap_or((&session.original, ""));
+    let host = session.host.as_deref();
     let hostname = host.filter(|host| host.parse::<std::net::IpAddr>().is_err());
     json!({
         "hostname": hostname, "ip": address.trim_matches(['[', ']']), "port": port.parse::<u16>().ok(),
@@ -204,17 +215,27 @@ fn policy(operation: &Operation) -> Value {
             "version": basis.generation.to_string() })
 }
 
-fn attestation(link: &Link) -> Value {
-    let print = |value: &str| json!({ "algorithm_id": 99, "algorithm": ALGORITHM, "value": value });
-    let previous = link.seq.checked_sub(1).filter(|seq| *seq > 0);
-    let previous = previous.map(|seq| json!({ "uid": seq.to_string(), "fingerprint": print(&link.previous) }));
-    bare(json!({ "uid": link.seq.to_string(), "prev_event": previous, "fingerprint": print(&link.hash) }))
+/// What tells an event of the chain from every other one, as `metadata.uid` has it: numbers alone are those of other hosts
+/// as well.
+fn uid(placed: &Placed, seq: u64) -> String {
+    let chain = placed.chain.get(..16).unwrap_or(&placed.chain);
+    format!("{chain}-{seq}")
 }
 
-fn http(fields: &mut Map<String, Value>, story: &Story, operation: &Operation) {
+fn attestation(placed: &Placed) -> Value {
+    let Placed { link, chain } = placed;
+    let print = |value: &str| json!({ "algorithm_id": 99, "algorithm": ALGORITHM, "value": value });
+    let previous = link.seq.checked_sub(1).filter(|seq| *seq > 0);
+    let previous = previous.map(|seq| json!({ "uid": uid(placed, seq), "fingerprint": print(&link.previous) }));
+    let (own, print) = (link.seq.to_string(), print(&link.hash));
+    bare(json!({ "uid": own, "chain_uid": chain, "prev_event": previous, "fingerprint": print }))
+}
+
+fn http(fields: &mut Map<String, Value>, session: Option<&Session>, operation: &Operation) {
     let (method, path) = operation.summary.split_once(' ').unwrap_or((operation.summary.as_str(), "/"));
-    let port = story.session.original.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
-    let host = story.session.host.as_deref().unwrap_or(&story.session.original);
+    let original = session.map(|session| session.original.as_str());
+    let port = original.and_then(|original| original.rsplit(':').next()?.parse::<u16>().ok());
+    let host = session.and_then(|session| session.host.as_deref()).or(original);
     let scheme = if port == Some(80) { "http" } else { "https" };
     let place = match port {
         Some(80 | 443) | None => String::new(),
@@ -223,7 +244,7 @@ fn http(fields: &mut Map<String, Value>, story: &Story, operation: &Operation) {
     let (bare_path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
     let url = json!({
         "scheme": scheme, "hostname": host, "port": port, "path": bare_path, "query_string": query,
-        "url_string": format!("{scheme}://{host}{place}{path}"),
+        "url_string": host.map(|host| format!("{scheme}://{host}{place}{path}")),
     });
     let request = json!({
         "uid": operation.operation, "http_method": method, "url": url, "length": operation.request.bytes,

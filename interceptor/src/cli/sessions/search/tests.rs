@@ -34,7 +34,7 @@ fn pieces_are_put_together() {
         asked.push((search.before, search.limit));
         let (count, next) = pieces.next().expect("it asks for no more than there is");
         let hit = || Hit { host: None, operation: super::super::tests::operation() };
-        Ok(Hits { hits: (0..count).map(|_| hit()).collect(), next })
+        Ok(Hits { hits: (0..count).map(|_| hit()).collect(), next, end: None })
     });
     assert_eq!(found.unwrap().len(), 3);
     assert_eq!(asked, [(None, 9), (Some(7), 7), (Some(5), 7)]);

@@ -1,5 +1,6 @@
 use super::*;
 use crate::cli::sessions::tests::story;
+use crate::record::Link;
 
 fn link() -> Link {
     let link = Link {
@@ -12,10 +13,14 @@ fn link() -> Link {
     link
 }
 
+fn placed() -> Placed {
+    Placed { link: link(), chain: "5e".repeat(32) }
+}
+
 fn with(change: impl FnOnce(&mut Operation)) -> Value {
     let mut story = story();
     change(&mut story.operations[0]);
-    event(&story, &story.operations[0], &link())
+    event(Some(&story.session), &story.operations[0], &placed(), "host-1")
 }
 
 #[test]
@@ -34,6 +39,10 @@ fn a_denied_request_is_an_http_event_of_a_control_that_blocked() {
         ("/disposition_id", json!(2)),
         ("/metadata/version", json!("1.9.0")),
         ("/metadata/sequence", json!(7)),
+        ("/metadata/uid", json!("5e5e5e5e5e5e5e5e-7")),
+        ("/metadata/original_event_uid", json!("op_01kgz0000000000000000000cc")),
+        ("/device/hostname", json!("host-1")),
+        ("/device/type_id", json!(0)),
         ("/metadata/product/name", json!("Interceptor")),
         ("/metadata/profiles", json!(["host", "security_control", "record_integrity"])),
         ("/actor/process/pid", json!(7)),
@@ -52,6 +61,8 @@ fn a_denied_request_is_an_http_event_of_a_control_that_blocked() {
         ("/http_request/url/hostname", json!("graph.microsoft.com")),
         ("/http_response/code", json!(403)),
         ("/attestation_list/0/uid", json!("7")),
+        ("/attestation_list/0/chain_uid", json!(placed().chain)),
+        ("/attestation_list/0/prev_event/uid", json!("5e5e5e5e5e5e5e5e-6")),
         ("/attestation_list/0/fingerprint/value", json!(link().hash)),
         ("/attestation_list/0/fingerprint/algorithm_id", json!(99)),
         ("/attestation_list/0/prev_event/fingerprint/value", json!(link().previous)),
@@ -111,6 +122,33 @@ fn what_failed_upstream_is_a_failure_and_what_goes_on_is_unknown() {
 #[test]
 fn the_first_event_of_a_chain_has_none_before_it() {
     let story = story();
-    let event = event(&story, &story.operations[0], &Link { seq: 1, ..link() });
+    let first = Placed { link: Link { seq: 1, ..link() }, ..placed() };
+    let event = event(Some(&story.session), &story.operations[0], &first, "");
     assert_eq!(event.pointer("/attestation_list/0/prev_event"), None);
+}
+
+/// The `uid` by which the event after it names it is the one that it has itself.
+#[test]
+fn an_event_is_known_by_one_id_to_itself_and_to_the_one_behind_it() {
+    let story = story();
+    let own = with(|_| {});
+    let behind = Placed { link: Link { seq: 8, ..link() }, ..placed() };
+    let behind = event(Some(&story.session), &story.operations[0], &behind, "host-1");
+    assert_eq!(behind.pointer("/attestation_list/0/prev_event/uid"), own.pointer("/metadata/uid"));
+    assert_eq!(behind.pointer("/attestation_list/0/chain_uid"), own.pointer("/attestation_list/0/chain_uid"));
+}
+
+#[test]
+fn a_look_up_belongs_to_no_session_and_says_so() {
+    let mut story = story();
+    let operation = &mut story.operations[0];
+    (operation.session, operation.identity, operation.status) = (None, None, None);
+    (operation.action, operation.summary) = ("dns:resolve".into(), "look up graph.microsoft.com A".into());
+    let event = event(None, &story.operations[0], &placed(), "host-1");
+    assert_eq!((&event["class_uid"], &event["query"]["hostname"]), (&json!(4003), &json!("graph.microsoft.com")));
+    for unknown in ["/actor", "/dst_endpoint", "/metadata/correlation_uid"] {
+        assert_eq!(event.pointer(unknown), None, "{event:#}");
+    }
+    assert_eq!(event["src_endpoint"]["name"], "crm");
+    assert!(!event.to_string().contains("null"), "the schema has no null: {event}");
 }
