@@ -78,8 +78,8 @@ pub enum Withheld {
     /// It has no members, and the masks name members.
     #[error("the masks name members of JSON documents, and the answer isn't one")]
     NotJson,
-    /// It has columns, and the masks name members that none of them is.
-    #[error("the masks name members, and the first row of the answer has no column of such a name")]
+    /// It has columns or fields, and the masks name members that none of them is.
+    #[error("the masks name members, and the answer has no column of such a name, nor a field")]
     NoColumn,
     /// It isn't what its type says.
     #[error("the answer can't be read: {0}")]
@@ -131,12 +131,13 @@ enum Format {
     Events(Events),
 }
 
-/// Masks a text of this Content-Type that is there as a whole.
+/// Masks a URL's query, without its `?`: by the names of its parameters, as a form, and by detectors.
 ///
 /// # Errors
 /// It can't be masked.
-pub fn whole(plan: &Arc<Plan>, key: &Key, content_type: &str, text: &[u8]) -> Result<Vec<u8>, Withheld> {
-    Masker::new(Arc::clone(plan), Some(content_type), *key)?.all(text)
+pub fn query(plan: &Arc<Plan>, key: &Key, query: &[u8]) -> Result<Vec<u8>, Withheld> {
+    let format = if plan.is_blind() { Format::Pass } else { Format::Fields(Box::new(Fields::query())) };
+    Masker::of(Engine::new(Arc::clone(plan), *key), format).all(query)
 }
 
 /// Masks a text that is no body, such as a header's value: by detectors alone, as nothing in it has a name.

@@ -45,13 +45,7 @@ impl Unit {
 
     /// A service of `daemon`'s with this cgroup, which isn't made, and with a network namespace of its own if there is one.
     pub fn at(daemon: &Daemon, cgroup: PathBuf, network: Option<File>) -> Self {
-        Self {
-            cgroup,
-            uid: uid(),
-            probe: daemon.binary("probe"),
-            trust: daemon.room().join("run/trust.pem"),
-            network,
-        }
+        Self { cgroup, uid: uid(), probe: daemon.binary("probe"), trust: daemon.room().join("run/trust.pem"), network }
     }
 
     /// Its own network namespace.

@@ -12,10 +12,10 @@ mod ledger;
 mod moments;
 #[path = "adopted/passed_on.rs"]
 mod passed_on;
-#[path = "adopted/restarts.rs"]
-mod restarts;
 #[path = "adopted/reload.rs"]
 mod reload;
+#[path = "adopted/restarts.rs"]
+mod restarts;
 #[path = "adopted/steering.rs"]
 mod steering;
 #[path = "adopted/strays.rs"]

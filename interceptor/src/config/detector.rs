@@ -46,7 +46,7 @@ pub struct Rule {
 pub struct Needs {
     /// So many bytes.
     pub length: usize,
-    /// So many digits with nothing but spaces and `-().` between them.
+    /// So many digits with nothing but spaces, also those that don't break, and `-().` between them.
     pub digits: usize,
     /// This byte.
     pub byte: Option<u8>,
@@ -69,6 +69,8 @@ pub enum Validator {
     Jwt,
     /// Letters as well as digits.
     Mixed,
+    /// The same, and neither a GUID, a version, an address of the web nor a digest that is called one.
+    Secret,
 }
 
 /// The rules of one file.
@@ -211,8 +213,9 @@ fn resolve(raw: RawRule, collector: &mut Collector) -> Option<Rule> {
             "email" => Validator::Email,
             "jwt" => Validator::Jwt,
             "mixed" => Validator::Mixed,
+            "secret" => Validator::Secret,
             other => {
-                let expected = "`payment-card`, `us-ssn`, `iban`, `phone`, `email`, `jwt` or `mixed`";
+                let expected = "`payment-card`, `us-ssn`, `iban`, `phone`, `email`, `jwt`, `mixed` or `secret`";
                 collector.note(at.span(), format!("`{other}` isn't a validator"), expected);
                 return None;
             }

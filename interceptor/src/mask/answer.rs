@@ -11,7 +11,7 @@ use super::replace::Key;
 use super::{HeaderFate, Masker, Plan, Withheld, etag};
 
 /// What asks for, or tells, a part or a digest of the body as the server has it.
-const ABOUT_BYTES: [&str; 10] = [
+const ABOUT_BYTES: [&str; 14] = [
     "accept-ranges",
     "content-digest",
     "content-length",
@@ -22,7 +22,13 @@ const ABOUT_BYTES: [&str; 10] = [
     "want-digest",
     "want-repr-digest",
     "a-im",
+    "x-goog-hash",
+    "x-ms-blob-content-md5",
+    "x-ms-content-crc64",
+    "x-ms-content-md5",
 ];
+/// How the names of such headers begin, of which there are as many as there are algorithms.
+const ABOUT_BYTES_BEGIN: &str = "x-amz-checksum-";
 
 /// An answer's body on its way.
 pub struct Answer {
@@ -139,6 +145,10 @@ impl Readable {
             return Err(Withheld::invalid("it is a part of a document"));
         }
         let unreadable = || Withheld::invalid("a header that isn't text");
+        if headers.get_all(header::CONTENT_TYPE).iter().count() > 1 {
+            // The process may go by the other one.
+            return Err(Withheld::invalid("it has more than one Content-Type"));
+        }
         let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::to_str).transpose();
         let masker = Masker::new(Arc::clone(plan), content_type.map_err(|_| unreadable())?, *key)?;
         let mut applied = Vec::new();
@@ -206,7 +216,7 @@ pub fn mask_trailers(plan: &Plan, key: &Key, trailers: &mut HeaderMap) {
 /// Masks the headers or trailers that the plan names.
 fn mask_headers(plan: &Plan, key: &Key, headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = plan.headers.iter().map(|(name, _)| name.clone()).collect();
-    for name in named.into_iter().filter(|name| !name.as_str().starts_with("content-")) {
+    for name in named {
         let fates: Vec<_> =
             headers.get_all(&name).iter().map(|value| plan.header(key, &name, value.as_bytes())).collect();
         headers.remove(&name);
@@ -224,6 +234,12 @@ fn remove_about_bytes(headers: &mut HeaderMap, request: bool) {
     for name in ABOUT_BYTES {
         // A request's own body isn't masked.
         if !request || name.starts_with("want-") || name == "a-im" {
+            headers.remove(name);
+        }
+    }
+    if !request {
+        let digests = headers.keys().filter(|name| name.as_str().starts_with(ABOUT_BYTES_BEGIN));
+        for name in digests.cloned().collect::<Vec<_>>() {
             headers.remove(name);
         }
     }

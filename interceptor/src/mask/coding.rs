@@ -1,8 +1,11 @@
 //! Content codings (RFC 9110 section 8.4.1), push-style: gzip, deflate, br and zstd, also stacked. A body is decoded a
 //! little at a time, and one that grows beyond all proportion ends there: memory is bounded whatever it would become.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
+use brotli::enc::StandardAlloc;
+use brotli::{BrotliDecompressStream, BrotliResult, BrotliState};
 use zstd::stream::{raw, zio};
 
 use super::Withheld;
@@ -13,10 +16,10 @@ pub const ACCEPTED: &str = "gzip, deflate, br, zstd";
 
 /// The most codings on one body; nobody honest stacks more.
 const MOST: usize = 3;
-/// How much of a body is decoded at once.
+/// A body is judged by the slices of it that have begun, wherever it was cut on its way: in bytes.
 const SLICE: usize = 1024;
-/// What one slice may become in one coding. 1024 times is more than gzip can do at all.
-const FROM_SLICE: usize = 1024 * 1024;
+/// The most that is handed on at once. A slice may become more, a part after the other.
+const PART: usize = 64 * 1024;
 /// The largest zstd window that is taken (RFC 9659: 8 MiB).
 const ZSTD_WINDOW_LOG: u32 = 23;
 
@@ -70,13 +73,19 @@ pub struct Encoder {
 }
 
 enum Stage {
-    Gzip(Box<flate2::write::MultiGzDecoder<Bounded>>),
-    Zlib(Box<flate2::write::ZlibDecoder<Bounded>>),
-    Raw(Box<flate2::write::DeflateDecoder<Bounded>>),
+    Gzip(Box<flate2::write::MultiGzDecoder<Vec<u8>>>),
+    Zlib(Box<flate2::write::ZlibDecoder<Vec<u8>>>),
+    Raw(Box<flate2::write::DeflateDecoder<Vec<u8>>>),
     /// `deflate`, whose first two bytes tell which of both it is.
     Undecided(Vec<u8>),
-    Brotli(Box<brotli::DecompressorWriter<Bounded>>),
-    Zstd(Box<zio::Writer<Bounded, raw::Decoder<'static>>>),
+    Brotli(Box<Brotli>),
+    Zstd(Box<zio::Writer<Vec<u8>, raw::Decoder<'static>>>),
+}
+
+/// Brotli, of which a few bytes can become megabytes: its writer would give them all at once.
+struct Brotli {
+    state: BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>,
+    finished: bool,
 }
 
 enum Compress {
@@ -86,29 +95,8 @@ enum Compress {
     Zstd(Box<zstd::stream::write::Encoder<'static, Vec<u8>>>),
 }
 
-/// What a slice became; full is an error.
-#[derive(Default)]
-struct Bounded(Vec<u8>);
-
-/// Told apart from what a decoder itself reports.
-const FULL: io::ErrorKind = io::ErrorKind::StorageFull;
-
-impl Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.0.len() + bytes.len() > FROM_SLICE {
-            return Err(FULL.into());
-        }
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn failed(error: &io::Error) -> Withheld {
-    if error.kind() == FULL { Withheld::Bomb } else { Withheld::invalid("its content coding is broken") }
+fn broken(_error: io::Error) -> Withheld {
+    Withheld::invalid("its content coding is broken")
 }
 
 impl Decoder {
@@ -119,17 +107,27 @@ impl Decoder {
     pub fn new(codings: &[Coding], bound: Expansion) -> Result<Self, Withheld> {
         let stages = codings.iter().rev().map(|coding| Stage::new(*coding)).collect::<io::Result<_>>();
         let given = vec![0; codings.len()];
-        Ok(Self { stages: stages.map_err(|error| failed(&error))?, bound, taken: 0, given })
+        Ok(Self { stages: stages.map_err(broken)?, bound, taken: 0, given })
     }
 
-    /// Decodes the next bytes, and hands on what they become, at most a MiB at a time.
+    /// Decodes the next bytes, and hands on what they become, at most 64 KiB at a time.
     ///
     /// # Errors
     /// They aren't in that coding, become too much, or what `give` fails with.
     pub fn push(&mut self, bytes: &[u8], give: &mut dyn FnMut(&[u8]) -> Result<(), Withheld>) -> Result<(), Withheld> {
-        self.taken += bytes.len() as u64;
-        let most = self.most();
-        through((&mut self.stages, &mut self.given), bytes, most, give)
+        if self.stages.is_empty() {
+            return if bytes.is_empty() { Ok(()) } else { give(bytes) };
+        }
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let begun = usize::try_from(self.taken % SLICE as u64).unwrap_or_default();
+            let (slice, later) = rest.split_at(rest.len().min(SLICE - begun));
+            rest = later;
+            self.taken += slice.len() as u64;
+            let most = self.most();
+            through((&mut self.stages, &mut self.given), slice, most, give)?;
+        }
+        Ok(())
     }
 
     /// The body is complete.
@@ -152,7 +150,8 @@ impl Decoder {
     /// How much may come out of any stage by now: one in the middle that gives much costs as much as the last, also where
     /// the last gives nothing.
     fn most(&self) -> u64 {
-        self.bound.free.saturating_add(self.bound.ratio.saturating_mul(self.taken))
+        let begun = self.taken.next_multiple_of(SLICE as u64);
+        self.bound.free.saturating_add(self.bound.ratio.saturating_mul(begun))
     }
 }
 
@@ -161,7 +160,7 @@ fn count(given: &mut u64, bytes: &[u8], most: u64) -> Result<(), Withheld> {
     if *given > most { Err(Withheld::Bomb) } else { Ok(()) }
 }
 
-/// Sends bytes through the stages, slice by slice.
+/// Sends bytes through the stages, a part of what they become after the other.
 fn through(
     (stages, given): (&mut [Stage], &mut [u64]),
     bytes: &[u8],
@@ -171,10 +170,22 @@ fn through(
     let (Some((stage, stages)), Some((count_of, given))) = (stages.split_first_mut(), given.split_first_mut()) else {
         return if bytes.is_empty() { Ok(()) } else { give(bytes) };
     };
-    for slice in bytes.chunks(SLICE) {
-        let decoded = stage.decode(slice).map_err(|error| failed(&error))?;
-        count(count_of, &decoded, most)?;
-        through((stages, given), &decoded, most, give)?;
+    let bytes = stage.decided(bytes);
+    let mut rest: &[u8] = &bytes;
+    let mut decoded = Vec::new();
+    while !rest.is_empty() {
+        loop {
+            decoded.clear();
+            let (taken, is_more) = stage.decode(rest, &mut decoded).map_err(broken)?;
+            rest = &rest[taken..];
+            count(count_of, &decoded, most)?;
+            for part in decoded.chunks(PART) {
+                through((&mut *stages, &mut *given), part, most, give)?;
+            }
+            if !is_more {
+                break;
+            }
+        }
     }
     Ok(())
 }
@@ -182,40 +193,60 @@ fn through(
 impl Stage {
     fn new(coding: Coding) -> io::Result<Self> {
         Ok(match coding {
-            Coding::Gzip => Stage::Gzip(Box::new(flate2::write::MultiGzDecoder::new(Bounded::default()))),
+            Coding::Gzip => Stage::Gzip(Box::new(flate2::write::MultiGzDecoder::new(Vec::new()))),
             Coding::Deflate => Stage::Undecided(Vec::new()),
-            Coding::Brotli => Stage::Brotli(Box::new(brotli::DecompressorWriter::new(Bounded::default(), 4096))),
+            Coding::Brotli => Stage::Brotli(Box::new(Brotli::new())),
             Coding::Zstd => {
                 let mut decoder = raw::Decoder::new()?;
                 decoder.set_parameter(raw::DParameter::WindowLogMax(ZSTD_WINDOW_LOG))?;
-                Stage::Zstd(Box::new(zio::Writer::new(Bounded::default(), decoder)))
+                Stage::Zstd(Box::new(zio::Writer::new(Vec::new(), decoder)))
             }
         })
     }
 
-    fn decode(&mut self, slice: &[u8]) -> io::Result<Vec<u8>> {
-        if let Stage::Undecided(first) = self {
-            first.extend_from_slice(slice);
-            let Some(start) = first.first_chunk::<2>() else { return Ok(Vec::new()) };
-            // RFC 1950 section 2.2: method 8, and a check that makes it a multiple of 31.
-            let zlib = start[0] & 0x0f == 8 && u16::from_be_bytes(*start).is_multiple_of(31);
-            let first = std::mem::take(first);
-            *self = if zlib {
-                Stage::Zlib(Box::new(flate2::write::ZlibDecoder::new(Bounded::default())))
-            } else {
-                Stage::Raw(Box::new(flate2::write::DeflateDecoder::new(Bounded::default())))
-            };
-            return self.decode(&first);
-        }
-        let bounded = match self {
-            Stage::Gzip(decoder) => written(decoder.as_mut(), slice)?.get_mut(),
-            Stage::Zlib(decoder) => written(decoder.as_mut(), slice)?.get_mut(),
-            Stage::Raw(decoder) => written(decoder.as_mut(), slice)?.get_mut(),
-            Stage::Brotli(decoder) => written(decoder.as_mut(), slice)?.get_mut(),
-            Stage::Zstd(decoder) => written(decoder.as_mut(), slice)?.writer_mut(),
-            Stage::Undecided(_) => return Ok(Vec::new()),
+    /// The bytes to decode: with those that came before it could be told which coding they are in.
+    fn decided<'a>(&mut self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+        let Stage::Undecided(first) = self else { return Cow::Borrowed(bytes) };
+        first.extend_from_slice(bytes);
+        let Some(start) = first.first_chunk::<2>() else { return Cow::Borrowed(&[]) };
+        // RFC 1950 section 2.2: method 8, and a check that makes it a multiple of 31.
+        let zlib = start[0] & 0x0f == 8 && u16::from_be_bytes(*start).is_multiple_of(31);
+        let first = std::mem::take(first);
+        *self = if zlib {
+            Stage::Zlib(Box::new(flate2::write::ZlibDecoder::new(Vec::new())))
+        } else {
+            Stage::Raw(Box::new(flate2::write::DeflateDecoder::new(Vec::new())))
         };
-        Ok(std::mem::take(&mut bounded.0))
+        Cow::Owned(first)
+    }
+
+    /// Decodes some of `bytes`, and appends what that becomes to `out`; says how many it took, and whether more comes of
+    /// those. However much that is in all, it is little at once.
+    fn decode(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> io::Result<(usize, bool)> {
+        match self {
+            Stage::Gzip(decoder) => {
+                let taken = written(decoder.as_mut(), bytes)?;
+                out.append(decoder.get_mut());
+                Ok((taken, false))
+            }
+            Stage::Zlib(decoder) => {
+                let taken = written(decoder.as_mut(), bytes)?;
+                out.append(decoder.get_mut());
+                Ok((taken, false))
+            }
+            Stage::Raw(decoder) => {
+                let taken = written(decoder.as_mut(), bytes)?;
+                out.append(decoder.get_mut());
+                Ok((taken, false))
+            }
+            Stage::Zstd(decoder) => {
+                let taken = written(decoder.as_mut(), bytes)?;
+                out.append(decoder.writer_mut());
+                Ok((taken, false))
+            }
+            Stage::Brotli(brotli) => brotli.decode(bytes, out),
+            Stage::Undecided(_) => Ok((bytes.len(), false)),
+        }
     }
 
     fn finish(self) -> Result<Vec<u8>, Withheld> {
@@ -223,19 +254,62 @@ impl Stage {
             Stage::Gzip(decoder) => decoder.finish(),
             Stage::Zlib(decoder) => decoder.finish(),
             Stage::Raw(decoder) => decoder.finish(),
-            Stage::Brotli(mut decoder) => decoder.close().map(|()| std::mem::take(decoder.get_mut())),
+            Stage::Brotli(brotli) if brotli.finished => Ok(Vec::new()),
             Stage::Zstd(mut decoder) => decoder.finish().map(|()| std::mem::take(decoder.writer_mut())),
-            Stage::Undecided(_) => return Err(Withheld::invalid("its content coding is broken")),
+            Stage::Brotli(_) | Stage::Undecided(_) => Err(io::ErrorKind::UnexpectedEof.into()),
         };
-        rest.map(|bounded| bounded.0).map_err(|error| failed(&error))
+        rest.map_err(broken)
     }
 }
 
-/// Writes all of `slice`; flushing hands on what it became.
-fn written<'a, W: Write>(decoder: &'a mut W, slice: &[u8]) -> io::Result<&'a mut W> {
-    decoder.write_all(slice)?;
-    decoder.flush()?;
-    Ok(decoder)
+/// Writes some of `bytes`, which becomes no more than the decoder's buffer takes, and says how many. Once all are written,
+/// flushing hands on what is left of them.
+fn written(decoder: &mut impl Write, bytes: &[u8]) -> io::Result<usize> {
+    let taken = decoder.write(bytes)?;
+    if taken == 0 {
+        // What follows the end.
+        return Err(io::ErrorKind::WriteZero.into());
+    }
+    if taken == bytes.len() {
+        decoder.flush()?;
+    }
+    Ok(taken)
+}
+
+impl Brotli {
+    fn new() -> Self {
+        let alloc = StandardAlloc::default();
+        // Without windows that RFC 7932 doesn't have.
+        Self { state: BrotliState::new_strict(alloc, alloc, alloc), finished: false }
+    }
+
+    fn decode(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> io::Result<(usize, bool)> {
+        if self.finished {
+            return if bytes.is_empty() { Ok((0, false)) } else { Err(io::ErrorKind::WriteZero.into()) };
+        }
+        let (mut left, mut taken) = (bytes.len(), 0);
+        let from = out.len();
+        out.resize(from + PART, 0);
+        let (mut room, mut filled, mut total) = (PART, from, 0);
+        let result = BrotliDecompressStream(
+            &mut left,
+            &mut taken,
+            bytes,
+            &mut room,
+            &mut filled,
+            out.as_mut_slice(),
+            &mut total,
+            &mut self.state,
+        );
+        out.truncate(filled);
+        match result {
+            BrotliResult::ResultSuccess => self.finished = true,
+            BrotliResult::ResultFailure => return Err(io::ErrorKind::InvalidData.into()),
+            BrotliResult::NeedsMoreInput | BrotliResult::NeedsMoreOutput => {}
+        }
+        // Where the room was filled there may be more, also if no bytes are left.
+        Ok((taken, room == 0 && !self.finished))
+    }
 }
 
 impl Encoder {
@@ -254,7 +328,7 @@ impl Encoder {
             })
         };
         let stages = codings.iter().map(stage).collect::<io::Result<_>>();
-        Ok(Self { stages: stages.map_err(|error| failed(&error))? })
+        Ok(Self { stages: stages.map_err(broken)? })
     }
 
     /// Encodes the next bytes and appends what is there to `out`. With `flush`, all of them can be decoded from it: for
@@ -265,7 +339,7 @@ impl Encoder {
     pub fn push(&mut self, bytes: &[u8], flush: bool, out: &mut Vec<u8>) -> Result<(), Withheld> {
         let mut bytes = std::borrow::Cow::Borrowed(bytes);
         for stage in &mut self.stages {
-            bytes = stage.encode(&bytes, flush).map_err(|error| failed(&error))?.into();
+            bytes = stage.encode(&bytes, flush).map_err(broken)?.into();
         }
         out.extend_from_slice(&bytes);
         Ok(())
@@ -278,8 +352,8 @@ impl Encoder {
     pub fn finish(self, out: &mut Vec<u8>) -> Result<(), Withheld> {
         let mut bytes = Vec::new();
         for mut stage in self.stages {
-            let mut encoded = stage.encode(&bytes, false).map_err(|error| failed(&error))?;
-            encoded.extend(stage.finish().map_err(|error| failed(&error))?);
+            let mut encoded = stage.encode(&bytes, false).map_err(broken)?;
+            encoded.extend(stage.finish().map_err(broken)?);
             bytes = encoded;
         }
         out.extend_from_slice(&bytes);

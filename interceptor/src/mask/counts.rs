@@ -28,6 +28,11 @@ impl Counts {
         }
     }
 
+    /// How many values were masked because a path leads to them.
+    pub(super) fn by_paths(&self) -> u64 {
+        self.paths.iter().sum()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (Tally, u64)> {
         let number = |at: usize| u16::try_from(at).unwrap_or(u16::MAX);
         let paths = self.paths.iter().enumerate().map(move |(at, count)| (Tally::Path(number(at)), *count));

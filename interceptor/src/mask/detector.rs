@@ -286,6 +286,9 @@ const SEPARATOR: u8 = 2;
 const AT: u8 = 4;
 const PLUS: u8 = 8;
 
+/// What stands between the digits of a number. At the end the bytes of spaces and dashes that don't break.
+pub(super) const SEPARATORS: &[u8] = b" -.()/\xc2\xa0\xe2\x80\x90\x91\xaf";
+
 /// The class of each byte.
 const CLASSES: [u8; 256] = {
     let mut classes = [0; 256];
@@ -294,10 +297,9 @@ const CLASSES: [u8; 256] = {
         classes[byte as usize] = DIGIT;
         byte += 1;
     }
-    let separators = b" -.()/";
     let mut at = 0;
-    while at < separators.len() {
-        classes[separators[at] as usize] = SEPARATOR;
+    while at < SEPARATORS.len() {
+        classes[SEPARATORS[at] as usize] = SEPARATOR;
         at += 1;
     }
     classes[b'@' as usize] = AT;

@@ -31,7 +31,7 @@ pub(super) struct Decoded {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BadEscape;
 
-/// The longest character reference that is understood, with `&` and `;`.
+/// The longest named character reference that is understood, with `&` and `;`.
 const LONGEST_REFERENCE: usize = 12;
 
 impl Escape {
@@ -222,31 +222,42 @@ const NAMED: &[(&[u8], u8)] = &[
 ];
 
 fn markup(raw: &[u8], last: bool, text: &mut Vec<u8>) -> One {
+    if raw.get(1) == Some(&b'#') {
+        return numeric(raw, last, text);
+    }
     let within = &raw[1..raw.len().min(LONGEST_REFERENCE)];
-    let end = within.iter().position(|c| !c.is_ascii_alphanumeric() && *c != b'#').unwrap_or(within.len());
+    let end = within.iter().position(|c| !c.is_ascii_alphanumeric()).unwrap_or(within.len());
     if end == within.len() && raw.len() < LONGEST_REFERENCE && !last {
         return One::Cut;
     }
     let name = &within[..end];
     let closed = usize::from(within.get(end) == Some(&b';'));
-    if let Some(number) = name.strip_prefix(b"#") {
-        // Browsers take a numeric reference without its `;` as well.
-        let code = match number.strip_prefix(b"x").or_else(|| number.strip_prefix(b"X")) {
-            Some(digits) => hexadecimal(digits),
-            None => std::str::from_utf8(number).ok().and_then(|digits| digits.parse().ok()),
-        };
-        return match code.filter(|code| *code <= 0x10_ffff) {
-            Some(code) => {
-                push(code, text);
-                One::Read(1 + end + closed)
-            }
-            None => One::Plain,
-        };
-    }
     match NAMED.iter().find(|(known, _)| *known == name) {
         Some((_, byte)) if closed == 1 => {
             text.push(*byte);
             One::Read(1 + end + closed)
+        }
+        _ => One::Plain,
+    }
+}
+
+/// A numeric character reference (WHATWG HTML section 13.2.5.80): as many digits as there are, also behind zeros and without
+/// a `;`.
+fn numeric(raw: &[u8], last: bool, text: &mut Vec<u8>) -> One {
+    let (base, start) = if matches!(raw.get(2), Some(b'x' | b'X')) { (16, 3) } else { (10, 2) };
+    let digits = raw[start..].iter().take_while(|c| char::from(**c).is_digit(base)).count();
+    let end = start + digits;
+    if end == raw.len() && !last {
+        return One::Cut;
+    }
+    let value = |code: Option<u32>, digit: &u8| {
+        let digit = char::from(*digit).to_digit(base)?;
+        code?.checked_mul(base)?.checked_add(digit).filter(|code| *code <= 0x10_ffff)
+    };
+    match raw[start..end].iter().fold(Some(0), value) {
+        Some(code) if digits > 0 => {
+            push(code, text);
+            One::Read(end + usize::from(raw.get(end) == Some(&b';')))
         }
         _ => One::Plain,
     }

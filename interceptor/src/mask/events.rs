@@ -28,32 +28,40 @@ impl Events {
     /// # Errors
     /// An event that is too large, or that can't be masked.
     pub(super) fn push<S: Sink>(&mut self, bytes: &[u8], engine: &mut Engine, sink: &mut S) -> Result<(), Withheld> {
-        self.held.extend_from_slice(bytes);
-        while let Some(found) = memchr::memchr2(b'\n', b'\r', &self.held[self.read..]) {
+        let mut held = std::mem::take(&mut self.held);
+        held.extend_from_slice(bytes);
+        let passed = self.pass_on(&held, engine, sink)?;
+        held.drain(..passed);
+        self.held = held;
+        Ok(())
+    }
+
+    /// Passes on the events that are complete, and says how long they are.
+    fn pass_on<S: Sink>(&mut self, held: &[u8], engine: &mut Engine, sink: &mut S) -> Result<usize, Withheld> {
+        let mut from = 0;
+        while let Some(found) = memchr::memchr2(b'\n', b'\r', &held[self.read..]) {
             let mut end = self.read + found + 1;
-            if self.held[end - 1] == b'\r' {
-                match self.held.get(end) {
+            if held[end - 1] == b'\r' {
+                match held.get(end) {
                     Some(b'\n') => end += 1,
                     Some(_) => {}
-                    None => {
-                        self.read = end - 1;
-                        return self.bounded();
-                    }
+                    // The line feed that may follow belongs to it.
+                    None => break,
                 }
             }
-            let blank = matches!(self.held[self.line], b'\n' | b'\r');
+            let blank = matches!(held[self.line], b'\n' | b'\r');
             self.line = end;
             self.read = end;
             if blank {
-                let mut event = std::mem::take(&mut self.held);
-                mask(&event[..end], engine, sink)?;
-                event.drain(..end);
-                self.held = event;
-                (self.line, self.read) = (0, 0);
+                mask(bounded(&held[from..end])?, engine, sink)?;
+                from = end;
             }
         }
-        self.read = self.held.len();
-        self.bounded()
+        bounded(&held[from..])?;
+        self.line -= from;
+        // A carriage return at the end is looked at again.
+        self.read = held.len() - from - usize::from(held.last() == Some(&b'\r') && from < held.len());
+        Ok(from)
     }
 
     /// The stream is complete. What isn't an event yet is none that a client would take, but is masked all the same.
@@ -64,10 +72,14 @@ impl Events {
         let rest = std::mem::take(&mut self.held);
         mask(&rest, engine, sink)
     }
+}
 
-    fn bounded(&self) -> Result<(), Withheld> {
-        if self.held.len() > LARGEST { Err(Withheld::too_large("an event")) } else { Ok(()) }
-    }
+/// The event, or what has come of it.
+///
+/// # Errors
+/// It is too large: judged by its own length, whatever came together with it.
+fn bounded(event: &[u8]) -> Result<&[u8], Withheld> {
+    if event.len() > LARGEST { Err(Withheld::too_large("an event")) } else { Ok(event) }
 }
 
 /// The data of an event, with its places in the event's lines.
@@ -80,7 +92,7 @@ struct Data {
 }
 
 fn mask<S: Sink>(event: &[u8], engine: &mut Engine, sink: &mut S) -> Result<(), Withheld> {
-    let data = data(event)?;
+    let data = data(event, engine.plan.names_paths())?;
     plainly(&event[..data.start], engine, sink);
     let raw = &event[data.start..data.end];
     let edits = if is_harmless(&event[..data.start], &data.text) { None } else { as_json(&data.text, engine)? };
@@ -131,11 +143,11 @@ fn as_json(data: &[u8], engine: &mut Engine) -> Result<Option<Edits>, Withheld> 
     }
 }
 
-/// Gathers the data lines of an event.
+/// Gathers the data lines of an event. With `paths`, the others have to be such that no path could lead into them.
 ///
 /// # Errors
-/// Other lines between them.
-fn data(event: &[u8]) -> Result<Data, Withheld> {
+/// Other lines between them, or others than an event has.
+fn data(event: &[u8], paths: bool) -> Result<Data, Withheld> {
     let mut data = Data::default();
     let mut found = false;
     let mut at = 0;
@@ -171,6 +183,8 @@ fn data(event: &[u8]) -> Result<Data, Withheld> {
             data.map.plain(data.text.len(), start - data.start);
             data.text.extend_from_slice(&event[start..at + length]);
             data.end = at + length;
+        } else if paths && !is_memberless(line) {
+            return Err(Withheld::invalid("a line in an event that isn't data and may hold members"));
         }
         at = next;
     }
@@ -181,6 +195,15 @@ fn data(event: &[u8]) -> Result<Data, Withheld> {
     Ok(data)
 }
 
+/// Whether a line without data is one that events have, and holds nothing like JSON.
+fn is_memberless(line: &[u8]) -> bool {
+    let name = memchr::memchr(b':', line).map_or(line, |colon| &line[..colon]);
+    matches!(name, b"" | b"event" | b"id" | b"retry") && !line.iter().any(|byte| matches!(byte, b'{' | b'[' | b'"'))
+}
+
 fn line_break(between: &[u8]) -> bool {
     matches!(between, b"\n" | b"\r" | b"\r\n")
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,15 +1,18 @@
 //! Bodies of named fields: forms (WHATWG URL, application/x-www-form-urlencoded) and CSV (RFC 4180), whose first row
-//! names the columns. A field is masked by name if a path ends in it, and by detectors else. Where there are paths, rows
-//! whose first one names no such column are withheld: it may be no row of names, or its separator another one.
+//! names the columns. A field is masked by name if a path ends in it, and by detectors else; a document in a form's field
+//! is seen through. Where there are paths, rows whose first one names no such column are withheld: it may be no row of
+//! names, or its separator another one. So are forms without such a field, which may be another thing that says it is one.
 
 use super::Withheld;
-use super::detector::Words;
 use super::edit::Sink;
 use super::engine::Engine;
-use super::escape::{Decoded, Escape};
-use super::path::Choice;
-use super::window::{WINDOW, Window};
-use crate::config::Strategy;
+use super::escape::Escape;
+use super::window::WINDOW;
+use document::Document;
+use field::{Column, Field, column};
+
+mod document;
+mod field;
 
 /// The most that is held of the first row.
 const LARGEST_ROW: usize = 4 * WINDOW;
@@ -23,8 +26,10 @@ pub(super) struct Fields {
     place: Place,
     /// The first row, until its separator can be told.
     first: Vec<u8>,
-    /// The first row as it goes on, until it is known to name what is masked.
+    /// The first row, or the beginning of a form, as it goes on, until it is known to name what is masked.
     unseen: Vec<u8>,
+    /// Whether that is known, or needn't be.
+    named: bool,
     columns: Vec<Column>,
     column: usize,
     /// The current name, as it is written.
@@ -60,26 +65,15 @@ enum Place {
     Quote,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Column {
-    choice: Option<Choice>,
-    words: Words,
-}
-
-/// The value that is coming in.
-#[derive(Debug, Default)]
-struct Field {
-    of: Column,
-    /// A value that a path chose, as it is written.
-    held: Vec<u8>,
-    /// Whether it is too long to be held, and was replaced.
-    replaced: bool,
-    window: Window,
-}
-
 impl Fields {
+    /// A form.
     pub(super) fn form() -> Self {
         Self::new(Format::Form, Place::Name)
+    }
+
+    /// A URL's query, which is written like a form but needs to have none of the masked fields.
+    pub(super) fn query() -> Self {
+        Self { named: true, ..Self::form() }
     }
 
     pub(super) fn separated(tabs: bool) -> Self {
@@ -92,6 +86,7 @@ impl Fields {
             place,
             first: Vec::new(),
             unseen: Vec::new(),
+            named: false,
             columns: Vec::new(),
             column: 0,
             name: Vec::new(),
@@ -102,8 +97,8 @@ impl Fields {
     /// Takes the next bytes.
     ///
     /// # Errors
-    /// A name or first row that is too large, a first row that names nothing that is masked, or a row that is longer than
-    /// the first one.
+    /// A name or first row that is too large, a first row that names nothing that is masked, a row that is longer than the
+    /// first one; a form that has nothing that is masked, as far as can be held.
     pub(super) fn push<S: Sink>(&mut self, bytes: &[u8], engine: &mut Engine, sink: &mut S) -> Result<(), Withheld> {
         if let Format::Heading { tabs } = self.format {
             return self.heading(tabs, bytes, false, engine, sink);
@@ -112,6 +107,9 @@ impl Fields {
         while at < bytes.len() {
             at += match self.format {
                 Format::Names { .. } => self.step_unseen(&bytes[at..], engine, sink)?,
+                Format::Form if !self.named && engine.plan.names_paths() => {
+                    self.step_unseen(&bytes[at..], engine, sink)?
+                }
                 _ => self.step(&bytes[at..], engine, sink)?,
             };
         }
@@ -127,15 +125,12 @@ impl Fields {
             self.heading(tabs, &[], true, engine, sink)?;
         }
         match self.format {
-            Format::Form if self.place == Place::Name => {
-                // A name without a value.
-                self.end_name(engine);
-                self.field.of = Column::default();
-                let name = std::mem::take(&mut self.name);
-                self.field.push(&name, Escape::Form, engine, sink)?;
-                self.field.end(Escape::Form, engine, sink)
+            Format::Form => {
+                let mut unseen = std::mem::take(&mut self.unseen);
+                self.end_form(engine, &mut unseen)?;
+                self.unseen = unseen;
+                self.show(engine, sink)
             }
-            Format::Form => self.field.end(Escape::Form, engine, sink),
             Format::Names { .. } => {
                 let mut unseen = std::mem::take(&mut self.unseen);
                 self.end_last(engine, &mut unseen)?;
@@ -145,6 +140,18 @@ impl Fields {
             }
             _ => self.end_last(engine, sink),
         }
+    }
+
+    /// The last field may be a name without a value.
+    fn end_form<S: Sink>(&mut self, engine: &mut Engine, sink: &mut S) -> Result<(), Withheld> {
+        if self.place == Place::Name {
+            self.end_name(engine)?;
+            self.field.of = Column::default();
+            self.field.document = None;
+            let name = std::mem::take(&mut self.name);
+            self.field.push(&name, Escape::Form, engine, sink)?;
+        }
+        self.end_value(engine, sink)
     }
 
     /// The last row may end without a line feed: then its last quote waited for what follows.
@@ -167,10 +174,12 @@ impl Fields {
     ) -> Result<(), Withheld> {
         let from = self.first.len();
         self.first.extend_from_slice(bytes);
-        if !last && memchr::memchr2(b'\n', b'\r', &self.first[from..]).is_none() {
-            if self.first.len() > WINDOW {
-                return Err(Withheld::too_large("the first row"));
-            }
+        let end = memchr::memchr2(b'\n', b'\r', &self.first[from..]).map(|end| from + end);
+        // By its own length, whatever came together with it.
+        if end.unwrap_or(self.first.len()) > WINDOW {
+            return Err(Withheld::too_large("the first row"));
+        }
+        if !last && end.is_none() {
             return Ok(());
         }
         let row = self.first.split(|byte| matches!(byte, b'\n' | b'\r')).next().unwrap_or_default();
@@ -196,24 +205,25 @@ impl Fields {
         self.push(names, engine, sink)
     }
 
-    /// As [`Fields::step`], in the first row: what it gives is held until the row is complete.
+    /// As [`Fields::step`], in the first row, or in a form before a field that is masked: what it gives is held until then.
     fn step_unseen<S: Sink>(&mut self, bytes: &[u8], engine: &mut Engine, sink: &mut S) -> Result<usize, Withheld> {
         let mut unseen = std::mem::take(&mut self.unseen);
         let taken = self.step(bytes, engine, &mut unseen)?;
         self.unseen = unseen;
         if self.unseen.len() > LARGEST_ROW {
-            return Err(Withheld::too_large("the first row"));
+            let is_form = self.format == Format::Form;
+            return Err(if is_form { Withheld::NoColumn } else { Withheld::too_large("the first row") });
         }
-        if matches!(self.format, Format::Rows { .. }) {
+        if self.named || matches!(self.format, Format::Rows { .. }) {
             self.show(engine, sink)?;
         }
         Ok(taken)
     }
 
-    /// The first row is complete, and goes on if it names what is masked.
+    /// What was held is complete, and goes on if it names what is masked.
     fn show<S: Sink>(&mut self, engine: &Engine, sink: &mut S) -> Result<(), Withheld> {
-        let is_unnamed = self.columns.iter().all(|column| column.choice.is_none());
-        if is_unnamed && engine.plan.names_paths() && !self.unseen.is_empty() {
+        let is_named = self.named || self.columns.iter().any(|column| column.choice.is_some());
+        if !is_named && engine.plan.names_paths() && !self.unseen.is_empty() {
             return Err(Withheld::NoColumn);
         }
         sink.put(&std::mem::take(&mut self.unseen));
@@ -289,8 +299,9 @@ impl Fields {
             }
             self.name.extend_from_slice(&bytes[..length]);
             let Some(&end) = bytes.get(length) else { return Ok(length) };
-            self.end_name(engine);
+            self.end_name(engine)?;
             let of = std::mem::take(&mut self.field.of);
+            let document = self.field.document.take();
             let name = std::mem::take(&mut self.name);
             // A name may be something to mask as well.
             self.field.push(&name, Escape::Form, engine, sink)?;
@@ -298,12 +309,13 @@ impl Fields {
             sink.keep(&[end]);
             if end == b'=' {
                 self.field.of = of;
+                self.field.document = document;
                 self.place = Place::Plain;
             }
             return Ok(length + 1);
         }
         if bytes[0] == b'&' {
-            self.field.end(Escape::Form, engine, sink)?;
+            self.end_value(engine, sink)?;
             sink.keep(b"&");
             self.place = Place::Name;
             return Ok(1);
@@ -314,8 +326,22 @@ impl Fields {
     }
 
     /// The name of a form's field is complete: how the field is masked.
-    fn end_name(&mut self, engine: &Engine) {
-        self.field.of = column(&self.name, Escape::Form, engine);
+    fn end_name(&mut self, engine: &Engine) -> Result<(), Withheld> {
+        self.field.of = column(&self.name, Escape::Form, engine)?;
+        let is_chosen = self.field.of.choice.is_some();
+        self.named |= is_chosen;
+        self.field.document = (!is_chosen && engine.plan.names_paths()).then(Document::default);
+        Ok(())
+    }
+
+    /// The value of a form's field is complete. One in whose document something was masked is as good as a named one.
+    fn end_value<S: Sink>(&mut self, engine: &mut Engine, sink: &mut S) -> Result<(), Withheld> {
+        let is_masked = match self.field.document.take() {
+            Some(document) => document.end(&mut self.field, engine, sink)?,
+            None => false,
+        };
+        self.named |= is_masked;
+        self.field.end(Escape::Form, engine, sink)
     }
 
     fn begin_field(&mut self) -> Result<(), Withheld> {
@@ -339,7 +365,7 @@ impl Fields {
     ) -> Result<(), Withheld> {
         if matches!(self.format, Format::Names { .. }) {
             if self.name.len() + bytes.len() > WINDOW {
-                return Err(Withheld::too_large("a column's name"));
+                return Err(Withheld::too_large("the first row"));
             }
             self.name.extend_from_slice(bytes);
         }
@@ -390,63 +416,7 @@ impl Fields {
         if escape == Escape::Plain && name.contains(&b'"') && engine.plan.names_paths() {
             return Err(Withheld::invalid("a quote in the name of a column"));
         }
-        self.columns.push(column(&name, escape, engine));
-        Ok(())
-    }
-}
-
-/// How the field of this name is masked.
-fn column(name: &[u8], escape: Escape, engine: &Engine) -> Column {
-    let mut decoded = Decoded::default();
-    // Only JSON has escapes that can be bad.
-    let _ = escape.decode(name, true, &mut decoded);
-    let text = String::from_utf8_lossy(&decoded.text);
-    Column { choice: engine.automaton.paths().named(text.trim()), words: engine.words_in(&decoded.text) }
-}
-
-impl Field {
-    fn push<S: Sink>(
-        &mut self,
-        bytes: &[u8],
-        escape: Escape,
-        engine: &mut Engine,
-        sink: &mut S,
-    ) -> Result<(), Withheld> {
-        let Some(choice) = self.of.choice else {
-            if engine.detects() {
-                return self.window.push(bytes, escape, &self.of.words, engine, sink);
-            }
-            sink.keep(bytes);
-            return Ok(());
-        };
-        sink.skip(bytes.len());
-        if self.replaced {
-            return Ok(());
-        }
-        if self.held.len() + bytes.len() > WINDOW {
-            self.held.clear();
-            self.replaced = true;
-            let strategy = choice.strategy.max(Strategy::Redact);
-            engine.put_chosen(Choice { strategy, ..choice }, &[], escape, sink);
-            return Ok(());
-        }
-        self.held.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn end<S: Sink>(&mut self, escape: Escape, engine: &mut Engine, sink: &mut S) -> Result<(), Withheld> {
-        match self.of.choice {
-            Some(choice) if !self.replaced && !self.held.is_empty() => {
-                let mut decoded = Decoded::default();
-                let _ = escape.decode(&self.held, true, &mut decoded);
-                engine.put_chosen(choice, &decoded.text, escape, sink);
-            }
-            None if engine.detects() => self.window.finish(escape, &self.of.words, engine, sink)?,
-            _ => {}
-        }
-        self.held.clear();
-        self.replaced = false;
-        self.of = Column::default();
+        self.columns.push(column(&name, escape, engine)?);
         Ok(())
     }
 }

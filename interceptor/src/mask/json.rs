@@ -27,6 +27,8 @@ const LONGEST_NAME: usize = 64 * 1024;
 const HELD: usize = 1024 * 1024;
 /// The most that stands before a value that may be dropped: a comma, blanks, a name.
 const PREFIX: usize = 2 * LONGEST_NAME;
+/// How many containers that filters judge may stand in each other: each is held until it is judged.
+const MOST_JUDGED: u8 = 16;
 
 /// A stream of JSON.
 #[derive(Debug)]
@@ -35,6 +37,8 @@ pub(super) struct Json {
     lines: bool,
     /// How many strings this document stands in.
     within: u8,
+    /// How many values that filters judge it stands in, also around those strings.
+    judged: u8,
     expect: Expect,
     stack: Vec<Frame>,
     top: Frame,
@@ -131,7 +135,14 @@ struct Piece<'a> {
 impl Json {
     /// A stream; with `lines`, of many documents.
     pub(super) fn new(engine: &Engine, lines: bool) -> Self {
-        Self::starting(engine.automaton.start(), None, Words::default(), lines, 0)
+        let frame = Frame { state: engine.automaton.start(), ..Frame::default() };
+        Self::starting(frame, lines, 0, 0)
+    }
+
+    /// What a field holds, whose name calls for these detectors: a document, or several.
+    pub(super) fn in_field(engine: &Engine, words: Words) -> Self {
+        let frame = Frame { state: engine.automaton.start(), words, ..Frame::default() };
+        Self::starting(frame, true, 1, 0)
     }
 
     /// Whether more documents may follow the first.
@@ -139,15 +150,17 @@ impl Json {
         self.lines
     }
 
-    fn starting(state: StateId, choice: Option<Choice>, words: Words, lines: bool, within: u8) -> Self {
+    /// A stream whose documents are masked as `top` says.
+    fn starting(top: Frame, lines: bool, within: u8, judged: u8) -> Self {
         Self {
             lines,
             within,
+            judged,
             expect: Expect::Start,
             stack: Vec::new(),
-            top: Frame { state, choice, words, ..Frame::default() },
+            top,
             member: Next::default(),
-            words,
+            words: top.words,
             target: Target::Out,
             whole: None,
             held: Vec::new(),
@@ -216,10 +229,13 @@ impl Json {
                 piece.at += 3;
                 self.expect = Expect::Value;
             }
+            (Expect::Start | Expect::Done, RECORD) if self.lines => piece.at += 1,
             (Expect::Start, byte) => return self.value(byte, piece, engine, sink),
-            // The record separator of RFC 7464.
-            (Expect::Done, 0x1e) if self.lines => piece.at += 1,
-            (Expect::Done, _) if self.lines => {
+            (Expect::Done, byte) if self.lines => {
+                // A text in brackets may go on with numbers that belong together.
+                if self.within > 0 && !matches!(byte, b'{' | b'[' | b'"') && !is_on_new_line(piece) {
+                    return Err(Withheld::invalid("more than one document"));
+                }
                 self.expect = Expect::Value;
                 self.top.emitted = false;
             }
@@ -252,6 +268,9 @@ impl Json {
             self.words = self.top.words;
         }
         if next.filters != 0 {
+            if self.judged >= MOST_JUDGED && matches!(byte, b'{' | b'[') {
+                return Err(Withheld::TooDeep);
+            }
             self.begin_whole(Some((next, self.top.choice, self.words)), Target::Held, piece, sink)?;
             return Ok(true);
         }
@@ -390,11 +409,14 @@ impl Json {
         Ok(())
     }
 
-    /// The index of the closing quote of the string at `piece.at`, and whether it has escapes; none if it isn't here.
+    /// The index of the closing quote of the string at `piece.at`, and whether it has escapes; none if it isn't here, or
+    /// not within the first `most` bytes: whatever comes behind those is the same for every cut.
     #[inline]
-    fn string_end(&mut self, piece: &Piece<'_>) -> Result<Option<(usize, bool)>, Withheld> {
+    fn string_end(&mut self, piece: &Piece<'_>, most: usize) -> Result<Option<(usize, bool)>, Withheld> {
         let (read, escaped) = self.resume.take().unwrap_or((1, false));
-        match token::string(piece.bytes, piece.at + read, escaped) {
+        // With its quotes.
+        let end = piece.bytes.len().min(piece.at + most + 2);
+        match token::string(&piece.bytes[..end], piece.at + read, escaped) {
             End::At(end, escaped) => Ok(Some((end, escaped))),
             End::Open(at, escaped) => {
                 self.resume = Some((at - piece.at, escaped));
@@ -403,6 +425,15 @@ impl Json {
             End::Bad => Err(Withheld::invalid("a control character in a string")),
         }
     }
+}
+
+/// The record separator of JSON text sequences (RFC 7464).
+const RECORD: u8 = 0x1e;
+
+/// Whether what is to be read next starts a line, or a record.
+fn is_on_new_line(piece: &Piece<'_>) -> bool {
+    let before = piece.bytes[..piece.at].iter().rev();
+    before.take_while(|byte| is_blank(**byte) || **byte == RECORD).any(|byte| !matches!(*byte, b' ' | b'\t'))
 }
 
 /// The text of a string's content, with the places of its bytes.
@@ -414,3 +445,6 @@ fn decode<'a>(raw: &'a [u8], escaped: bool, decoded: &'a mut Decoded) -> Result<
     Escape::Json.decode(raw, true, decoded).map_err(|_bad| Withheld::invalid("a bad escape in a string"))?;
     Ok((&decoded.text, &decoded.map))
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,6 +33,10 @@ impl Kind {
     pub(super) fn of(content_type: Option<&str>) -> Result<Self, Withheld> {
         let Some(content_type) = content_type else { return Err(Withheld::UnknownType(None)) };
         let unknown = || Withheld::UnknownType(Some(content_type.chars().take(100).collect()));
+        // A comma outside of quotes joins two of them.
+        if content_type.split('"').step_by(2).any(|unquoted| unquoted.contains(',')) {
+            return Err(unknown());
+        }
         let mut parts = content_type.split(';');
         let essence = parts.next().unwrap_or_default().trim().to_ascii_lowercase();
         for parameter in parts {

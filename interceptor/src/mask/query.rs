@@ -13,6 +13,7 @@ pub(super) fn mentions<'a>(query: &str, names: &'a [Box<str>]) -> Option<&'a str
         let is_ransack = parameter.get(..2).is_some_and(|start| start.eq_ignore_ascii_case("q["));
         let found = names.iter().find(|name| {
             name.is(&parameter)
+                || name.is_option(&parameter, value)
                 || name.is_in(&parameter)
                 || (is_ransack && words(&parameter).any(|word| name.has_predicate(word)))
                 || name.is_in(value)
@@ -31,16 +32,30 @@ struct Name<'a> {
     run: String,
     /// In lower case, between single ones.
     part: String,
+    /// In lower case without its `$`, which OData 4.01 lets its own parameters do without.
+    bare: Option<String>,
 }
 
 impl<'a> Name<'a> {
     fn new(name: &'a str) -> Self {
         let lower = name.to_ascii_lowercase();
-        Self { name, run: format!("__{lower}__"), part: format!("_{lower}_") }
+        let bare = lower.strip_prefix('$').filter(|bare| !bare.is_empty()).map(str::to_owned);
+        Self { name, run: format!("__{lower}__"), part: format!("_{lower}_"), bare }
     }
 
     fn is(&self, word: &str) -> bool {
         word.eq_ignore_ascii_case(self.name)
+    }
+
+    /// Whether it is the parameter without its `$`, or is set in the value of one: `$expand=manager(search=x)`.
+    fn is_option(&self, parameter: &str, value: &str) -> bool {
+        let Some(bare) = &self.bare else { return false };
+        let value = value.to_ascii_lowercase();
+        let mut places = value.match_indices(bare.as_str());
+        parameter.eq_ignore_ascii_case(bare)
+            || places.any(|(at, _)| {
+                !value[..at].ends_with(is_in_word) && value[at + bare.len()..].trim_start().starts_with('=')
+            })
     }
 
     /// Whether it is a word of `text`, as that stands or once its escapes are undone.
@@ -64,7 +79,11 @@ impl<'a> Name<'a> {
 }
 
 fn words(value: &str) -> impl Iterator<Item = &str> {
-    value.split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '$' | '-')))
+    value.split(|c: char| !is_in_word(c))
+}
+
+fn is_in_word(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '_' | '$' | '-')
 }
 
 /// The text with JSON's `\uXXXX` undone (RFC 8259 section 7), by which any name can be written; none if it has none.

@@ -1,8 +1,10 @@
 //! What takes a masked value's place. A pseudonym depends on the key and the value alone, not on where or by which rule
 //! it was found: so that the same person has the same token in every answer, and can still be counted and joined.
-//! Pseudonyms keep the type, and are such as nobody was ever given: `.invalid` addresses, numbers that start with 9 or
-//! +999.
+//! Pseudonyms keep the type, and are such as nobody was ever given: `.invalid` addresses, long numbers that start with 9
+//! or +999. Short numbers, of which a tenth would be few, are exchanged among each other.
 
+use super::detector::SEPARATORS;
+use super::validate::is_guid;
 use crate::config::Strategy;
 
 /// The key of pseudonyms.
@@ -45,12 +47,7 @@ pub(super) fn scalar(strategy: Strategy, key: &Key, literal: &[u8], out: &mut Ve
         if negative {
             out.push(b'-');
         }
-        let from = out.len();
-        number(key, digits, out);
-        // A number of 19 digits has to stay below 2^63.
-        if out.len() - from == 19 {
-            out[from] = b'8';
-        }
+        out.extend(number(key, digits, first_of(digits.len())));
     } else {
         // Any part of it would tell more than it hides.
         out.extend_from_slice(b"null");
@@ -59,7 +56,7 @@ pub(super) fn scalar(strategy: Strategy, key: &Key, literal: &[u8], out: &mut Ve
 
 fn shape(text: &[u8]) -> Shape {
     let digits = text.iter().filter(|c| c.is_ascii_digit()).count();
-    let plain = |text: &[u8]| text.iter().all(|c| c.is_ascii_digit() || b" -.()/".contains(c));
+    let plain = |text: &[u8]| text.iter().all(|c| c.is_ascii_digit() || SEPARATORS.contains(c));
     if let Some(at) = memchr::memrchr(b'@', text)
         && at > 0
         && at + 1 < text.len()
@@ -75,14 +72,6 @@ fn shape(text: &[u8]) -> Shape {
     } else {
         Shape::Other
     }
-}
-
-fn is_guid(text: &[u8]) -> bool {
-    text.len() == 36
-        && text.iter().enumerate().all(|(at, c)| match at {
-            8 | 13 | 18 | 23 => *c == b'-',
-            _ => c.is_ascii_hexdigit(),
-        })
 }
 
 fn partial(text: &[u8], out: &mut Vec<u8>) {
@@ -122,7 +111,10 @@ fn pseudonym(key: &Key, text: &[u8], out: &mut Vec<u8>) {
             letters(key, "email", &text.to_ascii_lowercase(), 16, out);
             out.extend_from_slice(b"@masked.invalid");
         }
-        Shape::Digits => number_like(key, text, b"9", out),
+        Shape::Digits => {
+            let digits = text.iter().filter(|c| c.is_ascii_digit()).count();
+            number_like(key, text, first_of(digits), out);
+        }
         Shape::Phone => number_like(key, text, b"999", out),
         Shape::Guid => {
             let mut stream = stream(key, "guid", &text.to_ascii_lowercase());
@@ -143,22 +135,57 @@ fn pseudonym(key: &Key, text: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// What a number of so many digits starts with, so that it is none of a card network's and none of an area. One of 19 digits
+/// has to stay below 2^63, and short ones start with any digit.
+fn first_of(digits: usize) -> &'static [u8] {
+    match digits {
+        0..LONG => b"",
+        19 => b"8",
+        _ => b"9",
+    }
+}
+
+/// From so many digits on a pseudonym has its first digit given.
+const LONG: usize = 9;
+
 /// Other digits in the places of the digits, the first ones as given.
 fn number_like(key: &Key, text: &[u8], first: &[u8], out: &mut Vec<u8>) {
     let digits: Vec<u8> = text.iter().copied().filter(u8::is_ascii_digit).collect();
-    let mut fresh = Vec::with_capacity(digits.len());
-    number(key, &digits, &mut fresh);
-    for (digit, fixed) in fresh.iter_mut().zip(first) {
-        *digit = *fixed;
-    }
-    let mut fresh = fresh.into_iter();
+    let mut fresh = number(key, &digits, first).into_iter();
     out.extend(text.iter().map(|c| if c.is_ascii_digit() { fresh.next().unwrap_or(b'0') } else { *c }));
 }
 
-/// As many digits as `digits`; the first is 9, so that the number is none of a card network's and none of an area.
-fn number(key: &Key, digits: &[u8], out: &mut Vec<u8>) {
-    let mut stream = stream(key, "digits", digits);
-    out.extend((0..digits.len()).map(|at| if at == 0 { b'9' } else { b'0' + byte(&mut stream) % 10 }));
+/// As many digits as `digits`, the first ones as given. Numbers that differ only behind those stay different.
+fn number(key: &Key, digits: &[u8], first: &[u8]) -> Vec<u8> {
+    let (replaced, rest) = digits.split_at(first.len().min(digits.len()));
+    let mut fresh = first[..replaced.len()].to_vec();
+    fresh.extend_from_slice(rest);
+    let exchanged = &mut fresh[replaced.len()..];
+    // A JSON number starts with no zero; the others are exchanged among each other, as often as it takes.
+    let is_whole = replaced.is_empty() && rest.len() > 1;
+    loop {
+        exchange(key, replaced, exchanged);
+        if !is_whole || (exchanged[0] == b'0') == (digits[0] == b'0') {
+            return fresh;
+        }
+    }
+}
+
+/// A keyed permutation of the digits of this length: a Feistel network whose halves are added digit by digit, as those of
+/// NIST SP 800-38G are as numbers. `tweak` chooses it.
+fn exchange(key: &Key, tweak: &[u8], digits: &mut [u8]) {
+    const ROUNDS: u8 = 10;
+    let length = digits.len() as u64;
+    let (left, right) = digits.split_at_mut(digits.len() / 2);
+    for round in 0..ROUNDS {
+        let (from, to) = if round % 2 == 0 { (&*left, &mut *right) } else { (&*right, &mut *left) };
+        let mut hasher = blake3::Hasher::new_keyed(key);
+        hasher.update(b"digits\0").update(&length.to_le_bytes()).update(&[round]).update(tweak).update(from);
+        let mut stream = hasher.finalize_xof();
+        for digit in to {
+            *digit = b'0' + (*digit - b'0' + byte(&mut stream) % 10) % 10;
+        }
+    }
 }
 
 fn letters(key: &Key, domain: &str, value: &[u8], count: usize, out: &mut Vec<u8>) {

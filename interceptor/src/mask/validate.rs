@@ -4,22 +4,26 @@
 use std::ops::Range;
 
 use crate::config::Validator;
+use email::email;
+use iban::ibans;
+use phone::phone;
+
+mod email;
+mod iban;
+mod phone;
 
 /// Adds the parts of `range` that hold, as ranges of `text`.
 pub(super) fn validate(validator: Validator, text: &[u8], range: Range<usize>, found: &mut Vec<Range<usize>>) {
     let candidate = &text[range.clone()];
     let whole = match validator {
-        Validator::PaymentCard => return payment_cards(candidate, range.start, found),
+        Validator::PaymentCard => return payment_cards(text, range, found),
         Validator::UsSsn => us_ssn(candidate),
-        Validator::Iban => return iban(candidate, range.start, found),
-        Validator::Phone => {
-            // A sum, or a part of something longer.
-            let before = range.start.checked_sub(1).map(|at| text[at]);
-            !before.is_some_and(|c| c.is_ascii_alphanumeric() || matches!(c, b'+' | b'.')) && phone(candidate)
-        }
-        Validator::Email => email(candidate),
+        Validator::Iban => return ibans(text, range, found),
+        Validator::Phone => return phone(text, range, found),
+        Validator::Email => return email(text, range, found),
         Validator::Jwt => jwt(candidate),
-        Validator::Mixed => candidate.iter().any(u8::is_ascii_digit) && candidate.iter().any(u8::is_ascii_alphabetic),
+        Validator::Mixed => is_mixed(candidate),
+        Validator::Secret => is_mixed(candidate) && !is_public(&text[..range.start], candidate),
     };
     if whole {
         found.push(range);
@@ -41,15 +45,20 @@ pub(super) fn entropy(value: &[u8]) -> f64 {
 }
 
 /// Card numbers in a run of digits with separators: each starts and ends where a group of digits does.
-fn payment_cards(run: &[u8], offset: usize, found: &mut Vec<Range<usize>>) {
-    let digit = |at: usize| run.get(at).is_some_and(u8::is_ascii_digit);
-    let starts = |at: usize| digit(at) && (at == 0 || !digit(at - 1));
-    let mut at = 0;
+fn payment_cards(text: &[u8], range: Range<usize>, found: &mut Vec<Range<usize>>) {
+    // Before the number on a magnetic stripe stands a format code (ISO/IEC 7813).
+    let is_within = |at: usize| match text[..at] {
+        [.., b'%', b'B'] => false,
+        [.., before] => before.is_ascii_alphanumeric(),
+        [] => false,
+    };
+    let run = &text[..range.end];
+    let mut at = range.start;
     while at < run.len() {
-        let taken = if starts(at) { longest_card(&run[at..]) } else { None };
-        if let Some(length) = taken {
-            found.push(offset + at..offset + at + length);
-        }
+        let taken = if run[at].is_ascii_digit() && !is_within(at) { longest_card(&run[at..]) } else { None };
+        // What isn't its end, but that of the run, may be within a word.
+        let taken = taken.filter(|length| !text.get(at + length).is_some_and(u8::is_ascii_alphanumeric));
+        found.extend(taken.map(|length| at..at + length));
         at += taken.unwrap_or(1);
     }
 }
@@ -133,196 +142,6 @@ fn us_ssn(value: &[u8]) -> bool {
     !sample && (1..900).contains(&area) && area != 666 && group != 0 && serial != 0
 }
 
-/// Countries with the lengths of their IBANs (SWIFT's registry).
-const IBAN_LENGTHS: &[(&[u8; 2], usize)] = &[
-    (b"AD", 24),
-    (b"AE", 23),
-    (b"AL", 28),
-    (b"AT", 20),
-    (b"AZ", 28),
-    (b"BA", 20),
-    (b"BE", 16),
-    (b"BG", 22),
-    (b"BH", 22),
-    (b"BI", 27),
-    (b"BR", 29),
-    (b"BY", 28),
-    (b"CH", 21),
-    (b"CR", 22),
-    (b"CY", 28),
-    (b"CZ", 24),
-    (b"DE", 22),
-    (b"DJ", 27),
-    (b"DK", 18),
-    (b"DO", 28),
-    (b"EE", 20),
-    (b"EG", 29),
-    (b"ES", 24),
-    (b"FI", 18),
-    (b"FK", 18),
-    (b"FO", 18),
-    (b"FR", 27),
-    (b"GB", 22),
-    (b"GE", 22),
-    (b"GI", 23),
-    (b"GL", 18),
-    (b"GR", 27),
-    (b"GT", 28),
-    (b"HN", 28),
-    (b"HR", 21),
-    (b"HU", 28),
-    (b"IE", 22),
-    (b"IL", 23),
-    (b"IQ", 23),
-    (b"IS", 26),
-    (b"IT", 27),
-    (b"JO", 30),
-    (b"KW", 30),
-    (b"KZ", 20),
-    (b"LB", 28),
-    (b"LC", 32),
-    (b"LI", 21),
-    (b"LT", 20),
-    (b"LU", 20),
-    (b"LV", 21),
-    (b"LY", 25),
-    (b"MC", 27),
-    (b"MD", 24),
-    (b"ME", 22),
-    (b"MK", 19),
-    (b"MN", 20),
-    (b"MR", 27),
-    (b"MT", 31),
-    (b"MU", 30),
-    (b"NI", 28),
-    (b"NL", 18),
-    (b"NO", 15),
-    (b"OM", 23),
-    (b"PK", 24),
-    (b"PL", 28),
-    (b"PS", 29),
-    (b"PT", 25),
-    (b"QA", 29),
-    (b"RO", 24),
-    (b"RS", 22),
-    (b"RU", 33),
-    (b"SA", 24),
-    (b"SC", 31),
-    (b"SD", 18),
-    (b"SE", 24),
-    (b"SI", 19),
-    (b"SK", 24),
-    (b"SM", 27),
-    (b"SO", 23),
-    (b"ST", 25),
-    (b"SV", 28),
-    (b"TL", 23),
-    (b"TN", 24),
-    (b"TR", 26),
-    (b"UA", 29),
-    (b"VA", 22),
-    (b"VG", 24),
-    (b"XK", 20),
-    (b"YE", 30),
-];
-
-/// The candidate may go on with words that follow; the country's length says where the number ends.
-fn iban(candidate: &[u8], offset: usize, found: &mut Vec<Range<usize>>) {
-    let Some(country) = candidate.get(..2).map(<[u8]>::to_ascii_uppercase) else { return };
-    let Some((_, length)) = IBAN_LENGTHS.iter().find(|(known, _)| known[..] == country[..]) else { return };
-    let compact: Vec<(usize, u8)> =
-        candidate.iter().copied().enumerate().filter(|(_, c)| c.is_ascii_alphanumeric()).take(*length).collect();
-    let Some((last, _)) = compact.last().filter(|_| compact.len() == *length) else { return };
-    if candidate.get(last + 1).is_some_and(u8::is_ascii_alphanumeric) {
-        return;
-    }
-    let remainder = compact[4..].iter().chain(&compact[..4]).fold(0_u32, |remainder, (_, c)| match c {
-        b'0'..=b'9' => (remainder * 10 + u32::from(c - b'0')) % 97,
-        c => (remainder * 100 + u32::from(c.to_ascii_uppercase() - b'A') + 10) % 97,
-    });
-    if remainder == 1 {
-        found.push(offset..offset + last + 1);
-    }
-}
-
-/// The country codes that the ITU has assigned (E.164), as prefixes.
-const COUNTRY_CODES: &[&[u8]] = &[
-    b"1", b"20", b"211", b"212", b"213", b"216", b"218", b"22", b"23", b"240", b"241", b"242", b"243", b"244", b"245",
-    b"246", b"247", b"248", b"249", b"25", b"26", b"27", b"290", b"291", b"297", b"298", b"299", b"30", b"31", b"32",
-    b"33", b"34", b"350", b"351", b"352", b"353", b"354", b"355", b"356", b"357", b"358", b"359", b"36", b"370",
-    b"371", b"372", b"373", b"374", b"375", b"376", b"377", b"378", b"379", b"380", b"381", b"382", b"383", b"385",
-    b"386", b"387", b"389", b"39", b"40", b"41", b"420", b"421", b"423", b"43", b"44", b"45", b"46", b"47", b"48",
-    b"49", b"50", b"51", b"52", b"53", b"54", b"55", b"56", b"57", b"58", b"59", b"60", b"61", b"62", b"63", b"64",
-    b"65", b"66", b"670", b"672", b"673", b"674", b"675", b"676", b"677", b"678", b"679", b"68", b"690", b"691",
-    b"692", b"7", b"800", b"808", b"81", b"82", b"84", b"850", b"852", b"853", b"855", b"856", b"86", b"870", b"878",
-    b"880", b"881", b"882", b"883", b"886", b"888", b"90", b"91", b"92", b"93", b"94", b"95", b"960", b"961", b"962",
-    b"963", b"964", b"965", b"966", b"967", b"968", b"970", b"971", b"972", b"973", b"974", b"975", b"976", b"977",
-    b"979", b"98", b"992", b"993", b"994", b"995", b"996", b"998",
-];
-
-fn phone(value: &[u8]) -> bool {
-    let digits: Vec<u8> = value.iter().copied().filter(u8::is_ascii_digit).collect();
-    let digits = match value.strip_prefix(b"00") {
-        Some(_) => &digits[2..],
-        None => &digits[..],
-    };
-    (8..=15).contains(&digits.len()) && COUNTRY_CODES.iter().any(|code| digits.starts_with(code))
-}
-
-/// Ends of file names that look like top-level domains: `logo@2x.png` is no address.
-const FILE_ENDINGS: &[&[u8]] = &[
-    b"png",
-    b"jpg",
-    b"jpeg",
-    b"gif",
-    b"svg",
-    b"webp",
-    b"ico",
-    b"js",
-    b"mjs",
-    b"cjs",
-    b"ts",
-    b"tsx",
-    b"jsx",
-    b"css",
-    b"scss",
-    b"html",
-    b"json",
-    b"yaml",
-    b"yml",
-    b"toml",
-    b"xml",
-    b"tgz",
-    b"gz",
-    b"tar",
-    b"jar",
-    b"war",
-    b"whl",
-    b"dll",
-    b"exe",
-    b"service",
-    b"socket",
-    b"timer",
-    b"target",
-    b"mount",
-    b"local",
-    b"internal",
-    b"localdomain",
-    b"lock",
-];
-
-fn email(value: &[u8]) -> bool {
-    let Some(at) = value.iter().rposition(|c| *c == b'@') else { return false };
-    let (local, domain) = (&value[..at], &value[at + 1..]);
-    let top = domain.rsplit(|c| *c == b'.').next().unwrap_or_default().to_ascii_lowercase();
-    let doubled = |part: &[u8]| part.windows(2).any(|pair| pair == b"..");
-    (1..=64).contains(&local.len())
-        && (4..=253).contains(&domain.len())
-        && !doubled(value)
-        // systemd's instances: `getty@tty1.service`; internal names are none that mail reaches, but `.local` people use.
-        && (!FILE_ENDINGS.contains(&&top[..]) || (matches!(&top[..], b"local" | b"internal") && domain.len() > 8))
-}
-
 fn jwt(value: &[u8]) -> bool {
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -330,3 +149,56 @@ fn jwt(value: &[u8]) -> bool {
     let Ok(header) = URL_SAFE_NO_PAD.decode(header) else { return false };
     header.first() == Some(&b'{') && memchr::memmem::find(&header, b"\"alg\"").is_some()
 }
+
+fn is_mixed(value: &[u8]) -> bool {
+    value.iter().any(u8::is_ascii_digit) && value.iter().any(u8::is_ascii_alphabetic)
+}
+
+/// Whether what looks random stands beside secrets but is none: a GUID, a version, an address of the web, or a digest that
+/// is called one.
+fn is_public(before: &[u8], value: &[u8]) -> bool {
+    let value = value.strip_suffix(b".").unwrap_or(value);
+    let is_address = || {
+        let scheme = before[before.len().saturating_sub(6)..].to_ascii_lowercase();
+        value.starts_with(b"//") && [&b"http:"[..], b"https:", b"wss:"].iter().any(|known| scheme.ends_with(known))
+    };
+    is_guid(value) || is_version(value) || is_address() || (is_digest(value) && is_called_digest(before))
+}
+
+/// Whether it is 8-4-4-4-12 hexadecimal digits.
+pub(super) fn is_guid(text: &[u8]) -> bool {
+    text.len() == 36
+        && text.iter().enumerate().all(|(at, c)| match at {
+            8 | 13 | 18 | 23 => *c == b'-',
+            _ => c.is_ascii_hexdigit(),
+        })
+}
+
+/// Whether it is numbers with dots, and short words behind them: `v12.4.879-beta.12`, `1.1.1n-0+deb11u5`.
+fn is_version(value: &[u8]) -> bool {
+    let value = value.strip_prefix(b"v").unwrap_or(value);
+    let mut parts = value.split(|c| matches!(c, b'.' | b'-' | b'+' | b'~'));
+    let is_number = |part: &[u8]| !part.is_empty() && part.len() <= 8 && part.iter().all(u8::is_ascii_digit);
+    let is_word = |part: &[u8]| {
+        !part.is_empty() && part.len() <= 10 && part.iter().all(|c| c.is_ascii_digit() || c.is_ascii_lowercase())
+    };
+    let dots = value.iter().filter(|c| **c == b'.').count();
+    dots >= 2 && (0..2).all(|_| parts.next().is_some_and(is_number)) && parts.all(is_word)
+}
+
+/// Whether it is as many hexadecimal digits as a common digest has.
+fn is_digest(value: &[u8]) -> bool {
+    matches!(value.len(), 32 | 40 | 56 | 64 | 96 | 128) && value.iter().all(u8::is_ascii_hexdigit)
+}
+
+/// Whether the last word of `before` says that a digest follows.
+fn is_called_digest(before: &[u8]) -> bool {
+    const CALLED: [&[u8]; 9] =
+        [b"sha", b"md5", b"hash", b"digest", b"checksum", b"commit", b"revision", b"fingerprint", b"thumbprint"];
+    let nearby = before[before.len().saturating_sub(40)..].to_ascii_lowercase();
+    let mut words = nearby.rsplit(|c| !(c.is_ascii_alphanumeric() || *c == b'-')).filter(|word| !word.is_empty());
+    words.next().is_some_and(|word| CALLED.iter().any(|known| word.starts_with(known)))
+}
+
+#[cfg(test)]
+mod tests;

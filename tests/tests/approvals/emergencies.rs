@@ -215,8 +215,7 @@ fn an_emergency_that_is_over_cuts_what_goes_on_by_it() -> Result<()> {
     ensure!(since.elapsed() < Duration::from_secs(3), "it went on for {:?}", since.elapsed());
     ensure!(!came.ends_with(b"0\r\n\r\n"), "it looks complete");
     recorded::wait_for(&daemon.database(), 0, |one| {
-        one.summary == "POST /stream"
-            && one.outcome.as_ref().is_some_and(|(outcome, _)| outcome == "break-glass-ended")
+        one.summary == "POST /stream" && one.outcome.as_ref().is_some_and(|(outcome, _)| outcome == "break-glass-ended")
     })?;
     ensure!(daemon.json(&["break-glass", "list"])?[0]["ending"] == "expired", "it is recorded otherwise");
     daemon.finish()

@@ -82,11 +82,9 @@ fn a_no_outlives_a_killed_daemon() -> Result<()> {
 fn a_question_says_whether_its_answer_is_masked() -> Result<()> {
     require_root!(Ok(()));
     let masked = HELD.replace("@approval(", "@mask(\"pii\")\n@approval(");
-    for (policy, target, expected) in [
-        (HELD, "", Value::Null),
-        (masked.as_str(), "", true.into()),
-        (HELD, "mask = [\"pii\"]\n", true.into()),
-    ] {
+    for (policy, target, expected) in
+        [(HELD, "", Value::Null), (masked.as_str(), "", true.into()), (HELD, "mask = [\"pii\"]\n", true.into())]
+    {
         let graph = Graph::start(&[])?;
         let mut order = order(&graph, policy, "20s");
         order.more += "[[mask]]\nname = \"pii\"\ndetect = [\"email\"]\n";

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use http::HeaderName;
+use http::header::{self, HeaderName};
 
 use super::super::raw::{RawMask, RawTarget};
 use super::super::{ConfigError, JsonPath, Mask, Rule, Rules, Strategy, Trust};
@@ -72,7 +72,16 @@ impl Resolver<'_> {
             let fresh: Vec<_> = found.into_iter().filter(|rule| detect.iter().all(|had| had.id != rule.id)).collect();
             detect.extend(fresh);
         }
-        let headers = raw.headers.iter().filter_map(|at| self.parsed::<HeaderName>(at, "a header's name")).collect();
+        let mut headers: Vec<HeaderName> = Vec::new();
+        for at in &raw.headers {
+            let Some(field) = self.parsed::<HeaderName>(at, "a header's name") else { continue };
+            if [header::CONTENT_TYPE, header::CONTENT_ENCODING, header::CONTENT_LENGTH].contains(&field) {
+                let message = format!("`{field}` says how the body is read, so that it can't be masked");
+                self.wrong(at.span(), message, "another header");
+                continue;
+            }
+            headers.push(field);
+        }
         let mut deny_query: Vec<Box<str>> = Vec::new();
         for at in &raw.deny_query {
             if at.value().is_empty() || !at.value().bytes().all(|c| c.is_ascii_graphic()) {

@@ -112,6 +112,11 @@ fn what_cant_be_looked_into_is_withheld() {
     assert_eq!(begin(StatusCode::OK, &[]), "an answer without a Content-Type can't be masked");
     assert_eq!(begin(StatusCode::OK, &[("content-type", "image/png")]), "`image/png` can't be masked");
     assert_eq!(begin(StatusCode::PARTIAL_CONTENT, &[json]), "the answer can't be read: it is a part of a document");
+    let mut twice = headers(&[json]);
+    twice.append(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+    let mut answer = Answer::begin(&plan(MASK), &KEY, true, StatusCode::OK, &mut twice).unwrap();
+    let withheld = Withheld::Invalid("it has more than one Content-Type");
+    assert_eq!(answer.push(b"{}", &mut Vec::new()), Err(withheld));
     assert_eq!(
         begin(StatusCode::OK, &[json, ("content-encoding", "gzip, compress")]),
         "the content coding `compress` can't be decoded"
@@ -152,4 +157,59 @@ fn an_event_leaves_as_soon_as_it_is_complete() {
         })
         .unwrap();
     assert_eq!(String::from_utf8(seen).unwrap(), "data: {\"mail\":\"[redacted]\"}\n\n");
+}
+
+#[test]
+fn headers_about_the_content_are_masked_by_name_as_any_other() {
+    let mask = "[[mask]]\nname = \"m\"\nheaders = [\"content-disposition\", \"content-location\"]";
+    let mut head = headers(&[
+        ("content-type", "application/json"),
+        ("content-disposition", "attachment; filename=ada.json"),
+        ("content-location", "/people/ada"),
+    ]);
+    let mut trailers = head.clone();
+    assert!(Answer::begin(&plan(mask), &KEY, true, StatusCode::OK, &mut head).is_none());
+    mask_trailers(&plan(mask), &KEY, &mut trailers);
+    for fields in [head, trailers] {
+        assert_eq!(fields["content-type"], "application/json");
+        assert_eq!(fields["content-disposition"], "[redacted]");
+        assert_eq!(fields["content-location"], "[redacted]");
+    }
+}
+
+#[test]
+fn no_digest_of_what_isnt_seen_is_passed_on_whoever_names_it() {
+    let json = ("content-type", "application/json");
+    let mut head = headers(&[
+        json,
+        ("x-ms-blob-content-md5", "x"),
+        ("x-ms-content-crc64", "x"),
+        ("x-goog-hash", "crc32c=x"),
+        ("x-amz-checksum-crc32", "x"),
+        ("x-amz-checksum-type", "FULL_OBJECT"),
+        ("x-amz-id-2", "x"),
+    ]);
+    head.append("x-goog-hash", HeaderValue::from_static("md5=x"));
+    assert!(Answer::begin(&plan(MASK), &KEY, true, StatusCode::OK, &mut head).is_some());
+    assert_eq!(head, headers(&[json, ("x-amz-id-2", "x")]));
+    // Those of the request are about its own body.
+    let mut asked = headers(&[("x-amz-checksum-crc32", "x"), ("accept-encoding", "gzip")]);
+    prepare(&KEY, &mut asked);
+    assert_eq!(asked["x-amz-checksum-crc32"], "x");
+}
+
+#[test]
+fn what_was_answered_under_a_token_is_changed_under_the_servers_own_tag() {
+    let mut head = headers(&[("content-type", "application/json"), ("etag", "W/\"v1\"")]);
+    let _answer = Answer::begin(&plan(MASK), &KEY, true, StatusCode::OK, &mut head).unwrap();
+    let token = head["etag"].clone();
+    assert_ne!(token, "W/\"v1\"");
+    let mut asked = HeaderMap::new();
+    asked.insert(header::IF_MATCH, token.clone());
+    prepare(&KEY, &mut asked);
+    assert_eq!(asked["if-match"], "W/\"v1\"");
+    // Of one that another daemon made it knows nothing.
+    asked.insert(header::IF_MATCH, token);
+    prepare(&[8; 32], &mut asked);
+    assert_eq!(asked["if-match"], "\"unknown\"");
 }

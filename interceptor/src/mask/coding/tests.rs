@@ -11,7 +11,7 @@ fn encoded(codings: &[Coding], body: &[u8]) -> Vec<u8> {
 fn decoded<'a>(codings: &[Coding], pieces: impl Iterator<Item = &'a [u8]>) -> Result<Vec<u8>, Withheld> {
     let mut out = Vec::new();
     let mut give = |bytes: &[u8]| {
-        assert!(bytes.len() <= FROM_SLICE);
+        assert!(bytes.len() <= PART);
         out.extend_from_slice(bytes);
         Ok(())
     };
@@ -102,4 +102,41 @@ fn what_a_body_may_decode_to_is_configured() {
     assert_eq!(decode(0, 1000), Ok(()));
     let bomb = decode(1000, 10).unwrap_err();
     assert!(bomb == Withheld::Bomb && bomb.to_string().contains("limits.decoded_ratio"), "{bomb}");
+}
+
+#[test]
+fn what_compresses_well_is_taken_however_it_is_cut() {
+    let record = br#"{"id":1,"mail":"ada@contoso.example","note":"the same again and again"},"#;
+    for body in [vec![b'x'; 3 << 20], record.repeat((2 << 20) / record.len())] {
+        for coding in EACH {
+            let sent = encoded(&[coding], &body);
+            for size in [1, 512, sent.len()] {
+                assert_eq!(decoded(&[coding], sent.chunks(size)).unwrap(), body, "{coding:?} by {size}");
+            }
+        }
+    }
+}
+
+/// Much comes of the beginning and little of the rest.
+#[test]
+fn what_a_body_may_decode_to_does_not_depend_on_the_cuts() {
+    let noise = (0..100_000_u32).map(|number| {
+        let number = (number ^ 61).wrapping_mul(0x9e37_79b1);
+        (number ^ (number >> 15)).wrapping_mul(0x85eb_ca6b).to_be_bytes()[0]
+    });
+    let body: Vec<u8> = std::iter::repeat_n(0, 200_000).chain(noise).collect();
+    for coding in EACH {
+        let sent = encoded(&[coding], &body);
+        let decode = |ratio, size| {
+            let mut decoder = Decoder::new(&[coding], Expansion { free: 0, ratio }).unwrap();
+            let pushed = sent.chunks(size).try_for_each(|piece| decoder.push(piece, &mut |_| Ok(())));
+            pushed.and_then(|()| decoder.finish(&mut |_| Ok(())))
+        };
+        for ratio in [20, 1000] {
+            let expected = if ratio == 20 { Err(Withheld::Bomb) } else { Ok(()) };
+            for size in [1, 700, sent.len()] {
+                assert_eq!(decode(ratio, size), expected, "{coding:?}, {ratio} times, by {size}");
+            }
+        }
+    }
 }

@@ -1,3 +1,4 @@
+use super::super::tests::{masked, plan};
 use super::*;
 use crate::config::Rules;
 
@@ -32,8 +33,30 @@ fn matches_that_overlap_become_one_with_the_stricter_strategy() {
 
 #[test]
 fn digits_are_counted_over_separators() {
-    for (text, digits) in [("4111 1111-1111.1111", 16), ("12ab34", 2), ("", 0), ("(0)1", 2), ("1e23", 2)] {
+    for (text, digits) in [
+        ("4111 1111-1111.1111", 16),
+        ("12ab34", 2),
+        ("", 0),
+        ("(0)1", 2),
+        ("1e23", 2),
+        ("1\u{a0}2\u{202f}3\u{2011}4é5", 4),
+    ] {
         assert_eq!(Traits::of(text.as_bytes()).digits, digits, "{text}");
     }
     assert_eq!(Traits::of(b"a@b+").classes & (AT | PLUS), AT | PLUS);
+}
+
+#[test]
+fn what_stands_right_behind_a_key_stays() {
+    let plan = plan("[[mask]]\nname = \"m\"\ndetect = [\"api-key\"]");
+    for (id, key) in [
+        ("google-api-key", format!("AI{}", "zaSyA-0123456789abcdefghijklmnopqrstu")),
+        ("package-registry-token", format!("np{}", "m_AbCdEfGhIjKlMnOpQrStUvWxYz0123456789")),
+    ] {
+        let text = format!("key={key}&x=1\n{key},{key}\n{key}");
+        let expected = text.replace(&key, &format!("[redacted:{id}]"));
+        assert_eq!(masked(&plan, "text/plain", &text), expected);
+        let event = format!("id: {key}\ndata: 1\n\n");
+        assert_eq!(masked(&plan, "text/event-stream", &event), format!("id: [redacted:{id}]\ndata: 1\n\n"));
+    }
 }

@@ -19,6 +19,13 @@ fn each_format_says_what_its_escapes_stand_for() {
             "a&#64;b&#x40 c &#X40;&commat;&amp;&unknown;&#xffffffff;&",
             "a@b@ c @@&&unknown;&#xffffffff;&",
         ),
+        // A numeric one has as many digits as its base has there, zeros before them, and needs no semicolon.
+        (
+            Escape::Markup,
+            "ada&#64contoso.example &#x40xyz &#x0000000040;&#000000000064;&#00000000000000000064a",
+            "ada@contoso.example @xyz @@@a",
+        ),
+        (Escape::Markup, "&#;&#x;&#xg&#a&#99999999999;&#", "&#;&#x;&#xg&#a&#99999999999;&#"),
         (Escape::Quoted, "a\"\"b", "a\"b"),
         (Escape::Plain, "%\\&\"", "%\\&\""),
     ] {
@@ -35,9 +42,13 @@ fn json_has_no_other_escapes() {
 
 #[test]
 fn an_escape_that_is_cut_off_waits_for_its_rest() {
-    for (escape, raw) in
-        [(Escape::Json, r"ab\ud83d\ude0"), (Escape::Form, "ab%4"), (Escape::Markup, "ab&#6"), (Escape::Quoted, "ab\"")]
-    {
+    for (escape, raw) in [
+        (Escape::Json, r"ab\ud83d\ude0"),
+        (Escape::Form, "ab%4"),
+        (Escape::Markup, "ab&#6"),
+        (Escape::Markup, "ab&#x000000000004"),
+        (Escape::Quoted, "ab\""),
+    ] {
         let mut decoded = Decoded::default();
         escape.decode(raw.as_bytes(), false, &mut decoded).unwrap();
         assert_eq!((&decoded.text[..], decoded.read), (&b"ab"[..], 2), "{raw}");

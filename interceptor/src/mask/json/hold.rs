@@ -7,7 +7,7 @@ use super::super::detector::Words;
 use super::super::edit::Sink;
 use super::super::engine::Engine;
 use super::super::path::{Choice, Next};
-use super::{Expect, Json, Piece, Prefix, Target, Whole};
+use super::{Expect, Frame, Json, Piece, Prefix, Target, Whole};
 use crate::config::Strategy;
 
 impl Json {
@@ -52,7 +52,8 @@ impl Json {
         } else {
             self.commit_prefix(piece, sink)?;
             // With its own state it is read as any document is.
-            let mut again = Self::starting(state, choice, words, false, self.within);
+            let frame = Frame { state, choice, words, ..Frame::default() };
+            let mut again = Self::starting(frame, false, self.within, self.judged + 1);
             again.push(&held, true, engine, sink)?;
             self.top.emitted = true;
         }

@@ -18,8 +18,8 @@ impl Json {
         sink: &mut S,
     ) -> Result<bool, Withheld> {
         let start = piece.at + 1;
-        let Some((end, escaped)) = self.string_end(piece)? else {
-            let length = piece.bytes.len() - piece.at;
+        let Some((end, escaped)) = self.string_end(piece, LONGEST_NAME)? else {
+            let length = piece.bytes.len() - start;
             return if length > LONGEST_NAME { Err(Withheld::too_large("a member's name")) } else { Ok(false) };
         };
         if end - start > LONGEST_NAME {
@@ -36,6 +36,10 @@ impl Json {
                 self.member = if self.top.state == DEAD {
                     Next::default()
                 } else {
+                    if !text.is_ascii() && std::str::from_utf8(text).is_err() {
+                        // In another charset it could be any.
+                        return Err(Withheld::invalid("a name that isn't in UTF-8"));
+                    }
                     let id = engine.automaton.paths().name(text);
                     engine.automaton.member(self.top.state, id)?
                 };

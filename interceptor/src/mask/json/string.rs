@@ -8,7 +8,7 @@ use super::super::escape::Escape;
 use super::super::path::{Choice, StateId};
 use super::super::window::WINDOW;
 use super::token::{self, End};
-use super::{Expect, HELD, Json, Piece, Rest, decode};
+use super::{Expect, Frame, HELD, Json, Piece, Rest, decode};
 use crate::config::Strategy;
 
 /// How many strings in strings are seen through.
@@ -24,12 +24,12 @@ impl Json {
         sink: &mut S,
     ) -> Result<bool, Withheld> {
         let start = piece.at + 1;
-        let end = self.string_end(piece)?;
+        let end = self.string_end(piece, HELD)?;
         let length = end.map_or(piece.bytes.len(), |(end, _)| end).saturating_sub(start);
         let plain = self.whole.is_some() || (choice.is_none() && engine.plan.is_blind());
         // Judged by as much as is always here.
         let long = length > WINDOW;
-        if long && (plain || choice.is_some() || !self.may_hold_document(&piece.bytes[start..start + WINDOW])) {
+        if long && (plain || choice.is_some() || !may_hold_document(&piece.bytes[start..start + WINDOW])) {
             self.commit_prefix(piece, sink)?;
             self.begin_rest(choice, plain, piece, engine, sink)?;
             return Ok(true);
@@ -74,7 +74,13 @@ impl Json {
             piece.from = end;
             return Ok(());
         }
-        let document = self.may_hold_document(raw);
+        let mut document = may_hold_document(raw);
+        if document && self.within == MOST_WITHIN {
+            if engine.plan.names_paths() {
+                return Err(Withheld::TooDeep);
+            }
+            document = false;
+        }
         if !document && !engine.detects() {
             return Ok(());
         }
@@ -98,44 +104,13 @@ impl Json {
         Ok(())
     }
 
-    /// Whether a string that starts like this may be an object or an array.
-    fn may_hold_document(&self, raw: &[u8]) -> bool {
-        // Blanks may be written as escapes, and so may be the quote of the first member.
-        fn significant(mut raw: &[u8]) -> Option<(u8, &[u8])> {
-            loop {
-                raw = match raw {
-                    [b' ', rest @ ..] | [b'\\', b'n' | b'r' | b't', rest @ ..] => rest,
-                    [b'\\', quote @ b'"', rest @ ..] => return Some((*quote, rest)),
-                    [first, rest @ ..] => return Some((*first, rest)),
-                    [] => return None,
-                };
-            }
-        }
-        if self.within >= MOST_WITHIN {
-            return false;
-        }
-        match significant(raw) {
-            Some((b'{', rest)) => matches!(significant(rest), None | Some((b'"' | b'}' | b'\\', _))),
-            Some((b'[', rest)) => matches!(
-                significant(rest),
-                None | Some((b'"' | b'\\' | b'{' | b'[' | b']' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n', _))
-            ),
-            // `\u007b`
-            Some((b'\\', _)) => true,
-            _ => false,
-        }
-    }
-
-    /// What is masked in a string that holds a document; none if it isn't one.
+    /// What is masked in a string that holds a document, or several as JSON Lines; none if it holds none.
     fn see_through(&self, text: &[u8], state: StateId, engine: &mut Engine) -> Result<Option<Edits>, Withheld> {
-        let text_end = text.iter().rposition(|byte| !token::is_blank(*byte)).map(|at| text[at]);
-        if !matches!(text_end, Some(b'}' | b']')) {
-            return Ok(None);
-        }
         let state = engine.automaton.within(state)?;
         let mut edits = Edits::default();
         let before = engine.counts().clone();
-        let mut inner = Json::starting(state, None, self.words, false, self.within + 1);
+        let frame = Frame { state, words: self.words, ..Frame::default() };
+        let mut inner = Json::starting(frame, true, self.within + 1, self.judged);
         match inner.push(text, true, engine, &mut edits) {
             Ok(_) => Ok(Some(edits)),
             // A text in brackets.
@@ -207,5 +182,33 @@ impl Json {
             self.end_value(piece, engine, sink)?;
         }
         Ok(complete)
+    }
+}
+
+/// Whether a string that starts like this may be an object or an array, or a string that is one.
+fn may_hold_document(raw: &[u8]) -> bool {
+    match significant(raw) {
+        Some((b'{', rest)) => matches!(significant(rest), None | Some((b'"' | b'}' | b'\\', _))),
+        Some((b'[', rest)) => matches!(
+            significant(rest),
+            None | Some((b'"' | b'\\' | b'{' | b'[' | b']' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n', _))
+        ),
+        Some((b'"', rest)) => matches!(significant(rest), None | Some((b'{' | b'[' | b'"' | b'\\', _))),
+        // `\u007b`
+        Some((b'\\', _)) => true,
+        _ => false,
+    }
+}
+
+/// The first byte that is neither a blank nor of a byte order mark, and what follows it. Blanks may be written as escapes,
+/// and so may be the quote of the first member.
+fn significant(mut raw: &[u8]) -> Option<(u8, &[u8])> {
+    loop {
+        raw = match raw {
+            [b' ', rest @ ..] | [b'\\', b'n' | b'r' | b't', rest @ ..] | [0xef, 0xbb, 0xbf, rest @ ..] => rest,
+            [b'\\', quote @ b'"', rest @ ..] => return Some((*quote, rest)),
+            [first, rest @ ..] => return Some((*first, rest)),
+            [] => return None,
+        };
     }
 }

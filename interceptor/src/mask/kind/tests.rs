@@ -5,6 +5,7 @@ fn media_types_are_told_by_what_they_hold() {
     for (content_type, kind) in [
         ("application/json", Kind::Json { lines: false }),
         ("Application/Problem+JSON; charset=UTF-8", Kind::Json { lines: false }),
+        ("application/json; profile=\"a,b\"", Kind::Json { lines: false }),
         ("application/json;odata.metadata=minimal;charset=\"utf-8\"", Kind::Json { lines: false }),
         ("application/x-ndjson", Kind::Json { lines: true }),
         ("text/event-stream", Kind::Events),
@@ -21,6 +22,7 @@ fn media_types_are_told_by_what_they_hold() {
         Some("application/octet-stream"),
         Some("multipart/form-data; boundary=x"),
         Some("text/html; charset=utf-16"),
+        Some("application/x-www-form-urlencoded; a=b, application/json"),
         Some(""),
     ] {
         assert!(matches!(Kind::of(unknown), Err(Withheld::UnknownType(_))), "{unknown:?}");

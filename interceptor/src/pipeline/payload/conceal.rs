@@ -9,8 +9,6 @@ use crate::mask::{self, HeaderFate};
 use crate::pipeline::screen::Masked;
 use crate::record::payload::Message;
 
-/// How a query is read.
-const FORM: &str = "application/x-www-form-urlencoded";
 /// What is kept of a field or a query that can't be masked.
 const UNMASKED: &str = "[unmasked]";
 
@@ -19,7 +17,9 @@ impl Masked {
     pub(super) fn conceal(&self, request: &mut Message) {
         let Message { start, headers, trailers, body, partial, .. } = request;
         *start = self.start(start);
-        let content_type = headers.iter().find(|(name, _)| name == "content-type").map(|(_, value)| value.clone());
+        let mut types = headers.iter().filter(|(name, _)| name == "content-type").map(|(_, value)| value.clone());
+        // Of two the server may go by either.
+        let content_type = types.next().filter(|_| types.next().is_none());
         *headers = self.fields(std::mem::take(headers));
         *trailers = self.fields(std::mem::take(trailers));
         if body.is_empty() {
@@ -39,7 +39,7 @@ impl Masked {
     fn start(&self, start: &str) -> String {
         let query = start.split_once('?').and_then(|(before, rest)| Some((before, rest.rsplit_once(' ')?)));
         let Some((before, (query, version))) = query else { return start.to_owned() };
-        let masked = mask::whole(&self.plan, &self.key, FORM, query.as_bytes());
+        let masked = mask::query(&self.plan, &self.key, query.as_bytes());
         let masked = masked.unwrap_or_else(|_withheld| UNMASKED.into());
         format!("{before}?{} {version}", String::from_utf8_lossy(&masked))
     }

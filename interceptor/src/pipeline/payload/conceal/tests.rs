@@ -57,3 +57,22 @@ fn a_field_that_cant_be_masked_isnt_kept_and_a_mask_of_members_leaves_texts_alon
     masked("[[mask]]\nname = \"m\"\njson = [\"$..phone\"]\n").conceal(&mut message);
     assert_eq!(message.headers[2].1, "for ada@contoso.example");
 }
+
+#[test]
+fn a_query_is_masked_by_the_words_in_its_names_and_a_form_that_names_nothing_isnt_kept() {
+    let form = "application/x-www-form-urlencoded";
+    let mut message = request(form, b"user[phone]=1&b=2");
+    message.start = "GET /a?filter[phone]=1&where=%7B%22phone%22:1%7D&b=2 HTTP/1.1".into();
+    masked(MASK).conceal(&mut message);
+    let start = "GET /a?filter[phone]=%5Bredacted%5D&where=%7B%22phone%22:null%7D&b=2 HTTP/1.1";
+    assert_eq!(message.start, start);
+    assert_eq!(String::from_utf8(message.body).unwrap(), "user[phone]=%5Bredacted%5D&b=2");
+    let mut message = request(form, b"{\"phone\":\"1\"}");
+    masked(MASK).conceal(&mut message);
+    assert_eq!((message.body.len(), message.partial.as_deref()), (0, Some("unmasked")));
+    // Of two types the server may go by either.
+    let mut message = request("application/json", b"{\"phone\":\"1\"}");
+    message.headers.push(("content-type".into(), form.into()));
+    masked(MASK).conceal(&mut message);
+    assert_eq!((message.body.len(), message.partial.as_deref()), (0, Some("unmasked")));
+}

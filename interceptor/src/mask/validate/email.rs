@@ -1,0 +1,119 @@
+//! Mail addresses (RFC 5321, RFC 6531), as they stand in texts.
+
+use std::ops::Range;
+
+/// Ends of file names that look like top-level domains: `logo@2x.png` is no address.
+const FILE_ENDINGS: &[&[u8]] = &[
+    b"png",
+    b"jpg",
+    b"jpeg",
+    b"gif",
+    b"svg",
+    b"webp",
+    b"ico",
+    b"js",
+    b"mjs",
+    b"cjs",
+    b"ts",
+    b"tsx",
+    b"jsx",
+    b"css",
+    b"scss",
+    b"html",
+    b"json",
+    b"yaml",
+    b"yml",
+    b"toml",
+    b"xml",
+    b"tgz",
+    b"gz",
+    b"tar",
+    b"jar",
+    b"war",
+    b"whl",
+    b"dll",
+    b"exe",
+    b"service",
+    b"socket",
+    b"timer",
+    b"target",
+    b"mount",
+    b"local",
+    b"internal",
+    b"localdomain",
+    b"lock",
+];
+
+/// The longest local part, in bytes (RFC 5321 section 4.5.3.1.1).
+const LONGEST_LOCAL: usize = 64;
+
+/// Adds the address in `range` of `text`, before and behind which a text may go on without anything between them.
+pub(super) fn email(text: &[u8], range: Range<usize>, found: &mut Vec<Range<usize>>) {
+    let candidate = &text[range.clone()];
+    let Some(at) = memchr::memrchr(b'@', candidate) else { return };
+    let start = if candidate[0] == b'"' { 0 } else { local_start(&candidate[..at]) };
+    let end = at + 1 + domain_end(&candidate[at + 1..], text.get(range.end).copied());
+    let (local, domain) = (&candidate[start..at], &candidate[at + 1..end]);
+    let top = domain.rsplit(|c| *c == b'.').next().unwrap_or_default().to_ascii_lowercase();
+    let is_address = !local.is_empty()
+        && (4..=253).contains(&domain.len())
+        // systemd's instances: `getty@tty1.service`; internal names are none that mail reaches, but `.local` people use.
+        && (!FILE_ENDINGS.contains(&&top[..]) || (matches!(&top[..], b"local" | b"internal") && domain.len() > 8));
+    if is_address {
+        found.push(range.start + start..range.start + end);
+    }
+}
+
+/// Where a local part starts, of which more was taken than can belong to it: the longest end of it that is one.
+fn local_start(local: &[u8]) -> usize {
+    let mut start = memchr::memmem::rfind(local, b"..").map_or(0, |at| at + 2);
+    start += last_foreign(&local[start..]).filter(|end| start + end < local.len()).unwrap_or(0);
+    start = start.max(local.len().saturating_sub(LONGEST_LOCAL));
+    while local.get(start).is_some_and(|byte| is_continuation(*byte)) {
+        start += 1;
+    }
+    start + local[start..].iter().take_while(|byte| matches!(byte, b'\'' | b'.' | b'-' | b'%' | b'#')).count()
+}
+
+/// Where a domain ends behind which a text may go on: a top-level domain of ASCII ends before other scripts.
+fn domain_end(domain: &[u8], next: Option<u8>) -> usize {
+    let top = memchr::memrchr(b'.', domain).map_or(0, |dot| dot + 1);
+    let ascii = domain[top..].iter().take_while(|byte| byte.is_ascii()).count();
+    if ascii >= 2 && ascii < domain.len() - top && last_foreign(&domain[top + ascii..]).is_some() {
+        return top + ascii;
+    }
+    // No character is cut in two.
+    let mut end = domain.len();
+    if next.is_some_and(is_continuation) {
+        while end > top && is_continuation(domain[end - 1]) {
+            end -= 1;
+        }
+        end -= usize::from(end > top && !domain[end - 1].is_ascii());
+    }
+    end
+}
+
+/// Where the last character ends that stands in texts right before an address, without a blank; none if there is none.
+fn last_foreign(text: &[u8]) -> Option<usize> {
+    let mut last = None;
+    let mut at = 0;
+    for chunk in text.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            at += c.len_utf8();
+            // Beyond are scripts without blanks between words, and punctuation. Those of ASCII's family are letters of names.
+            if !(c.is_ascii() || matches!(c, '\u{c0}'..='\u{dff}' | '\u{1e00}'..='\u{1fff}')) {
+                last = Some(at);
+            }
+        }
+        at += chunk.invalid().len();
+        // Latin-1's punctuation.
+        if chunk.invalid().iter().any(|byte| *byte < 0xc0) {
+            last = Some(at);
+        }
+    }
+    last
+}
+
+fn is_continuation(byte: u8) -> bool {
+    byte & 0xc0 == 0x80
+}
