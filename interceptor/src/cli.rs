@@ -26,6 +26,7 @@ pub mod record;
 pub mod run;
 pub mod sessions;
 pub mod status;
+mod tell;
 pub mod terminal;
 pub mod uninstall;
 pub mod upgrade;
@@ -128,8 +129,8 @@ pub fn main() -> ExitCode {
         Verb::Run(args) => run::execute(args, &socket),
         Verb::Status(args) => status::execute(&args, &socket),
         Verb::Doctor => doctor::execute(&config, &socket),
-        Verb::Adopt(args) => adopt::adopt(&args, &config),
-        Verb::Release(args) => adopt::release(&args, &config),
+        Verb::Adopt(args) => adopt::adopt(&args, &config, &socket),
+        Verb::Release(args) => adopt::release(&args, &config, &socket),
         Verb::Policy(command) => policy::execute(command, &config, &socket),
         Verb::Mask(command) => mask::execute(&command, &config),
         Verb::Workloads(command) => workloads::execute(&command, &socket),

@@ -29,6 +29,7 @@ mod store;
 mod verify;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -285,6 +286,27 @@ impl Drop for Record {
             tracing::error!("the record's writer panicked; the journals are kept and read again at the next start");
         }
     }
+}
+
+/// Enters an event while no daemon has the record in `dir` open, and waits until it is in the database, at most for `within`.
+/// Nothing is made where there is no record, and nothing that is in it is pruned.
+///
+/// # Errors
+/// When there is none, when a daemon has it open, and when it can't be written.
+pub fn enter(
+    dir: &Path,
+    settings: &RecordSettings,
+    clock: Arc<dyn Clock>,
+    what: event::What,
+    within: Duration,
+) -> Result<(), RecordError> {
+    let database = dir.join("record.db");
+    std::fs::metadata(&database).map_err(|source| RecordError::File { doing: "open", path: database, source })?;
+    let settings = RecordSettings { keep_payloads: None, keep_payloads_of: BTreeMap::new(), ..settings.clone() };
+    let event = Event { at: clock.now(), what };
+    let record = Record::open(dir, &settings, clock)?;
+    let _recorded = record.journal("command")?.append(&event)?;
+    record.flush(within)
 }
 
 fn make_folder(path: &Path) -> Result<(), RecordError> {

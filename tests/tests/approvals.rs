@@ -1,8 +1,10 @@
 //! Held operations: asked, told of, approved, denied, left alone; grants and their ends; who may answer and who may not;
-//! people who sign in; who watches; emergencies.
+//! people who sign in; who watches; emergencies; that every command is an event.
 
 #[path = "approvals/answers.rs"]
 mod answers;
+#[path = "approvals/commands.rs"]
+mod commands;
 #[path = "approvals/emergencies.rs"]
 mod emergencies;
 #[path = "approvals/fixture.rs"]

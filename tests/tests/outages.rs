@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -20,6 +20,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rusqlite::Connection;
+use rusqlite::backup::{Backup, StepResult};
 
 const DENIED: Duration = Duration::from_secs(2);
 const RESUMED: Duration = Duration::from_secs(5);
@@ -169,6 +170,45 @@ fn a_database_that_is_replaced_by_another() -> Result<()> {
     // One that is only gone isn't made anew.
     let (gone, back) = (|| Ok(fs::rename(&database, &aside)?), || Ok(fs::rename(&aside, &database)?));
     println!("{}", outage(&graph, &daemon, short(), gone, back)?);
+    daemon.finish()
+}
+
+/// Makes `to` what `from` is, as SQLite's `.backup` and `.restore` do. False where somebody writes there at the moment.
+fn restored(from: &Path, to: &Path) -> Result<bool> {
+    let (from, mut to) = (Connection::open(from)?, Connection::open(to)?);
+    to.busy_timeout(Duration::from_millis(500))?;
+    let step = Backup::new(&from, &mut to)?.step(-1)?;
+    Ok(step == StepResult::Done)
+}
+
+#[test]
+fn a_database_that_an_older_copy_is_restored_into() -> Result<()> {
+    require_root!(Ok(()));
+    let graph = Graph::start(&[])?;
+    let daemon = Daemon::start(&order(&graph, "reserve = \"0B\""))?;
+    let database = daemon.database();
+    let (old, right) = (daemon.room().join("old.db"), daemon.room().join("right.db"));
+    ensure!(restored(&database, &old)?, "it can't be copied");
+    let pid = Pid::from_raw(daemon.pid()?.cast_signed());
+    let replace = || {
+        // What was served a moment ago is in the database by then, so the copy is older.
+        recorded::last(&database)?;
+        loop {
+            // Nothing is recorded between the two.
+            kill(pid, Signal::SIGSTOP)?;
+            let replaced = restored(&database, &right).and_then(|_copied| restored(&old, &database));
+            kill(pid, Signal::SIGCONT)?;
+            if replaced? {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(20));
+        }
+    };
+    let mend = || {
+        ensure!(restored(&right, &database)?, "it can't be restored");
+        Ok(())
+    };
+    println!("{}", outage(&graph, &daemon, short(), replace, mend)?);
     daemon.finish()
 }
 

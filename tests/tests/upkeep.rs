@@ -5,10 +5,11 @@ use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use interceptor::record::event::What;
 use interceptor_tests::daemon::{Daemon, Order, READ_ONLY};
 use interceptor_tests::graph::Graph;
-use interceptor_tests::require_root;
 use interceptor_tests::unit::{ADOPTED, Unit};
+use interceptor_tests::{recorded, require_root};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -31,6 +32,38 @@ fn with_config(daemon: &Daemon, arguments: &[&str]) -> Result<Output> {
 
 fn both(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// What is recorded of commands that work on the host.
+fn commands(daemon: &Daemon) -> Result<Vec<String>> {
+    let of = |what| match what {
+        What::ControlRequest { request, refused: None, uid: 0, .. } => Some(request),
+        _ => None,
+    };
+    Ok(recorded::events(&daemon.database(), 0)?.into_iter().filter_map(|(_, event)| of(event.what)).collect())
+}
+
+#[test]
+fn what_is_done_to_a_unit_is_recorded_by_the_daemon_or_without_it() -> Result<()> {
+    require_root!(Ok(()));
+    let (_graph, mut daemon) = start()?;
+    // There is no drop-in, and nothing becomes of it. Where systemd can't be told of it, that comes after the event.
+    let release = ["release", "--unit", "interceptor-test-nowhere.service"];
+    with_config(&daemon, &[&release[..], &["--dry-run"]].concat())?;
+    for count in 1..=2 {
+        let said = both(&with_config(&daemon, &release)?);
+        ensure!(said.contains("there was no") && !said.contains("isn't recorded"), "{said}");
+        let expected = vec!["release interceptor-test-nowhere.service".to_owned(); count];
+        ensure!(commands(&daemon)? == expected, "{:?}", commands(&daemon)?);
+        if count == 1 {
+            ensure!(daemon.stop()?.success(), "it failed");
+        }
+    }
+    fs::rename(daemon.database(), daemon.room().join("away.db"))?;
+    let said = both(&with_config(&daemon, &release)?);
+    ensure!(said.contains("this isn't recorded") && said.contains("there was no"), "{said}");
+    ensure!(!daemon.database().exists(), "another record was begun");
+    daemon.finish()
 }
 
 #[test]
@@ -85,6 +118,7 @@ fn what_is_left_on_the_host_is_removed_but_for_the_record() -> Result<()> {
     ensure!(done.status.success() && both(&done).contains("kept"), "{done:?}");
     ensure!(!daemon.pins().exists() && !daemon.cgroup().exists() && !daemon.room().join("run").exists());
     ensure!(daemon.database().exists(), "the record is gone");
+    ensure!(commands(&daemon)? == ["uninstall"], "{:?}", commands(&daemon)?);
     let purged = with_config(&daemon, &["uninstall", "--purge-record"])?;
     ensure!(purged.status.success() && !daemon.database().exists(), "{purged:?}");
     daemon.finish()

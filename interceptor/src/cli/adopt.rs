@@ -4,8 +4,10 @@ use std::fmt::Write;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
+use super::tell;
 use crate::adopt::DropIn;
 use crate::config::{Adopt, Settings};
+use crate::control::protocol::HostCommand;
 
 /// The unit, and how far to go.
 #[derive(Debug, clap::Args)]
@@ -21,8 +23,8 @@ pub struct Args {
     dry_run: bool,
 }
 
-/// Writes the drop-in.
-pub fn adopt(args: &Args, config: &Path) -> ExitCode {
+/// Writes the drop-in. That is recorded first.
+pub fn adopt(args: &Args, config: &Path, socket: &Path) -> ExitCode {
     let (drop_in, settings) = match drop_in(args, config) {
         Ok(found) => found,
         Err(error) => return super::fail(error),
@@ -32,6 +34,7 @@ pub fn adopt(args: &Args, config: &Path) -> ExitCode {
         let text = &drop_in.text;
         return super::print(format_args!("would write {path}:\n\n{text}\n{}", stanza(&settings, &args.unit)));
     }
+    tell::of_unit(HostCommand::Adopt, &args.unit, &settings, socket);
     let was_there = drop_in.is_written();
     if let Err(error) = drop_in.write() {
         return super::fail(error);
@@ -41,8 +44,8 @@ pub fn adopt(args: &Args, config: &Path) -> ExitCode {
     finish(said, args, "it is under control once it is restarted", true)
 }
 
-/// Removes the drop-in.
-pub fn release(args: &Args, config: &Path) -> ExitCode {
+/// Removes the drop-in. That is recorded first.
+pub fn release(args: &Args, config: &Path, socket: &Path) -> ExitCode {
     let (drop_in, settings) = match drop_in(args, config) {
         Ok(found) => found,
         Err(error) => return super::fail(error),
@@ -53,6 +56,7 @@ pub fn release(args: &Args, config: &Path) -> ExitCode {
         let state = if drop_in.is_there() { "would remove" } else { "there is no" };
         let _ = writeln!(said, "{state} {path}");
     } else {
+        tell::of_unit(HostCommand::Release, &args.unit, &settings, socket);
         match drop_in.remove() {
             Ok(true) => said = format!("removed {path}\n"),
             Ok(false) => said = format!("there was no {path}\n"),

@@ -72,6 +72,7 @@ pub enum Command {
         /// Sign the answers: sign in for each, or for all of a row, with a browser
         #[arg(long)]
         login: bool,
+        /// How.
         #[command(flatten)]
         browser: Browser,
     },
@@ -279,6 +280,11 @@ impl Watch<'_> {
             seen.insert(id);
             let first: ShownApproval = match client::call(socket, &Request::ApprovalsShow { id: id.to_string() }) {
                 Ok(value) => client::decoded(value)?,
+                // It is shown once that can be recorded.
+                Err(error) if is_unrecorded(&error) => {
+                    seen.remove(&id);
+                    continue;
+                }
                 Err(ClientError::Refused { code, .. }) if alike::is_gone(&code) => continue,
                 Err(error @ ClientError::Refused { .. }) => {
                     writeln!(out, "{id} {}", alike::unshown(&error)).map_err(unprintable)?;
@@ -355,6 +361,11 @@ impl Watch<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether the daemon refused something because it can't be recorded at the moment.
+fn is_unrecorded(error: &ClientError) -> bool {
+    matches!(error, ClientError::Refused { code, .. } if code == "record-unavailable")
 }
 
 fn unprintable(error: io::Error) -> ClientError {

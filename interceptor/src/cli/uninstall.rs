@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::tell;
 use crate::adopt::{Engines, Tree};
 use crate::bpf;
 use crate::bpf::adopt::Adopter;
@@ -65,6 +66,10 @@ pub fn execute(args: &Args, config: &Path, socket: &Path) -> ExitCode {
         if args.purge_record {
             folders.push(settings.paths.state.clone());
         }
+    }
+    // With the record goes what would say it.
+    if !args.dry_run && !args.purge_record {
+        tell::without_the_daemon(if args.pins { "uninstall --pins" } else { "uninstall" }, &settings);
     }
     let mut said = String::new();
     for folder in folders.into_iter().filter(|folder| folder.exists()) {

@@ -13,9 +13,11 @@ use crate::record::search::Search;
 
 mod login;
 mod status;
+mod told;
 
 pub use login::{Begin, Begun, Step, ToSign};
 pub use status::{AdoptedCgroup, Cause, Exported, Launched, Serving, Status};
+pub use told::{Told, words};
 
 /// What a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,8 +175,35 @@ pub enum Request {
         /// The channel's name.
         channel: String,
     },
+    /// Take down what a command is about to do to a unit of this host without the daemon.
+    HostCommand {
+        /// The command.
+        command: HostCommand,
+        /// The unit's name.
+        unit: String,
+    },
     /// Launch a workload. Three descriptors come along: its standard input, output and error.
     Run(Run),
+}
+
+/// A command that works on the host itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HostCommand {
+    /// Writes the drop-in of a unit.
+    Adopt,
+    /// Removes it.
+    Release,
+}
+
+impl HostCommand {
+    /// `adopt` or `release`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            HostCommand::Adopt => "adopt",
+            HostCommand::Release => "release",
+        }
+    }
 }
 
 /// A launch. Who asks, the working directory and the limits are read from the kernel, not from here.
@@ -326,21 +355,9 @@ impl Request {
             Request::BreakGlassClose { .. } => "break-glass-close",
             Request::BreakGlassList { .. } => "break-glass-list",
             Request::NotifyTest { .. } => "notify-test",
+            Request::HostCommand { .. } => "host-command",
             Request::Run(_) => "run",
         }
-    }
-
-    /// Whether it changes something, so that it is recorded also where it is done. A launch has events of its own.
-    pub fn changes(&self) -> bool {
-        matches!(
-            self,
-            Request::PolicyReload
-                | Request::SessionsPrune { .. }
-                | Request::SessionsErase { .. }
-                | Request::SessionsHold { .. }
-                | Request::RecordRotate
-                | Request::NotifyTest { .. }
-        )
     }
 
     /// Who may ask for it.
@@ -379,7 +396,8 @@ impl Request {
             | Request::GrantsRevoke { .. }
             | Request::BreakGlassStart(_)
             | Request::BreakGlassStop { .. }
-            | Request::NotifyTest { .. } => Right::Operator,
+            | Request::NotifyTest { .. }
+            | Request::HostCommand { .. } => Right::Operator,
             Request::BreakGlassClose { .. } => Right::Auditor,
         }
     }

@@ -181,7 +181,7 @@ async fn walk(socket: &UnixStream, workloads: &Path, host: &dyn Host, seats: Arc
         Right::Auditor => (auditor, "not-an-auditor"),
     };
     if !is_for {
-        host.refused(&peer, request.name(), code);
+        host.refused(&peer, &request.in_words(), code);
         let message = format!("uid {} may not ask for `{}`", peer.uid, request.name());
         let next = match code {
             "not-an-auditor" => "be listed in `[control] auditors` of the configuration",

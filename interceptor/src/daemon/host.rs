@@ -14,12 +14,12 @@ use super::engage::EngageError;
 use super::launches::Launches;
 use super::login::Logins;
 use super::payloads;
-use super::people::{People, Said};
+use super::people::{People, Said, unrecorded};
 use super::reload::Loader;
 use super::retention::Retention;
 use crate::config::{Control, Named};
 use crate::control::peer::Peer;
-use crate::control::protocol::{Explained, Request, Response, Run};
+use crate::control::protocol::{Explained, Request, Response, Run, Told};
 use crate::control::server::{Answer, Answering, Caller};
 use crate::export::Exporter;
 use crate::launch;
@@ -75,14 +75,7 @@ impl crate::control::server::Host for Host {
         let shared = Arc::clone(&self.0);
         Box::pin(async move {
             // Files, namespaces and SQLite block; the control runtime doesn't.
-            let answered = tokio::task::spawn_blocking(move || {
-                let (uid, pid, name, changes) = (caller.peer.uid, caller.peer.pid, request.name(), request.changes());
-                let answer = shared.answer(caller, request, descriptors);
-                if changes {
-                    shared.note_change(uid, pid, name, &answer);
-                }
-                answer
-            });
+            let answered = tokio::task::spawn_blocking(move || shared.answer_and_tell(caller, request, descriptors));
             answered.await.unwrap_or_else(|_panicked| {
                 Answer::refused("internal", "the daemon failed at this", "see the daemon's log")
             })
@@ -108,6 +101,29 @@ impl crate::control::server::Host for Host {
 }
 
 impl Shared {
+    /// Answers, and takes down what of that is to be in the record.
+    fn answer_and_tell(&self, caller: Caller, request: Request, descriptors: Vec<OwnedFd>) -> Answer {
+        let (uid, pid, told, words) = (caller.peer.uid, caller.peer.pid, request.told(), request.in_words());
+        let event = |refused| What::ControlRequest { uid, pid, request: words.clone(), refused };
+        let journal = self.launches.journal();
+        if told == Told::Before
+            && let Err(error) = journal.record(event(None))
+        {
+            return unrecorded(&error);
+        }
+        let answer = self.answer(caller, request, descriptors);
+        let refused = match &answer.response {
+            Response::Done(_) => None,
+            Response::Refused { code, .. } => Some(code.clone()),
+        };
+        match told {
+            Told::No | Told::Apart => {}
+            Told::Before | Told::Refused if refused.is_none() => {}
+            Told::Before | Told::Refused | Told::Always => journal.note(event(refused)),
+        }
+        answer
+    }
+
     fn answer(&self, caller: Caller, request: Request, descriptors: Vec<OwnedFd>) -> Answer {
         match request {
             Request::Status => value(&self.status()),
@@ -208,6 +224,8 @@ impl Shared {
             }
             Request::BreakGlassList { all, limit } => self.with_reader(|reader| Ok(json!(reader.broken(all, limit)?))),
             Request::NotifyTest { channel } => self.notify_test(&channel),
+            // That it is told is all.
+            Request::HostCommand { .. } => Answer::done(serde_json::Value::Null),
             Request::Run(run) => self.run(caller, run, descriptors),
         }
     }
@@ -231,15 +249,6 @@ impl Shared {
                 Answer::refused("notify-failed", error.in_full(), next)
             }
         }
-    }
-
-    /// Records a request that changed something, or was to.
-    fn note_change(&self, uid: u32, pid: u32, request: &str, answer: &Answer) {
-        let refused = match &answer.response {
-            Response::Done(_) => None,
-            Response::Refused { code, .. } => Some(code.clone()),
-        };
-        self.launches.journal().note(What::ControlRequest { uid, pid, request: request.to_owned(), refused });
     }
 
     /// Why a recorded operation was decided as it was, and by which token it was asked.

@@ -1,4 +1,4 @@
-//! Answering what an operation sent and got. That somebody reads it is in the record before he does.
+//! Answering what an operation sent and got. That somebody reads it, or what is asked about, is in the record before he does.
 
 use serde_json::Value;
 
@@ -16,8 +16,8 @@ pub(super) fn read(record: &Record, journal: &OwnJournal, peer: &Peer, operation
         Err(error) => return Answer::refused("malformed-id", error.to_string(), "give a whole id, `op_…`"),
     };
     let (uid, pid) = (peer.uid, peer.pid);
-    if let Err(error) = journal.record(What::PayloadRead { operation: id, uid, pid }) {
-        return Answer::refused("record-unavailable", error.to_string(), "what can't be recorded isn't shown");
+    if let Err(refused) = note(journal, What::PayloadRead { operation: id, uid, pid }) {
+        return refused;
     }
     let content = match record.content(id) {
         Ok(content) => content,
@@ -30,3 +30,16 @@ pub(super) fn read(record: &Record, journal: &OwnJournal, peer: &Peer, operation
         Err(error) => Answer::refused("internal", error.to_string(), "see the daemon's log"),
     }
 }
+
+/// Records that somebody reads something.
+///
+/// # Errors
+/// The answer to him, where it can't be recorded.
+pub(super) fn note(journal: &OwnJournal, reading: What) -> Result<(), Answer> {
+    journal
+        .record(reading)
+        .map_err(|error| Answer::refused("record-unavailable", error.to_string(), "what can't be recorded isn't shown"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -10,11 +10,12 @@ use super::exhibit::exhibit;
 use super::launches::Launches;
 use super::listed::listed;
 use super::login::{Logins, Session};
+use super::payloads;
 use super::reload::Loader;
 use crate::approve::{Answerer, Desk, NoAnswer, scope, seconds};
 use crate::config::Approvers;
 use crate::control::peer::Peer;
-use crate::control::protocol::{Allowed, Issue, ShownApproval};
+use crate::control::protocol::{Allowed, Issue, ShownApproval, words};
 use crate::control::server::{Answer, Caller};
 use crate::ids::{ApprovalId, GrantId, PrincipalId};
 use crate::pipeline::Pipeline;
@@ -120,7 +121,15 @@ impl People<'_> {
             },
         };
         if !caller.operator && !caller.auditor && !is_asked(&by, &approval) {
-            return self.stranger(&caller.peer, "approvals-show");
+            return self.stranger(&caller.peer, &words("approvals-show", id));
+        }
+        // What was sent is shown to nobody of whom the record doesn't say it. What is closed is shown without it.
+        if message.is_some() {
+            let (uid, pid) = (caller.peer.uid, caller.peer.pid);
+            let event = What::ApprovalRead { approval: approval.request.approval, uid, pid };
+            if let Err(refused) = payloads::note(self.launches.journal(), event) {
+                return refused;
+            }
         }
         let request = &approval.request;
         let widths = [Width::Operation, Width::Shape, Width::Action, Width::Target];
@@ -152,20 +161,20 @@ impl People<'_> {
 
     /// The open approval of this id, where this peer is one who could answer it.
     pub(super) fn askable(&self, peer: &Peer, by: &Answerer, id: &str, yes: bool) -> Result<ApprovalId, Answer> {
-        let verb = verb(yes);
+        let words = words(verb(yes), id);
         let Some((approval, _, _)) = self.desk.find(&id.to_ascii_lowercase()) else {
             if by.groups.is_empty() {
-                return Err(self.stranger(peer, verb));
+                return Err(self.stranger(peer, &words));
             }
-            return Err(self.refused(peer, verb, "approval-closed", &NoAnswer::Closed(id.to_owned())));
+            return Err(self.refused(peer, &words, "approval-closed", &NoAnswer::Closed(id.to_owned())));
         };
         let confirms = by.uid == approval.request.initiator && !approval.request.terms.confirm.is_empty();
         if by.groups.is_empty() && !confirms {
-            return Err(self.stranger(peer, verb));
+            return Err(self.stranger(peer, &words));
         }
         // Who runs a workload could be it: what answers must be out of its reach.
         if !confirms && self.runs_one(peer) {
-            self.note(peer, verb, Some("runs-a-workload".into()));
+            self.note(peer, &words, Some("runs-a-workload".into()));
             return Err(Answer::refused(
                 "runs-a-workload",
                 format!("a workload runs as uid {}, or was launched by it", peer.uid),
@@ -176,7 +185,7 @@ impl People<'_> {
         let since = self.desk.age(approval.request.approval).unwrap_or_default();
         let called = self.pipeline.callers.within(&approval.request.workload, LATE.saturating_add(since));
         if !confirms && called.into_iter().any(|uid| by.is(uid)) {
-            return Err(self.refused(peer, verb, "own-operation", &NoAnswer::Own));
+            return Err(self.refused(peer, &words, "own-operation", &NoAnswer::Own));
         }
         Ok(approval.request.approval)
     }
@@ -195,7 +204,7 @@ impl People<'_> {
                 NoAnswer::TooWide(_) => "too-wide",
                 NoAnswer::Record(_) => "record-unavailable",
             };
-            self.refused(peer, verb(said.yes), code, &error)
+            self.refused(peer, &words(verb(said.yes), &id.to_string()), code, &error)
         })
     }
 
@@ -221,8 +230,8 @@ impl People<'_> {
             || self.launches.adoptions().runs_as(peer.uid)
     }
 
-    fn refused(&self, peer: &Peer, verb: &str, code: &str, error: &NoAnswer) -> Answer {
-        self.note(peer, verb, Some(code.to_owned()));
+    fn refused(&self, peer: &Peer, request: &str, code: &str, error: &NoAnswer) -> Answer {
+        self.note(peer, request, Some(code.to_owned()));
         Answer::refused(code, error.to_string(), "`interceptor approvals list` shows what is open to you")
     }
 
@@ -298,7 +307,7 @@ impl People<'_> {
             let next = "`interceptor sessions list` shows those that are open";
             return Answer::refused("not-found", format!("no one session `{id}` {message}"), next);
         };
-        self.note(&caller.peer, &format!("sessions-kill {session}"), None);
+        self.note(&caller.peer, &words("sessions-kill", &session.to_string()), None);
         self.pipeline.registry.tell(*session, crate::pipeline::Order::Cut("killed"));
         Answer::done(json!({ "session": session }))
     }

@@ -1,7 +1,6 @@
 //! What journals and writer share: what waits, how long already, and who is to be woken. Not here: the entries
 //! themselves, which are in the files.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,14 +9,14 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 
 use super::RecordError;
-use super::event::What;
-use super::outage::Outage;
+use super::outage::{Cause, Outages};
 use super::reserve::Reserve;
 use super::rotate::{Asker, Rotated};
 use super::segment::SegmentId;
 use crate::config::{Anchor, RecordSettings};
 use unanchored::Unanchored;
 
+mod denial;
 mod health;
 mod unanchored;
 
@@ -109,7 +108,7 @@ struct State {
     /// Whether the reserve is given up, because the disk is full.
     released: bool,
     /// What isn't over yet, or wasn't told.
-    outage: Option<Outage>,
+    outages: Outages,
     /// Who asked for a new database, and what came of it.
     rotate: Option<Asker>,
     renewals: u64,
@@ -138,100 +137,6 @@ impl Backlog {
         &self.database
     }
 
-    /// Whether an entry of `bytes` may be appended.
-    pub(super) fn admit(&self, bytes: u64) -> Result<(), RecordError> {
-        let state = self.state();
-        if state.stop {
-            return Err(RecordError::Failed(io::Error::other("the record is closed")));
-        }
-        if state.waiting.saturating_add(bytes) > self.limit {
-            return Err(RecordError::Full { waiting: state.waiting, limit: self.limit });
-        }
-        Ok(())
-    }
-
-    /// Whether something may go on at `now`: not while the disk is full, nor while the writer is too far behind, nor while a
-    /// sink outside the host that has to know what was recorded doesn't.
-    pub(super) fn lets_go_on(&self, now: Timestamp) -> Result<(), RecordError> {
-        let state = self.state();
-        if state.released {
-            return Err(RecordError::NoRoom);
-        }
-        self.is_behind(&state)?;
-        match state.unanchored.age(now, Instant::now()) {
-            Some(age) if self.anchor == Anchor::Required && age > ANCHOR => {
-                Err(RecordError::Unanchored { minutes: age.as_mins() })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether something may begin that lets nothing go on by itself: not while the writer is too far behind.
-    pub(super) fn keeps_up(&self) -> Result<(), RecordError> {
-        self.is_behind(&self.state())
-    }
-
-    fn is_behind(&self, state: &State) -> Result<(), RecordError> {
-        let limit = if state.writer_failed.is_some() { self.age_limit.min(FAILING) } else { self.age_limit };
-        match state.since.map(|since| since.elapsed()) {
-            Some(behind) if behind > limit => Err(RecordError::Lagging { behind, limit }),
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether there is room for what is decided, besides what is left for the ends of what goes on: an eighth.
-    pub(super) fn has_room_for_ends(&self) -> Result<(), RecordError> {
-        let (waiting, limit) = (self.state().waiting, self.limit - self.limit / 8);
-        if waiting > limit { Err(RecordError::Full { waiting, limit }) } else { Ok(()) }
-    }
-
-    /// The disk is full. Gives the reserve up; gives whether there was any.
-    pub(super) fn release(&self) -> bool {
-        if !self.reserve.lock().unwrap_or_else(PoisonError::into_inner).release() {
-            return false;
-        }
-        tracing::error!("the disk of the record is full; what is left is for denials");
-        let mut state = self.state();
-        state.released = true;
-        state.tidy = true;
-        state.outage.get_or_insert_with(|| Outage::new("the disk is full".into()));
-        self.work.notify_one();
-        true
-    }
-
-    /// Takes the reserve again, where it was given up and there is room. Gives whether it is still missing.
-    pub(super) fn retake(&self) -> bool {
-        if self.state().released && self.reserve.lock().unwrap_or_else(PoisonError::into_inner).retake() {
-            tracing::info!("the disk of the record has room again");
-            self.state().released = false;
-        }
-        self.state().released
-    }
-
-    /// What there is to tell of an outage at `now`.
-    pub(super) fn outage(&self, now: Timestamp) -> Option<What> {
-        let mut state = self.state();
-        let goes_on = state.released;
-        if !goes_on && state.journal_failed.is_some() {
-            return None;
-        }
-        let event = state.outage.as_ref()?.event(now, goes_on);
-        if !goes_on && event.is_none() {
-            state.outage = None;
-        }
-        event
-    }
-
-    /// It was told.
-    pub(super) fn outage_told(&self) {
-        let mut state = self.state();
-        if !state.released {
-            state.outage = None;
-        } else if let Some(outage) = &mut state.outage {
-            outage.told();
-        }
-    }
-
     /// Events up to the last one that was moved came into the database at `now`.
     pub(super) fn unanchored(&self, now: Timestamp) {
         let mut state = self.state();
@@ -248,6 +153,11 @@ impl Backlog {
         if self.anchor == Anchor::Required && renewals == state.renewals {
             let last = state.seq;
             state.unanchored.known(seq, last, next, Instant::now());
+            if state.outages.lasts(Cause::Unanchored) {
+                // The writer sees whether it is over.
+                state.tidy = true;
+                self.work.notify_one();
+            }
         }
     }
 
@@ -268,13 +178,6 @@ impl Backlog {
             state.idle = false;
             self.work.notify_one();
         }
-    }
-
-    /// An entry could not be appended.
-    pub(super) fn append_failed(&self, why: String) {
-        let mut state = self.state();
-        state.outage.get_or_insert_with(|| Outage::new(why.clone()));
-        state.journal_failed = Some(why);
     }
 
     /// A segment was made.
@@ -439,7 +342,9 @@ impl Backlog {
     /// Whether the writer has more to do, and when it is to look for more.
     pub(super) fn again(&self, again: bool, look_at: Option<Instant>) {
         let mut state = self.state();
-        (state.again, state.look_at) = (again, look_at);
+        let unanchored = state.unanchored.due().filter(|_| !state.outages.lasts(Cause::Unanchored));
+        state.look_at = look_at.into_iter().chain(unanchored).chain(state.outages.due()).min();
+        state.again = again;
     }
 
     /// A pass moved all that it found.
@@ -449,13 +354,20 @@ impl Backlog {
         state.since = (state.waiting > 0).then_some(work.began);
         state.served = work.ticket;
         state.writer_failed = None;
+        // Only now it can be seen whether that is over.
+        if state.outages.lasts(Cause::Behind) {
+            state.tidy = true;
+        }
         self.flushed.notify_all();
     }
 
     /// A pass failed. Blocks for `pause`, or until the record is closed.
     pub(super) fn failed(&self, why: String, pause: Duration) {
         let mut state = self.state();
-        state.outage.get_or_insert_with(|| Outage::new(why.clone()));
+        // A full disk is an outage of its own.
+        if !state.released {
+            state.outages.note(Cause::Failing, false, || why.clone());
+        }
         state.writer_failed = Some(why);
         state.tidy = true;
         drop(self.work.wait_timeout_while(state, pause, |state| !state.stop));

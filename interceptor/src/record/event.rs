@@ -278,14 +278,14 @@ pub enum What {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         policies: Vec<String>,
     },
-    /// A control request was refused, or changed something.
+    /// A control request was refused, changed something, or shows what not everybody is to see.
     #[serde(rename = "control.request")]
     ControlRequest {
         /// The caller's uid.
         uid: u32,
         /// The caller's pid.
         pid: u32,
-        /// What was asked for.
+        /// What was asked for, and behind a space what it is about: `sessions-kill ses_…`.
         request: String,
         /// Why it was refused; none if it was done.
         refused: Option<String>,
@@ -293,6 +293,16 @@ pub enum What {
     /// An operation is held, and people are asked.
     #[serde(rename = "approval.requested")]
     ApprovalRequested(Box<ApprovalRequest>),
+    /// Somebody reads the request that people are asked about. In the record before he does.
+    #[serde(rename = "approval.read")]
+    ApprovalRead {
+        /// What is asked.
+        approval: ApprovalId,
+        /// The reader's uid.
+        uid: u32,
+        /// The reader's pid.
+        pid: u32,
+    },
     /// Somebody answered.
     #[serde(rename = "approval.answered")]
     ApprovalAnswered(Box<ApprovalAnswer>),
@@ -409,7 +419,7 @@ pub enum What {
         /// What the last try came to, or why there is none.
         reason: String,
     },
-    /// The record couldn't be written for a time, in which operations were denied.
+    /// For a time operations were denied, because the record couldn't be written, or wasn't known outside the host.
     #[serde(rename = "record.outage")]
     RecordOutage {
         /// Since when.

@@ -88,6 +88,23 @@ impl Reader {
         Ok(seq == 0 || there.is_some_and(|there| blake3::Hash::from_bytes(there).to_hex().as_str() == hash))
     }
 
+    /// Whether the chain can be followed from the first event to this one. Reads them all.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(super) fn leads_to(&self, end: Head) -> Result<bool, QueryError> {
+        let mut statement = self.db.prepare("SELECT hash, body FROM events WHERE seq <= ?1 ORDER BY seq")?;
+        let mut rows = statement.query([integer(end.seq)])?;
+        let mut head = Head::default();
+        while let Some(row) = rows.next()? {
+            head = head.next(row.get::<_, String>(1)?.as_bytes());
+            if row.get::<_, [u8; 32]>(0)? != head.hash {
+                return Ok(false);
+            }
+        }
+        Ok(head == end)
+    }
+
     /// The number of the last event; 0 if there is none.
     ///
     /// # Errors

@@ -92,6 +92,12 @@ pub(super) const MASKED: &str = "
 ALTER TABLE operations ADD COLUMN masked TEXT;
 ";
 
+/// What schema 9 adds: the way from who launched something to its sessions.
+pub(super) const LAUNCHERS: &str = "
+CREATE INDEX workloads_by_initiator ON workloads (initiator);
+CREATE INDEX sessions_by_launch ON sessions (launch, seq);
+";
+
 /// Carries one event over into the tables. What comes twice counts once: the first time.
 pub(super) fn apply(db: &Connection, seq: u64, event: &Event) -> rusqlite::Result<()> {
     let mut rows = Rows::new(db);
@@ -185,6 +191,7 @@ fn carry(db: &Connection, seq: i64, event: &Event) -> rusqlite::Result<()> {
         What::OperationDecided { .. }
         | What::OperationFinished { .. }
         | What::PayloadRead { .. }
+        | What::ApprovalRead { .. }
         | What::DaemonStarted { .. }
         | What::DaemonStopped { .. }
         | What::SnapshotLoaded { .. }

@@ -266,6 +266,19 @@ pub(super) const OPERATION: &str =
 const LAUNCH: &str = "SELECT launch, workload, initiator, uid, pid, command, containment, started_at, ended_at, status
     FROM workloads";
 
+/// The latest `?1` sessions, all or those of workloads that `?2` launched.
+pub(super) fn sessions(of: Option<u32>) -> String {
+    let own = match of {
+        // Sorted by itself (`+`): in the order of all sessions, those of everybody would be read for who has few.
+        Some(_) => {
+            "WHERE seq IN (SELECT seq FROM sessions
+                WHERE launch IN (SELECT launch FROM workloads WHERE initiator = ?2) ORDER BY +seq DESC LIMIT ?1)"
+        }
+        None => "WHERE ?2 IS NULL",
+    };
+    format!("{SESSION} {own} ORDER BY seq DESC LIMIT ?1")
+}
+
 impl Reader {
     /// Opens the database `path` for reading only.
     ///
@@ -293,11 +306,7 @@ impl Reader {
     /// # Errors
     /// When the database fails.
     pub fn sessions(&self, limit: u32, of: Option<u32>) -> Result<Vec<Session>, QueryError> {
-        let own = match of {
-            Some(_) => "WHERE launch IN (SELECT launch FROM workloads WHERE initiator = ?2)",
-            None => "WHERE ?2 IS NULL",
-        };
-        let mut statement = self.db.prepare_cached(&format!("{SESSION} {own} ORDER BY seq DESC LIMIT ?1"))?;
+        let mut statement = self.db.prepare_cached(&sessions(of))?;
         let mut rows = statement.query((limit.min(10_000), of))?;
         let mut sessions = Vec::new();
         while let Some(row) = rows.next()? {

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
 
 use super::RecordError;
@@ -17,6 +18,11 @@ use super::payload::{self, Parcel};
 use super::projection::{self, Rows, integer};
 use super::{approval, break_glass, ledger, retention, search};
 use crate::config::Durability;
+use file::Found;
+
+mod file;
+
+pub(super) use file::FileId;
 
 /// Each brings the schema from the version of its index to the next. Never changed once released; only added to.
 const MIGRATIONS: &[&[&str]] = &[
@@ -28,6 +34,7 @@ const MIGRATIONS: &[&[&str]] = &[
     &[ledger::SCHEMA],
     &[projection::operations::SCHEMA, payload::LEAN],
     &[projection::operations::KEPT],
+    &[projection::LAUNCHERS, STATES],
 ];
 
 const EVENTS: &str = "
@@ -44,6 +51,34 @@ CREATE TRIGGER events_delete BEFORE DELETE ON events
 BEGIN SELECT RAISE(ABORT, 'events are never deleted'); END;
 CREATE TABLE journal (segment TEXT PRIMARY KEY, moved INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ";
+
+/// The events that say what has become of something: few, and found without reading all when a new database is begun.
+const STATES: &str = "
+CREATE INDEX events_held ON events (seq) WHERE kind = 'session.held';
+CREATE INDEX events_erased ON events (seq) WHERE kind = 'session.erased';
+CREATE INDEX events_answered ON events (seq) WHERE kind = 'approval.answered';
+CREATE INDEX events_mended ON events (seq) WHERE kind = 'break-glass.ended';
+";
+
+/// The events of what is under way at `?1`. None of it reads all events, which would hold everything up.
+const UNDER_WAY: &str = "SELECT body FROM events WHERE seq IN (
+        SELECT max(seq) FROM events WHERE kind = 'snapshot.loaded'
+        UNION SELECT seq FROM workloads WHERE ended_at IS NULL
+        UNION SELECT seq FROM sessions WHERE closed_at IS NULL
+        UNION SELECT seq FROM operations WHERE finished_at IS NULL
+            AND session IN (SELECT session FROM sessions WHERE closed_at IS NULL)
+        UNION SELECT seq FROM tokens WHERE expires_at > ?1 AND reason IS NULL
+        UNION SELECT seq FROM events INDEXED BY events_held WHERE kind = 'session.held'
+            AND body ->> 'session' IN (SELECT session FROM sessions WHERE closed_at IS NULL)
+        UNION SELECT seq FROM events INDEXED BY events_erased WHERE kind = 'session.erased'
+            AND body ->> 'session' IN (SELECT session FROM sessions WHERE closed_at IS NULL)
+        UNION SELECT seq FROM approvals WHERE closed_at IS NULL
+        UNION SELECT seq FROM events INDEXED BY events_answered WHERE kind = 'approval.answered'
+            AND body ->> 'approval' IN (SELECT approval FROM approvals WHERE closed_at IS NULL)
+        UNION SELECT seq FROM break_glass WHERE closed_at IS NULL
+        UNION SELECT seq FROM events INDEXED BY events_mended WHERE kind = 'break-glass.ended'
+            AND body ->> 'id' IN (SELECT id FROM break_glass WHERE closed_at IS NULL)
+    ) ORDER BY seq";
 
 /// Pages that are written ahead before they go into the database's file: 12 MiB.
 const WAL_PAGES: i64 = 3_072;
@@ -84,25 +119,15 @@ impl Entry {
     }
 }
 
-/// What tells a file from every other one: its device and inode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FileId(u64, u64);
-
-impl FileId {
-    /// Of the file that `path` names now.
-    pub(super) fn of(path: &Path) -> io::Result<Self> {
-        let found = std::fs::metadata(path)?;
-        Ok(Self(found.dev(), found.ino()))
-    }
-}
-
 /// The writer's connection, and the end of the chain.
 #[derive(Debug)]
 pub(super) struct Store {
     db: Connection,
     head: Head,
     destroys: bool,
-    file: FileId,
+    path: PathBuf,
+    /// The file, as this connection left it.
+    file: Found,
 }
 
 impl Store {
@@ -138,13 +163,42 @@ impl Store {
             })
             .optional()?;
         let head = last.map_or_else(Head::default, |(seq, hash)| Head { seq: seq.cast_unsigned(), hash });
-        let file = FileId::of(path).map_err(|source| RecordError::File { doing: "open", path: path.into(), source })?;
-        Ok(Self { db, head, destroys: false, file })
+        let file = Found::at(path).map_err(|source| RecordError::File { doing: "open", path: path.into(), source })?;
+        Ok(Self { db, head, destroys: false, path: path.into(), file })
     }
 
     /// The file that is open.
     pub(super) fn file(&self) -> FileId {
-        self.file
+        self.file.id
+    }
+
+    /// Whether somebody else has written into that file since this connection did.
+    pub(super) fn is_overwritten(&self) -> bool {
+        Found::at(&self.path).is_ok_and(|found| found.id == self.file.id && found != self.file)
+    }
+
+    /// Closes it. Gives the end of the chain, and whether the file was overwritten: what is written ahead then stays in the log,
+    /// because the file isn't the one any more that it goes with.
+    pub(super) fn close(self) -> (Head, bool) {
+        let overwritten = self.is_overwritten();
+        if overwritten && let Err(error) = self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true) {
+            tracing::warn!(%error, "the log of an overwritten database may not be kept");
+        }
+        (self.head, overwritten)
+    }
+
+    /// Does what may write into the file, where nobody else has.
+    fn alone<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, RecordError>) -> Result<T, RecordError> {
+        if self.is_overwritten() {
+            return Err(RecordError::Replaced { path: self.path.clone() });
+        }
+        let done = work(self)?;
+        if let Ok(found) = Found::at(&self.path)
+            && found.id == self.file.id
+        {
+            self.file = found;
+        }
+        Ok(done)
     }
 
     /// The end of the chain.
@@ -188,23 +242,7 @@ impl Store {
     /// The events of what is under way at `at`: the policies in force, launches, sessions and operations without an end,
     /// tokens that are accepted.
     pub(super) fn under_way(&self, at: Timestamp) -> Result<Vec<Entry>, RecordError> {
-        let sql = "SELECT body FROM events WHERE seq IN (
-                SELECT max(seq) FROM events WHERE kind = 'snapshot.loaded'
-                UNION SELECT seq FROM workloads WHERE ended_at IS NULL
-                UNION SELECT seq FROM sessions WHERE closed_at IS NULL
-                UNION SELECT seq FROM operations WHERE finished_at IS NULL
-                    AND session IN (SELECT session FROM sessions WHERE closed_at IS NULL)
-                UNION SELECT seq FROM tokens WHERE expires_at > ?1 AND reason IS NULL
-                UNION SELECT seq FROM events WHERE kind IN ('session.held', 'session.erased')
-                    AND body ->> 'session' IN (SELECT session FROM sessions WHERE closed_at IS NULL)
-                UNION SELECT seq FROM approvals WHERE closed_at IS NULL
-                UNION SELECT seq FROM events WHERE kind = 'approval.answered'
-                    AND body ->> 'approval' IN (SELECT approval FROM approvals WHERE closed_at IS NULL)
-                UNION SELECT seq FROM break_glass WHERE closed_at IS NULL
-                UNION SELECT seq FROM events WHERE kind = 'break-glass.ended'
-                    AND body ->> 'id' IN (SELECT id FROM break_glass WHERE closed_at IS NULL)
-            ) ORDER BY seq";
-        let mut statement = self.db.prepare(sql)?;
+        let mut statement = self.db.prepare(UNDER_WAY)?;
         let bodies = statement.query_map([at.to_string()], |row| row.get::<_, String>(0))?;
         let bodies = bodies.collect::<Result<Vec<_>, _>>()?;
         let mut entries: Vec<_> = bodies.into_iter().filter_map(|body| Entry::new(body.into_bytes())).collect();
@@ -216,11 +254,13 @@ impl Store {
 
     /// Drops the positions of segments that are gone.
     pub(super) fn forget(&mut self, gone: &[String]) -> Result<(), RecordError> {
-        let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for segment in gone {
-            transaction.execute("DELETE FROM journal WHERE segment = ?1", [segment])?;
-        }
-        Ok(transaction.commit()?)
+        self.alone(|store| {
+            let transaction = store.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            for segment in gone {
+                transaction.execute("DELETE FROM journal WHERE segment = ?1", [segment])?;
+            }
+            Ok(transaction.commit()?)
+        })
     }
 
     /// Whether what is deleted from now on is overwritten wherever it is. Not always, because the full-text index deletes much.
@@ -238,10 +278,12 @@ impl Store {
             return Ok(false);
         }
         self.destroy(true)?;
-        let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let gone = retention::prune(&transaction)?;
-        transaction.commit()?;
-        Ok(gone)
+        self.alone(|store| {
+            let transaction = store.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let gone = retention::prune(&transaction)?;
+            transaction.commit()?;
+            Ok(gone)
+        })
     }
 
     /// Whether an event that asks for pruning would find anything.
@@ -250,33 +292,54 @@ impl Store {
     }
 
     /// Brings all that was written ahead into the database's file and empties the rest. Gives whether nobody was in the way.
-    pub(super) fn truncate(&self) -> Result<bool, RecordError> {
+    pub(super) fn truncate(&mut self) -> Result<bool, RecordError> {
+        self.alone(Self::empty_log)
+    }
+
+    /// The same, wherever the file is by now.
+    pub(super) fn empty_log(&mut self) -> Result<bool, RecordError> {
         Ok(self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))? == 0)
     }
 
     /// Leaves the write-ahead log, which is a file of its name: whoever had the database open when that is moved would remove,
     /// when he closes it, the log of the one that takes its place. Gives whether nobody else has it open.
-    pub(super) fn leave_log(&self) -> Result<bool, RecordError> {
-        let mode = self.db.query_row("PRAGMA journal_mode = DELETE", [], |row| row.get::<_, String>(0));
-        match mode {
-            Ok(mode) => Ok(mode == "delete"),
-            Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+    pub(super) fn leave_log(&mut self) -> Result<bool, RecordError> {
+        self.alone(|store| {
+            match store.db.query_row("PRAGMA journal_mode = DELETE", [], |row| row.get::<_, String>(0)) {
+                Ok(mode) => Ok(mode == "delete"),
+                Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => Ok(false),
+                Err(error) => Err(error.into()),
+            }
+        })
     }
 
     /// Appends events, keeps payloads, and says how far their segments are in now: all of it, or nothing. Gives whether
     /// something was destroyed of which the write-ahead log or the journals still have traces.
+    ///
+    /// # Errors
+    /// [`RecordError::Replaced`] when the database isn't as this connection left it, besides what SQLite has against it.
     pub(super) fn append(
         &mut self,
         entries: &[Entry],
         payloads: &[Parcel],
         moved: &[(String, u64)],
     ) -> Result<bool, RecordError> {
+        self.alone(|store| store.insert(entries, payloads, moved))
+    }
+
+    fn insert(&mut self, entries: &[Entry], payloads: &[Parcel], moved: &[(String, u64)]) -> Result<bool, RecordError> {
         let mut leaves_traces = entries.iter().any(Entry::destroys);
         self.destroy(leaves_traces)?;
         let mut head = self.head;
         let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // What replaces all of it by a transaction of its own (`.restore`) leaves the file to be written later.
+        let last = transaction
+            .prepare_cached("SELECT hash FROM events ORDER BY seq DESC LIMIT 1")?
+            .query_row([], |row| row.get::<_, [u8; 32]>(0))
+            .optional()?;
+        if last.unwrap_or_default() != head.hash {
+            return Err(RecordError::Replaced { path: self.path.clone() });
+        }
         {
             let mut insert = transaction
                 .prepare_cached("INSERT INTO events (seq, at, kind, hash, body) VALUES (?1, ?2, ?3, ?4, ?5)")?;

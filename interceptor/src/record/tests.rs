@@ -16,6 +16,7 @@ use crate::who::Process;
 mod anchor;
 mod crash;
 mod disk;
+mod replaced;
 mod tamper;
 mod versions;
 
@@ -160,6 +161,37 @@ fn a_session(journal: &Journal) -> (SessionId, OperationId, OperationId) {
     (session, read, delete)
 }
 
+/// All events that are in the database, once what waits is moved.
+fn events(record: &Record) -> Vec<What> {
+    record.flush(SOON).expect("it is moved");
+    let links = record.reader().unwrap().links(0, u32::MAX, usize::MAX).unwrap();
+    links.iter().map(|link| serde_json::from_str::<Event>(&link.body).unwrap().what).collect()
+}
+
+/// The outages that are told: the reason, and whether they are over.
+fn outages(record: &Record) -> Vec<(String, bool)> {
+    let told = |what| match what {
+        What::RecordOutage { reason, until, .. } => Some((reason, until.is_some())),
+        _ => None,
+    };
+    events(record).into_iter().filter_map(told).collect()
+}
+
+/// How many other events there are.
+fn others(record: &Record) -> u64 {
+    let others = events(record).into_iter().filter(|what| !matches!(what, What::RecordOutage { .. }));
+    others.count() as u64
+}
+
+/// Waits until an outage that is over is told, with these words.
+fn told(record: &Record, words: &str) {
+    let begin = Instant::now();
+    while !outages(record).iter().any(|(reason, is_over)| *is_over && reason.contains(words)) {
+        assert!(begin.elapsed() < SOON, "{words} isn't told: {:?}", outages(record));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 fn segments(dir: &Path) -> usize {
     std::fs::read_dir(dir.join("journal")).unwrap().count()
 }
@@ -198,6 +230,46 @@ fn what_was_appended_is_found_by_queries() {
     let value = serde_json::to_value(&operation).unwrap();
     assert_eq!(value["basis"]["policies"][0], "readers");
     assert_eq!(verify(record.database()).unwrap().fault, None);
+}
+
+#[test]
+fn who_has_few_sessions_is_shown_them_without_reading_those_of_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let record = open(dir.path());
+    let reader = record.reader().unwrap();
+    let sql = format!("EXPLAIN QUERY PLAN {}", query::sessions(Some(1000)));
+    let mut statement = reader.db.prepare(&sql).unwrap();
+    let steps = statement.query_map((10, 1000), |row| row.get::<_, String>(3)).unwrap();
+    let steps: Vec<String> = steps.map(Result::unwrap).collect();
+    let reads_all = |step: &String| step.starts_with("SCAN s") || step.starts_with("SCAN workloads");
+    assert!(!steps.iter().any(reads_all), "{steps:#?}");
+
+    // They are the latest, and of no other's.
+    let journal = record.journal("worker-0").unwrap();
+    let (mine, ..) = a_session(&journal);
+    let (other, launch) = (SessionId::new(), LaunchId::new());
+    for event in [of_another(launch), opened(other, launch)] {
+        let _recorded = journal.append(&event).unwrap();
+    }
+    let (latest, ..) = a_session(&journal);
+    record.flush(SOON).unwrap();
+    let of = |limit, uid| {
+        let sessions = reader.sessions(limit, Some(uid)).unwrap();
+        sessions.into_iter().map(|row| row.session).collect::<Vec<_>>()
+    };
+    assert_eq!(of(10, 1000), [latest.to_string(), mine.to_string()]);
+    assert_eq!(of(1, 1000), [latest.to_string()]);
+    assert_eq!(of(10, 1001), [other.to_string()]);
+    assert!(of(10, 1002).is_empty());
+}
+
+/// A launch of uid 1001's.
+fn of_another(launch: LaunchId) -> Event {
+    let mut event = started(launch);
+    if let What::WorkloadStarted { initiator, .. } = &mut event.what {
+        *initiator = 1001;
+    }
+    event
 }
 
 #[test]
@@ -316,11 +388,11 @@ fn a_locked_database_denies_when_the_oldest_entry_is_too_old_and_loses_nothing()
     }
     assert!(matches!(record.flush(Duration::from_millis(50)), Err(RecordError::Lagging { .. })));
     other.execute_batch("ROLLBACK").unwrap();
-    record.flush(SOON).unwrap();
-    assert_eq!((record.health().failed, record.health().seq), (None, recorded));
+    told(&record, "locked");
+    assert_eq!((record.health().failed, others(&record)), (None, recorded));
     let _recorded = journal.append(&finished(OperationId::new())).unwrap();
-    record.flush(SOON).unwrap();
-    assert_eq!(verify(record.database()).unwrap().events, recorded + 1);
+    assert_eq!(others(&record), recorded + 1);
+    assert!(verify(record.database()).unwrap().ok);
 }
 
 #[test]
@@ -338,9 +410,9 @@ fn a_full_backlog_denies_until_there_is_room() {
     assert!(record.health().backlog <= 4096);
     other.execute_batch("ROLLBACK").unwrap();
     record.flush(SOON).unwrap();
+    told(&record, "as much journal waited for the database as may: 4096 bytes");
     let _recorded = journal.append(&finished(OperationId::new())).unwrap();
-    record.flush(SOON).unwrap();
-    assert_eq!(record.health().seq, recorded + 1, "what was refused isn't in the record, what wasn't is");
+    assert_eq!(others(&record), recorded + 1, "what was refused isn't in the record, what wasn't is");
 }
 
 /// What is denied without end leaves room for how what goes on ends.
@@ -402,6 +474,26 @@ fn an_executable_whose_name_is_not_utf8_is_recorded() {
     record.flush(SOON).unwrap();
     let story = record.reader().unwrap().session(&session.to_string()).unwrap();
     assert_eq!(story.session.process.unwrap().exe, Some("/tmp/\u{fffd}".into()));
+}
+
+#[test]
+fn an_event_is_entered_where_no_daemon_has_the_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let enter = || {
+        let what = What::ControlRequest { uid: 0, pid: 7, request: "release crm.service".into(), refused: None };
+        enter(dir.path(), &settings(), Arc::new(SystemClock), what, SOON)
+    };
+    assert!(matches!(enter(), Err(RecordError::File { .. })), "there is no record");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing was made");
+    let record = open(dir.path());
+    a_session(&record.journal("worker-0").unwrap());
+    assert!(matches!(enter(), Err(RecordError::InUse { .. })));
+    drop(record);
+    enter().expect("it is entered");
+    let record = open(dir.path());
+    let events = events(&record);
+    assert!(events.len() == 8 && matches!(events.last(), Some(What::ControlRequest { pid: 7, .. })), "{events:?}");
+    assert!(verify(record.database()).unwrap().ok);
 }
 
 #[test]

@@ -20,11 +20,12 @@ use super::payload::Parcel;
 use super::retention::Keep;
 use super::segment::{self, HEADER};
 use super::source::{Piece, Source};
-use super::store::{Entry, FileId, Store};
+use super::store::{Entry, Store};
 use super::{reserve, retention};
 use crate::clock::Clock;
 use crate::config::{Durability, RecordSettings};
 use pace::Pace;
+use reopen::Left;
 
 mod disk;
 mod pace;
@@ -64,8 +65,8 @@ pub(super) struct Writer {
     /// When to look whether the disk has room again; none while it isn't full.
     room_at: Option<Instant>,
     saved: Option<Head>,
-    /// The database that was open, once it isn't any more.
-    file: Option<FileId>,
+    /// The database that was open, while it isn't any more.
+    left: Option<Left>,
     positions: HashMap<String, u64>,
     sources: Vec<Source>,
     /// Of the thread that it runs on, once it does.
@@ -122,7 +123,7 @@ impl Writer {
             scrub: Some(Instant::now()),
             room_at: None,
             saved: None,
-            file: None,
+            left: None,
             positions,
             sources: Vec::new(),
             pace: None,
@@ -155,7 +156,7 @@ impl Writer {
                         self.backlog.release();
                     }
                     // Whether the last commit took place may be unclear: everything is read anew from the file.
-                    self.file = self.store.take().map(|store| store.file()).or(self.file);
+                    self.leave();
                     self.backlog.failed(error.to_string(), RETRY);
                 }
             }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use interceptor::record::event::Verdict;
+use interceptor::record::event::{Verdict, What};
 use interceptor_tests::daemon::{Daemon, UID};
 use interceptor_tests::wire::Wire;
 use interceptor_tests::{recorded, require_root};
@@ -61,6 +61,16 @@ fn a_yes_lets_exactly_this_request_through_once() -> Result<()> {
     for part in ["POST /echo on graph", "ticket 7", "\"note\": \"welcome\"", "exactly", "writing is looked at first"] {
         ensure!(text.contains(part), "no `{part}` in:\n{text}");
     }
+
+    // What was sent was read twice, which is recorded; a list shows nothing of it.
+    says(&daemon, BOB, &["approvals", "list"])?;
+    let events = recorded::events(&daemon.database(), 0)?;
+    let reads = events.into_iter().filter_map(|(_, event)| match event.what {
+        What::ApprovalRead { approval, uid, .. } => Some((approval.to_string(), uid)),
+        _ => None,
+    });
+    let reads: Vec<_> = reads.collect();
+    ensure!(reads == [(id.clone(), ADA), (id.clone(), ADA)], "{reads:?}");
 
     let said = says(&daemon, ADA, &["approvals", "approve", &id, "--note", "fine"])?;
     ensure!(said.contains("approved"), "{said}");
@@ -197,6 +207,7 @@ fn only_those_who_are_asked_answer_and_nobody_for_himself() -> Result<()> {
     for code in ["not-asked", "not-an-approver", "runs-a-workload", "too-wide"] {
         ensure!(refused(code), "the attempt `{code}` isn't recorded");
     }
+    ensure!(refused(&format!("approvals-approve {id}")), "what was attempted isn't recorded");
     says(&daemon, ADA, &["approvals", "approve", &id])?;
     ensure!(wire.answer()?.status == 200, "it wasn't let through");
     let late = refuses(&daemon, BOB, &["approvals", "approve", &id])?;

@@ -292,11 +292,14 @@ fn a_command_is_told_as_its_user_and_a_reload_brings_channels_into_force() -> Re
     let closed = wait(&hooks, 3)?[2].json()?;
     ensure!(closed["data"]["outcome"] == "denied" && closed["data"]["target"] == "graph", "{closed}");
     let tests = recorded::events(&daemon.database(), 0)?.into_iter().filter_map(|(_, event)| match event.what {
-        What::ControlRequest { request, refused, .. } if request == "notify-test" => Some(refused),
+        What::ControlRequest { request, refused, .. } if request.starts_with("notify-test") => Some((request, refused)),
         _ => None,
     });
     let tests: Vec<_> = tests.collect();
-    ensure!(tests == [None, Some("not-an-operator".into()), None, Some("no-channel".into())], "{tests:?}");
+    let (run, hook) = (|| "notify-test run".to_owned(), || "notify-test hook".to_owned());
+    let refused = |code: &str| Some(code.to_owned());
+    let expected = [(run(), None), (run(), refused("not-an-operator")), (hook(), None), (run(), refused("no-channel"))];
+    ensure!(tests == expected, "{tests:?}");
     drop(wire);
     daemon.finish()
 }

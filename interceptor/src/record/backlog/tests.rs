@@ -1,5 +1,6 @@
 use ulid::Ulid;
 
+use super::super::event::What;
 use super::super::segment::HEADER;
 use super::*;
 
@@ -53,6 +54,64 @@ fn the_writer_hurries_for_who_waits_for_it() {
     assert_eq!(backlog.urgency(), Urgency::Later);
     backlog.stop();
     assert_eq!(backlog.urgency(), Urgency::Awaited, "the record is being closed");
+}
+
+/// What is told of outages, and whether they are over.
+fn told(backlog: &Backlog) -> Vec<(String, bool)> {
+    let now = "2026-03-01T10:00:00Z".parse().unwrap();
+    let mut told = Vec::new();
+    while let Some(what) = backlog.outage(now) {
+        let What::RecordOutage { reason, until, .. } = what else { panic!("{what:?}") };
+        told.push((reason, until.is_some()));
+        backlog.outage_told();
+    }
+    told
+}
+
+#[test]
+fn a_slow_writer_is_an_outage_that_is_told_once_it_has_caught_up() {
+    let (backlog, segment) = (backlog(), segment());
+    let now = "2026-03-01T10:00:00Z".parse().unwrap();
+    backlog.appended(&segment, HEADER + 10, 10);
+    assert!(backlog.lets_go_on(now).is_ok() && told(&backlog).is_empty());
+    std::thread::sleep(AGE + Duration::from_millis(10));
+    assert!(told(&backlog).is_empty(), "nobody was denied anything");
+    assert!(matches!(backlog.lets_go_on(now), Err(RecordError::Lagging { .. })));
+    assert!(matches!(backlog.keeps_up(), Err(RecordError::Lagging { .. })));
+    assert!(std::mem::take(&mut backlog.state().tidy), "the writer is to look");
+    let work = backlog.begin();
+    backlog.moved(10, 1, 0);
+    assert!(told(&backlog).is_empty(), "the pass isn't over");
+    backlog.passed(&work);
+    assert!(backlog.state().tidy, "it is looked at once more");
+    assert_eq!(told(&backlog), [("the database was more than 400ms behind the journal".to_owned(), true)]);
+}
+
+#[test]
+fn a_backlog_that_is_full_is_an_outage_also_if_it_is_for_a_moment() {
+    let (backlog, segment) = (backlog(), segment());
+    let full = || ("as much journal waited for the database as may: 1000 bytes".to_owned(), true);
+    backlog.appended(&segment, HEADER + 900, 900);
+    assert!(backlog.has_room_for_ends().is_err() && backlog.admit(101).is_err());
+    assert!(told(&backlog).is_empty(), "it is full");
+    backlog.moved(900, 1, 0);
+    assert_eq!(told(&backlog).len(), 1);
+    // It comes again, and is told with the next one, or at the end.
+    assert!(backlog.admit(1_001).is_err());
+    assert!(told(&backlog).is_empty());
+    backlog.stop();
+    assert_eq!(told(&backlog), [full()]);
+}
+
+#[test]
+fn what_the_database_denies_while_it_cant_be_written_is_told_with_the_cause() {
+    let (backlog, segment) = (backlog(), segment());
+    backlog.appended(&segment, HEADER + 10, 10);
+    backlog.failed("it is locked".into(), Duration::ZERO);
+    std::thread::sleep(AGE + Duration::from_millis(10));
+    assert!(backlog.keeps_up().is_err());
+    backlog.moved(10, 1, 0);
+    assert_eq!(told(&backlog), [("it is locked".to_owned(), true)]);
 }
 
 #[test]

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::ANCHOR;
+
 /// Events that come within this time are as old as the first of them.
 const STEP: Duration = Duration::from_secs(5);
 /// How many such steps are told apart. Beyond that, the oldest two are one.
@@ -71,6 +73,11 @@ impl Unanchored {
     /// How long the oldest one is here.
     pub(super) fn waits(&self, instant: Instant) -> Duration {
         self.came.front().map_or(Duration::ZERO, |(_, first)| instant.saturating_duration_since(*first))
+    }
+
+    /// When that is longer than an event may wait, if nobody hears of it meanwhile; none if nothing waits.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.came.front().map(|(_, first)| *first + ANCHOR.unsigned_abs() + Duration::from_secs(1))
     }
 
     /// How old the oldest one is at `now`; none if there is none.

@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -309,6 +310,12 @@ fn lists_and_searches_are_quick() {
         ("two words that all have", text("get users")),
         ("a path", text("/v1.0/users/user77")),
         ("the beginning of a word", text("user1*")),
+        ("a principal that a tenth has", Search { principal: Some(object(3)), limit, ..Search::default() }),
+        ("a principal that none is", Search { principal: Some(object(10)), limit, ..Search::default() }),
+        ("a principal and a word", Search { principal: Some(object(4)), ..text("even") }),
+        ("an initiator that all have", Search { initiator: Some(MUCH), limit, ..Search::default() }),
+        ("an initiator that none is", Search { initiator: Some(LITTLE), limit, ..Search::default() }),
+        ("an initiator and a word that one has", Search { initiator: Some(MUCH), ..text("user77") }),
         ("a denial, of which there are few", Search { verdict: some("deny"), limit, ..Search::default() }),
         ("words that exclude each other", Search { verdict: some("deny"), ..text("even") }),
         (
@@ -331,15 +338,16 @@ fn lists_and_searches_are_quick() {
     ];
     let mut slow = Vec::new();
     let mut time = |what: &str, ask: &dyn Fn() -> usize| {
-        let times = [(); 3].map(|()| {
+        let mut times = [(); 3].map(|()| {
             let begin = Instant::now();
             let found = ask();
             (begin.elapsed(), found)
         });
-        let (worst, found) = times.into_iter().max().unwrap();
-        println!("{count} operations: {what}: {:.1} ms, {found} found", worst.as_secs_f64() * 1000.0);
-        // The best of three: other tests share the processors.
-        if times.iter().min().unwrap().0 > Duration::from_millis(100) {
+        times.sort();
+        // The median: other tests share the processors.
+        let [_, (median, found), _] = times;
+        println!("{count} operations: {what}: {:.1} ms, {found} found", median.as_secs_f64() * 1000.0);
+        if median > Duration::from_millis(100) {
             slow.push(what.to_owned());
         }
     };
@@ -348,61 +356,108 @@ fn lists_and_searches_are_quick() {
     }
     time("the list of sessions", &|| reader.sessions(50, None).unwrap().len());
     time("the longest list of sessions", &|| reader.sessions(1_000, None).unwrap().len());
+    time("the list of who has nearly all", &|| reader.sessions(50, Some(MUCH)).unwrap().len());
+    let few = Cell::new(0);
+    time("the list of who has few", &|| {
+        few.set(reader.sessions(50, Some(LITTLE)).unwrap().len());
+        few.get()
+    });
     let last = reader.sessions(1, None).unwrap()[0].session.clone();
     time("a session", &|| reader.session(&last).unwrap().operations.len());
-    assert_eq!(slow, Vec::<String>::new());
+    assert_eq!((slow, few.get()), (Vec::<String>::new(), 3));
 }
 
-/// `count` operations of a second each, a thousand a session, past the journal.
+/// Somebody who launched much, and somebody who launched little.
+const MUCH: u32 = 1_000;
+const LITTLE: u32 = 1_001;
+
+/// `count` operations of a second each, a thousand a session, past the journal. Before them come sessions without any: three of
+/// somebody who has no others, and a tenth of `count` of who has all the others.
 fn crowd(record: &Record, count: u64) {
     let mut db = Connection::open(record.database()).unwrap();
     let begin: Timestamp = "2026-03-01T00:00:00Z".parse().unwrap();
-    let (launch, mut session) = (LaunchId::new(), SessionId::new());
+    let (launch, little) = (LaunchId::new(), LaunchId::new());
     let mut seq = 0;
+    let mut put = |db: &Connection, event: &Event| {
+        seq += 1;
+        // What of a verdict only its event has is read from there.
+        let body = serde_json::to_string(event).unwrap();
+        db.prepare_cached("INSERT INTO events (seq, at, kind, hash, body) VALUES (?1, ?2, '', zeroblob(32), ?3)")
+            .unwrap()
+            .execute(params![projection::integer(seq), event.at.to_string(), body])
+            .unwrap();
+        projection::apply(db, seq, event).unwrap();
+    };
+    let transaction = db.transaction().unwrap();
+    for (launch, initiator) in [(launch, MUCH), (little, LITTLE)] {
+        put(&transaction, &started(begin, launch, initiator));
+    }
+    for number in 0..count / 10 {
+        let launch = if number < 3 { little } else { launch };
+        put(&transaction, &opened(begin, SessionId::new(), launch, 0));
+    }
+    transaction.commit().unwrap();
     for part in 0..count.div_ceil(1_000) {
         let transaction = db.transaction().unwrap();
+        let session = SessionId::new();
+        put(&transaction, &opened(begin + Duration::from_secs(part * 1_000), session, launch, part));
         for number in part * 1_000..((part + 1) * 1_000).min(count) {
             let at = begin + Duration::from_secs(number);
-            if number % 1_000 == 0 {
-                session = SessionId::new();
-                seq += 1;
-                let what = What::SessionOpened {
-                    session,
-                    launch,
-                    workload: format!("crm-{}", part % 7).parse().unwrap(),
-                    process: None,
-                    original: "198.18.0.1:443".parse().unwrap(),
-                    host: Some("graph.microsoft.com".parse().unwrap()),
-                    target: None,
-                };
-                let event = Event { at, what };
-                let body = serde_json::to_string(&event).unwrap();
-                transaction
-                    .execute(
-                        "INSERT INTO events (seq, at, kind, hash, body) VALUES (?1, ?2, '', x'', ?3)",
-                        params![projection::integer(seq), at.to_string(), body],
-                    )
-                    .unwrap();
-                projection::apply(&transaction, seq, &event).unwrap();
-            }
             let verdict = if number % 2 == 1 { Verdict::Deny } else { Verdict::Allow };
             let parity = if number % 2 == 1 { "odd" } else { "even" };
             let summary = format!("GET /v1.0/users/user{number}/{parity}");
             let mut event = decided(at, &format!("crm-{}", part % 7), "http:GET", &summary, verdict);
-            if let What::OperationDecided { session: of, target, .. } = &mut event.what {
+            if let What::OperationDecided { session: of, target, initiator, identity, .. } = &mut event.what {
                 *of = Some(session);
                 *target = Some(format!("graph-{}", number % 3).parse().unwrap());
+                *initiator = Some(MUCH);
+                *identity = Some(Box::new(who(number % 10)));
             }
-            seq += 1;
-            // What of a verdict only its event has is read from there.
-            let body = serde_json::to_string(&event).unwrap();
-            transaction
-                .prepare_cached("INSERT INTO events (seq, at, kind, hash, body) VALUES (?1, ?2, '', x'', ?3)")
-                .unwrap()
-                .execute(params![projection::integer(seq), at.to_string(), body])
-                .unwrap();
-            projection::apply(&transaction, seq, &event).unwrap();
+            put(&transaction, &event);
         }
         transaction.commit().unwrap();
+    }
+}
+
+fn started(at: Timestamp, launch: LaunchId, initiator: u32) -> Event {
+    let what = What::WorkloadStarted {
+        launch,
+        workload: "crm-0".parse().unwrap(),
+        initiator,
+        loginuid: None,
+        uid: initiator,
+        pid: 7,
+        command: "/usr/bin/crm-mcp".into(),
+        containment: "contained".into(),
+    };
+    Event { at, what }
+}
+
+fn opened(at: Timestamp, session: SessionId, launch: LaunchId, part: u64) -> Event {
+    let what = What::SessionOpened {
+        session,
+        launch,
+        workload: format!("crm-{}", part % 7).parse().unwrap(),
+        process: None,
+        original: "198.18.0.1:443".parse().unwrap(),
+        host: Some("graph.microsoft.com".parse().unwrap()),
+        target: None,
+    };
+    Event { at, what }
+}
+
+fn object(number: u64) -> String {
+    format!("00000000-0000-4000-8000-{number:012}")
+}
+
+fn who(number: u64) -> Identity {
+    Identity {
+        principal: format!("72f988bf-86f1-41af-91ab-2d7cd011db47/{}", object(number)).parse().unwrap(),
+        kind: PrincipalKind::ServicePrincipal,
+        client: None,
+        authentic: Authentic::Issuer,
+        bound: Bound::IssuedHere,
+        token: "ab".repeat(32).parse().unwrap(),
+        uti: None,
     }
 }

@@ -54,10 +54,13 @@ fn what_nobody_outside_knows_for_ten_minutes_denies_until_somebody_does() {
     scene.decide(Verdict::Deny).expect("a denial is recorded");
     let stopped = What::DaemonStopped { reason: "SIGTERM".into() };
     let _recorded = scene.journal.append(&Event { at: scene.clock.now(), what: stopped }).expect("and all else");
-    scene.record.flush(SOON).unwrap();
+    let reasons = || outages(&scene.record).into_iter();
+    assert!(reasons().all(|(reason, _)| reason.contains("no sink outside the host")), "{:?}", outages(&scene.record));
+    assert_eq!(reasons().map(|(_, is_over)| is_over).collect::<Vec<_>>(), [false], "it is told at once");
 
     scene.anchored(1);
     scene.decide(Verdict::Allow).expect("the next one is a second old");
+    assert_eq!(reasons().map(|(_, is_over)| is_over).collect::<Vec<_>>(), [false, true], "and that it is over");
     scene.later(600);
     scene.anchored(0);
     assert!(scene.decide(Verdict::Allow).is_err(), "an older one says nothing");

@@ -14,18 +14,6 @@ fn decide(journal: &Journal, verdict: Verdict) -> Result<(), RecordError> {
     journal.append(&decided(OperationId::new(), None, LaunchId::new(), verdict)).map(|_recorded| ())
 }
 
-/// The outages that are told: the reason, and whether they are over.
-fn outages(record: &Record) -> Vec<(String, bool)> {
-    record.flush(SOON).expect("it is moved");
-    let links = record.reader().unwrap().links(0, u32::MAX, usize::MAX).unwrap();
-    let events = links.iter().map(|link| serde_json::from_str::<Event>(&link.body).unwrap().what);
-    let told = |what| match what {
-        What::RecordOutage { reason, until, .. } => Some((reason, until.is_some())),
-        _ => None,
-    };
-    events.filter_map(told).collect()
-}
-
 #[test]
 fn on_a_full_disk_denials_and_the_outage_are_recorded_and_it_ends_by_itself() {
     let dir = tempfile::tempdir().unwrap();
@@ -161,15 +149,4 @@ fn a_disk_that_answers_with_an_error_of_its_own_denies_until_it_does_not() {
     drop(record);
     let report = verify(&dir.path().join("record.db")).unwrap();
     assert_eq!((report.fault, report.checkpoints.map(|signed| signed.uncovered)), (None, Some(None)));
-}
-
-#[test]
-fn a_moment_is_told_only_while_it_goes_on() {
-    let now = SystemClock.now();
-    let mut outage = outage::Outage::new("the disk is full".into());
-    assert!(outage.event(now, false).is_none(), "it was over before anybody could notice");
-    assert!(matches!(outage.event(now, true), Some(What::RecordOutage { until: None, .. })));
-    outage.told();
-    assert!(outage.event(now, true).is_none(), "once");
-    assert!(matches!(outage.event(now, false), Some(What::RecordOutage { until: Some(_), .. })), "what began ends");
 }

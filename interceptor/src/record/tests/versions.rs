@@ -56,7 +56,7 @@ fn earlier(path: &Path, version: usize) {
 
 #[test]
 fn a_record_of_an_earlier_version_is_brought_up_to_date() {
-    for version in [3, 4, 5, 6, 7] {
+    for version in [3, 4, 5, 6, 7, 8] {
         let dir = tempfile::tempdir().unwrap();
         let record = open(dir.path());
         let journal = record.journal("worker-0").unwrap();

@@ -42,11 +42,12 @@ impl Writer {
 
     fn tell_outage(&mut self) -> Result<(), RecordError> {
         let at = self.clock.now();
-        if let Some(store) = self.store.as_mut()
+        while let Some(store) = self.store.as_mut()
             && let Some(what) = self.backlog.outage(at)
         {
             store.append(&[Entry::of(&Event { at, what })?], &[], &[])?;
             self.backlog.moved(0, store.head().seq, 0);
+            self.backlog.unanchored(at);
             self.backlog.outage_told();
         }
         Ok(())

@@ -28,7 +28,7 @@ impl Writer {
             entries: Vec::new(),
             positions: self.sources.iter().map(|source| (source.segment.id.to_string(), source.offset)).collect(),
         });
-        (self.store, self.file) = (None, None);
+        (self.store, self.left) = (None, None);
         let rotated = rotate::begin(&self.database, self.durability, self.clock.now(), by, carried, is_sealed)?;
         // The sources stay where they are: the new database has their positions.
         let store = Store::open(&self.database, self.durability)?;
@@ -56,7 +56,7 @@ impl Writer {
         self.save_head()?;
         self.checkpoint(true)?;
         let began = Instant::now();
-        while let Some(store) = &self.store
+        while let Some(store) = self.store.as_mut()
             && !(store.truncate()? && store.leave_log()?)
         {
             if began.elapsed() > READERS {
