@@ -1,6 +1,7 @@
 //! From the text of a configuration to [`Settings`]: the shape first (`raw`), then everything that serde can't judge.
 //! All mistakes of the second step are gathered, each with its place. The tables that can repeat are in `entries`.
 
+use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::{Range, RangeInclusive};
 use std::path::{Component, Path, PathBuf};
@@ -191,6 +192,15 @@ struct Resolver<'a> {
 impl Resolver<'_> {
     fn wrong(&mut self, span: Range<usize>, message: impl Into<String>, expected: impl Into<String>) {
         self.collector.note(span, message, expected);
+    }
+
+    /// The same of a value, with its key: the message may be read where the line isn't.
+    fn wrong_value<T: Display>(&mut self, at: &At<T>, what: &str, expected: impl Into<String>) {
+        let message = match self.collector.key(at.span().start) {
+            "" => format!("`{}` {what}", at.value()),
+            key => format!("`{key}`: `{}` {what}", at.value()),
+        };
+        self.wrong(at.span(), message, expected);
     }
 
     fn paths(&mut self, config: &Path, raw: &Raw) -> Paths {
@@ -420,13 +430,12 @@ impl Resolver<'_> {
     fn duration(&mut self, at: Option<&At<String>>, default: &str, within: RangeInclusive<Duration>) -> Duration {
         let Some(at) = at else { return units::duration(default).unwrap_or_default() };
         let Some(found) = units::duration(at.value()) else {
-            let message = format!("`{}` isn't a duration", at.value());
-            self.wrong(at.span(), message, "a whole number and ms, s, m, h or d, as in \"25s\"");
+            self.wrong_value(at, "isn't a duration", "a whole number and ms, s, m, h or d, as in \"25s\"");
             return Duration::ZERO;
         };
         if !within.contains(&found) {
             let expected = format!("{:?} to {:?}", within.start(), within.end());
-            self.wrong(at.span(), format!("`{}` is out of range", at.value()), expected);
+            self.wrong_value(at, "is out of range", expected);
         }
         found
     }
@@ -434,13 +443,12 @@ impl Resolver<'_> {
     fn size(&mut self, at: Option<&At<String>>, default: &str, within: RangeInclusive<u64>) -> u64 {
         let Some(at) = at else { return units::size(default).unwrap_or_default() };
         let Some(found) = units::size(at.value()) else {
-            let message = format!("`{}` isn't a size", at.value());
-            self.wrong(at.span(), message, "a whole number and B, KiB, MiB or GiB, as in \"64MiB\"");
+            self.wrong_value(at, "isn't a size", "a whole number and B, KiB, MiB or GiB, as in \"64MiB\"");
             return *within.start();
         };
         if !within.contains(&found) {
             let expected = format!("{} to {} bytes", within.start(), within.end());
-            self.wrong(at.span(), format!("`{}` is out of range", at.value()), expected);
+            self.wrong_value(at, "is out of range", expected);
         }
         found
     }
@@ -451,7 +459,7 @@ impl Resolver<'_> {
             Some(found) => found,
             None => {
                 let expected = format!("{} to {}", within.start(), within.end());
-                self.wrong(at.span(), format!("`{}` is out of range", at.value()), expected);
+                self.wrong_value(at, "is out of range", expected);
                 default
             }
         }

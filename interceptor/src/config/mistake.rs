@@ -158,6 +158,15 @@ impl Collector {
         });
     }
 
+    /// The key whose value begins at `at`, as it is written there; empty in a list.
+    pub(super) fn key(&self, at: usize) -> &str {
+        let before = self.text.get(..at).unwrap_or_default().trim_end();
+        let key = before.strip_suffix('=').unwrap_or_default().trim_end();
+        let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        let key = key.trim_end_matches(['"', '\'']);
+        &key[key.trim_end_matches(is_bare).len()..]
+    }
+
     /// How many were noted so far.
     pub(super) fn count(&self) -> usize {
         self.found.len()

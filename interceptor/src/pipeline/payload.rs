@@ -174,9 +174,10 @@ impl Taking {
         let size = request.body.len() + response.as_ref().map_or(0, |taken| taken.body.len());
         let (sent, received, most) = (sent.bytes(), received.bytes(), self.most);
         let whole = self.level == PayloadLevel::Full;
-        let masked = self.masked.clone();
+        let (masked, tls) = (self.masked.clone(), self.live.tls());
         let prepare = move || {
             let mut request = request.message(sent, most, whole);
+            request.tls = Some(tls);
             if let Some(masked) = &masked {
                 masked.conceal(&mut request);
             }

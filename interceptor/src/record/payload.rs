@@ -74,6 +74,9 @@ pub struct Message {
     /// Why the body isn't here, or not whole: `cut`, `headers-only`, `encoded`, `memory`, `opaque`; none if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partial: Option<String>,
+    /// Of a request, whether it came in TLS; none where earlier versions recorded it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<bool>,
 }
 
 /// A sealed payload.
@@ -208,6 +211,8 @@ struct Head<'a> {
     bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     partial: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<bool>,
 }
 
 impl<'a> Head<'a> {
@@ -219,6 +224,7 @@ impl<'a> Head<'a> {
             kept: message.body.len(),
             bytes: message.bytes,
             partial: message.partial.as_deref(),
+            tls: message.tls,
         }
     }
 }

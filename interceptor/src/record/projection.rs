@@ -27,7 +27,7 @@ pub(super) const TABLES: [(&str, &str); 12] = [
 ];
 
 /// The tables' definitions.
-pub(super) const SCHEMA: [&str; 12] = [
+pub(super) const SCHEMA: [&str; 13] = [
     FIRST,
     IDENTITIES,
     CONTENTS,
@@ -40,6 +40,7 @@ pub(super) const SCHEMA: [&str; 12] = [
     ledger::SCHEMA,
     operations::SCHEMA,
     operations::KEPT,
+    operations::SPENT,
 ];
 
 /// As of schema 1.

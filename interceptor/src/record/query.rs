@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::event::{Identity, Kept, TokenIssued};
+use super::event::{Identity, Kept, Spent, TokenIssued};
 use super::keys::Keys;
 use super::payload::{self, Content};
 use super::{RecordError, store};
@@ -223,6 +223,12 @@ pub struct Operation {
     /// What the service calls the request: its `request-id`, or the like.
     #[serde(default)]
     pub service_request: Option<String>,
+    /// What it took of a grant of bytes or rows; none where it needed none.
+    #[serde(default)]
+    pub spent: Option<Spent>,
+    /// The policies that cut it, where policy changed under it.
+    #[serde(default)]
+    pub cut_by: Vec<String>,
 }
 
 /// A body, as far as it is known.
@@ -261,7 +267,7 @@ pub(super) const OPERATION: &str =
     "SELECT operation, session, launch, workload, target, action, summary, verdict, code,
     (SELECT body FROM events e WHERE e.seq = o.seq), decided_at, finished_at, outcome, status, request_bytes, request_digest, response_bytes, response_digest,
     initiator, credential,
-    kept_digest, kept_bytes, masked, approval, service_request
+    kept_digest, kept_bytes, masked, approval, service_request, spent, cut_by
     FROM operations o";
 const LAUNCH: &str = "SELECT launch, workload, initiator, uid, pid, command, containment, started_at, ended_at, status
     FROM workloads";

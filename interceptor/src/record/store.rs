@@ -34,7 +34,7 @@ const MIGRATIONS: &[&[&str]] = &[
     &[ledger::SCHEMA],
     &[projection::operations::SCHEMA, payload::LEAN],
     &[projection::operations::KEPT],
-    &[projection::LAUNCHERS, STATES],
+    &[projection::LAUNCHERS, STATES, projection::operations::SPENT, projection::operations::FILL_SPENT],
 ];
 
 const EVENTS: &str = "

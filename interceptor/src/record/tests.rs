@@ -273,6 +273,46 @@ fn of_another(launch: LaunchId) -> Event {
 }
 
 #[test]
+fn a_session_larger_than_an_answer_is_read_in_pieces() {
+    const COUNT: u64 = 12;
+    let dir = tempfile::tempdir().unwrap();
+    let record = open(dir.path());
+    let journal = record.journal("worker-0").unwrap();
+    let (launch, session) = (LaunchId::new(), SessionId::new());
+    let _recorded = journal.append(&opened(session, launch)).unwrap();
+    let mut made = Vec::new();
+    for _ in 0..COUNT {
+        let operation = OperationId::new();
+        let mut event = decided(operation, Some(session), launch, Verdict::Allow);
+        if let What::OperationDecided { summary, .. } = &mut event.what {
+            *summary = format!("GET /{}", "x".repeat(query::ANSWER_BYTES / 5));
+        }
+        let _recorded = journal.append(&event).unwrap();
+        made.push(operation.to_string());
+    }
+    record.flush(SOON).unwrap();
+    let reader = record.reader().unwrap();
+    let id = session.to_string();
+    let mut story = reader.session(&id).unwrap();
+    assert_eq!(story.omitted, COUNT - story.operations.len() as u64);
+    assert!((1..COUNT).contains(&story.omitted), "{} are left out", story.omitted);
+    let mut answers = 1;
+    loop {
+        let after = story.operations.last().map(|last| last.operation.clone());
+        let more = reader.operations(&id, after.as_deref()).unwrap();
+        if more.is_empty() {
+            break;
+        }
+        assert!(serde_json::to_vec(&more).unwrap().len() < query::ANSWER_BYTES + 1024, "an answer is too large");
+        answers += 1;
+        story.operations.extend(more);
+    }
+    let read: Vec<_> = story.operations.into_iter().map(|operation| operation.operation).collect();
+    assert_eq!(read, made, "each once, in order");
+    assert!(answers > 2, "{answers} answers");
+}
+
+#[test]
 fn the_beginning_of_an_id_is_enough_if_only_one_has_it() {
     let dir = tempfile::tempdir().unwrap();
     let record = open(dir.path());

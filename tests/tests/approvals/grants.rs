@@ -139,6 +139,9 @@ fn a_grant_of_bytes_ends_in_the_middle_of_an_answer() -> Result<()> {
         one.outcome.as_ref().is_some_and(|(outcome, _)| outcome == "grant-ended")
     })?;
     ensure!(cut.summary == "GET /bytes/1000000", "{cut:?}");
+    let story = daemon.json(&["sessions", "show", &cut.session.context("a session")?.to_string()])?;
+    let spent = &story["operations"].as_array().and_then(|all| all.last()).context("an operation")?["spent"];
+    ensure!(spent["grant"] == id.as_str() && spent["bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{story}");
     let listed = daemon.json(&["grants", "list", "--all"])?;
     ensure!(listed[0]["id"] == id.as_str() && listed[0]["reason"] == "used-up", "{listed}");
     ensure!(listed[0]["spent_bytes"].as_u64().is_some_and(|spent| spent <= 300_000), "{listed}");

@@ -83,7 +83,7 @@ permit (principal, action == Action::"http:GET", resource) when { context.http.p
     let lines = exported(&daemon, "GET /bytes/20")?;
     let heads = payload(&lines, "GET /v1.0/users");
     ensure!(heads["response"]["partial"] == "headers-only" && heads["response"]["body"] == "", "{heads}");
-    ensure!(heads["response"]["start"] == "200 OK", "{heads}");
+    ensure!(heads["response"]["start"] == "200 OK" && heads["request"]["tls"] == true, "{heads}");
     ensure!(payload(&lines, "GET /bytes/5").is_null(), "something was kept");
     let cut = payload(&lines, "GET /bytes/20");
     ensure!(

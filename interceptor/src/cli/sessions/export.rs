@@ -1,5 +1,6 @@
 //! `interceptor sessions export`: recorded sessions for other tools, and operations that belong to none. HAR 1.2 holds HTTP
-//! operations; NDJSON holds every operation, a line each; so does OCSF, without what was sent, in the shape that `ocsf` makes.
+//! operations and requests for tokens; NDJSON holds every operation, a line each; so does OCSF, without what was sent, in
+//! the shape that `ocsf` makes.
 
 use std::io::Write;
 use std::path::Path;
@@ -18,6 +19,7 @@ use crate::record::payload::Message;
 use crate::record::query::{Operation, Session, Story};
 use crate::record::search::{Hits, Search};
 
+mod har;
 mod ocsf;
 
 /// What is written.
@@ -121,7 +123,7 @@ impl Export<'_> {
         let kept = whole::payload(self.socket, operation)?;
         match self.format {
             Format::Ndjson => writeln!(self.out, "{}", line(session, operation, &kept)?)?,
-            Format::Har if operation.action.starts_with("http") => {
+            Format::Har if har::holds(operation) => {
                 let comma = if self.first { "" } else { "," };
                 write!(self.out, "{comma}\n{}", entry(session, operation, &kept))?;
                 self.first = false;
@@ -149,17 +151,10 @@ fn entry(session: Option<&Session>, operation: &Operation, kept: &Kept) -> Value
         Kept::Nothing | Kept::Gone(_) => (&empty, &empty),
     };
     let mut first_line = request.start.split(' ');
-    let summary = operation.summary.split_once(' ').unwrap_or(("", operation.summary.as_str()));
+    let summary = har::asked(operation);
     let method = first_line.next().filter(|method| !method.is_empty()).unwrap_or(summary.0);
     let target = first_line.next().unwrap_or(summary.1);
-    let original = session.map_or("", |session| session.original.as_str());
-    let host = session.and_then(|session| session.host.as_deref()).unwrap_or(original);
-    let port = original.rsplit(':').next().filter(|port| !port.is_empty()).unwrap_or("443");
-    let origin = match port {
-        "443" => format!("https://{host}"),
-        "80" => format!("http://{host}"),
-        port => format!("https://{host}:{port}"),
-    };
+    let origin = har::origin(session, request);
     let query = target.split_once('?').map_or("", |(_, query)| query);
     let query: Vec<Value> =
         form_urlencoded::parse(query.as_bytes()).map(|(name, value)| field(&name, &value)).collect();
@@ -170,8 +165,12 @@ fn entry(session: Option<&Session>, operation: &Operation, kept: &Kept) -> Value
         "headersSize": -1, "bodySize": operation.request.bytes.map_or(-1, u64::cast_signed),
     });
     if !request.body.is_empty() {
-        let (text, _) = text(&request.body);
+        let (text, encoding) = text(&request.body);
         sent["postData"] = json!({ "mimeType": kind(request), "text": text });
+        if let Some(encoding) = encoding {
+            // HAR has a field for it in answers only.
+            sent["postData"]["_encoding"] = encoding.into();
+        }
     }
     let (text, encoding) = text(&response.body);
     let mut content = json!({ "size": response.bytes, "mimeType": kind(response), "text": text });
@@ -179,7 +178,7 @@ fn entry(session: Option<&Session>, operation: &Operation, kept: &Kept) -> Value
         content["encoding"] = encoding.into();
     }
     let status = response.start.split_once(' ').map_or("", |(_, text)| text);
-    json!({
+    let mut entry = json!({
         "startedDateTime": operation.decided_at, "time": took, "request": sent,
         "response": {
             "status": operation.status.unwrap_or(0), "statusText": status, "httpVersion": "HTTP/1.1", "cookies": [],
@@ -194,7 +193,9 @@ fn entry(session: Option<&Session>, operation: &Operation, kept: &Kept) -> Value
             "uti": operation.identity.as_ref().and_then(|identity| identity.uti.as_ref()),
             "service_request": operation.service_request,
         },
-    })
+    });
+    har::tell(&mut entry, operation, kept);
+    entry
 }
 
 fn field(name: &str, value: &str) -> Value {

@@ -1,6 +1,7 @@
 //! `interceptor sessions replay`: what went back and forth, in its own time, with the verdicts between the lines.
 //! Everything that a process or a server wrote is escaped.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -10,11 +11,13 @@ use jiff::Timestamp;
 use super::masked;
 use super::whole::{self, Kept};
 use super::{Failure, escape, time_of_day};
-use crate::detect::secrets::MARK;
+use crate::record::Content;
 use crate::record::payload::Message;
 use crate::record::query::{Operation, Story};
 
+mod body;
 mod json;
+mod marks;
 
 pub(super) use json::pretty;
 
@@ -24,25 +27,82 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// Replays a session: `speed` times as fast as it was, 0 for at once.
 pub(super) fn replay(out: &mut dyn Write, socket: &Path, id: &str, speed: f64) -> Result<(), Failure> {
     let story = whole::story(socket, id)?;
-    head(out, &story)?;
+    play(out, &story, speed, |operation| whole::payload(socket, operation))
+}
+
+/// What is shown of an operation at one time.
+#[derive(Clone, Copy)]
+enum Mark<'a> {
+    /// Its verdict, and what was sent.
+    Begins(&'a Operation),
+    /// What came back, and how it ended.
+    Ends(&'a Operation),
+}
+
+/// The beginnings and ends of operations as they came: where some overlap, one begins before another ends.
+fn timeline(operations: &[Operation]) -> Vec<Mark<'_>> {
+    let mut marks = Vec::with_capacity(2 * operations.len());
+    let mut latest = Timestamp::MIN;
+    for operation in operations {
+        // INVARIANT: verdicts stay in the chain's order and ends come behind their verdicts, whatever the clock did.
+        latest = operation.decided_at.parse::<Timestamp>().map_or(latest, |at| at.max(latest));
+        let ended = operation.finished_at.as_deref().and_then(|at| at.parse::<Timestamp>().ok());
+        marks.push((latest, Mark::Begins(operation)));
+        marks.push((ended.map_or(latest, |at| at.max(latest)), Mark::Ends(operation)));
+    }
+    marks.sort_by_key(|(at, _)| *at);
+    marks.into_iter().map(|(_, mark)| mark).collect()
+}
+
+/// Shows a story, whose payloads `read` gives.
+fn play(
+    out: &mut dyn Write,
+    story: &Story,
+    speed: f64,
+    mut read: impl FnMut(&Operation) -> Result<Kept, Failure>,
+) -> Result<(), Failure> {
+    head(out, story)?;
     let mut now = story.session.opened_at.parse().ok();
-    for operation in &story.operations {
-        wait(out, &mut now, &operation.decided_at, speed)?;
-        verdict(out, operation)?;
-        match whole::payload(socket, operation)? {
-            Kept::Nothing => {}
-            Kept::Gone(why) => writeln!(out, "  what it sent and got can't be read: {}", escape(&why))?,
-            Kept::Content(content) => {
-                message(out, '>', &content.request)?;
-                if let Some(response) = &content.response {
-                    if let Some(finished) = &operation.finished_at {
-                        wait(out, &mut now, finished, speed)?;
-                    }
-                    message(out, '<', response)?;
+    // Answers to what is under way, and the operation whose request is the last that was shown.
+    let mut answers: BTreeMap<&str, Message> = BTreeMap::new();
+    let mut last: Option<&str> = None;
+    for mark in timeline(&story.operations) {
+        match mark {
+            Mark::Begins(operation) => {
+                wait(out, &mut now, &operation.decided_at, speed)?;
+                if last.is_some() {
+                    writeln!(out)?;
                 }
+                verdict(out, operation)?;
+                if let Some(answer) = sent(out, operation, read(operation)?)? {
+                    answers.insert(operation.operation.as_str(), answer);
+                }
+                last = Some(operation.operation.as_str());
+            }
+            Mark::Ends(operation) => {
+                let answer = answers.remove(operation.operation.as_str());
+                let follows = last == Some(operation.operation.as_str());
+                if !follows && answer.is_none() && ended_well(operation) && operation.masked.is_empty() {
+                    continue;
+                }
+                if let Some(finished) = &operation.finished_at {
+                    wait(out, &mut now, finished, speed)?;
+                }
+                if !follows {
+                    if last.is_some() {
+                        writeln!(out)?;
+                    }
+                    let time = time_of_day(operation.finished_at.as_ref().unwrap_or(&operation.decided_at));
+                    writeln!(out, "{time}  END  {}  {}", escape(&operation.action), escape(&operation.summary))?;
+                }
+                let marked = match &answer {
+                    Some(answer) => Some(message(out, '<', answer, is_masked(operation))?),
+                    None => None,
+                };
+                outcome(out, operation, marked)?;
+                last = None;
             }
         }
-        outcome(out, operation)?;
     }
     if let Some(closed) = &story.session.closed_at {
         wait(out, &mut now, closed, speed)?;
@@ -50,6 +110,31 @@ pub(super) fn replay(out: &mut dyn Write, socket: &Path, id: &str, speed: f64) -
         writeln!(out, "{}  closed: {}", time_of_day(closed), escape(reason))?;
     }
     Ok(out.flush()?)
+}
+
+/// Shows what was sent; gives what came back, for later.
+fn sent(out: &mut dyn Write, operation: &Operation, kept: Kept) -> io::Result<Option<Message>> {
+    match kept {
+        Kept::Nothing => Ok(None),
+        Kept::Gone(why) => {
+            writeln!(out, "  what it sent and got can't be read: {}", escape(&why))?;
+            Ok(None)
+        }
+        Kept::Content(content) => {
+            let Content { request, response } = *content;
+            message(out, '>', &request, is_masked(operation))?;
+            Ok(response)
+        }
+    }
+}
+
+/// Whether there were masks; where there were none, nothing that looks like their work is.
+fn is_masked(operation: &Operation) -> bool {
+    !operation.basis.obligations.masks.is_empty() || !operation.masked.is_empty()
+}
+
+fn ended_well(operation: &Operation) -> bool {
+    matches!(operation.outcome.as_deref(), Some("done" | "denied"))
 }
 
 fn head(out: &mut dyn Write, story: &Story) -> io::Result<()> {
@@ -64,7 +149,8 @@ fn head(out: &mut dyn Write, story: &Story) -> io::Result<()> {
         escape(session.target.as_deref().unwrap_or("no target")),
         story.operations.len()
     )?;
-    writeln!(out, "`>` was sent, `<` came back; a `*` behind it marks a line in which something is masked\n")
+    writeln!(out, "`>` was sent, `<` came back; a `*` behind it marks a line in which something shows to be masked")?;
+    writeln!(out, "END: of what was still under way when something else began\n")
 }
 
 /// Waits as long as it took then.
@@ -90,7 +176,11 @@ fn verdict(out: &mut dyn Write, operation: &Operation) -> io::Result<()> {
         (Some(code), false) => format!(" ({code}) by {policies}"),
     };
     let time = time_of_day(&operation.decided_at);
-    let verdict = if operation.verdict == "allow" { "ALLOW" } else { "DENY" };
+    let verdict = match operation.verdict.as_str() {
+        "allow" => "ALLOW",
+        "hold" => "HOLD",
+        _ => "DENY",
+    };
     writeln!(out, "{time}  {verdict}  {}  {}{}", escape(&operation.action), escape(&operation.summary), escape(&by))?;
     for reason in &operation.basis.reasons {
         writeln!(out, "  because {}", escape(reason))?;
@@ -98,47 +188,61 @@ fn verdict(out: &mut dyn Write, operation: &Operation) -> io::Result<()> {
     Ok(())
 }
 
-fn outcome(out: &mut dyn Write, operation: &Operation) -> io::Result<()> {
+/// How it ended. `marked`: how many values are marked in the answer; none if it isn't shown.
+fn outcome(out: &mut dyn Write, operation: &Operation, marked: Option<u64>) -> io::Result<()> {
     if let Some(masked) = masked(operation) {
         writeln!(out, "  masked: {masked}")?;
+        let all = operation.masked.values().fold(0u64, |all, count| all.saturating_add(*count));
+        let unmarked = all.saturating_sub(marked.unwrap_or(all));
+        if unmarked > 0 {
+            writeln!(
+                out,
+                "  {unmarked} of them have no `*`: what is there now looks like any other value, or nothing is"
+            )?;
+        }
     }
     match operation.outcome.as_deref() {
         None => writeln!(out, "  no outcome: it is under way, or the daemon was killed\n"),
-        Some("done" | "denied") => writeln!(out),
+        Some(_) if ended_well(operation) => writeln!(out),
         Some(other) => writeln!(out, "  ended: {}\n", escape(other)),
     }
 }
 
-fn message(out: &mut dyn Write, side: char, message: &Message) -> io::Result<()> {
-    line(out, side, &message.start)?;
+/// Shows a message; gives how many values in it are marked as masked.
+fn message(out: &mut dyn Write, side: char, message: &Message, is_masked: bool) -> io::Result<u64> {
+    let mut marked = line(out, side, &message.start, is_masked)?;
     for (name, value) in &message.headers {
-        line(out, side, &format!("{name}: {value}"))?;
+        marked += line(out, side, &format!("{name}: {value}"), is_masked)?;
     }
     if !message.body.is_empty() {
-        line(out, side, "")?;
+        line(out, side, "", false)?;
         match std::str::from_utf8(trimmed(&message.body)) {
             Ok(text) => {
-                for text in json::pretty(text).unwrap_or_else(|| text.to_owned()).lines() {
-                    line(out, side, text)?;
+                for text in body::spread(message, text).lines() {
+                    marked += line(out, side, text, is_masked)?;
                 }
             }
-            Err(_) => line(out, side, &format!("({} bytes that aren't text)", message.body.len()))?,
+            Err(_) => {
+                line(out, side, &format!("({} bytes that aren't text)", message.body.len()), false)?;
+            }
         }
     }
     for (name, value) in &message.trailers {
-        line(out, side, &format!("{name}: {value}"))?;
+        marked += line(out, side, &format!("{name}: {value}"), is_masked)?;
     }
+    let bytes = message.bytes;
     match message.partial.as_deref() {
-        None => Ok(()),
-        Some("cut") => writeln!(out, "  {side} … cut here: {} bytes in all", message.bytes),
-        Some("headers-only") => writeln!(out, "  {side} … {} bytes, which weren't to be kept", message.bytes),
-        Some("opaque") => writeln!(out, "  {side} … {} bytes of another protocol", message.bytes),
+        None => {}
+        Some("cut") => writeln!(out, "  {side} … cut here: {bytes} bytes in all")?,
+        Some("headers-only") => writeln!(out, "  {side} … {bytes} bytes, which weren't to be kept")?,
+        Some("opaque") => writeln!(out, "  {side} … {bytes} bytes of another protocol")?,
         Some("memory") => {
-            writeln!(out, "  {side} … {} bytes in all; too much was under way to keep the rest", message.bytes)
+            writeln!(out, "  {side} … {bytes} bytes in all; too much was under way to keep the rest")?;
         }
-        Some("unmasked") => writeln!(out, "  {side} … {} bytes that couldn't be masked", message.bytes),
-        Some(_) => writeln!(out, "  {side} … {} bytes in a coding that can't be read", message.bytes),
+        Some("unmasked") => writeln!(out, "  {side} … {bytes} bytes that couldn't be masked")?,
+        Some(_) => writeln!(out, "  {side} … {bytes} bytes in a coding that can't be read")?,
     }
+    Ok(marked)
 }
 
 /// A body that was cut may end in the middle of a character.
@@ -149,10 +253,12 @@ fn trimmed(body: &[u8]) -> &[u8] {
     }
 }
 
-fn line(out: &mut dyn Write, side: char, text: &str) -> io::Result<()> {
-    let mark =
-        if [MARK, "***", "[redacted", "@masked.invalid"].iter().any(|mark| text.contains(mark)) { '*' } else { ' ' };
-    writeln!(out, "  {side}{mark}{}", escape(text))
+/// Shows a line; gives how many values in it are marked as masked.
+fn line(out: &mut dyn Write, side: char, text: &str, is_masked: bool) -> io::Result<u64> {
+    let marked = if is_masked { marks::masked(text) } else { 0 };
+    let mark = if marked > 0 || marks::is_left_out(text) { '*' } else { ' ' };
+    writeln!(out, "  {side}{mark}{}", escape(text))?;
+    Ok(marked)
 }
 
 #[cfg(test)]

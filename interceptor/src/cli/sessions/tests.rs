@@ -66,6 +66,8 @@ pub(super) fn story() -> Story {
         names: session.names.clone(),
         approval: None,
         service_request: None,
+        spent: None,
+        cut_by: Vec::new(),
         masked: BTreeMap::from([("$..mail".into(), 3), ("email".into(), 1)]),
     };
     Story { session, launch: None, operations: vec![operation], omitted: 0 }
@@ -147,4 +149,17 @@ fn json_is_the_daemons_answer() {
     let mut out = Vec::new();
     print::<Story>(&mut out, true, value.clone(), |_, _| Ok(())).unwrap();
     assert_eq!(serde_json::from_slice::<Value>(&out).unwrap(), value);
+}
+
+#[test]
+fn every_field_of_the_json_is_in_the_documentation() {
+    let documentation = include_str!("../../../../docs/record.md");
+    let (_, described) = documentation.split_once("## JSON of the commands").expect("the section");
+    let story = serde_json::to_value(story()).unwrap();
+    let operation = &story["operations"][0];
+    for part in [&story["session"], operation, &operation["identity"]] {
+        for name in part.as_object().unwrap().keys() {
+            assert!(described.contains(&format!("\"{name}\": ")), "`{name}` isn't in docs/record.md");
+        }
+    }
 }

@@ -23,12 +23,16 @@ pub(super) enum Kept {
 
 /// The session whose id begins with `id`, with every operation.
 pub(super) fn story(socket: &Path, id: &str) -> Result<Story, Failure> {
-    let value = client::call(socket, &Request::SessionsShow { id: id.to_owned() })?;
+    gather(id, |request| client::call(socket, request))
+}
+
+fn gather(id: &str, mut ask: impl FnMut(&Request) -> Result<Value, ClientError>) -> Result<Story, Failure> {
+    let value = ask(&Request::SessionsShow { id: id.to_owned() })?;
     let mut story: Story = serde_json::from_value(value)?;
     while story.omitted > 0
         && let Some(last) = story.operations.last()
     {
-        let more = after(socket, &story.session.session, last)?;
+        let more = after(&mut ask, &story.session.session, last)?;
         if more.is_empty() {
             break;
         }
@@ -42,7 +46,7 @@ pub(super) fn story(socket: &Path, id: &str) -> Result<Story, Failure> {
 pub(super) fn rest(socket: &Path, session: &str, first: Operation) -> Result<Vec<Operation>, Failure> {
     let mut operations = vec![first];
     while let Some(last) = operations.last() {
-        match after(socket, session, last) {
+        match after(|request| client::call(socket, request), session, last) {
             Ok(more) if more.is_empty() => break,
             Ok(more) => operations.extend(more),
             // What isn't there belongs to nobody.
@@ -59,9 +63,13 @@ pub(super) fn is_unknown(error: &Failure) -> bool {
 }
 
 /// Operations of a session behind `last`, as many as fit into one answer.
-fn after(socket: &Path, session: &str, last: &Operation) -> Result<Vec<Operation>, Failure> {
+fn after(
+    mut ask: impl FnMut(&Request) -> Result<Value, ClientError>,
+    session: &str,
+    last: &Operation,
+) -> Result<Vec<Operation>, Failure> {
     let (session, after) = (session.to_owned(), last.operation.clone());
-    Ok(serde_json::from_value(client::call(socket, &Request::SessionsOperations { session, after })?)?)
+    Ok(serde_json::from_value(ask(&Request::SessionsOperations { session, after })?)?)
 }
 
 /// What an operation sent and got.
@@ -81,3 +89,6 @@ pub(super) fn payload(socket: &Path, operation: &Operation) -> Result<Kept, Fail
         Err(error) => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,6 +28,7 @@ fn content(text: &str) -> Content {
         body: body.repeat(3).into_bytes(),
         bytes: body.len() as u64 * 3,
         kept: body.len() * 3,
+        tls: Some(start.starts_with("POST")),
         ..Message::default()
     };
     Content { request: message("POST /a HTTP/1.1", text), response: Some(message("HTTP/1.1 200 OK", "answer")) }

@@ -40,6 +40,20 @@ UPDATE operations SET (kept_bytes, kept_digest) =
 DROP TABLE contents;
 ";
 
+/// What schema 9 adds to it: what an operation took of a grant, and the policies that cut it.
+pub(in crate::record) const SPENT: &str = "
+ALTER TABLE operations ADD COLUMN spent TEXT;
+ALTER TABLE operations ADD COLUMN cut_by TEXT;
+";
+
+/// How it is filled from the events that are there.
+pub(in crate::record) const FILL_SPENT: &str = "
+UPDATE operations SET spent = f.spent, cut_by = f.cut_by FROM (
+    SELECT body ->> '$.operation' AS operation, at, body -> '$.spent' AS spent, body -> '$.policies' AS cut_by FROM events
+    WHERE kind = 'operation.finished' AND (instr(body, '\"spent\":') OR instr(body, '\"policies\":'))
+) f WHERE f.operation = operations.operation AND f.at = operations.finished_at;
+";
+
 /// The rows that the events of a batch make.
 pub(in crate::record) struct Rows<'a> {
     db: &'a Connection,
@@ -176,9 +190,9 @@ fn insert(db: &Connection, decided: &Decided<'_>) -> rusqlite::Result<bool> {
         .prepare_cached(
             "INSERT INTO operations (operation, seq, session, launch, workload, target, action, summary, verdict, code,
                                      initiator, credential, approval, decided_at, finished_at, outcome, status, request_bytes, request_digest, response_bytes,
-                                     response_digest, masked, service_request, kept_bytes, kept_digest)
+                                     response_digest, masked, service_request, kept_bytes, kept_digest, spent, cut_by)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,
-                     ?23, ?24, ?25)
+                     ?23, ?24, ?25, ?26, ?27)
              ON CONFLICT DO NOTHING",
         )?
         .execute(params![
@@ -206,7 +220,9 @@ fn insert(db: &Connection, decided: &Decided<'_>) -> rusqlite::Result<bool> {
             end.masked,
             end.service_request,
             end.kept_bytes,
-            end.kept_digest
+            end.kept_digest,
+            end.spent,
+            end.cut_by
         ])?;
     Ok(made > 0)
 }
@@ -218,7 +234,8 @@ fn finish(db: &Connection, event: &Event) -> rusqlite::Result<()> {
     db.prepare_cached(
         "UPDATE operations SET finished_at = ?2, outcome = ?3, status = ?4, request_bytes = ?5, request_digest = ?6,
                 response_bytes = ?7, response_digest = ?8, masked = ?9, service_request = ?10,
-                kept_bytes = coalesce(kept_bytes, ?11), kept_digest = coalesce(kept_digest, ?12)
+                kept_bytes = coalesce(kept_bytes, ?11), kept_digest = coalesce(kept_digest, ?12),
+                spent = ?13, cut_by = ?14
          WHERE operation = ?1 AND finished_at IS NULL",
     )?
     .execute(params![
@@ -233,7 +250,9 @@ fn finish(db: &Connection, event: &Event) -> rusqlite::Result<()> {
         end.masked,
         end.service_request,
         end.kept_bytes,
-        end.kept_digest
+        end.kept_digest,
+        end.spent,
+        end.cut_by
     ])?;
     Ok(())
 }
@@ -252,12 +271,24 @@ struct End<'a> {
     service_request: Option<&'a str>,
     kept_bytes: Option<i64>,
     kept_digest: Option<&'a str>,
+    spent: Option<String>,
+    cut_by: Option<String>,
 }
 
 impl<'a> End<'a> {
     fn of(event: &'a Event) -> rusqlite::Result<Self> {
-        let What::OperationFinished { outcome, status, request, response, masked, service_request, kept, .. } =
-            &event.what
+        let What::OperationFinished {
+            outcome,
+            policies,
+            status,
+            request,
+            response,
+            masked,
+            spent,
+            service_request,
+            kept,
+            ..
+        } = &event.what
         else {
             return Ok(Self::default());
         };
@@ -273,6 +304,8 @@ impl<'a> End<'a> {
             service_request: service_request.as_deref(),
             kept_bytes: kept.as_ref().map(|kept| integer(kept.bytes)),
             kept_digest: kept.as_ref().map(|kept| &*kept.digest),
+            spent: spent.as_ref().map(json).transpose()?,
+            cut_by: (!policies.is_empty()).then(|| json(policies)).transpose()?,
         })
     }
 }

@@ -55,6 +55,7 @@ pub(in crate::record) fn operation(row: &Row<'_>) -> Result<Operation, QueryErro
     let body: Option<String> = row.get(9)?;
     let Decided { basis, identity } = serde_json::from_str(&body.unwrap_or_default())?;
     let masked: Option<String> = row.get(22)?;
+    let (spent, cut_by): (Option<String>, Option<String>) = (row.get(25)?, row.get(26)?);
     Ok(Operation {
         operation: row.get(0)?,
         session: row.get(1)?,
@@ -83,6 +84,8 @@ pub(in crate::record) fn operation(row: &Row<'_>) -> Result<Operation, QueryErro
         masked: masked.as_deref().map(serde_json::from_str).transpose()?.unwrap_or_default(),
         approval: row.get(23)?,
         service_request: row.get(24)?,
+        spent: spent.as_deref().map(serde_json::from_str).transpose()?,
+        cut_by: cut_by.as_deref().map(serde_json::from_str).transpose()?.unwrap_or_default(),
     })
 }
 

@@ -2,9 +2,11 @@
 
 use rusqlite::Connection;
 
+use super::super::event::Spent;
 use super::super::payload::Message;
 use super::super::search::{Hits, Search};
 use super::*;
+use crate::ids::GrantId;
 
 /// Makes of a closed record what an earlier version would have: the same events, and what it derived from them.
 fn earlier(path: &Path, version: usize) {
@@ -54,6 +56,17 @@ fn earlier(path: &Path, version: usize) {
     std::fs::remove_file(new).unwrap();
 }
 
+/// The end of an operation under a grant of bytes, by a change of policy.
+fn cut_off(operation: OperationId, id: GrantId) -> Event {
+    let mut event = finished(operation);
+    if let What::OperationFinished { outcome, policies, spent, .. } = &mut event.what {
+        *outcome = "policy-changed".into();
+        *policies = vec!["no-more".into()];
+        *spent = Some(Spent { grant: id, bytes: 7, rows: 2 });
+    }
+    event
+}
+
 #[test]
 fn a_record_of_an_earlier_version_is_brought_up_to_date() {
     for version in [3, 4, 5, 6, 7, 8] {
@@ -61,7 +74,10 @@ fn a_record_of_an_earlier_version_is_brought_up_to_date() {
         let record = open(dir.path());
         let journal = record.journal("worker-0").unwrap();
         let (session, ..) = a_session(&journal);
-        a_session(&journal);
+        let (_, read, _) = a_session(&journal);
+        let (cut, grant) = (OperationId::new(), GrantId::new());
+        let _recorded = journal.append(&decided(cut, Some(session), LaunchId::new(), Verdict::Allow)).unwrap();
+        let _recorded = journal.append(&cut_off(cut, grant)).unwrap();
         let key = record.keys().new_session(session).unwrap();
         let content =
             Content { request: Message { start: "GET / HTTP/1.1".into(), ..Message::default() }, response: None };
@@ -74,7 +90,13 @@ fn a_record_of_an_earlier_version_is_brought_up_to_date() {
             (hits, reader.sessions(9, None).unwrap())
         };
         let before = all(&record);
-        assert_eq!(before.0.len(), 5);
+        assert_eq!(before.0.len(), 6);
+        let spent = |operation: OperationId| {
+            let found = before.0.iter().find(|hit| hit.operation.operation == operation.to_string()).unwrap();
+            (found.operation.spent, found.operation.cut_by.len())
+        };
+        assert_eq!(spent(cut), (Some(Spent { grant, bytes: 7, rows: 2 }), 1));
+        assert_eq!(spent(read), (None, 0));
         assert!(before.0.iter().any(|hit| hit.operation.payload.is_some()));
         let path = record.database().to_owned();
         drop(journal);

@@ -110,6 +110,7 @@ fn place(session: Option<&Session>, operation: &Operation, placed: &Placed, host
             "request_digest": operation.request.digest, "response_digest": operation.response.digest,
             "service_request_id": operation.service_request,
             "masked": operation.masked, "payload": operation.payload, "names": operation.names,
+            "approval": operation.approval, "spent": operation.spent, "cut_by": operation.cut_by,
         },
     })
 }

@@ -5,9 +5,20 @@ use serde::de::IgnoredAny;
 
 /// `text` with a member a line; none if it isn't JSON.
 pub(in crate::cli::sessions) fn pretty(text: &str) -> Option<String> {
-    if !text.trim_start().starts_with(['{', '[']) || serde_json::from_str::<IgnoredAny>(text).is_err() {
-        return None;
-    }
+    (is_container(text) && serde_json::from_str::<IgnoredAny>(text).is_ok()).then(|| spread(text))
+}
+
+/// The same of JSON that breaks off somewhere.
+pub(super) fn cut(text: &str) -> Option<String> {
+    let breaks_off = || serde_json::from_str::<IgnoredAny>(text).is_err_and(|error| error.is_eof());
+    (is_container(text) && breaks_off()).then(|| spread(text))
+}
+
+fn is_container(text: &str) -> bool {
+    text.trim_start().starts_with(['{', '['])
+}
+
+fn spread(text: &str) -> String {
     let mut out = String::with_capacity(text.len() * 2);
     let mut depth = 0usize;
     let mut chars = text.chars().peekable();
@@ -48,7 +59,7 @@ pub(in crate::cli::sessions) fn pretty(text: &str) -> Option<String> {
             c => out.push(c),
         }
     }
-    Some(out)
+    out
 }
 
 fn indent(out: &mut String, depth: usize) {

@@ -1,8 +1,53 @@
 use super::*;
+use crate::cli::sessions::tests;
+use crate::detect::secrets::MARK;
 
 fn shown(message: &Message) -> String {
     let mut out = Vec::new();
-    super::message(&mut out, '<', message).unwrap();
+    super::message(&mut out, '<', message, true).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+/// A body of this type, as its lines are shown.
+fn body(kind: &str, partial: Option<&str>, body: &str) -> Vec<String> {
+    let message = Message {
+        start: "200 OK".into(),
+        headers: vec![("Content-Type".into(), kind.into())],
+        body: body.into(),
+        partial: partial.map(str::to_owned),
+        ..Message::default()
+    };
+    let shown = shown(&message);
+    let lines = shown.lines().skip_while(|line| *line != "  < ").skip(1).filter(|line| !line.contains('…'));
+    lines.map(|line| line[4..].to_owned()).collect()
+}
+
+/// An allowed operation of a session.
+fn operation(id: &str, decided_at: &str, finished_at: Option<&str>) -> Operation {
+    Operation {
+        operation: format!("op_{id}"),
+        summary: format!("GET /{id}"),
+        action: "http:GET".into(),
+        verdict: "allow".into(),
+        code: None,
+        decided_at: format!("2026-11-23T09:15:{decided_at}Z"),
+        finished_at: finished_at.map(|at| format!("2026-11-23T09:15:{at}Z")),
+        outcome: finished_at.map(|_| "done".into()),
+        masked: BTreeMap::new(),
+        ..tests::operation()
+    }
+}
+
+/// A session of these operations, played at once; each sent and got what names it.
+fn played(operations: Vec<Operation>) -> String {
+    let story = Story { operations, ..tests::story() };
+    let mut out = Vec::new();
+    play(&mut out, &story, 0.0, |operation| {
+        let message = |what: &str| Message { start: format!("{what} {}", operation.operation), ..Message::default() };
+        let content = Content { request: message("ask"), response: Some(message("answer")) };
+        Ok(Kept::Content(Box::new(content)))
+    })
+    .unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -30,6 +75,126 @@ fn what_is_masked_is_marked_and_what_a_terminal_would_obey_is_spelled_out() {
     assert!(out.contains("  <*  \"mail\": \"***\",\n"), "{out}");
     assert!(out.contains("  < x\\u{1b}[2J: y\n") && !out.contains('\u{1b}'), "{out}");
     assert!(out.contains("cut here: 900 bytes"), "{out}");
+}
+
+#[test]
+fn what_is_several_documents_is_broken_into_lines_one_by_one() {
+    let (one, two) = (["{", "  \"a\": 1", "}"], ["{", "  \"b\": [", "    2", "  ]", "}"]);
+    let both: Vec<&str> = one.into_iter().chain(two).collect();
+    assert_eq!(body("application/x-ndjson", None, "{\"a\":1}\n{\"b\":[2]}\n"), both);
+    assert_eq!(
+        body("text/event-stream; charset=utf-8", None, "event: x\ndata: {\"a\":1}\n\ndata:[DONE]\n"),
+        ["event: x", "data: {", "  \"a\": 1", "}", "", "data:[DONE]"]
+    );
+    assert_eq!(body("application/x-www-form-urlencoded", None, "a=1&b=%20"), ["a=1&", "b=%20"]);
+    assert_eq!(body("text/plain", None, "a & b\n[x]"), ["a & b", "[x]"], "what is neither stays as it is");
+}
+
+#[test]
+fn json_that_is_cut_is_broken_into_lines_as_well() {
+    assert_eq!(body("application/json", Some("cut"), "{\"a\":1,\"b\":\"x"), ["{", "  \"a\": 1,", "  \"b\": \"x"]);
+    assert_eq!(body("application/json", None, "{\"a\":1,\"b\":\"x"), ["{\"a\":1,\"b\":\"x"]);
+    assert_eq!(
+        body("application/jsonl", Some("memory"), "{\"a\":1}\n{\"b\":[2"),
+        ["{", "  \"a\": 1", "}", "{", "  \"b\": [", "    2"]
+    );
+    assert_eq!(body("text/plain", Some("cut"), "[x y] and"), ["[x y] and"], "it isn't JSON");
+}
+
+#[test]
+fn what_shows_to_be_masked_is_counted() {
+    for (text, count) in [
+        ("\"a\": \"[redacted]\", \"b\": \"[redacted:email]\"", 2),
+        ("q=%5Bredacted%5D", 1),
+        ("to p-abcdefghijklm234@masked.invalid.", 1),
+        ("q=p-abcdefghijklm234%40masked.invalid", 1),
+        ("\"p-abcdefghijklm234\"", 1),
+        ("help-abcdefghijklm234, p-abcdefghijklm234x", 0),
+        ("call +99 9123 456 78", 1),
+        ("call +44 20 7946 0958", 0),
+        ("\"01234567-89ab-8def-8123-456789abcdef\"", 1),
+        ("\"01234567-89ab-4def-8123-456789abcdef\"", 0),
+        ("\"***@contoso.example\", \"***\", \"***wxyz\"", 3),
+        ("**** **** **** 1111", 1),
+        ("***-**-6789", 1),
+        ("** bold ** and ****", 0),
+        ("plain", 0),
+    ] {
+        assert_eq!(marks::masked(text), count, "{text}");
+    }
+}
+
+#[test]
+fn without_masks_nothing_is_taken_for_their_work() {
+    let story = tests::story();
+    let mut operation = Operation { masked: BTreeMap::new(), ..story.operations[0].clone() };
+    assert!(!is_masked(&operation));
+    let message = Message {
+        start: "200 OK".into(),
+        headers: vec![("x-rating".into(), "*** of 5".into()), ("x-a".into(), "[unmasked]".into())],
+        ..Message::default()
+    };
+    let mut out = Vec::new();
+    super::message(&mut out, '<', &message, is_masked(&operation)).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.contains("  < x-rating: *** of 5\n") && text.contains("  <*x-a: [unmasked]\n"), "{text}");
+    operation.basis.obligations.masks = vec!["pii".parse().unwrap()];
+    assert!(is_masked(&operation), "nothing was masked, but could have been");
+}
+
+#[test]
+fn values_that_are_masked_without_a_mark_are_counted() {
+    let operation = Operation { masked: BTreeMap::from([("$..id".into(), 3)]), ..operation("a", "38", Some("39")) };
+    let told = |marked| {
+        let mut out = Vec::new();
+        outcome(&mut out, &operation, marked).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    assert!(told(Some(1)).starts_with("  masked: 3 $..id\n  2 of them have no `*`"), "{}", told(Some(1)));
+    assert!(!told(Some(3)).contains("no `*`") && !told(None).contains("no `*`"), "there is nothing to tell");
+}
+
+#[test]
+fn a_request_that_waits_for_people_isnt_told_as_denied() {
+    let held = Operation { verdict: "hold".into(), ..operation("a", "38", Some("39")) };
+    let denied = Operation { verdict: "deny".into(), ..operation("b", "40", Some("41")) };
+    let text = played(vec![held, denied]);
+    assert!(text.contains("  HOLD  http:GET  GET /a") && text.contains("  DENY  http:GET  GET /b"), "{text}");
+}
+
+#[test]
+fn what_overlaps_is_shown_as_it_came() {
+    let text = played(vec![
+        operation("one", "38.1", Some("38.4")),
+        operation("two", "38.2", Some("38.3")),
+        operation("three", "38.5", None),
+    ]);
+    let order = [
+        "38.100  ALLOW  http:GET  GET /one",
+        "> ask op_one",
+        "38.200  ALLOW  http:GET  GET /two",
+        "> ask op_two",
+        "< answer op_two",
+        "38.400  END  http:GET  GET /one",
+        "< answer op_one",
+        "38.500  ALLOW  http:GET  GET /three",
+        "> ask op_three",
+        "no outcome",
+        "closed: done",
+    ];
+    let mut rest = text.as_str();
+    for part in order {
+        let at = rest.find(part).unwrap_or_else(|| panic!("`{part}` isn't where it belongs in\n{text}"));
+        rest = &rest[at + part.len()..];
+    }
+    assert_eq!(text.matches("END  ").count(), 1, "{text}");
+}
+
+#[test]
+fn an_end_comes_behind_its_verdict_even_if_the_clock_was_set_back() {
+    let text = played(vec![operation("one", "38", Some("30")), operation("two", "31", Some("32"))]);
+    let places = ["ask op_one", "answer op_one", "ask op_two", "answer op_two"].map(|part| text.find(part).unwrap());
+    assert!(places.is_sorted(), "{text}");
 }
 
 #[test]
