@@ -1,4 +1,5 @@
-//! What cargo can't do: `setup`, `test`, `check`, `demo` and `bench`, one verb a file. What CI runs is what a person runs.
+//! What cargo can't do: `setup`, `test`, `check`, `demo`, `fuzz` and `bench`, one verb a file. What CI runs is what a person
+//! runs.
 
 use std::process::ExitCode;
 
@@ -8,6 +9,7 @@ mod bench;
 mod check;
 mod command;
 mod demo;
+mod fuzz;
 mod setup;
 mod test;
 mod third_party;
@@ -48,6 +50,14 @@ enum Verb {
         #[arg(long)]
         keep: bool,
     },
+    /// Fuzz what reads others' bytes, up to the first finding; needs a nightly toolchain and cargo-fuzz.
+    Fuzz {
+        /// The targets, of fuzz/fuzz_targets; all of them if none is named.
+        targets: Vec<String>,
+        /// For how many seconds each runs.
+        #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u32).range(1..))]
+        time: u32,
+    },
     /// Set up, build, and measure what Interceptor costs, beside its peers in one run. `-- --help` tells the options.
     Bench {
         /// The profile that everything of ours is built with; `dist` is what packages are built with.
@@ -66,6 +76,7 @@ fn main() -> ExitCode {
         Verb::Test { long, filter, .. } => test::test(long, &filter),
         Verb::Check => check::check(),
         Verb::Demo { keep } => demo::demo(keep),
+        Verb::Fuzz { targets, time } => fuzz::fuzz(&targets, time),
         Verb::Bench { profile, arguments } => bench::bench(&profile, &arguments),
     };
     match outcome {

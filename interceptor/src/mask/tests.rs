@@ -1,13 +1,19 @@
 //! Whole bodies: the golden set (`golden/PROFILE/NAME.TYPE` beside `….out`, which is the masked body, or `….withheld`, which
 //! says why there is none), and what has to hold of any body however it is cut.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::config::Settings;
 
+mod coded;
 mod differential;
+mod limits;
+mod long;
+mod own;
 mod precision;
+mod written;
 
 pub(super) const KEY: Key = [7; 32];
 
@@ -53,42 +59,73 @@ fn content_type(path: &Path) -> Option<&'static str> {
         "tsv" => "text/tab-separated-values",
         "form" => "application/x-www-form-urlencoded",
         "sse" => "text/event-stream",
+        "yaml" => "application/yaml",
+        "js" => "application/javascript",
         "bin" => "application/octet-stream",
         _ => return None,
     })
 }
 
-#[test]
-fn the_golden_set_comes_out_as_it_should_however_it_is_cut() {
-    let bless = std::env::var_os("INTERCEPTOR_BLESS").is_some();
-    let mut count = 0;
+/// A document of the golden set.
+pub(super) struct Document {
+    pub(super) path: PathBuf,
+    pub(super) plan: Arc<Plan>,
+    pub(super) content_type: &'static str,
+    pub(super) body: Vec<u8>,
+}
+
+/// The golden set: each document under each mask that it is there for.
+pub(super) fn documents() -> Vec<Document> {
+    let mut documents = Vec::new();
     for profile in std::fs::read_dir(golden()).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir())
     {
         let plan = plan(&std::fs::read_to_string(profile.join("mask.toml")).unwrap());
         for path in std::fs::read_dir(&profile).unwrap().map(|entry| entry.unwrap().path()) {
             let Some(content_type) = content_type(&path) else { continue };
             let body = std::fs::read(&path).unwrap();
-            let whole = mask(&plan, content_type, [&body[..]]);
-            let (expected, actual) = match &whole {
-                Ok(out) => (path.with_added_extension("out"), out.clone()),
-                Err(withheld) => (path.with_added_extension("withheld"), format!("{withheld}\n").into_bytes()),
-            };
-            if bless {
-                std::fs::write(&expected, &actual).unwrap();
-            }
-            let wanted = std::fs::read(&expected).unwrap_or_else(|error| panic!("{}: {error}", expected.display()));
-            let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            assert_eq!(shown(&actual), shown(&wanted), "{}", path.display());
-            assert_eq!(actual, wanted, "{}", path.display());
-            for cut in 1..body.len() {
-                let (first, second) = body.split_at(cut);
-                assert_eq!(mask(&plan, content_type, [first, second]), whole, "{} cut at {cut}", path.display());
-            }
-            assert_eq!(mask(&plan, content_type, body.chunks(1)), whole, "{} byte by byte", path.display());
-            count += 1;
+            documents.push(Document { path, plan: Arc::clone(&plan), content_type, body });
         }
     }
-    assert!(count >= 100, "{count} documents");
+    documents
+}
+
+/// Where a body of this length is cut in two: everywhere, or, if it is long, here and there and about a window's end.
+fn cuts(length: usize) -> Vec<usize> {
+    if length <= 4096 {
+        return (1..length).collect();
+    }
+    let ends = [1, window::WINDOW - 1, window::WINDOW, window::WINDOW + 1, length - 1];
+    ends.into_iter().chain((1..length).step_by(length / 19)).filter(|cut| *cut < length).collect()
+}
+
+#[test]
+fn the_golden_set_comes_out_as_it_should_however_it_is_cut() {
+    let bless = std::env::var_os("INTERCEPTOR_BLESS").is_some();
+    let mut bodies = HashSet::new();
+    let mut long = 0;
+    for Document { path, plan, content_type, body } in documents() {
+        let whole = mask(&plan, content_type, [&body[..]]);
+        let (expected, actual) = match &whole {
+            Ok(out) => (path.with_added_extension("out"), out.clone()),
+            Err(withheld) => (path.with_added_extension("withheld"), format!("{withheld}\n").into_bytes()),
+        };
+        if bless {
+            std::fs::write(&expected, &actual).unwrap();
+        }
+        let wanted = std::fs::read(&expected).unwrap_or_else(|error| panic!("{}: {error}", expected.display()));
+        let shown = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert_eq!(shown(&actual), shown(&wanted), "{}", path.display());
+        assert_eq!(actual, wanted, "{}", path.display());
+        for cut in cuts(body.len()) {
+            let (first, second) = body.split_at(cut);
+            assert_eq!(mask(&plan, content_type, [first, second]), whole, "{} cut at {cut}", path.display());
+        }
+        assert_eq!(mask(&plan, content_type, body.chunks(1)), whole, "{} byte by byte", path.display());
+        long += usize::from(body.len() > window::WINDOW);
+        bodies.insert(body);
+    }
+    assert!(bodies.len() >= 140, "{} documents", bodies.len());
+    assert!(long >= 4, "{long} of them are longer than a window");
 }
 
 #[test]

@@ -52,7 +52,7 @@ const PATHS: &[&str] = &[
     "$.b[0].a",
 ];
 
-fn paths() -> impl Strategy<Value = Vec<&'static str>> {
+pub(super) fn paths() -> impl Strategy<Value = Vec<&'static str>> {
     prop::collection::vec(prop::sample::select(PATHS), 1..4)
 }
 

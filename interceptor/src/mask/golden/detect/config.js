@@ -1,0 +1,1 @@
+export default { owner: "ada@contoso.example", retries: 3 };
