@@ -8,8 +8,11 @@ use std::sync::Arc;
 use aho_corasick::{AhoCorasick, AhoCorasickBuilder, AhoCorasickKind};
 use regex::bytes::{Regex, RegexBuilder};
 
+use self::sieve::Sieve;
 use super::validate::{entropy, validate};
 use crate::config::{Rule, Strategy};
+
+mod sieve;
 
 /// How far before a value its keyword may stand, in bytes.
 pub(super) const REACH: usize = 64;
@@ -18,7 +21,7 @@ pub(super) const REACH: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Detectors {
     rules: Vec<Compiled>,
-    words: Option<AhoCorasick>,
+    words: Option<(Sieve, AhoCorasick)>,
     /// For each pattern of `words`, the rules that have it as a keyword.
     of_word: Vec<Vec<u16>>,
 }
@@ -86,15 +89,17 @@ impl Detectors {
             let group = regex.capture_names().position(|name| name == Some("value"));
             compiled.push(Compiled { rule, regex, group });
         }
+        let bytes = || words.iter().map(|word| word.as_bytes());
         let words = (!words.is_empty())
             .then(|| {
-                AhoCorasickBuilder::new()
+                let all = AhoCorasickBuilder::new()
                     .ascii_case_insensitive(true)
                     .kind(Some(AhoCorasickKind::DFA))
-                    .build(words.iter().map(|word| word.as_bytes()))
+                    .build(bytes())?;
+                Ok((Sieve::new(bytes()), all))
             })
             .transpose()
-            .map_err(|error| BadRule { id: "keywords".into(), why: error.to_string().into() })?;
+            .map_err(|error: aho_corasick::BuildError| BadRule { id: "keywords".into(), why: error.to_string().into() })?;
         Ok(Self { rules: compiled, words, of_word })
     }
 
@@ -164,7 +169,7 @@ impl Active {
     /// The rules whose keyword is in this name.
     pub(super) fn words_in(&self, name: &[u8]) -> Words {
         let mut words = Words::default();
-        if let Some(search) = self.detectors.words.as_ref().filter(|_| self.worded) {
+        if let Some((_, search)) = self.detectors.words.as_ref().filter(|_| self.worded) {
             for found in search.find_overlapping_iter(name) {
                 for rule in &self.detectors.of_word[found.pattern().as_usize()] {
                     words[usize::from(*rule) / 64] |= 1 << (rule % 64);
@@ -197,11 +202,11 @@ impl Active {
     }
 
     fn worded(&self, text: &[u8], named: &Words, scratch: &mut Scratch) {
-        let Some(search) = &self.detectors.words else { return };
+        let Some((sieve, search)) = &self.detectors.words else { return };
         scratch.words.clear();
         let mut called = *named;
         // Most texts have no keyword, which is told faster than which ones there are.
-        if called == Words::default() && !search.is_match(text) {
+        if called == Words::default() && !(sieve.lets_through(text) && search.is_match(text)) {
             return;
         }
         for found in search.find_overlapping_iter(text) {
