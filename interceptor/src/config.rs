@@ -224,7 +224,7 @@ pub struct Upstream {
 }
 
 /// Bounds in time and memory.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// How long a connection may take to show what it speaks, and to finish its TLS handshake.
     pub detect_timeout: Duration,

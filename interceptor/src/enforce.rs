@@ -97,6 +97,9 @@ pub async fn forward(
 
 /// What went wrong between us and the upstream, without its text: that can repeat what was sent.
 pub fn upstream_fault(error: &hyper::Error) -> Fault {
+    if error.is_parse_too_large() {
+        return section_too_large();
+    }
     let broken = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
     let (code, told) = if error.is_parse() {
         ("upstream-malformed", "the server's answer is not valid HTTP/1.1")
@@ -104,12 +107,25 @@ pub fn upstream_fault(error: &hyper::Error) -> Fault {
         ("client-gone", "the request's body ended before it was complete")
     } else {
         match broken {
-            Some(broken) if broken.is_library() => ("upstream-malformed", "the server's answer is not valid HTTP/2"),
+            Some(broken) if broken.is_library() => {
+                let told = "the server's answer is not valid HTTP/2, or its header section is far larger than `limits.header_bytes`";
+                ("upstream-malformed", told)
+            }
             Some(broken) if broken.is_reset() => ("upstream-reset", "the server reset the request's stream"),
             _ => CLOSED,
         }
     };
     fault_of((code, told))
+}
+
+/// An answer's header section, or its trailers, are larger than the configuration takes.
+pub fn section_too_large() -> Fault {
+    Fault {
+        code: "upstream-malformed",
+        blame: Blame::Upstream,
+        told: "the server's answer has more or larger header fields than this host's Interceptor takes".into(),
+        next: "ask for less; or the operator raises `limits.header_bytes` or `limits.header_fields`",
+    }
 }
 
 const CLOSED: (&str, &str) = ("upstream-closed", "the server closed the connection before its answer was complete");

@@ -140,10 +140,24 @@ impl Keeper {
                 tracing::error!(%error, "a credential can't be had, so what needs it is refused");
             }
             // What was held before is wiped here, once the last request that uses it has ended.
-            *held = Some(Held { since: Instant::now(), result: result.clone() });
+            let since = Instant::now();
+            *held = Some(Held { since, result: result.clone() });
+            drop(held);
+            keeper.wipe_later(since);
             result
         });
         reading.await.unwrap_or_else(|_ended| Err(unread()))
+    }
+
+    /// Lets go of what was read at `since` when its time is over, also if nobody asks again.
+    fn wipe_later(self: &Arc<Self>, since: Instant) {
+        let (keeper, ttl) = (Arc::downgrade(self), self.settings.ttl);
+        tokio::spawn(async move {
+            tokio::time::sleep(ttl).await;
+            if let Some(keeper) = keeper.upgrade() {
+                let _old = keeper.held.lock().await.take_if(|held| held.since == since);
+            }
+        });
     }
 
     fn fresh(&self, held: Option<&Held>) -> Option<Result<Material, VaultError>> {

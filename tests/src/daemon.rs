@@ -38,6 +38,8 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 pub struct Daemon {
     remains: Remains,
     child: Option<Child>,
+    /// What it logs, if not the usual.
+    filter: Option<&'static str>,
 }
 
 impl Daemon {
@@ -46,12 +48,24 @@ impl Daemon {
     /// # Errors
     /// It isn't built, or doesn't serve in time; its log is in the error.
     pub fn start(order: &Order) -> Result<Self> {
+        Self::begin(order, None)
+    }
+
+    /// The same, with what INTERCEPTOR_LOG says.
+    ///
+    /// # Errors
+    /// As [`Daemon::start`].
+    pub fn start_logging(order: &Order, filter: &'static str) -> Result<Self> {
+        Self::begin(order, Some(filter))
+    }
+
+    fn begin(order: &Order, filter: Option<&'static str>) -> Result<Self> {
         let prefix = format!("interceptor-{}-", order.purpose);
         sweep(&prefix)?;
         let name = format!("{prefix}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let remains = Remains::of(&name)?;
         fs::create_dir(remains.room()).with_context(|| format!("can't make `{}`", remains.room().display()))?;
-        let mut daemon = Self { remains, child: None };
+        let mut daemon = Self { remains, child: None, filter };
         daemon.furnish(order, &name)?;
         daemon.launch("break-glass")?;
         Ok(daemon)
@@ -188,6 +202,16 @@ impl Daemon {
         Ok(())
     }
 
+    /// Has it end by SIGABRT, and reaps it.
+    ///
+    /// # Errors
+    /// It isn't running.
+    pub fn abort(&mut self) -> Result<ExitStatus> {
+        let mut child = self.child.take().context("the daemon isn't running")?;
+        kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGABRT)?;
+        Ok(child.wait()?)
+    }
+
     /// Starts it again on what it left; gives the time until it served.
     ///
     /// # Errors
@@ -277,7 +301,8 @@ impl Daemon {
             .stdout(log.try_clone()?)
             .stderr(log)
             // Ctrl-C is for who drives it, who then stops it in order.
-            .process_group(0);
+            .process_group(0)
+            .envs(self.filter.map(|filter| ("INTERCEPTOR_LOG", filter)));
         self.child = Some(command.spawn().context("can't start the daemon")?);
         let deadline = Instant::now() + START;
         while Instant::now() < deadline {

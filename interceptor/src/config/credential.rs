@@ -65,13 +65,18 @@ pub enum SecretSource {
 }
 
 impl CredentialSettings {
-    /// Whether a header field that a process sends is taken out in favour of the credential.
+    /// Whether a header field that a process sends is taken out in favour of the credential. `_` counts as `-`, because there
+    /// are servers that read both as one (CGI, RFC 3875 section 4.1.18).
     pub fn replaces_header(&self, field: &str) -> bool {
+        let is = |name: &str| {
+            let same = |(a, b): (u8, u8)| a.eq_ignore_ascii_case(&b) || matches!((a, b), (b'_', b'-') | (b'-', b'_'));
+            field.len() == name.len() && field.bytes().zip(name.bytes()).all(same)
+        };
         match &self.kind {
             CredentialKind::ClientCertificate { .. } => false,
-            CredentialKind::Header { name, .. } if field.eq_ignore_ascii_case(name) => true,
-            CredentialKind::SharedKey { .. } if field.eq_ignore_ascii_case("x-ms-date") => true,
-            _ => field.eq_ignore_ascii_case("authorization"),
+            CredentialKind::Header { name, .. } if is(name) => true,
+            CredentialKind::SharedKey { .. } if is("x-ms-date") => true,
+            _ => is("authorization"),
         }
     }
 

@@ -60,6 +60,7 @@ pub(super) async fn serve(listener: std::net::TcpListener, publish: Publish, pub
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "a published port can't be served"),
     };
+    let mut too_many = accept::TooMany::default();
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => match Arc::clone(&published.calls).try_acquire_owned() {
@@ -72,6 +73,7 @@ pub(super) async fn serve(listener: std::net::TcpListener, publish: Publish, pub
                 }
                 Err(_) => {
                     let workload = published.workload.settings.name.to_string();
+                    too_many.tell(&workload);
                     metrics::counter!("interceptor_connections_reset_total", "workload" => workload, "reason" => "too-many")
                         .increment(1);
                     refuse(stream);

@@ -79,6 +79,12 @@ const PARAMETERS: [&str; 13] = [
     "x-goog-signature",
 ];
 
+/// What an event stream begins with, where its type isn't told.
+const EVENT_FIELDS: [&str; 4] = ["data:", "event:", "id:", "retry:"];
+
+/// What stands before each document of a sequence (RFC 7464).
+const RECORD_SEPARATOR: u8 = 0x1e;
+
 /// Whether a request header of this name authenticates: some servers know `-` and `_` as the `_` of CGI, so both are one.
 pub fn authenticates_header(name: &str) -> bool {
     let same = |known: &str| {
@@ -132,8 +138,12 @@ pub fn body(content_type: &str, bytes: &[u8]) -> Vec<u8> {
     let first = bytes.iter().copied().find(|byte| !byte.is_ascii_whitespace());
     let placed: Cow<'_, [u8]> = if essence == "application/x-www-form-urlencoded" {
         Cow::Owned(query(&String::from_utf8_lossy(bytes)).into_bytes())
-    } else if essence.ends_with("json") || matches!(first, Some(b'{' | b'[')) {
+    } else if essence == "text/event-stream" || EVENT_FIELDS.iter().any(|field| bytes.starts_with(field.as_bytes())) {
+        Cow::Owned(field::events(bytes))
+    } else if essence.contains("json") || matches!(first, Some(b'{' | b'[' | RECORD_SEPARATOR)) {
         Cow::Owned(field::json(bytes))
+    } else if matches!(&*essence, "text/csv" | "application/csv" | "text/tab-separated-values") {
+        Cow::Owned(field::table(bytes))
     } else if essence.starts_with("multipart/") {
         text::multipart(bytes)
     } else {

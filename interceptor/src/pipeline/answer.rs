@@ -16,11 +16,12 @@ use tokio::time::{Instant, timeout_at};
 
 use super::charge::Charge;
 use super::live::Live;
-use super::onward::Way;
+use super::onward::{Way, check_fields};
 use super::operation::end;
 use super::payload::Taking;
 use super::reply::{Cut, Passing, Refusal, ReplyBody};
 use super::screen::{Screen, WITHHELD};
+use crate::detect::secrets;
 use crate::enforce::upstream_fault;
 use crate::error::{Blame, Fault};
 use crate::mask::answer::empty;
@@ -191,6 +192,7 @@ impl<'a> Coming<'a> {
             }
             Err(frame) => {
                 let Ok(mut trailers) = frame.into_trailers() else { return Ok(()) };
+                check_fields(&trailers, &self.live.session().limits())?;
                 let rest = self.screen.rest()?;
                 self.give(rest)?;
                 self.screen.trailers(&mut trailers);
@@ -238,7 +240,14 @@ fn reset() -> Fault {
 /// What the service calls the request, by which its own log knows it: Microsoft's names first.
 pub(super) fn request_id(headers: &HeaderMap) -> Option<String> {
     const NAMES: [&str; 4] = ["request-id", "x-ms-request-id", "x-request-id", "x-amzn-requestid"];
-    let value = NAMES.iter().find_map(|name| headers.get(*name))?.to_str().ok()?;
-    let is_id = (1..=128).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_graphic());
+    let (name, value) = NAMES.iter().find_map(|name| Some((*name, headers.get(*name)?)))?;
+    let value = value.to_str().ok()?;
+    // Many a server sends back what its client called the request, which can be anything.
+    let is_id = (1..=128).contains(&value.len())
+        && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:;/|+=".contains(&byte))
+        && *secrets::header(name, value.as_bytes()) == *value.as_bytes();
     is_id.then(|| value.to_owned())
 }
+
+#[cfg(test)]
+mod tests;

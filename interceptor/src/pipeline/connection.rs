@@ -147,7 +147,7 @@ impl Session {
     pub(super) fn rule(&self, who: Option<&Identified>, operation: Operation<'_>, known: Known) -> Ruling {
         let (world, grants) = (self.world(), self.worker.pipeline.desk.grants());
         let moment = Moment { world: &world, grants: &grants, at: self.worker.now() };
-        Ruling::make(&moment, &self.subject, who, operation, known)
+        Ruling::make(&moment, &self.subject, who, operation, known).concealed(&world, &self.worker.pipeline.mask_key)
     }
 
     /// Decides whether the connection itself may be, in the world of the moment: policy, then whether its target is

@@ -45,6 +45,11 @@ impl Masking {
         }
     }
 
+    /// What the masks of these names do, whatever is asked; none where there are no names, or no such masks.
+    pub(super) fn named(&self, names: &[MaskName]) -> Option<Arc<Plan>> {
+        (!names.is_empty()).then(|| self.plan(names)).flatten()
+    }
+
     fn plan(&self, names: &[MaskName]) -> Option<Arc<Plan>> {
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(plan) = plans.get(names) {

@@ -1,7 +1,7 @@
 //! The way on to the upstream: the connection that an operation has for itself or shares, opened again when the upstream
 //! closed it, and the request as it goes there.
 
-use http::{Request, Response, StatusCode, Uri, header, uri};
+use http::{HeaderMap, Request, Response, StatusCode, Uri, header, uri};
 use hyper::body::Incoming;
 use tokio::sync::MutexGuard;
 
@@ -10,14 +10,14 @@ use super::digest::JUSTIFICATION;
 use super::live::Live;
 use super::operation::{Permitted, client_gone, nothing_decoded};
 use super::reply::Refusal;
-use super::request::Decoded;
+use super::request::{Decoded, field_bytes};
 use super::screen::Masked;
 use super::websocket;
-use crate::config::Host;
+use crate::config::{Host, Limits};
 use crate::enforce::{self, Unforwarded, upstream_fault};
 use crate::error::{Blame, Fault};
 use crate::mask;
-use crate::transport::http::{Hop, Meter, Metered, Version, strip_hop_by_hop};
+use crate::transport::http::{Hop, Meter, Metered, RequestBody, Version, strip_hop_by_hop};
 use crate::vault::Echo;
 
 /// What an operation has of the connection upstream.
@@ -78,7 +78,7 @@ impl<'a> Way<'a> {
         for last_try in [false, true] {
             let hop = self.open(live).await?;
             match enforce::forward(right.0, right.1, hop, right.2, &limits).await {
-                Ok(response) => return Ok((acceptable(response, websocket, limits.header_fields)?, echo)),
+                Ok(response) => return Ok((acceptable(response, websocket, &limits)?, echo)),
                 Err(Unforwarded::Failed(fault)) => return Err(fault.into()),
                 Err(Unforwarded::Unsent { fault, .. }) if last_try => return Err(fault.into()),
                 Err(Unforwarded::Unsent { permit, recorded, request, .. }) => right = (*permit, recorded, *request),
@@ -122,11 +122,7 @@ impl<'a> Way<'a> {
 }
 
 /// What a server may answer: a switch of protocols only if that was asked for, and no more fields than are taken.
-fn acceptable(
-    response: Response<Incoming>,
-    websocket: bool,
-    header_fields: usize,
-) -> Result<Response<Incoming>, Refusal> {
+fn acceptable(response: Response<Incoming>, websocket: bool, limits: &Limits) -> Result<Response<Incoming>, Refusal> {
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     if switches && !(websocket && websocket::is_granted(response.headers())) {
         return Err(switched().into());
@@ -136,11 +132,17 @@ fn acceptable(
     if codings.any(|coding| !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")) {
         return Err(malformed("the server's answer is in a transfer coding that wasn't asked for".to_owned()).into());
     }
-    // h2 counts bytes only.
-    if response.headers().len() > header_fields {
-        return Err(too_many_fields().into());
-    }
+    check_fields(response.headers(), limits)?;
     Ok(response)
+}
+
+/// A header or trailer section of an answer: hyper and h2 take more than they are to, and h2 counts bytes only.
+///
+/// # Errors
+/// It is larger than it may be.
+pub(super) fn check_fields(fields: &HeaderMap, limits: &Limits) -> Result<(), Fault> {
+    let fits = fields.len() <= limits.header_fields && field_bytes(fields) <= limits.header_bytes;
+    if fits { Ok(()) } else { Err(enforce::section_too_large()) }
 }
 
 async fn ensure_open(live: &Live, slot: &mut Option<Hop>) -> Result<(), Refusal> {
@@ -212,6 +214,12 @@ fn rewrite(decoded: Decoded, live: &Live, sent: &Meter) -> Result<Request<Metere
     if websocket {
         websocket::announce(&mut parts.headers);
     }
+    // What was read in full has a length, which signatures cover (SharedKey), however it came.
+    if let RequestBody::Whole(whole) = &body
+        && !whole.is_empty()
+    {
+        parts.headers.insert(header::CONTENT_LENGTH, whole.len().into());
+    }
     Ok(Request::from_parts(parts, Metered::new(body, sent.clone(), live.allowance().cloned())))
 }
 
@@ -226,10 +234,6 @@ fn authority(live: &Live) -> String {
 
 fn switched() -> Fault {
     malformed("the server switched protocols unasked".to_owned())
-}
-
-fn too_many_fields() -> Fault {
-    malformed("the server's answer has more header fields than this host's Interceptor takes".to_owned())
 }
 
 fn malformed(told: String) -> Fault {

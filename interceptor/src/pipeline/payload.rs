@@ -86,16 +86,20 @@ impl Taking {
             taken.headers = decoded.parts.headers.clone();
         }
         let (limit, passed, weak) = (settings.limits.request_body, Cell::new(0u64), Rc::downgrade(&taking));
-        sent.tap(move |data| {
-            let Some(taking) = weak.upgrade() else { return };
-            if taking.opaque.get() {
-                return;
-            }
-            passed.set(passed.get() + data.len() as u64);
+        sent.bound(move |length| {
+            let Some(taking) = weak.upgrade().filter(|taking| !taking.opaque.get()) else { return true };
+            passed.set(passed.get() + length as u64);
             if passed.get() > limit {
                 taking.refuse(too_large("request-too-large", "the request's body", "limits.request_body"));
+                return false;
             }
-            taking.take(&mut taking.request.borrow_mut(), data);
+            true
+        });
+        let weak = Rc::downgrade(&taking);
+        sent.tap(move |data| {
+            if let Some(taking) = weak.upgrade().filter(|taking| !taking.opaque.get()) {
+                taking.take(&mut taking.request.borrow_mut(), data);
+            }
         });
         let weak = Rc::downgrade(&taking);
         sent.gate(move |trailers| {

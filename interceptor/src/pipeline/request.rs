@@ -43,7 +43,9 @@ pub(super) fn decode(live: &Live, request: Request<Incoming>) -> Result<Decoded,
             let action = format!("http:{}", parts.method);
             let summary = format!("{} {}", parts.method, secrets::path(parts.uri.path()));
             let target = live.target();
-            Err(Box::new(Decided::refused(Ruling::refused(action, summary, target, fault))))
+            let ruling = Ruling::refused(action, summary, target, fault);
+            let session = live.session();
+            Err(Box::new(Decided::refused(ruling.concealed(&session.world(), &session.worker.pipeline.mask_key))))
         }
     }
 }
@@ -56,15 +58,11 @@ impl Decoded {
 }
 
 fn read(live: &Live, parts: &Parts) -> Result<(CanonicalPath, bool), Fault> {
-    // hyper's own bound is that of its buffer, which a section that comes in one go may exceed; h2 doesn't count fields.
+    // hyper's own bounds are that of its buffer, which a section that comes in one go may exceed, and twice as many fields; h2
+    // doesn't count fields.
     let limits = live.session().limits();
     if header_bytes(parts) > limits.header_bytes || parts.headers.len() > limits.header_fields {
-        return Err(Fault {
-            code: "header-too-large",
-            blame: Blame::Client,
-            told: "the header section is larger than this host's Interceptor takes".into(),
-            next: "send fewer or shorter header fields; or the operator raises `limits.header_bytes` or `limits.header_fields`",
-        });
+        return Err(header_too_large());
     }
     let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > limits.request_body) {
@@ -90,6 +88,16 @@ fn read(live: &Live, parts: &Parts) -> Result<(CanonicalPath, bool), Fault> {
     let query = parts.uri.query().map_or(Ok(()), check_query);
     path.and_then(|path| query.map(|()| (path, websocket)))
         .map_err(|ambiguous| refuse("ambiguous-path", Blame::Client, ambiguous.to_string()))
+}
+
+/// A request's header section that is larger than the configuration takes.
+pub(super) fn header_too_large() -> Fault {
+    Fault {
+        code: "header-too-large",
+        blame: Blame::Client,
+        told: "the header section is larger than this host's Interceptor takes".into(),
+        next: "send fewer or shorter header fields; or the operator raises `limits.header_bytes` or `limits.header_fields`",
+    }
 }
 
 /// Fields that say what the message is, and where it goes: what RFC 9110 section 6.5.1 excludes from trailers, besides what
@@ -142,7 +150,7 @@ pub(super) fn check_trailers(live: &Live, trailers: &HeaderMap) -> Result<(), Fa
         return Err(refuse(
             "trailer-refused",
             Blame::Client,
-            "the trailers are larger than `limits.header_bytes` lets them be",
+            "the trailers are larger, or more, than `limits.header_bytes` and `limits.header_fields` let them be",
         ));
     }
     Ok(())
@@ -171,7 +179,7 @@ fn header_bytes(parts: &Parts) -> usize {
 }
 
 /// Header or trailer fields as they came, but for white space.
-fn field_bytes(fields: &HeaderMap) -> usize {
+pub(super) fn field_bytes(fields: &HeaderMap) -> usize {
     fields.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum()
 }
 

@@ -9,11 +9,12 @@ use super::World;
 use super::authenticate::{Identified, Wanted};
 use super::live::Live;
 use super::reply::Refusal;
+use super::screen::Masked;
 use crate::config::{Host, IdentitySource, Protocol, Target};
 use crate::detect::secrets;
 use crate::error::{Blame, Fault};
 use crate::ids::{ApprovalId, Digest, GrantId, LaunchId, OperationId, SessionId, TargetName, WorkloadName};
-use crate::mask::Plan;
+use crate::mask::{Key, Plan};
 use crate::policy::{
     Asker, Basis, Credential, Decision, Denial, Grants, Hold, HttpRequest, Operation, Permit, Question, Terms, decide,
 };
@@ -145,6 +146,19 @@ impl Ruling {
         Ruling { target, action, summary, credential, identity, verdict, plan, hold, approval }
     }
 
+    /// The same, with the path of its summary masked: as its answer is, or where it has none, as every answer of its target.
+    pub(super) fn concealed(mut self, world: &World, key: &Key) -> Ruling {
+        let of_target = || {
+            let target =
+                world.snapshot.settings.targets.iter().find(|target| Some(&target.name) == self.target.as_ref())?;
+            world.masking.named(&target.masks)
+        };
+        if let Some(plan) = self.plan.clone().or_else(of_target) {
+            self.summary = Masked { plan, key: *key }.summary(&self.summary);
+        }
+        self
+    }
+
     /// A refusal that needed no decision: the request itself can't be accepted.
     pub(super) fn refused(action: String, summary: String, target: Option<TargetName>, fault: Fault) -> Ruling {
         Ruling {
@@ -168,9 +182,11 @@ impl Ruling {
             Operation::Http(request) => Some(request.credential),
             _ => None,
         };
-        let (target, verdict) = (Some(target.name.clone()), Err(refusal));
+        let target = Some(target.name.clone());
+        let verdict = Err(refusal);
         let (identity, plan, hold, approval) = (None, None, None, None);
-        Ruling { target, action, summary, credential, identity, verdict, plan, hold, approval }
+        let ruling = Ruling { target, action, summary, credential, identity, verdict, plan, hold, approval };
+        ruling.concealed(&live.session().world(), &live.session().worker.pipeline.mask_key)
     }
 
     /// The same operation, refused after all: because of what people were asked.
@@ -271,7 +287,7 @@ fn describe(operation: &Operation<'_>) -> (String, String) {
             format!("{} {} as a WebSocket, opaque", request.method, secrets::path(request.path.raw()))
         }
         Operation::Http(request) => format!("{} {}", request.method, secrets::path(request.path.raw())),
-        Operation::Token(request) => format!("{} for {}", request.grant, request.audience),
+        Operation::Token(request) => format!("{} for {}", request.grant, secrets::path(request.audience)),
     };
     (operation.action().into(), summary)
 }

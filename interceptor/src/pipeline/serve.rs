@@ -19,6 +19,7 @@ use super::connection::{Ending, Session};
 use super::live::Live;
 use super::registry::Order;
 use super::reply::{Refusal, ReplyBody, problem};
+use super::request::header_too_large;
 use super::ruling::Ruling;
 use crate::error::{Blame, Fault};
 use crate::ids::{OperationId, SessionId};
@@ -254,7 +255,7 @@ fn fault(live: &Live, error: Option<&hyper::Error>) -> Option<(Fault, Option<u16
     let malformed = || malformed(live.version());
     if error.is_parse_too_large() {
         // Answered by hyper, without a body.
-        return Some((malformed(), Some(431)));
+        return Some((header_too_large(), Some(431)));
     }
     if error.is_parse() {
         return Some((malformed(), Some(400)));
@@ -275,6 +276,7 @@ fn broken_off(error: &hyper::Error) -> Option<h2::Reason> {
 fn refused(live: &Live, fault: Fault, status: Option<u16>) -> Ending {
     let ending = Ending(fault.code);
     let (action, summary) = match live.version() {
+        Version::Http1 if fault.code == "header-too-large" => ("http", "a header section that is too large"),
         Version::Http1 => ("http", "something that is no HTTP/1.1 request"),
         Version::Http2 if fault.code == "http2-flood" => ("http", "a flood of HTTP/2 frames"),
         Version::Http2 => ("http", "something that is no HTTP/2"),
@@ -289,7 +291,7 @@ fn refused(live: &Live, fault: Fault, status: Option<u16>) -> Ending {
 
 fn malformed(version: Version) -> Fault {
     let told = match version {
-        Version::Http1 => "the request is not valid HTTP/1.1, or its header section is too large",
+        Version::Http1 => "the request is not valid HTTP/1.1",
         Version::Http2 => "the connection's bytes are not valid HTTP/2",
     };
     Fault { code: "malformed-http", blame: Blame::Client, told: told.into(), next: "send valid HTTP" }

@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::runtime::{Builder, Handle};
@@ -260,7 +260,24 @@ struct Seat {
     connections: usize,
 }
 
+/// Tells the operator that a workload's connections are reset for their number: once a minute, whatever the workload does.
+#[derive(Debug, Default)]
+pub(crate) struct TooMany(Option<Instant>);
+
+impl TooMany {
+    const PAUSE: Duration = Duration::from_secs(60);
+
+    /// One more was reset.
+    pub(crate) fn tell(&mut self, workload: &str) {
+        if self.0.is_none_or(|last| last.elapsed() >= Self::PAUSE) {
+            self.0 = Some(Instant::now());
+            tracing::warn!(workload, "it has as many connections as `limits.connections` lets it, so more are reset");
+        }
+    }
+}
+
 async fn accept(listener: tokio::net::TcpListener, seat: Seat) {
+    let mut too_many = TooMany::default();
     loop {
         match listener.accept().await.and_then(|(stream, _)| stream.into_std()) {
             Ok(stream) => {
@@ -273,6 +290,9 @@ async fn accept(listener: tokio::net::TcpListener, seat: Seat) {
                         seat.taken.turn_away();
                     }
                     let workload = seat.workload.settings.name.to_string();
+                    if reason == "too-many" {
+                        too_many.tell(&workload);
+                    }
                     metrics::counter!("interceptor_connections_reset_total", "workload" => workload, "reason" => reason)
                         .increment(1);
                     reset(stream);

@@ -109,7 +109,8 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap, version: Version) {
     }
 }
 
-/// hyper's HTTP/1.1 server with our bounds. A client that half-closes after a complete request still gets its answer.
+/// hyper's HTTP/1.1 server with our bounds. A client that half-closes after a complete request still gets its answer. Up to
+/// twice as many header fields are taken, so that somewhat too many are told and recorded.
 pub fn http1_server(limits: &Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
@@ -118,7 +119,7 @@ pub fn http1_server(limits: &Limits) -> http1::Builder {
         .preserve_header_case(true)
         .auto_date_header(false)
         .header_read_timeout(limits.idle_timeout)
-        .max_headers(limits.header_fields)
+        .max_headers(limits.header_fields.saturating_mul(2))
         .max_buf_size(limits.header_bytes);
     builder
 }

@@ -18,7 +18,7 @@ mod log;
 #[derive(Debug, thiserror::Error)]
 pub enum NamesError {
     /// The workload looked up as many names as it may.
-    #[error("this workload has looked up {0} names, which is its limit; raise `names` in `[limits]`")]
+    #[error("this workload has looked up {0} names, which is its limit; raise `limits.names`")]
     Full(usize),
     /// The file couldn't be read or written.
     #[error("couldn't use the names in `{}`", path.display())]

@@ -1,6 +1,9 @@
-//! Finding an injected secret where an upstream echoes it: as it is, in base64 at any alignment, percent-encoded, or
-//! escaped for JSON. Each byte of it becomes `*`, so that lengths stay true. What is found doesn't depend on how the
-//! answer is cut into pieces, and nothing is held back but what could be the beginning of an echo.
+//! Finding an injected secret where an upstream echoes it: as it is or in base64 at any alignment, and either of them
+//! percent-encoded, escaped for JSON or for HTML, whole or in part. Each byte of it becomes `*`, so that lengths stay true.
+//! What is found doesn't depend on how the answer is cut into pieces, and nothing is held back but what could be the
+//! beginning of an echo.
+
+mod spelling;
 
 use std::fmt;
 use std::ops::Range;
@@ -9,13 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
-use memchr::memmem;
-use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_encode};
 use zeroize::{Zeroize, Zeroizing};
-
-/// The characters that everybody escapes in a query's value.
-const SOME: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'&').add(b'+').add(b'<').add(b'>');
-const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// The fewest bytes of a form that is looked for.
 const LEAST: usize = 6;
@@ -35,7 +32,7 @@ impl Echo {
     pub(super) fn of(secrets: &[Zeroizing<Vec<u8>>]) -> Self {
         let mut forms: Vec<Zeroizing<Vec<u8>>> = Vec::new();
         for secret in secrets {
-            for form in spellings(secret) {
+            for form in forms_of(secret) {
                 if form.len() >= LEAST && !forms.contains(&form) {
                     forms.push(form);
                 }
@@ -53,46 +50,53 @@ impl Echo {
     pub fn headers(&self, headers: &mut HeaderMap) -> usize {
         let mut found = 0;
         for value in headers.values_mut() {
+            let hits = self.scan(value.as_bytes()).hits;
+            if hits.is_empty() {
+                continue;
+            }
             let mut bytes = value.as_bytes().to_vec();
-            let mut hit = false;
-            for range in self.find(value.as_bytes()) {
+            for range in hits {
                 bytes[range].fill(b'*');
-                hit = true;
             }
-            if hit {
-                found += 1;
-                *value = HeaderValue::from_bytes(&bytes).unwrap_or_else(|_invalid| HeaderValue::from_static("*"));
-            }
+            found += 1;
+            *value = HeaderValue::from_bytes(&bytes).unwrap_or_else(|_invalid| HeaderValue::from_static("*"));
         }
         found
     }
 
     /// What masks a body.
     pub fn mask(&self) -> EchoMask {
-        EchoMask { echo: self.clone(), held: Vec::new(), hit: Vec::new(), found: 0 }
+        EchoMask { echo: self.clone(), held: Zeroizing::default(), hit: Vec::new(), found: 0 }
     }
 
-    fn find<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = Range<usize>> + 'a {
-        self.0.iter().flat_map(move |form| overlapping(text, form))
-    }
-
-    /// How many bytes at the end of `text` could be the beginning of a form.
-    fn unsure(&self, text: &[u8]) -> usize {
-        let longest = self.0.iter().map(|form| form.len()).max().unwrap_or(1) - 1;
-        let tail = &text[text.len().saturating_sub(longest)..];
-        let could = |rest: &[u8]| self.0.iter().any(|form| form.len() > rest.len() && form.starts_with(rest));
-        (0..tail.len()).find(|&at| could(&tail[at..])).map_or(0, |at| tail.len() - at)
+    fn scan(&self, text: &[u8]) -> Scan {
+        let mut starts = [false; 256];
+        for form in self.0.iter() {
+            starts[usize::from(form[0])] = true;
+            starts[usize::from(b'+')] |= form[0] == b' ';
+        }
+        for lead in spelling::LEADS {
+            starts[usize::from(lead)] = !self.0.is_empty();
+        }
+        let mut scan = Scan { hits: Vec::new(), sure: text.len() };
+        for at in text.iter().enumerate().filter(|(_, byte)| starts[usize::from(**byte)]).map(|(at, _)| at) {
+            for form in self.0.iter() {
+                let found = spelling::find(text, at, form);
+                scan.hits.extend(found.end.map(|end| at..end));
+                if found.open {
+                    scan.sure = scan.sure.min(at);
+                }
+            }
+        }
+        scan
     }
 }
 
-/// Every place of `form` in `text`, also where they overlap.
-fn overlapping<'a>(text: &'a [u8], form: &'a [u8]) -> impl Iterator<Item = Range<usize>> + 'a {
-    let mut from = 0;
-    std::iter::from_fn(move || {
-        let at = from + memmem::find(text.get(from..)?, form)?;
-        from = at + 1;
-        Some(at..at + form.len())
-    })
+/// What a text has of the forms.
+struct Scan {
+    hits: Vec<Range<usize>>,
+    /// From here on it could be the beginning of another one.
+    sure: usize,
 }
 
 /// Masks one body as it passes.
@@ -100,7 +104,7 @@ fn overlapping<'a>(text: &'a [u8], form: &'a [u8]) -> impl Iterator<Item = Range
 pub struct EchoMask {
     echo: Echo,
     /// What could be the beginning of an echo.
-    held: Vec<u8>,
+    held: Zeroizing<Vec<u8>>,
     /// Which of these bytes belong to one already.
     hit: Vec<bool>,
     found: u64,
@@ -109,19 +113,26 @@ pub struct EchoMask {
 impl EchoMask {
     /// Takes a piece of the body and gives what can go on.
     pub fn push(&mut self, piece: Bytes) -> Bytes {
-        if self.held.is_empty() && self.echo.unsure(&piece) == 0 && self.echo.find(&piece).next().is_none() {
-            return piece;
+        if self.held.is_empty() {
+            let Scan { hits, sure } = self.echo.scan(&piece);
+            if hits.is_empty() && sure == piece.len() {
+                return piece;
+            }
         }
-        self.held.extend_from_slice(&piece);
+        // Never grown, so that no copy stays behind in memory that was given back.
+        let mut joined = Zeroizing::new(Vec::with_capacity(self.held.len() + piece.len()));
+        joined.extend_from_slice(&self.held);
+        joined.extend_from_slice(&piece);
+        self.held = joined;
         self.hit.resize(self.held.len(), false);
-        for range in self.echo.find(&self.held) {
+        let Scan { hits, sure } = self.echo.scan(&self.held);
+        for range in hits {
             if !self.hit[range.clone()].iter().all(|hit| *hit) {
                 self.found += 1;
             }
             self.hit[range].fill(true);
         }
-        let keep = self.echo.unsure(&self.held);
-        self.give(self.held.len() - keep)
+        self.give(sure)
     }
 
     /// Gives what is left at the body's end.
@@ -144,48 +155,20 @@ impl EchoMask {
     }
 }
 
-impl Drop for EchoMask {
-    fn drop(&mut self) {
-        self.held.zeroize();
-    }
-}
-
-/// The ways in which an upstream may spell a secret.
-fn spellings(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
+/// The forms that are looked for, each however it is spelled: the secret, and what base64 makes of it.
+fn forms_of(secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
     let mut forms = vec![Zeroizing::new(secret.to_vec())];
-    for set in [SOME, UNRESERVED] {
-        let coded = percent_encode(secret, set).to_string();
-        forms.push(Zeroizing::new(lower_hex(&coded).into_bytes()));
-        forms.push(Zeroizing::new(coded.into_bytes()));
-    }
-    if let Ok(text) = std::str::from_utf8(secret)
-        && let Ok(escaped) = serde_json::to_string(text).map(Zeroizing::new)
-    {
-        let inner = &escaped[1..escaped.len() - 1];
-        forms.push(Zeroizing::new(inner.replace('/', "\\/").into_bytes()));
-        forms.push(Zeroizing::new(inner.as_bytes().to_vec()));
-    }
     for shift in 0..3 {
         // Behind `shift` unknown bytes: the characters that only the secret decides.
         let shifted = Zeroizing::new([&[0; 2][..shift], secret].concat());
         let from = (shift * 8).div_ceil(6);
         let to = shifted.len() * 8 / 6;
-        for coded in [STANDARD_NO_PAD.encode(&*shifted), URL_SAFE_NO_PAD.encode(&*shifted)] {
+        for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
+            let coded = Zeroizing::new(engine.encode(&*shifted));
             forms.push(Zeroizing::new(coded.as_bytes()[from..to].to_vec()));
             // At the end of what is coded, the last character is the secret's too.
             forms.push(Zeroizing::new(coded.as_bytes()[from..].to_vec()));
         }
     }
     forms
-}
-
-/// Percent-encodings with lower-case digits.
-fn lower_hex(coded: &str) -> String {
-    let mut out = String::with_capacity(coded.len());
-    let mut digits = 0;
-    for c in coded.chars() {
-        out.push(if digits > 0 { c.to_ascii_lowercase() } else { c });
-        digits = if c == '%' { 2 } else { usize::saturating_sub(digits, 1) };
-    }
-    out
 }

@@ -7,6 +7,7 @@ use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use zeroize::Zeroize;
 
 use super::VaultError;
 use crate::config;
@@ -24,8 +25,11 @@ pub(super) fn read(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, 
     }
     let pem = config::secret(key)?;
     // The parser's own text could repeat a line of the key.
-    let der = PrivateKeyDer::from_pem_slice(&pem).map_err(|_error| unusable(key, "it has no private key".into()))?;
-    let signing = any_supported_type(&der).map_err(|_error| unusable(key, "its kind isn't supported".into()))?;
+    let mut der =
+        PrivateKeyDer::from_pem_slice(&pem).map_err(|_error| unusable(key, "it has no private key".into()))?;
+    let signing = any_supported_type(&der);
+    der.zeroize();
+    let signing = signing.map_err(|_error| unusable(key, "its kind isn't supported".into()))?;
     let certified = CertifiedKey::new(chain, signing);
     match certified.keys_match() {
         Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(Arc::new(certified)),

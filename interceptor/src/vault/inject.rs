@@ -39,8 +39,13 @@ impl Credential {
         for name in replaced {
             parts.headers.remove(name);
         }
-        // A coding would hide an echo.
+        // A coding would hide an echo, and so would asking for it in pieces. Of a SharedKey and a certificate nothing is sent
+        // that would be worth that.
         parts.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if !matches!(self.settings.kind, CredentialKind::SharedKey { .. } | CredentialKind::ClientCertificate { .. }) {
+            parts.headers.remove(header::RANGE);
+            parts.headers.remove(header::IF_RANGE);
+        }
         let mut hidden: Vec<Zeroizing<Vec<u8>>> = vec![Zeroizing::new(secret.to_vec())];
         match &self.settings.kind {
             CredentialKind::Header { name, prefix, .. } => {
@@ -55,8 +60,10 @@ impl Credential {
             }
             CredentialKind::Query { key, .. } => {
                 let value = std::str::from_utf8(secret).map_err(|_invalid| self.unusable("it isn't text"))?;
-                let value = Zeroizing::new(utf8_percent_encode(value, VALUE).to_string());
-                parts.uri = with_parameter(&parts.uri, &self.settings, key, &value)
+                // As long as it can get, because what grows leaves copies behind.
+                let mut coded = Zeroizing::new(String::with_capacity(value.len() * 3));
+                coded.extend(utf8_percent_encode(value, VALUE));
+                parts.uri = with_parameter(&parts.uri, &self.settings, key, &coded)
                     .ok_or_else(|| self.unusable("it doesn't fit into the request's URL"))?;
             }
             CredentialKind::SharedKey { account, .. } => {
@@ -88,12 +95,17 @@ impl Credential {
 pub(super) fn check(settings: &CredentialSettings, secret: &Secret) -> Result<(), VaultError> {
     let bytes = secret.bytes();
     let problem = match &settings.kind {
-        CredentialKind::Header { .. } if HeaderValue::from_bytes(bytes).is_err() => "it can't stand in a header",
+        CredentialKind::Header { .. } if !bytes.iter().all(stands_in_header) => "it can't stand in a header",
         CredentialKind::Query { .. } if std::str::from_utf8(bytes).is_err() => "it isn't text",
-        CredentialKind::SharedKey { .. } if STANDARD.decode(bytes).is_err() => "it isn't base64",
+        CredentialKind::SharedKey { .. } if STANDARD.decode(bytes).map(Zeroizing::new).is_err() => "it isn't base64",
         _ => return Ok(()),
     };
     Err(VaultError::Unusable { place: place(settings), problem: problem.into() })
+}
+
+/// Whether a header's value may have this byte (RFC 9110 section 5.5): asked without a copy that nobody would wipe.
+fn stands_in_header(byte: &u8) -> bool {
+    matches!(byte, b'\t' | b' '..=b'~' | 0x80..)
 }
 
 fn place(settings: &CredentialSettings) -> String {
@@ -112,9 +124,9 @@ fn with_parameter(uri: &Uri, settings: &CredentialSettings, key: &str, value: &s
         let name = pair.split('=').next().unwrap_or_default().replace('+', " ");
         !pair.is_empty() && !settings.replaces_parameter(&percent_decode_str(&name).decode_utf8_lossy())
     });
-    let own = Zeroizing::new(format!("{key}={value}"));
+    let own = Zeroizing::new([key, "=", value].concat());
     let query = Zeroizing::new(kept.chain([own.as_str()]).collect::<Vec<_>>().join("&"));
-    let path_and_query = Zeroizing::new(format!("{}?{}", uri.path(), query.as_str()));
+    let path_and_query = Zeroizing::new([uri.path(), "?", query.as_str()].concat());
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = Some(path_and_query.parse().ok()?);
     Uri::from_parts(parts).ok()

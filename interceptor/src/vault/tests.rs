@@ -59,10 +59,14 @@ async fn a_header_takes_the_place_of_what_the_process_sent() {
     let file = write(dir.path(), "key", "s3cr3t-value\n", 0o600);
     let credential = format!(r#"{{ header = "X-Api-Key", prefix = "Key ", value_file = "{}" }}"#, file.display());
     let request = Request::get("/a?b=1").header("authorization", "Bearer mine").header("x-api-key", "mine");
-    let (parts, _) = injected(&credential, request.header("x-api-key", "mine too")).await;
+    let request = request.header("x-api-key", "mine too").header("x_api_key", "mine as CGI reads it");
+    let request = request.header("range", "bytes=0-4").header("if-range", "\"tag\"");
+    let (parts, _) = injected(&credential, request).await;
     let values: Vec<_> = parts.headers.get_all("x-api-key").iter().collect();
     assert_eq!(values, ["Key s3cr3t-value"]);
     assert!(values[0].is_sensitive() && !parts.headers.contains_key("authorization"));
+    assert!(!parts.headers.contains_key("x_api_key"), "servers read it as the same field");
+    assert!(!parts.headers.contains_key("range") && !parts.headers.contains_key("if-range"), "an echo comes in pieces");
     assert_eq!(parts.headers["accept-encoding"], "identity");
     assert!(!format!("{parts:?}").contains("s3cr3t"));
 }
@@ -234,17 +238,48 @@ fn an_echo_is_found_however_it_is_spelled_and_cut() {
         percent.into(),
         percent.replace("2F", "2f").replace("2B", "2b").replace("3F", "3f").replace("C3%A4", "c3%a4").into(),
         json.as_bytes().to_vec(),
+        // As .NET, Go, Python and PHP write JSON.
+        r#"s3cr3t/\u002B\u0022?v\u00E4lue"#.into(),
+        r#"s3cr3t/\u002b\"?v\u00e4lue"#.into(),
+        r#"s3cr3t\/+\"?v\u00e4lue"#.into(),
+        // As a document in a string, and a query in a query.
+        r#"s3cr3t\\\/+\\\"?v\\u00e4lue"#.into(),
+        percent.replace('%', "%25").into(),
+        // As HTML has it, and what escapes HTML again.
+        "s3cr3t/&#43;&quot;?v&#xe4;lue".into(),
+        "s3cr3t&#x2F;&#x2B;&#034;?v&#228;lue".into(),
+        "s3cr3t&amp;#x2F;+&amp;quot;?v\u{e4}lue".into(),
+        // Only some of it, as a form does.
+        "s3cr3t/%2B%22?v%C3%A4lue".into(),
     ];
     for shift in 0..3 {
         let shifted = [&b"xyz"[..shift], secret].concat();
-        forms.push(STANDARD.encode(&shifted).into_bytes());
+        let coded = STANDARD.encode(&shifted);
+        forms.push(coded.replace('/', "\\/").into_bytes());
+        forms.push(coded.replace('+', "\\u002B").replace('/', "&#x2F;").into_bytes());
+        forms.push(coded.replace('+', "%2b").replace('/', "%2F").replace('=', "%3D").into_bytes());
+        forms.push(coded.into_bytes());
         forms.push(URL_SAFE.encode(&shifted).into_bytes());
     }
+    assert!(
+        forms.iter().any(|form| form.windows(2).any(|two| two == b"\\/") && !form.starts_with(b"s3cr3t")),
+        "no `/`"
+    );
     for form in forms {
         let body = [b"{\"a\":\"", form.as_slice(), b"\",\"s3cr3\":1}"].concat();
         let whole = masked(&echo, &body, body.len());
         assert_eq!(whole.len(), body.len());
-        assert!(whole.windows(6).any(|six| six == b"******"), "{}", String::from_utf8_lossy(&whole));
+        // All but what base64 has of its neighbours.
+        let told = String::from_utf8_lossy(&whole).into_owned();
+        let kept = whole.iter().filter(|byte| **byte != b'*').count() - b"{\"a\":\"\",\"s3cr3\":1}".len();
+        let around = if form.starts_with(b"s3cr3t") {
+            0
+        } else if form.starts_with(b"\"s3cr3t") {
+            2
+        } else {
+            10
+        };
+        assert!(kept <= around, "{told}");
         assert!(whole.ends_with(b"\"s3cr3\":1}"));
         for pieces in 1..body.len() {
             assert_eq!(masked(&echo, &body, pieces), whole, "in pieces of {pieces}");
@@ -261,6 +296,19 @@ fn an_echo_in_a_header_is_masked() {
     assert_eq!(echo.headers(&mut headers), 1);
     assert_eq!(headers["location"], "https://h/?key=************&x=1");
     assert_eq!(headers["server"], "plain");
+}
+
+#[test]
+fn what_is_nearly_an_echo_is_left_alone() {
+    let echo = Echo::of(&[Zeroizing::new(b"a%b\\c&de f".to_vec())]);
+    for text in ["a%25b\\\\c&amp;de+f", "a%b\\c&de f", "a%2525b\\c&amp;amp;de%20f", "\\u0061%b\\x5Cc&#38;de f"] {
+        assert_eq!(masked(&echo, text.as_bytes(), 3), vec![b'*'; text.len()], "{text}");
+    }
+    for text in ["A%b\\c&de f", "a%24b\\c&de f", "a%b\\u005dc&de f", "a%b\\c&#39;de f", "a%b\\c&lt;de f", "a%b\\c&de"] {
+        for pieces in 1..=text.len() {
+            assert_eq!(masked(&echo, text.as_bytes(), pieces), text.as_bytes(), "{text}");
+        }
+    }
 }
 
 #[test]
@@ -308,4 +356,31 @@ proptest::proptest! {
         let whole = masked(&echo, text.as_bytes(), text.len());
         proptest::prop_assert_eq!(masked(&echo, text.as_bytes(), pieces), whole);
     }
+
+    /// The same of escapes, whole and broken, and of secrets that are escapes themselves.
+    #[test]
+    fn what_is_masked_does_not_depend_on_the_cuts_of_escapes(
+        text in r#"(\\{1,4}|%|25|2[fF]|&|amp;|#47;|#x2f;|/|u002f|x2f|a|"){0,30}"#,
+        pieces in 1usize..9,
+    ) {
+        let secrets = [r"a/a/a/a", r"\\\\\\", "%25%25", "&amp;&amp;"].map(|secret| Zeroizing::new(secret.as_bytes().to_vec()));
+        let echo = Echo::of(&secrets);
+        let whole = masked(&echo, text.as_bytes(), text.len());
+        proptest::prop_assert_eq!(masked(&echo, text.as_bytes(), pieces), whole);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_whose_time_is_over_is_wiped_though_nobody_asks_again() {
+    let dir = folder();
+    let program = write(dir.path(), "print", "#!/bin/sh\necho s3cr3t-value\n", 0o700);
+    let vault = vault(&format!(r#"{{ header = "X-Api-Key", command = ["{}"], ttl = "2s" }}"#, program.display()));
+    let target = "t".parse().unwrap();
+    assert!(vault.credential(&target).await.unwrap().is_some());
+    let keeper = &vault.keepers[&target];
+    assert!(keeper.held.lock().await.is_some());
+    tokio::time::sleep(Duration::from_millis(1_900)).await;
+    assert!(keeper.held.lock().await.is_some());
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(keeper.held.lock().await.is_none());
 }

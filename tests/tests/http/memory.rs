@@ -3,13 +3,15 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use interceptor_tests::daemon::{Daemon, Order};
+use interceptor_tests::authority::Authority;
+use interceptor_tests::daemon::{Daemon, GRAPH_TARGET, Order};
 use interceptor_tests::graph::Graph;
 use interceptor_tests::require_root;
+use interceptor_tests::scripted::Scripted;
 use interceptor_tests::wire::Wire;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::fixture::{ALL, HOST, begin, order};
+use super::fixture::{ALL, HOST, begin, finished, order, order_to};
 
 const GIGABYTE: usize = 1 << 30;
 /// What the daemon may grow by, in KiB.
@@ -63,6 +65,58 @@ fn a_gigabyte_up_and_down_grows_the_daemon_by_32_mib_at_most() -> Result<()> {
         start.elapsed()
     );
     ensure!(most <= before + GROWTH, "it grew from {before} to {most} KiB");
+    drop(wire);
+    daemon.finish()
+}
+
+/// 1 GB with INTERCEPTOR_LONG, 64 MB else.
+#[test]
+fn a_large_document_is_masked_in_8_mib() -> Result<()> {
+    require_root!(Ok(()));
+    const PERSON: &str = "{\"displayName\":\"Ada Lovelace\",\"mail\":\"ada@contoso.example\",\"note\":\"none\"},";
+    let size: usize = if std::env::var_os("INTERCEPTOR_LONG").is_some() { 1_000_000_000 } else { 64_000_000 };
+    let authority = Authority::new()?;
+    let upstream = Scripted::start(authority.server(&[HOST])?, move |peer| {
+        let piece = PERSON.repeat(600);
+        loop {
+            let pieces = if peer.request()?.starts_with("GET /large ") { size / piece.len() } else { 20 };
+            peer.send(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n[\r\n",
+            )?;
+            for _ in 0..pieces {
+                peer.send(format!("{:x}\r\n{piece}\r\n", piece.len()))?;
+            }
+            peer.send("2\r\n1]\r\n0\r\n\r\n")?;
+        }
+    })?;
+    let daemon = Daemon::start(&Order {
+        targets: format!("{GRAPH_TARGET}mask = [\"pii\"]\n"),
+        more: "[[mask]]\nname = \"pii\"\njson = [\"$..displayName\"]\ndetect = [\"email\"]\n".to_owned(),
+        ..order_to(upstream.address(), authority.pem())
+    })?;
+    let mut wire = Wire::tls(&daemon)?;
+    // What a first answer of a megabyte and its record cost is paid.
+    ensure!(wire.ask("GET", "/warm")?.status == 200, "denied");
+    finished(&daemon, "GET /warm")?;
+    let before = resident(&daemon)?;
+    let start = Instant::now();
+    wire.send(format!("GET /large HTTP/1.1\r\nHost: {HOST}\r\n\r\n"))?;
+    ensure!(wire.head()?.status == 200, "no answer");
+    let (mut most, mut came, mut looked) = (before, 0, 0);
+    loop {
+        let chunk = wire.chunk()?;
+        if chunk.is_empty() {
+            break;
+        }
+        ensure!(!chunk.windows(3).any(|three| three == b"ada"), "it isn't masked");
+        came += chunk.len();
+        if came - looked > 1 << 20 {
+            (most, looked) = (most.max(resident(&daemon)?), came);
+        }
+    }
+    println!("{size} bytes masked to {came}: {before} KiB before, {most} KiB at most ({:?})", start.elapsed());
+    ensure!(came > size / 2, "only {came} bytes came");
+    ensure!(most <= before + (8 << 10), "it grew from {before} to {most} KiB");
     drop(wire);
     daemon.finish()
 }
@@ -133,6 +187,7 @@ fn a_thousand_idle_connections_stand_and_the_next_are_reset() -> Result<()> {
         more <= 2 * 1000 + 20,
         "{more} files more are open: the client's socket and the upstream's are two for each"
     );
+    ensure!(daemon.log().contains("`limits.connections`"), "the operator isn't told: {}", daemon.log());
     drop(many);
     // What they freed goes back to the system as well.
     let deadline = Instant::now() + Duration::from_secs(10);

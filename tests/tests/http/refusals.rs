@@ -83,8 +83,20 @@ fn what_is_no_http_is_refused_inside_tls_and_recorded() -> Result<()> {
         let head = &request[..request.len().min(120)];
         let got = wire.head().with_context(|| head.to_owned())?;
         ensure!(got.status == status, "`{head}` got {}", got.head);
-        denied(&daemon, after, &["malformed-http", "header-too-large"]).with_context(|| head.to_owned())?;
+        let code = if status == 431 { "header-too-large" } else { "malformed-http" };
+        denied(&daemon, after, &[code]).with_context(|| head.to_owned())?;
     }
+    // Somewhat too many or too large, they are told with the keys.
+    let fields: String = (0..120).map(|number| format!("X-{number}: a\r\n")).collect();
+    let answer = {
+        let mut wire = Wire::tls(&daemon)?;
+        wire.send(format!("GET /many HTTP/1.1\r\n{host}{fields}\r\n"))?;
+        wire.answer()?
+    };
+    let told = String::from_utf8_lossy(&answer.body).into_owned();
+    ensure!(answer.status == 431 && answer.code() == "header-too-large", "{answer:?}");
+    ensure!(told.contains("limits.header_bytes") && told.contains("limits.header_fields"), "{told}");
+    ensure!(finished(&daemon, "GET /many")?.code.as_deref() == Some("header-too-large"), "recorded otherwise");
     // HTTP/2 without having agreed on it: no answer in HTTP/1.1 would be read.
     let after = recorded::last(&daemon.database())?;
     let mut wire = Wire::tls(&daemon)?;

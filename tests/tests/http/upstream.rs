@@ -155,3 +155,30 @@ fn one_downstream_connection_has_one_upstream() -> Result<()> {
     drop(wires);
     daemon.finish()
 }
+
+#[test]
+fn an_answer_with_too_many_fields_or_trailers_is_told_with_the_keys() -> Result<()> {
+    require_root!(Ok(()));
+    let (_upstream, daemon) = scripted(|peer| {
+        let fields = |count: usize| (0..count).map(|number| format!("X-{number}: a\r\n")).collect::<String>();
+        match peer.request()?.split(' ').nth(1) {
+            Some("/many") => peer.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{}\r\n", fields(120))),
+            Some("/more") => peer.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{}\r\n", fields(300))),
+            Some("/trailers") => {
+                let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n";
+                peer.send(format!("{head}{}\r\n", fields(120)))
+            }
+            _ => peer.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{}\r\nok", fields(90))),
+        }
+    })?;
+    for path in ["/many", "/more"] {
+        let answer = Wire::tls(&daemon)?.ask("GET", path)?;
+        ensure!(answer.status == 502 && answer.code() == "upstream-malformed", "{path}: {answer:?}");
+        let told = String::from_utf8_lossy(&answer.body).into_owned();
+        ensure!(told.contains("limits.header_bytes") && told.contains("limits.header_fields"), "{path}: {told}");
+    }
+    ensure!(Wire::tls(&daemon)?.ask("GET", "/")?.body == b"ok", "what fits is refused");
+    ensure!(Wire::tls(&daemon)?.ask("GET", "/trailers").is_err(), "the trailers passed");
+    ensure!(outcome(&daemon, "GET /trailers")?.0 == "upstream-malformed", "recorded otherwise");
+    daemon.finish()
+}

@@ -330,3 +330,107 @@ fn a_server_without_http2_gets_http1_for_both() -> Result<()> {
     })?;
     daemon.finish()
 }
+
+/// h2 counts the bytes of header sections, and not their fields.
+#[test]
+fn header_sections_with_too_many_fields_are_told_with_the_keys() -> Result<()> {
+    require_root!(Ok(()));
+    let fields = |headers: &mut http::HeaderMap, count: usize| {
+        for number in 0..count {
+            headers.insert(http::HeaderName::try_from(format!("x-{number}"))?, http::HeaderValue::from_static("a"));
+        }
+        Ok::<(), anyhow::Error>(())
+    };
+    let upstream = Upstream::start(move |stream, _| async move {
+        let mut connection = handshake(stream).await?;
+        while let Some(request) = connection.accept().await {
+            let (request, mut respond) = request?;
+            let mut head = Response::new(());
+            match request.uri().path() {
+                "/many" => fields(head.headers_mut(), 120)?,
+                "/large" => _ = head.headers_mut().insert("x-large", "a".repeat(100_000).parse()?),
+                _ => {}
+            }
+            respond.send_response(head, true)?;
+        }
+        Ok(())
+    })?;
+    let daemon = upstream.daemon()?;
+    run(async {
+        let client = Client::open(&daemon).await?;
+        for path in ["/many", "/large"] {
+            let answer = client.ask("GET", path).await?;
+            let told = String::from_utf8_lossy(&answer.body).into_owned();
+            ensure!(answer.status == 502 && answer.code() == "upstream-malformed", "{path}: {answer:?}");
+            ensure!(told.contains("limits.header_bytes") && told.contains("limits.header_fields"), "{path}: {told}");
+        }
+        let mut asked = request("GET", "/");
+        fields(asked.headers_mut(), 120)?;
+        let answer = client.ask_this(asked).await?;
+        let told = String::from_utf8_lossy(&answer.body).into_owned();
+        ensure!(answer.status == 431 && answer.code() == "header-too-large", "{answer:?}");
+        ensure!(told.contains("limits.header_bytes") && told.contains("limits.header_fields"), "{told}");
+        ensure!(client.ask("GET", "/").await?.status == 200, "the connection ended too");
+        Ok(())
+    })?;
+    daemon.finish()
+}
+
+/// Without a length it is known to be too large when most of it was sent: the piece that is too much would end the request.
+#[test]
+fn a_body_that_gets_too_large_never_ends_as_a_request_upstream() -> Result<()> {
+    require_root!(Ok(()));
+    let whole_ones = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let ended = Arc::new(Notify::new());
+    let upstream = Upstream::start({
+        let (whole_ones, ended) = (Arc::clone(&whole_ones), Arc::clone(&ended));
+        move |stream, _| {
+            let (whole_ones, ended) = (Arc::clone(&whole_ones), Arc::clone(&ended));
+            async move {
+                let mut connection = handshake(stream).await?;
+                while let Some(request) = connection.accept().await {
+                    let (request, respond) = request?;
+                    let (whole_ones, ended) = (Arc::clone(&whole_ones), Arc::clone(&ended));
+                    tokio::spawn(async move {
+                        let mut body = request.into_body();
+                        let came = loop {
+                            match body.data().await {
+                                Some(Ok(data)) => body.flow_control().release_capacity(data.len())?,
+                                Some(Err(_reset)) => break false,
+                                None => break true,
+                            }
+                        };
+                        if came {
+                            whole_ones.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                            answer(respond, "ok")?;
+                        }
+                        ended.notify_one();
+                        Ok::<_, anyhow::Error>(())
+                    });
+                }
+                Ok(())
+            }
+        }
+    })?;
+    let mut order = upstream.order(ALL);
+    order.more = "[limits]\nrequest_body = \"1KiB\"\n".to_owned();
+    let daemon = interceptor_tests::daemon::Daemon::start(&order)?;
+    run(async {
+        let client = Client::open(&daemon).await?;
+        let (response, mut body) = client.send(request("POST", "/fits"), false).await?;
+        body.send_data(Bytes::from_static(&[b'x'; 512]), false)?;
+        body.send_data(Bytes::from_static(&[b'x'; 512]), true)?;
+        ensure!(whole(response).await?.status == 200, "what fits is refused");
+        tokio::time::timeout(Duration::from_secs(5), ended.notified()).await?;
+        let (response, mut body) = client.send(request("POST", "/large"), false).await?;
+        body.send_data(Bytes::from_static(&[b'x'; 1000]), false)?;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        body.send_data(Bytes::from_static(&[b'x'; 100]), true)?;
+        let refused = whole(response).await?;
+        ensure!(refused.status == 413 && refused.code() == "request-too-large", "{refused:?}");
+        tokio::time::timeout(Duration::from_secs(5), ended.notified()).await.context("it doesn't end upstream")?;
+        Ok(())
+    })?;
+    ensure!(whole_ones.load(std::sync::atomic::Ordering::Relaxed) == 1, "the upstream got all of it");
+    daemon.finish()
+}

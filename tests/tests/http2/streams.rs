@@ -37,6 +37,27 @@ fn each_stream_of_a_connection_is_decided_and_recorded_by_itself() -> Result<()>
 }
 
 #[test]
+fn a_connection_has_so_many_streams_at_once() -> Result<()> {
+    require_root!(Ok(()));
+    let graph = Graph::start(&[])?;
+    let more = "[limits]\nstreams = 2\n".to_owned();
+    let daemon = Daemon::start(&Order { more, ..order(&graph, ALL) })?;
+    run(async {
+        let client = Client::open(&daemon).await?;
+        let first = client.head("GET", "/stream").await?;
+        let _second = client.head("GET", "/stream").await?;
+        let (third, _) = client.send(request("GET", "/v1.0/users"), true).await?;
+        let mut third = std::pin::pin!(whole(third));
+        let early = tokio::time::timeout(Duration::from_millis(500), third.as_mut()).await;
+        ensure!(early.is_err() && graph.received().len() == 2, "a third was served");
+        drop(first);
+        ensure!(third.await?.status == 200, "it isn't served when there is room");
+        Ok(())
+    })?;
+    daemon.finish()
+}
+
+#[test]
 fn a_hundred_streams_of_one_connection_are_served_at_once() -> Result<()> {
     require_root!(Ok(()));
     let (graph, daemon) = begin(ALL)?;

@@ -28,15 +28,19 @@ pub(crate) fn secret_file(text: &str) -> Result<(tempfile::TempDir, PathBuf)> {
 /// A daemon in front of a Graph whose target has these keys besides its name and hosts.
 pub(crate) fn begin(keys: &str, policy: &str, more: &str) -> Result<(Graph, Daemon)> {
     let graph = Graph::start(&[])?;
-    let order = Order {
+    let daemon = Daemon::start(&order(&graph, keys, policy, more))?;
+    Ok((graph, daemon))
+}
+
+/// An order of that.
+pub(crate) fn order(graph: &Graph, keys: &str, policy: &str, more: &str) -> Order {
+    Order {
         purpose: "secrets",
         targets: format!("[[target]]\nname = \"graph\"\nhosts = [\"graph.microsoft.com\"]\n{keys}\n"),
         more: more.to_owned(),
         bring: vec!["wire"],
-        ..Order::for_graph(&graph, policy)
-    };
-    let daemon = Daemon::start(&order)?;
-    Ok((graph, daemon))
+        ..Order::for_graph(graph, policy)
+    }
 }
 
 /// The exported operations, a JSON object each, once the one with this summary has ended.

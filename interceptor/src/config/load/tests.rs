@@ -65,8 +65,26 @@ fn nothing_configured_is_a_configuration() {
     assert_eq!(settings.paths.docker, Path::new("/var/lib/docker"));
     assert_eq!(settings.paths.podman, Path::new("/var/lib/containers/storage"));
     assert_eq!(settings.record.segment_bytes, 16 << 20);
-    assert_eq!(settings.limits.detect_timeout, Duration::from_secs(5));
-    assert_eq!(settings.limits.drain, Duration::from_secs(10));
+    let seconds = Duration::from_secs;
+    let limits = Limits {
+        detect_timeout: seconds(5),
+        dial_timeout: seconds(10),
+        response_timeout: seconds(300),
+        idle_timeout: seconds(90),
+        connections: 1024,
+        streams: 100,
+        header_bytes: 64 << 10,
+        header_fields: 100,
+        request_body: 1 << 30,
+        response_body: 16 << 30,
+        expansion: Expansion { free: 16 << 20, ratio: 200 },
+        hold: HoldLimits { patience: seconds(25), each: 16, all: 256, body: 1 << 20 },
+        operations: 1024,
+        names: 4096,
+        drain: seconds(10),
+    };
+    assert_eq!(settings.limits, limits);
+    assert_eq!(settings.payload, PayloadSettings { level: PayloadLevel::Full, bytes: 1 << 20 });
 }
 
 #[test]

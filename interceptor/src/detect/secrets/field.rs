@@ -11,7 +11,7 @@ use super::MARK;
 const LONGEST_NAME: usize = 130;
 
 /// Parts of names (lower case, without separators) that make a field secret.
-const PARTS: [&str; 18] = [
+const PARTS: [&str; 21] = [
     "password",
     "passwd",
     "passphrase",
@@ -24,6 +24,9 @@ const PARTS: [&str; 18] = [
     "authtoken",
     "privatekey",
     "accountkey",
+    "masterkey",
+    "primarykey",
+    "secondarykey",
     "sharedaccess",
     "sharedkey",
     "assertion",
@@ -33,7 +36,7 @@ const PARTS: [&str; 18] = [
 ];
 
 /// Whole names (lower case, without separators) of secret fields.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 17] = [
     "pwd",
     "pass",
     "sig",
@@ -48,6 +51,9 @@ const NAMES: [&str; 14] = [
     "authorizationcode",
     "codeverifier",
     "otp",
+    "key1",
+    "key2",
+    "samlresponse",
 ];
 
 /// Tokens that mark a place in a list: no secret.
@@ -84,21 +90,46 @@ fn is_secret_plain(name: &[u8]) -> bool {
 struct Judgement {
     /// Whether its value is secret.
     secret: bool,
-    /// Whether it is `value`, which is what another member names.
-    value: bool,
-    /// Whether it is `name` or `key`, which names another member's value.
-    names: bool,
+    role: Role,
+}
+
+/// What a member is to the others of its object.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    None,
+    /// `value`, which is what another member names.
+    Value,
+    /// `name` or `key`, which names another member's value.
+    Names,
+    /// `keyName`, as Azure lists the keys of an account: the value beside it is a key.
+    NamesKey,
+    /// `code`, which is an authorization code or something harmless.
+    Code,
+    /// What goes with an authorization code only (RFC 6749 section 4.1.3, RFC 7636 section 4.5).
+    Grants,
+}
+
+impl Role {
+    fn of(name: &str) -> Self {
+        let plain = name.replace('_', "").to_ascii_lowercase();
+        match name {
+            "value" => Role::Value,
+            "name" | "key" => Role::Names,
+            _ if plain == "code" => Role::Code,
+            _ if plain == "granttype" || plain == "codeverifier" => Role::Grants,
+            _ if plain.ends_with("keyname") => Role::NamesKey,
+            _ => Role::None,
+        }
+    }
 }
 
 impl Judgement {
     /// Of the name that this literal is. What can't be read is secret.
     fn of(literal: &[u8]) -> Self {
         let name = decoded(literal);
-        let is = |known: &str| name.as_ref().is_some_and(|name| name == known);
         Self {
             secret: name.as_ref().is_none_or(|name| is_secret(name)),
-            value: is("value"),
-            names: is("name") || is("key"),
+            role: name.as_ref().map_or(Role::None, |name| Role::of(name)),
         }
     }
 }
@@ -123,68 +154,263 @@ impl<'a> Judged<'a> {
 }
 
 /// A container that is open.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 struct Open {
     /// Whether it is in a secret place.
     secret: bool,
     array: bool,
-    /// Whether a member `name` of it, or `key`, says that its `value` is secret.
+    /// Whether a member of it says that its `value` is secret.
     named: bool,
+    /// Whether a member of it says that its `code` is secret.
+    grants: bool,
+    /// Where its `value` and its `code` were, as long as nothing says that they are secret.
+    value: Option<(usize, usize)>,
+    code: Option<(usize, usize)>,
 }
 
-/// JSON with the strings and numbers of secret members replaced, also those inside of them; everything else is copied.
-/// Pairs (`["cookie", "…"]`, `{"name": "cookie", "value": "…"}`) are members as well.
+impl Open {
+    /// Whether another member said that what comes is secret.
+    fn says_secret(&self, role: Role) -> bool {
+        (self.named && role == Role::Value) || (self.grants && role == Role::Code)
+    }
+
+    /// Its `value` is secret, also if it came before.
+    fn name(&mut self, edits: &mut Vec<Edit>) {
+        self.named = true;
+        edits.extend(self.value.take().map(Edit::hide));
+    }
+
+    /// The same of its `code`.
+    fn grant(&mut self, edits: &mut Vec<Edit>) {
+        self.grants = true;
+        edits.extend(self.code.take().map(Edit::hide));
+    }
+
+    fn note(&mut self, role: Role, start: usize, end: usize) {
+        match role {
+            Role::Value => self.value = Some((start, end)),
+            Role::Code => self.code = Some((start, end)),
+            _ => {}
+        }
+    }
+}
+
+/// What stands in the place of a value.
+struct Edit {
+    start: usize,
+    end: usize,
+    /// A literal; none where nothing of the value is kept.
+    literal: Option<Vec<u8>>,
+}
+
+impl Edit {
+    fn hide((start, end): (usize, usize)) -> Self {
+        Self { start, end, literal: None }
+    }
+}
+
+/// So many documents may be in each other, as strings.
+const DEEPEST: usize = 4;
+
+/// JSON with the strings and numbers of secret members replaced, also those inside of them, and those of documents that are
+/// strings in it; everything else is copied. Pairs (`["cookie", "…"]`, `{"name": "cookie", "value": "…"}`) are members as well.
 pub(super) fn json(input: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(input.len());
-    let (mut at, mut copied) = (0, 0);
+    json_within(input, 0)
+}
+
+fn json_within(input: &[u8], depth: usize) -> Vec<u8> {
+    let mut edits: Vec<Edit> = Vec::new();
+    let mut at = 0;
     let mut open: Vec<Open> = Vec::new();
     let mut judged = Judged([None; PLACES_OF_NAMES]);
-    // Whether the value that comes next is secret, and whether it says the name of another.
-    let (mut next, mut naming) = (false, false);
+    // Whether the value that comes next is secret, and what it is to the others.
+    let (mut next, mut role) = (false, Role::None);
     while at < input.len() {
-        let here = open.last().copied().unwrap_or_default();
-        let secret = next || here.secret;
+        let here = open.last();
+        let secret = next || here.is_some_and(|here| here.secret);
         match input[at] {
             b'"' => {
                 let end = string_end(input, at);
                 let after = end + input[end..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
                 if input.get(after) == Some(&b':') {
                     let name = judged.of(&input[at..end]);
-                    next = name.secret || (here.named && name.value);
-                    naming = name.names;
+                    role = name.role;
+                    next = name.secret || here.is_some_and(|here| here.says_secret(role));
+                    match (role, open.last_mut()) {
+                        (Role::NamesKey, Some(here)) => here.name(&mut edits),
+                        (Role::Grants, Some(here)) => here.grant(&mut edits),
+                        _ => {}
+                    }
                     at = after + 1;
                     continue;
                 }
                 if secret {
-                    replace(&mut out, input, &mut copied, at..end);
+                    edits.push(Edit::hide((at, end)));
+                } else if let Some(literal) = document(&input[at..end], depth) {
+                    edits.push(Edit { start: at, end, literal: Some(literal) });
                 }
-                let may_name = !secret && (here.array || naming) && end - at <= LONGEST_NAME;
+                let in_array = here.is_some_and(|here| here.array);
+                let may_name = !secret && (in_array || role == Role::Names) && end - at <= LONGEST_NAME;
                 let names = may_name && decoded(&input[at..end]).is_some_and(|name| super::is_secret_header(&name));
-                if let Some(here) = open.last_mut() {
-                    here.named |= names && naming;
+                if let Some(here) = open.last_mut().filter(|_| !secret) {
+                    here.note(role, at, end);
+                    if names && role == Role::Names {
+                        here.name(&mut edits);
+                    }
                 }
-                (at, next, naming) = (end, names && here.array, false);
+                (at, next, role) = (end, names && in_array, Role::None);
             }
-            b'0'..=b'9' | b'-' if secret => {
+            b'0'..=b'9' | b'-' if secret || matches!(role, Role::Value | Role::Code) => {
                 let number = |byte: &&u8| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
                 let end = at + input[at..].iter().take_while(number).count();
-                replace(&mut out, input, &mut copied, at..end);
-                (at, next) = (end, false);
+                if secret {
+                    edits.push(Edit::hide((at, end)));
+                } else if let Some(here) = open.last_mut() {
+                    here.note(role, at, end);
+                }
+                (at, next, role) = (end, false, Role::None);
             }
             byte @ (b'{' | b'[') => {
-                open.push(Open { secret, array: byte == b'[', named: false });
-                (at, next) = (at + 1, false);
+                open.push(Open { secret, array: byte == b'[', ..Open::default() });
+                (at, next, role) = (at + 1, false, Role::None);
             }
             b'}' | b']' => {
                 open.pop();
-                (at, next) = (at + 1, false);
+                (at, next, role) = (at + 1, false, Role::None);
             }
-            b',' => (at, next) = (at + 1, next && here.array),
+            b',' => (at, next, role) = (at + 1, next && here.is_some_and(|here| here.array), Role::None),
             _ => at += 1,
         }
     }
+    applied(input, edits)
+}
+
+fn applied(input: &[u8], mut edits: Vec<Edit>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(input.len());
+    let mut copied = 0;
+    // A value that turned out to be secret afterwards comes before the same value with its own members hidden.
+    edits.sort_by_key(|edit| (edit.start, edit.literal.is_some()));
+    for Edit { start, end, literal } in edits {
+        if start < copied {
+            continue;
+        }
+        out.extend_from_slice(&input[copied..start]);
+        out.extend_from_slice(&literal.unwrap_or_else(mark));
+        copied = end;
+    }
     out.extend_from_slice(&input[copied..]);
     out
+}
+
+fn mark() -> Vec<u8> {
+    format!("\"{MARK}\"").into_bytes()
+}
+
+/// A string that has quotes in it is read as a document of its own, as the tools of MCP give them: the literal without its
+/// secrets, if it has any.
+fn document(literal: &[u8], depth: usize) -> Option<Vec<u8>> {
+    let mut escapes = memchr::memchr_iter(b'\\', literal).map(|at| &literal[at + 1..]);
+    if !escapes.any(|escape| escape.starts_with(b"\"") || escape.starts_with(b"u0022")) {
+        return None;
+    }
+    if depth == DEEPEST {
+        return Some(mark());
+    }
+    let text = serde_json::from_slice::<String>(literal).map_or_else(|_broken| text_of(literal), String::into_bytes);
+    let kept = json_within(&text, depth + 1);
+    (kept != text).then(|| serde_json::to_vec(&String::from_utf8_lossy(&kept)).unwrap_or_else(|_never| mark()))
+}
+
+/// The text of a string literal that is cut short or broken, as far as it can be read.
+fn text_of(literal: &[u8]) -> Vec<u8> {
+    let inner = literal.strip_prefix(b"\"").unwrap_or(literal);
+    let mut rest = inner.strip_suffix(b"\"").unwrap_or(inner);
+    let mut out = Vec::with_capacity(rest.len());
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        out.extend_from_slice(&rest[..at]);
+        let Some((kind, after)) = rest[at + 1..].split_first() else { return out };
+        rest = after;
+        match kind {
+            b'n' => out.push(b'\n'),
+            b'r' => out.push(b'\r'),
+            b't' => out.push(b'\t'),
+            b'u' => {
+                let (digits, after) = rest.split_at(rest.len().min(4));
+                let digits = std::str::from_utf8(digits).ok();
+                let code = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok()).and_then(char::from_u32);
+                let letter = code.unwrap_or(char::REPLACEMENT_CHARACTER);
+                out.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+                rest = after;
+            }
+            other => out.push(*other),
+        }
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
+/// The events of a stream (`text/event-stream`, HTML section 9.2.6), each read as JSON with something around it.
+pub(super) fn events(input: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(input.len());
+    let mut rest = input;
+    while !rest.is_empty() {
+        let (event, after) = rest.split_at(event_end(rest));
+        out.extend_from_slice(&json(event));
+        rest = after;
+    }
+    out
+}
+
+/// Behind the line that a blank one follows.
+fn event_end(input: &[u8]) -> usize {
+    memchr::memchr2_iter(b'\n', b'\r', input)
+        .find(|at| matches!((input[*at], input.get(at + 1)), (b'\n', Some(b'\n' | b'\r')) | (b'\r', Some(b'\r'))))
+        .map_or(input.len(), |at| at + 1)
+}
+
+/// A table (CSV, RFC 4180, also with semicolons or tabs) whose first row names its columns: what is in secret ones is replaced.
+pub(super) fn table(input: &[u8]) -> Vec<u8> {
+    let head = input.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+    let count = |sign: &u8| head.iter().filter(|byte| *byte == sign).count();
+    let separator = [b'\t', b';', b','].into_iter().max_by_key(count).unwrap_or(b',');
+    let mut secret: Vec<bool> = Vec::new();
+    let mut out = Vec::with_capacity(input.len());
+    let (mut at, mut column, mut first) = (0, 0, true);
+    while at < input.len() {
+        let end = cell_end(input, at, separator);
+        let cell = &input[at..end];
+        if first {
+            secret.push(is_secret(&String::from_utf8_lossy(cell)));
+        }
+        let hide = !first && !cell.is_empty() && secret.get(column).copied().unwrap_or_default();
+        out.extend_from_slice(if hide { MARK.as_bytes() } else { cell });
+        let Some(sign) = input.get(end) else { break };
+        out.push(*sign);
+        let ends_row = *sign != separator;
+        first &= !ends_row;
+        (at, column) = (end + 1, if ends_row { 0 } else { column + 1 });
+    }
+    out
+}
+
+/// Where the cell that begins at `at` ends: at a separator, the row's end or the input's.
+fn cell_end(input: &[u8], at: usize, separator: u8) -> usize {
+    let mut end = at;
+    let mut quoted = input[at] == b'"';
+    if quoted {
+        end += 1;
+    }
+    while let Some(byte) = input.get(end) {
+        match byte {
+            // A doubled quote leaves the quotes and enters them again.
+            b'"' if quoted || input[at] == b'"' => quoted = !quoted,
+            b'\r' | b'\n' if !quoted => break,
+            byte if !quoted && *byte == separator => break,
+            _ => {}
+        }
+        end += 1;
+    }
+    end
 }
 
 /// A string literal's text; none if it isn't one.
@@ -194,14 +420,6 @@ fn decoded(literal: &[u8]) -> Option<Cow<'_, str>> {
         return serde_json::from_slice::<String>(literal).ok().map(Cow::Owned);
     }
     std::str::from_utf8(inner).ok().map(Cow::Borrowed)
-}
-
-fn replace(out: &mut Vec<u8>, input: &[u8], copied: &mut usize, what: std::ops::Range<usize>) {
-    out.extend_from_slice(&input[*copied..what.start]);
-    out.push(b'"');
-    out.extend_from_slice(MARK.as_bytes());
-    out.push(b'"');
-    *copied = what.end;
 }
 
 /// Behind the closing quote of the string that begins at `at`, or the end of the input.

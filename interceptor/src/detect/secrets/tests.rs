@@ -10,7 +10,7 @@ fn redacted(content_type: &str, input: &str) -> String {
 
 #[test]
 fn every_pattern_is_a_pattern() {
-    assert_eq!(text::patterns(), 13);
+    assert_eq!(text::patterns(), 16);
 }
 
 #[test]
@@ -136,6 +136,107 @@ fn what_authenticates_elsewhere_than_in_authorization_is_known() {
     // A header that is secret needn't authenticate, and one that names a token or a key needn't be secret.
     for name in ["x-ms-encryption-key", "x-my-secret", "x-csrf-token", "idempotency-key", "x-ms-continuationtoken"] {
         assert!(!authenticates_header(name), "{name}");
+    }
+}
+
+#[test]
+fn documents_in_strings_and_in_events_are_documents() {
+    for (kind, input, expected) in [
+        (
+            "application/json",
+            r#"{"content":[{"type":"text","text":"{\"token\":\"hunter2-Zx9\",\"n\":1}"}]}"#,
+            r#"{"content":[{"type":"text","text":"{\"token\":\"[secret]\",\"n\":1}"}]}"#,
+        ),
+        // As .NET writes it, with something around it, and in two strings.
+        ("", r#"{"text":"{\u0022cookie\u0022:\u0022hunter2-Zx9\u0022}"}"#, r#"{"text":"{\"cookie\":\"[secret]\"}"}"#),
+        ("", r#"{"text":"got: {\"pwd\":\"hunter2-Zx9\"} 5\""}"#, r#"{"text":"got: {\"pwd\":\"[secret]\"} 5\""}"#),
+        (
+            "",
+            r#"["{\"t\":\"{\\\"otp\\\":\\\"hunter2-Zx9\\\"}\"}"]"#,
+            r#"["{\"t\":\"{\\\"otp\\\":\\\"[secret]\\\"}\"}"]"#,
+        ),
+        // Cut short within the string, and in the middle of an escape.
+        ("", r#"{"text":"{\"token\":\"hunter2-Zx9"#, r#"{"text":"{\"token\":\"[secret]\"""#),
+        ("", r#"{"text":"{\"token\":\"hunter2-Zx9\"#, r#"{"text":"{\"token\":\"[secret]\"""#),
+        (
+            "text/event-stream",
+            "event: message\ndata: {\"token\":\"hunter2-Zx9\"}\n\ndata: 5\"\n\ndata: {\"authorization\":\"hunter2-Zx9\"}\n\n",
+            "event: message\ndata: {\"token\":\"[secret]\"}\n\ndata: 5\"\n\ndata: {\"authorization\":\"[secret]\"}\n\n",
+        ),
+        (
+            "",
+            "data: {\"cookie\":\r\ndata: \"hunter2-Zx9\"}\r\n\r\n",
+            "data: {\"cookie\":\r\ndata: \"[secret]\"}\r\n\r\n",
+        ),
+        ("application/json-seq", "\x1e{\"pwd\":\"hunter2-Zx9\"}\n", "\x1e{\"pwd\":\"[secret]\"}\n"),
+    ] {
+        assert_eq!(redacted(kind, input), expected);
+    }
+    let innermost = serde_json::json!({ "token": SECRET }).to_string();
+    let deep = (0..6).fold(innermost, |inner, _| serde_json::json!({ "text": inner }).to_string());
+    assert!(redacted("", &deep).contains(MARK));
+    let harmless = r#"{"text":"{\u0022a\u0022:\"b\"}"}"#;
+    assert_eq!(redacted("", harmless), harmless, "it is written anew without need");
+}
+
+#[test]
+fn a_table_loses_its_secret_columns() {
+    for (kind, input, expected) in [
+        (
+            "text/csv; header=present",
+            "user,Password,\"api key\",n\r\nbob,hunter2-Zx9,\"a,\"\"hunter2-Zx9\",1\r\n\"x\ny\",hunter2-Zx9",
+            "user,Password,\"api key\",n\r\nbob,[secret],[secret],1\r\n\"x\ny\",[secret]",
+        ),
+        ("text/csv", "a;pwd\n1;hunter2-Zx9\n\n2;\n", "a;pwd\n1;[secret]\n\n2;\n"),
+        ("text/tab-separated-values", "otp\ta\nhunter2-Zx9\t1,5\n", "otp\ta\n[secret]\t1,5\n"),
+        ("text/csv", "country,code,key\nFR,33,a\n", "country,code,key\nFR,33,a\n"),
+    ] {
+        assert_eq!(redacted(kind, input), expected);
+    }
+}
+
+#[test]
+fn members_say_of_others_that_they_are_secret_before_and_behind_them() {
+    for (input, expected) in [
+        (
+            r#"{"keys":[{"keyName":"key1","value":"hunter2-Zx9"},{"value":"hunter2-Zx9","key_name":"key2"}]}"#,
+            r#"{"keys":[{"keyName":"key1","value":"[secret]"},{"value":"[secret]","key_name":"key2"}]}"#,
+        ),
+        (r#"{"value":"hunter2-Zx9","name":"x-api-key"}"#, r#"{"value":"[secret]","name":"x-api-key"}"#),
+        (
+            r#"{"code":"hunter2-Zx9","grant_type":"authorization_code"}"#,
+            r#"{"code":"[secret]","grant_type":"authorization_code"}"#,
+        ),
+        (r#"{"grantType":"a","n":1,"code":123456}"#, r#"{"grantType":"a","n":1,"code":"[secret]"}"#),
+        (r#"{"code":"hunter2-Zx9","code_verifier":"v"}"#, r#"{"code":"[secret]","code_verifier":"[secret]"}"#),
+        (
+            r#"{"primaryReadonlyMasterKey":"hunter2-Zx9","primaryKey":"hunter2-Zx9","key1":"hunter2-Zx9","SAMLResponse":"hunter2-Zx9"}"#,
+            r#"{"primaryReadonlyMasterKey":"[secret]","primaryKey":"[secret]","key1":"[secret]","SAMLResponse":"[secret]"}"#,
+        ),
+        (
+            r#"{"error":{"code":"NotFound"},"name":"a","value":3,"key":"b"}"#,
+            r#"{"error":{"code":"NotFound"},"name":"a","value":3,"key":"b"}"#,
+        ),
+        // In a document of its own it is hidden as a whole.
+        (r#"{"value":"{\"pwd\":\"hunter2-Zx9\"}","name":"cookie"}"#, r#"{"value":"[secret]","name":"cookie"}"#),
+    ] {
+        assert_eq!(redacted("application/json", input), expected);
+    }
+}
+
+#[test]
+fn addresses_that_are_secrets_lose_them() {
+    for (input, expected) in [
+        ("/services/T00000000/B00000000/hunter2Zx9hunter2Zx9abcd", "/services/T00000000/B00000000/[secret]"),
+        ("/bot123456789:hunter2-Zx9hunter2-Zx9_abcdefghij/sendMessage", "/bot123456789:[secret]/sendMessage"),
+        ("/bot123456789%3Ahunter2-Zx9hunter2-Zx9_abcdefghij/getMe", "/bot123456789%3A[secret]/getMe"),
+        ("/api/webhooks/123456789012/hunter2-Zx9hunter2-Zx9hunter2", "/api/webhooks/123456789012/[secret]"),
+        ("/webhookb2/a@b/IncomingWebhook/hunter2Zx9hunter2Zx9/c", "/webhookb2/a@b/IncomingWebhook/[secret]/c"),
+    ] {
+        assert_eq!(path(input), expected);
+    }
+    for harmless in ["/services/Tickets/Boards/1", "/bots/12345678", "/v1.0/webhooks/1", "/robots.txt"] {
+        assert_eq!(path(harmless), harmless);
     }
 }
 

@@ -30,6 +30,10 @@ static PATTERNS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
         format!(r"(?i)(?P<a><(?:[a-z0-9_.-]{{1,32}}:)?[a-z0-9_.-]{{0,64}}{WORDS}[^<>]{{0,128}}>)[^<]+(?P<b>)"),
         // A field of a multipart body inside of a JSON string.
         r#"(?i)(?P<a>\bname=\\+"[^"\\]{0,64}(?:passw|secret|token)[^"\\]{0,64}\\+"(?:\\r)?\\n(?:\\r)?\\n)[^\\"]+(?P<b>)"#.into(),
+        // Addresses that are all that their callers need: webhooks of Slack, Teams and Discord, Telegram's bots.
+        r"(?P<a>/services/T[A-Z0-9]{6,}/B[A-Z0-9]{6,}/)[A-Za-z0-9]{8,}(?P<b>)".into(),
+        r"(?i)(?P<a>/(?:incomingwebhook|webhooks/[0-9]{5,})/)[A-Z0-9_-]{16,}(?P<b>)".into(),
+        r"(?i)(?P<a>/bot[0-9]{5,}(?::|%3a))[A-Z0-9_-]{16,}(?P<b>)".into(),
     ]
     .iter()
     .filter_map(|pattern: &String| Regex::new(pattern).ok())
@@ -44,7 +48,7 @@ static PART: LazyLock<Option<Regex>> = LazyLock::new(|| {
 
 /// Literals, in lower case, each with the patterns that can't match without it or another one of theirs. One pass over
 /// a text tells which patterns are worth trying, and most texts need none.
-const HINTS: [(&str, &[usize]); 18] = [
+const HINTS: [(&str, &[usize]); 21] = [
     ("private key", &[0]),
     ("eyj", &[1]),
     ("bearer", &[2]),
@@ -63,6 +67,9 @@ const HINTS: [(&str, &[usize]); 18] = [
     ("code=", &[7]),
     ("identified", &[8]),
     ("://", &[9]),
+    ("/services/t", &[12]),
+    ("webhook", &[13]),
+    ("/bot", &[14]),
 ];
 /// The patterns that begin with a name of [`WORDS`], and what else its words stand in.
 const NAMED: &[usize] = &[3, 4, 5, 6, 7, 8, 10, 11];

@@ -1,19 +1,24 @@
 //! What is masked in answers is masked in what is kept of their requests, too: by the same masks, so that a value has the
 //! same pseudonym on both sides.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 
 use http::HeaderName;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
 
 use crate::mask::{self, HeaderFate};
 use crate::pipeline::screen::Masked;
 use crate::record::payload::Message;
 
+
+/// What a segment of a path can't have as it is; brackets stay, so that marks can be read.
+const SEGMENT: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b'/').add(b'?').add(b'#');
 /// What is kept of a field or a query that can't be masked.
 const UNMASKED: &str = "[unmasked]";
 
 impl Masked {
-    /// Masks a request's query, headers and body. A body that can't be masked isn't kept.
+    /// Masks a request's path, query, headers and body. A body that can't be masked isn't kept.
     pub(super) fn conceal(&self, request: &mut Message) {
         let Message { start, headers, trailers, body, partial, .. } = request;
         *start = self.start(start);
@@ -35,13 +40,42 @@ impl Masked {
         };
     }
 
-    /// `METHOD PATH?QUERY VERSION` with its query masked.
+    /// `METHOD PATH`, and what may follow, with the path masked; another line stays.
+    pub(in crate::pipeline) fn summary(&self, line: &str) -> String {
+        let Some((method, rest)) = line.split_once(' ').filter(|(_, rest)| rest.starts_with('/')) else {
+            return line.to_owned();
+        };
+        let path = rest.split(' ').next().unwrap_or_default();
+        format!("{method} {}{}", self.path(path), &rest[path.len()..])
+    }
+
+    /// `METHOD PATH?QUERY VERSION` with its path and its query masked.
     fn start(&self, start: &str) -> String {
-        let query = start.split_once('?').and_then(|(before, rest)| Some((before, rest.rsplit_once(' ')?)));
-        let Some((before, (query, version))) = query else { return start.to_owned() };
+        let Some((before, (query, version))) =
+            start.split_once('?').and_then(|(before, rest)| Some((before, rest.rsplit_once(' ')?)))
+        else {
+            return self.summary(start);
+        };
         let masked = mask::query(&self.plan, &self.key, query.as_bytes());
         let masked = masked.unwrap_or_else(|_withheld| UNMASKED.into());
-        format!("{before}?{} {version}", String::from_utf8_lossy(&masked))
+        format!("{}?{} {version}", self.summary(before), String::from_utf8_lossy(&masked))
+    }
+
+    /// By detectors alone, as nothing in it has a name: each segment as servers read it, then all of it.
+    fn path(&self, path: &str) -> String {
+        let segment = |segment: &str| {
+            let decoded: Cow<'_, [u8]> = percent_decode_str(segment).into();
+            match mask::nameless(&self.plan, &self.key, &decoded) {
+                Ok(masked) if *masked == *decoded => segment.to_owned(),
+                Ok(masked) => percent_encode(&masked, SEGMENT).to_string(),
+                Err(_withheld) => UNMASKED.to_owned(),
+            }
+        };
+        let path = path.split('/').map(segment).collect::<Vec<_>>().join("/");
+        match mask::nameless(&self.plan, &self.key, path.as_bytes()) {
+            Ok(masked) => String::from_utf8_lossy(&masked).into_owned(),
+            Err(_withheld) => UNMASKED.to_owned(),
+        }
     }
 
     fn fields(&self, fields: Vec<(String, String)>) -> Vec<(String, String)> {

@@ -83,7 +83,8 @@ impl Hop {
             .initial_connection_window_size(connection_window(limits))
             .max_frame_size(MAX_FRAME)
             .max_send_buf_size(SEND_BUFFER)
-            .max_header_list_size(counted(limits.header_bytes))
+            // Twice of it, so that what is somewhat too large is told as that.
+            .max_header_list_size(counted(limits.header_bytes.saturating_mul(2)))
             .handshake(TokioIo::new(guarded))
             .await?;
         let driver = tokio::task::spawn_local(async move {

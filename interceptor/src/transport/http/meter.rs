@@ -21,11 +21,15 @@ pub struct Meter(Rc<Counted>);
 /// Sees the bytes that are counted.
 type Tap = Box<dyn Fn(&[u8])>;
 
+/// Sees how many bytes of a request's body come next, and says whether they may go on.
+type Bound = Box<dyn Fn(usize) -> bool>;
+
 /// Sees the trailers that follow a request's body, and says whether they may go on.
 type Gate = Box<dyn Fn(&HeaderMap) -> bool>;
 
 struct Counted {
     tap: RefCell<Option<Tap>>,
+    bound: RefCell<Option<Bound>>,
     gate: RefCell<Option<Gate>>,
     total: metrics::Counter,
     bytes: Cell<u64>,
@@ -50,8 +54,8 @@ impl Meter {
         let (bytes, digest) = (Cell::default(), RefCell::default());
         let (ended, end) = (Cell::default(), Notify::new());
         let (cut, broken, reader) = (Cell::default(), Cell::default(), RefCell::default());
-        let (tap, gate) = (RefCell::default(), RefCell::default());
-        Self(Rc::new(Counted { tap, gate, total, bytes, digest, ended, end, cut, broken, reader }))
+        let (tap, bound, gate) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Self(Rc::new(Counted { tap, bound, gate, total, bytes, digest, ended, end, cut, broken, reader }))
     }
 
     /// Waits until the body that is counted is done with: sent to its end, or given up.
@@ -85,14 +89,24 @@ impl Meter {
         self.0.tap.replace(Some(Box::new(tap)));
     }
 
+    /// Lets `bound` see the length of what comes next of the request's body, before it passes. Where it says no nothing of that
+    /// passes, and the body is broken: the last piece of a stream of HTTP/2 would end the request upstream.
+    pub fn bound(&self, bound: impl Fn(usize) -> bool + 'static) {
+        self.0.bound.replace(Some(Box::new(bound)));
+    }
+
     /// Lets `gate` see the trailers that follow the request's body. Where it says no they don't pass, and the body is broken.
     pub fn gate(&self, gate: impl Fn(&HeaderMap) -> bool + 'static) {
         self.0.gate.replace(Some(Box::new(gate)));
     }
 
-    /// Whether these trailers may pass.
-    fn lets_through(&self, trailers: &HeaderMap) -> bool {
-        self.0.gate.borrow().as_ref().is_none_or(|gate| gate(trailers))
+    /// Whether this piece of the body, or these trailers, may pass.
+    fn lets_through(&self, frame: &Frame<Bytes>) -> bool {
+        if let Some(data) = frame.data_ref() {
+            return self.0.bound.borrow().as_ref().is_none_or(|bound| bound(data.len()));
+        }
+        let gate = self.0.gate.borrow();
+        frame.trailers_ref().zip(gate.as_ref()).is_none_or(|(trailers, gate)| gate(trailers))
     }
 
     /// Counts these bytes in.
@@ -233,9 +247,7 @@ impl Body for Metered {
             self.meter.0.reader.replace(Some(cx.waker().clone()));
             match ready!(self.body.poll_frame(cx)) {
                 None if self.is_reset() => Some(Err(BodyError::Reset(h2::Reason::CANCEL.into()))),
-                Some(Ok(frame)) if frame.trailers_ref().is_some_and(|trailers| !self.meter.lets_through(trailers)) => {
-                    Some(Err(BodyError::Cut(h2::Reason::CANCEL.into())))
-                }
+                Some(Ok(frame)) if !self.meter.lets_through(&frame) => Some(Err(BodyError::Cut(h2::Reason::CANCEL.into()))),
                 frame => frame.map(|frame| frame.map_err(BodyError::Client)),
             }
         };
@@ -265,3 +277,6 @@ impl Body for Metered {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,3 +76,27 @@ fn a_query_is_masked_by_the_words_in_its_names_and_a_form_that_names_nothing_isn
     masked(MASK).conceal(&mut message);
     assert_eq!((message.body.len(), message.partial.as_deref()), (0, Some("unmasked")));
 }
+
+#[test]
+fn a_path_is_masked_by_detectors_in_what_is_kept_and_in_the_summary() {
+    let masked = masked(MASK);
+    for (path, expected) in [
+        ("/v1.0/users/ada@contoso.example", "/v1.0/users/[redacted:email]"),
+        ("/v1.0/users/ada%40contoso.example/messages", "/v1.0/users/[redacted:email]/messages"),
+        ("/v1.0/users('ada%2Blists%40contoso.example')/a%20b", "/v1.0/users('[redacted:email]')/a%20b"),
+        ("/phone/1/a%20b%25", "/phone/1/a%20b%25"),
+    ] {
+        assert_eq!(masked.summary(&format!("GET {path}")), format!("GET {expected}"));
+        assert_eq!(masked.summary(&format!("GET {path} as it was")), format!("GET {expected} as it was"));
+        let mut message = request("application/json", b"");
+        message.start = format!("GET {path} HTTP/1.1");
+        masked.conceal(&mut message);
+        assert_eq!(message.start, format!("GET {expected} HTTP/1.1"));
+        message.start = format!("GET {path}?a=1 HTTP/1.1");
+        masked.conceal(&mut message);
+        assert_eq!(message.start, format!("GET {expected}?a=1 HTTP/1.1"));
+    }
+    for line in ["look up ada@contoso.example", "client_credentials for https://ada@contoso.example/"] {
+        assert_eq!(masked.summary(line), line);
+    }
+}

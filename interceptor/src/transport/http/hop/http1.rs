@@ -46,7 +46,9 @@ impl Http1 {
     /// When the connection ended before the first request.
     pub(super) async fn over(stream: Stream, limits: &Limits) -> hyper::Result<Http1> {
         let mut builder = Builder::new();
-        builder.preserve_header_case(true).max_headers(limits.header_fields).max_buf_size(limits.header_bytes);
+        // Twice as many fields, so that somewhat too many are told as that.
+        let fields = limits.header_fields.saturating_mul(2);
+        builder.preserve_header_case(true).max_headers(fields).max_buf_size(limits.header_bytes);
         let asked = Rc::<Asked>::default();
         let (sender, task) = begin(&builder, stream, &asked).await?;
         Ok(Http1 { builder, sender: Some(sender), driver: Driver::of(&task), task: Some(task), asked })
