@@ -28,7 +28,7 @@ pub const IMAGE: &str = "5a1f0c3e5a1f0c3e5a1f0c3e5a1f0c3e5a1f0c3e5a1f0c3e5a1f0c3
 const DEVICE: &str = "eth0";
 
 /// How all ids of our containers begin. The pid follows.
-const OURS: &str = "1057e57c0de";
+pub const OURS: &str = "1057e57c0de";
 
 /// Who starts a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! Adopted workloads: processes in cgroups and network namespaces that others made.
 
+#[path = "adopted/bounds.rs"]
+mod bounds;
 #[path = "adopted/containers.rs"]
 mod containers;
 #[path = "adopted/corners.rs"]

@@ -99,6 +99,11 @@ fn only_who_may_launch_it_may_call_it() -> Result<()> {
     let as_user =
         |uid: u32| said(Command::new(daemon.binary("probe")).args(["tcp", "plain", &address]).uid(uid).gid(uid));
     ensure!(as_user(UID)? == "ok");
+    let initiator = recorded::events(&daemon.database(), 0)?.into_iter().find_map(|(_, event)| match event.what {
+        What::OperationDecided { summary, initiator, .. } if summary.starts_with(&format!("uid {UID} ")) => initiator,
+        _ => None,
+    });
+    ensure!(initiator == Some(UID), "{initiator:?}");
     let refused = as_user(UID + 1)?;
     ensure!(refused == "ECONNRESET", "{refused}");
     let denied = recorded::wait_for(&daemon.database(), 0, |one| one.code.as_deref() == Some("caller-not-listed"))?;
@@ -153,5 +158,31 @@ fn a_call_lives_as_long_as_its_workload_and_a_daemon_that_comes_after_takes_call
         ensure!(Instant::now() < deadline, "the port is open still");
         std::thread::sleep(Duration::from_millis(20));
     }
+    daemon.finish()
+}
+
+/// What the workload is let ask of the host's loopback comes from the daemon, which runs as root.
+#[test]
+fn what_a_workload_asks_by_the_daemon_isnt_taken_for_roots() -> Result<()> {
+    require_root!(Ok(()));
+    let graph = Graph::start(&[])?;
+    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let port = address.port();
+    let target = format!("[[target]]\nname = \"own\"\nhosts = [\"localhost\"]\nports = [{port}]\ncleartext = true\n");
+    let policy = "@id(\"own\")\npermit (principal, action, resource == Target::\"own\");\n";
+    let order = Order::for_graph(&graph, policy);
+    let targets = format!("{}{target}", order.targets);
+    let workload = format!("publish = [\"{address}:8000\"]\n");
+    let resolve = vec![("localhost".to_owned(), address)];
+    let order = Order { bring: vec!["wire"], purpose: "publish", workload, targets, resolve, ..order };
+    let daemon = Daemon::start(&order)?;
+    let script = r#"(printf 'GET / HTTP/1.1\r\nHost: localhost:%s\r\nConnection: close\r\n\r\n' "$1"; sleep 2) | "$0" 127.0.0.1 "$1" clear"#;
+    let wire = daemon.binary("wire");
+    let wire = wire.to_str().context("a path")?;
+    let asked = daemon.run(&["/bin/sh", "-c", script, wire, &port.to_string()]).stdin(Stdio::null()).output()?;
+    let call = recorded::wait_for(&daemon.database(), 0, |one| one.action == "publish:connect");
+    let call = call.with_context(|| format!("{asked:?}"))?;
+    ensure!(call.code.as_deref() == Some("caller-not-listed"), "{:?}: {}", call.code, call.summary);
+    ensure!(call.summary == "an unknown caller calls port 8000", "{}", call.summary);
     daemon.finish()
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{SockaddrStorage, getpeername, setsockopt, sockopt};
 use rustix::io::Errno;
-use rustix::net::sockopt::{socket_domain, socket_protocol, socket_type};
+use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_protocol, socket_type};
 use rustix::net::{AddressFamily, SocketType, connect_unspec};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
@@ -106,6 +106,8 @@ impl Sockets {
                 };
                 if socket_domain(&socket) == Ok(AddressFamily::UNIX) {
                     strays.extend(self.laden(inode, &held));
+                } else {
+                    answer(adopter, &socket);
                 }
                 match judge(adopter, &socket, allowed) {
                     Ok(Judged::Right) => {
@@ -253,6 +255,16 @@ impl Held {
         let flags = if self.thread == self.pid { PidfdFlags::empty() } else { THREAD };
         let thread = Pid::from_raw(self.thread.cast_signed()).ok_or(Errno::SRCH)?;
         pidfd_getfd(pidfd_open(thread, flags)?, self.number, PidfdGetfdFlags::empty())
+    }
+}
+
+/// What a listener accepts is right, also where somebody else made the listener, as a manager of services does for a unit.
+fn answer(adopter: &Adopter, socket: &OwnedFd) {
+    if socket_acceptconn(socket) == Ok(true)
+        && !adopter.is_inbound(socket)
+        && let Err(error) = adopter.answer(socket)
+    {
+        tracing::debug!(%error, "what a listener accepts can't be told from other connections");
     }
 }
 

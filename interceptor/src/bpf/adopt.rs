@@ -118,6 +118,8 @@ struct Maps {
     places: HashMap<MapData, PlaceKey, Place>,
     doors: HashMap<MapData, DoorKey, u32>,
     ours: SkStorage<MapData, u32>,
+    /// The same map as [`Adopter::inbound`], to be written.
+    answering: SkStorage<MapData, u32>,
     waiting: HashMap<MapData, u32, u64>,
     /// The pathname unix sockets that workloads may connect to.
     sockets: super::unix::Allowed,
@@ -300,7 +302,8 @@ impl Adopter {
 
     /// Where an accepted connection was to go; none if nobody steered it here.
     ///
-    /// It is handed over while the handshake ends, so for a moment it may still lie where the connecting end left it.
+    /// It is handed over while the handshake ends, so for a moment it may still lie where the connecting end left it: it is taken
+    /// from there by the kernel's half, which counts it.
     pub fn flow(&self, stream: &TcpStream, netns: u64, peer: SocketAddr, own: SocketAddr) -> Option<Flow> {
         let key = OriginKey {
             netns,
@@ -332,6 +335,15 @@ impl Adopter {
     /// Whether a socket answers who came to it.
     pub fn is_inbound(&self, socket: &impl AsRawFd) -> bool {
         self.inbound.get(socket, 0).is_ok()
+    }
+
+    /// Has a listener answer who comes to it, and what it accepts from now on count as answers: one that another cgroup has made
+    /// never passes the last gate, which knows that of others.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn answer(&self, listener: &impl AsRawFd) -> Result<(), BpfError> {
+        self.maps().answering.insert(listener, 1_u32, 0).map_err(|source| map_error("inbound", source))
     }
 
     /// How many of a workload's connects are noted down and not handed over yet.

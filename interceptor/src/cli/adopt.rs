@@ -25,43 +25,62 @@ pub struct Args {
 
 /// Writes the drop-in. That is recorded first.
 pub fn adopt(args: &Args, config: &Path, socket: &Path) -> ExitCode {
-    let (drop_in, settings) = match drop_in(args, config) {
-        Ok(found) => found,
-        Err(error) => return super::fail(error),
-    };
-    let path = drop_in.path.display().to_string();
-    if args.dry_run {
-        let text = &drop_in.text;
-        return super::print(format_args!("would write {path}:\n\n{text}\n{}", stanza(&settings, &args.unit)));
+    let tell = |settings: &Settings| tell::of_unit(HostCommand::Adopt, &args.unit, settings, socket);
+    match write(Path::new("/"), args, config, tell) {
+        Ok((said, _)) if args.dry_run => super::print(said),
+        Ok((said, otherwise)) => finish(said, args, otherwise, true),
+        Err(error) => super::fail(error),
     }
-    tell::of_unit(HostCommand::Adopt, &args.unit, &settings, socket);
-    let was_there = drop_in.is_written();
-    if let Err(error) = drop_in.write() {
-        return super::fail(error);
-    }
-    let mut said = if was_there { format!("{path} is as it should be\n") } else { format!("wrote {path}\n") };
-    said += &stanza(&settings, &args.unit);
-    finish(said, args, "it is under control once it is restarted", true)
 }
 
 /// Removes the drop-in. That is recorded first.
 pub fn release(args: &Args, config: &Path, socket: &Path) -> ExitCode {
-    let (drop_in, settings) = match drop_in(args, config) {
-        Ok(found) => found,
-        Err(error) => return super::fail(error),
+    let tell = |settings: &Settings| tell::of_unit(HostCommand::Release, &args.unit, settings, socket);
+    match remove(Path::new("/"), args, config, tell) {
+        Ok(said) if args.dry_run => super::print(said),
+        Ok(said) => finish(said, args, "what the drop-in took away is back once it is restarted", false),
+        Err(error) => super::fail(error),
+    }
+}
+
+/// Writes the drop-in below `root`, once `tell` has told of it: what to say of it, and what is so once the unit is restarted.
+fn write(
+    root: &Path,
+    args: &Args,
+    config: &Path,
+    tell: impl FnOnce(&Settings),
+) -> Result<(String, &'static str), String> {
+    let (drop_in, settings) = drop_in(root, args, config)?;
+    let otherwise = if is_listed(&settings, &args.unit) {
+        "it is under control once it is restarted"
+    } else {
+        "it can be contained once it is restarted, and is under control once a workload adopts it"
     };
+    let path = drop_in.path.display().to_string();
+    if args.dry_run {
+        let text = &drop_in.text;
+        return Ok((format!("would write {path}:\n\n{text}\n{}", stanza(&settings, &args.unit)), otherwise));
+    }
+    tell(&settings);
+    let was_there = drop_in.is_written();
+    drop_in.write().map_err(|error| error.to_string())?;
+    let mut said = if was_there { format!("{path} is as it should be\n") } else { format!("wrote {path}\n") };
+    said += &stanza(&settings, &args.unit);
+    Ok((said, otherwise))
+}
+
+/// Removes the drop-in below `root`, once `tell` has told of it: what to say of it.
+fn remove(root: &Path, args: &Args, config: &Path, tell: impl FnOnce(&Settings)) -> Result<String, String> {
+    let (drop_in, settings) = drop_in(root, args, config)?;
     let path = drop_in.path.display().to_string();
     let mut said = String::new();
     if args.dry_run {
         let state = if drop_in.is_there() { "would remove" } else { "there is no" };
         let _ = writeln!(said, "{state} {path}");
     } else {
-        tell::of_unit(HostCommand::Release, &args.unit, &settings, socket);
-        match drop_in.remove() {
-            Ok(true) => said = format!("removed {path}\n"),
-            Ok(false) => said = format!("there was no {path}\n"),
-            Err(error) => return super::fail(error),
-        }
+        tell(&settings);
+        let was_there = drop_in.remove().map_err(|error| error.to_string())?;
+        said = if was_there { format!("removed {path}\n") } else { format!("there was no {path}\n") };
     }
     if is_listed(&settings, &args.unit) {
         let _ = writeln!(
@@ -70,17 +89,13 @@ pub fn release(args: &Args, config: &Path, socket: &Path) -> ExitCode {
             args.unit
         );
     }
-    if args.dry_run {
-        super::print(said)
-    } else {
-        finish(said, args, "what the drop-in took away is back once it is restarted", false)
-    }
+    Ok(said)
 }
 
-fn drop_in(args: &Args, config: &Path) -> Result<(DropIn, Settings), String> {
+fn drop_in(root: &Path, args: &Args, config: &Path) -> Result<(DropIn, Settings), String> {
     let settings = Settings::load(config).map_err(|error| error.to_string())?;
     let runtime = &settings.paths.runtime;
-    let drop_in = DropIn::new(Path::new("/"), &args.unit, &runtime.join("trust.pem"), &runtime.join("authority.pem"));
+    let drop_in = DropIn::new(root, &args.unit, &runtime.join("trust.pem"), &runtime.join("authority.pem"));
     Ok((drop_in.map_err(|error| error.to_string())?, settings))
 }
 

@@ -167,6 +167,7 @@ fn resolve(path: &Path, raw: Raw, trust: Trust, collector: &mut Collector) -> Re
         RecordSettings { keep_payloads_of: resolver.keep_of(&raw.record.keep_payloads_of, &workloads), ..record };
     let masks = resolver.masks(&raw.mask, trust)?;
     let targets = Targets::new(resolver.targets(&raw.target, &identities, &masks));
+    resolver.published_beside(&raw.workload, &targets);
     Ok(Settings {
         paths,
         cgroup,

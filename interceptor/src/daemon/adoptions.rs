@@ -379,6 +379,11 @@ impl Adoptions {
         stuck.collect()
     }
 
+    /// The programs of others that could lead connects elsewhere than the hooks do.
+    pub(super) fn rewriters(&self) -> Vec<String> {
+        self.adopter.get().map_or_else(Vec::new, |_| Adopter::others(&self.parts.paths.pins))
+    }
+
     fn tell(&self, held: &Held, change: Change) {
         let (launch, workload) = (held.workload.id, held.workload.settings.name.clone());
         self.parts.journal.note(What::Adoption(Adoption { launch, workload, change }));

@@ -302,6 +302,11 @@ impl Launches {
         &self.parts.journal
     }
 
+    /// The programs of others that rewrite connects of the whole host, where something is adopted.
+    pub(super) fn rewriters(&self) -> Vec<String> {
+        self.adoptions.rewriters()
+    }
+
     /// What the kernel leaves open under every workload.
     pub(super) fn kernel_holes(&self) -> Vec<&'static str> {
         match self.parts.kernel.unix_sockets() {

@@ -128,6 +128,14 @@ async fn through(
 ) -> &'static str {
     let Published { workload, netns, callers, journal, .. } = published;
     let caller = caller_of(peer, publish.outside, &workload.settings.matches).await;
+    // What a workload asks of a target at the host's loopback comes from the daemon, and would be taken for root's.
+    let caller = match caller {
+        Some(found) if found.uid == nix::unistd::geteuid().as_raw() => {
+            let is_own = tokio::task::spawn_blocking(move || is_held_here(found.inode)).await;
+            Some(found).filter(|_| matches!(is_own, Ok(false)))
+        }
+        other => other,
+    };
     let loginuid = caller.and_then(|caller| caller.loginuid);
     let may = caller.is_some_and(|caller| caller.may);
     let caller = caller.map(|caller| caller.uid);
@@ -290,6 +298,17 @@ struct Caller {
     may: bool,
     /// As whom he logged in, where the kernel knows it; not asked of who may not call.
     loginuid: Option<u32>,
+    /// What his socket is known by in `/proc/PID/fd`.
+    inode: u32,
+}
+
+/// Whether the socket of this inode is the daemon's own. One that can't be looked for could be.
+fn is_held_here(inode: u32) -> bool {
+    let socket = format!("socket:[{inode}]");
+    let is_it = |entry: std::fs::DirEntry| {
+        std::fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str() == socket.as_str())
+    };
+    std::fs::read_dir("/proc/self/fd").map_or(true, |mut open| open.any(|entry| entry.map_or(true, is_it)))
 }
 
 /// Looking who has a socket takes some time on a host with many processes: so many do at once.
@@ -304,12 +323,12 @@ async fn caller_of(peer: SocketAddr, own: SocketAddr, matches: &Match) -> Option
     let Owner { uid, inode } = owner.map_err(unsaid).ok()??;
     let may = may_call(matches, uid);
     if !may || !login::is_known() {
-        return Some(Caller { uid, may, loginuid: None });
+        return Some(Caller { uid, may, loginuid: None, inode });
     }
     let _turn = LOOKING.acquire().await.ok()?;
     let found = tokio::task::spawn_blocking(move || login::of_socket(inode, uid)).await.map_err(io::Error::other);
     let loginuid = found.and_then(|found| found).map_err(unsaid).ok()??;
-    Some(Caller { uid, may, loginuid })
+    Some(Caller { uid, may, loginuid, inode })
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::gauges::exported;
 use super::host::Shared;
-use crate::control::protocol::{Cause, Exported, Serving, Status};
+use crate::control::protocol::{Cause, Exported, Launched, Serving, Status};
 use crate::identity::keys::Freshness;
 
 mod record;
@@ -120,6 +120,8 @@ impl Shared {
             (false, false) => Serving::Degraded,
             (false, true) => Serving::Yes,
         };
+        let workloads = self.launches.list();
+        causes.extend(self.remarks(&workloads));
         let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         Status {
             serving,
@@ -129,9 +131,31 @@ impl Shared {
             started: self.started,
             generation: world.snapshot.generation,
             policies: sealed.is_none().then(|| world.snapshot.digest().to_owned()),
-            workloads: count(self.launches.list().len()),
+            workloads: count(workloads.len()),
             connections: count(self.pipeline.registry.len()),
             exports,
         }
+    }
+
+    /// What somebody should know though all is served as it should be: what a workload could do past us.
+    fn remarks(&self, workloads: &[Launched]) -> Vec<Cause> {
+        // They were told of all at once.
+        let of_kernel = self.launches.kernel_holes();
+        let holes = workloads.iter().flat_map(|one| one.holes.iter().map(move |hole| (one, hole)));
+        let holes = holes.filter(|(_, hole)| !of_kernel.contains(&hole.as_str())).map(|(one, hole)| {
+            let (what, mend) = hole.split_once("; ").unwrap_or((hole, "see `interceptor workloads list`"));
+            Cause {
+                code: "containment".into(),
+                message: format!("`{}` is {}: {what}", one.workload, one.containment),
+                next: mend.into(),
+            }
+        });
+        let others = self.launches.rewriters();
+        let others = (!others.is_empty()).then(|| Cause {
+            code: "other-programs".into(),
+            message: format!("programs of others rewrite connects on this host: {}", others.join(", ")),
+            next: "see `interceptor doctor`".into(),
+        });
+        holes.chain(others).collect()
     }
 }

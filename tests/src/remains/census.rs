@@ -12,7 +12,7 @@ use super::{PINS, ROOMS, cgroup2};
 const PREFIX: &str = "interceptor";
 
 /// The programs of Interceptor, by the names that the kernel has of them (at most 15 bytes).
-const PROGRAMS: [&str; 19] = [
+const PROGRAMS: [&str; 20] = [
     "changed",
     "connect4",
     "connect6",
@@ -27,6 +27,7 @@ const PROGRAMS: [&str; 19] = [
     "publish",
     "recvmsg4",
     "recvmsg6",
+    "released",
     "sendmsg4",
     "sendmsg6",
     "steer",

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use interceptor::record::event::{Adoption, Change, What};
-use interceptor_tests::container::{Container, Engine, Host, IMAGE, LABEL, LABELLED, Network};
+use interceptor_tests::container::{Container, Engine, Host, IMAGE, LABEL, LABELLED, Network, OURS};
 use interceptor_tests::daemon::Daemon;
 use interceptor_tests::unit::said;
 use interceptor_tests::{recorded, require_root};
@@ -280,6 +280,19 @@ fn a_container_of_podmans_is_governed_and_what_watches_over_it_is_not() -> Resul
         std::thread::sleep(Duration::from_millis(10));
     }
     judged?;
+    container.stop()?;
+    daemon.finish()
+}
+
+#[test]
+fn the_image_of_a_container_that_is_adopted_by_its_cgroup_is_known() -> Result<()> {
+    require_root!(Ok(()));
+    let host = Host::new()?;
+    let by_path = format!("[[workload]]\nname = \"svc\"\nmatch = {{ cgroup = \"/docker/{OURS}*\" }}\n");
+    let (_graph, daemon) = start_with("container", &by_path)?;
+    let container = host.start(&daemon, Engine::Docker, &[])?;
+    let listed = until(&daemon, |one| one["adopted"][0].is_object())?;
+    ensure!(listed["adopted"][0]["image"] == format!("sha256:{IMAGE}").as_str(), "{listed}");
     container.stop()?;
     daemon.finish()
 }

@@ -100,8 +100,11 @@ fn what_is_no_target_or_no_tcp_gets_nowhere() -> Result<()> {
 fn without(daemon: &Daemon, unit: &Unit, what: &str) -> Result<String> {
     let mut child = unit.command_but(what, "sleep").arg("60").spawn()?;
     let found = until(daemon, |one| one["containment"] == "refused");
+    let status = daemon.json(&["status"]);
     child.kill()?;
     child.wait()?;
+    let causes = status?["causes"].to_string();
+    ensure!(causes.contains("`svc` is refused: "), "status doesn't tell: {causes}");
     let found = found?;
     until(daemon, |one| one["containment"] == "contained")?;
     Ok(found["holes"].to_string())

@@ -193,7 +193,7 @@ fn an_allowed_unix_socket_is_counted_as_allowed() -> Result<()> {
 }
 
 /// All hooks, by the names of their pins.
-const HOOKS: [&str; 17] = [
+const HOOKS: [&str; 18] = [
     "publish",
     "egress",
     "create",
@@ -210,6 +210,7 @@ const HOOKS: [&str; 17] = [
     "unix_connect",
     "unix_sendmsg",
     "made",
+    "released",
     "changed",
 ];
 

@@ -47,7 +47,13 @@ impl Address {
     /// A port of the host itself, as a socket that asked for `self` can reach it.
     #[inline(always)]
     pub(super) fn own(self, port: u16) -> Self {
-        let words = if self.is_v4() { [0, 0, MAPPED, LOOPBACK] } else { [0, 0, 0, ONE] };
+        Self::loopback(self.is_v4(), port)
+    }
+
+    /// A port of 127.0.0.1 or ::1.
+    #[inline(always)]
+    pub(super) fn loopback(is_v4: bool, port: u16) -> Self {
+        let words = if is_v4 { [0, 0, MAPPED, LOOPBACK] } else { [0, 0, 0, ONE] };
         Self { words, port }
     }
 

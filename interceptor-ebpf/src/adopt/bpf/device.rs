@@ -1,5 +1,5 @@
-//! Devices by which packets leave without a socket: tunnels that somebody has given to the process's user, and the host's ends
-//! of virtual machines.
+//! Devices by which packets leave without a socket: tunnels that somebody has given to the process's user, the host's ends
+//! of virtual machines, and RDMA.
 
 use aya_ebpf::macros::cgroup_device;
 use aya_ebpf::programs::DeviceContext;
@@ -16,6 +16,9 @@ const CHARACTER: u32 = 2;
 const MISCELLANEOUS: u32 = 10;
 const TUNNELS: [u32; 3] = [200, 238, 241];
 
+/// Verbs and management datagrams of RDMA (`IB_UVERBS_MAJOR`, `IB_UMAD_MAJOR` of drivers/infiniband/core).
+const RDMA: u32 = 231;
+
 #[cgroup_device]
 fn device(ctx: DeviceContext) -> i32 {
     // SAFETY: the verifier knows `device` as this program's context.
@@ -26,7 +29,8 @@ fn device(ctx: DeviceContext) -> i32 {
             (&raw const (*ctx.device).minor).read_volatile(),
         )
     };
-    if access & 0xffff != CHARACTER || major != MISCELLANEOUS || !TUNNELS.contains(&minor) {
+    let leads_out = major == RDMA || major == MISCELLANEOUS && TUNNELS.contains(&minor);
+    if access & 0xffff != CHARACTER || !leads_out {
         return 1;
     }
     let Some(governed) = govern::of_task() else { return 1 };

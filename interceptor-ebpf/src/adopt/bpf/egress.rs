@@ -7,7 +7,9 @@ use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use interceptor_common::{Fate, Kind};
 
+use super::address::Address;
 use super::govern;
+use super::steer::{NOBODY, taker};
 use super::storage::{INBOUND, STEERED};
 use super::tally::count;
 
@@ -19,8 +21,12 @@ const TCP_LISTEN: u32 = 10;
 /// `lo` is the first interface of every namespace.
 const LO: u32 = 1;
 
-/// Where the flags are in a TCP header, and RST among them (RFC 9293).
+/// Where the port that it goes to is in the headers of TCP and UDP (RFC 9293, RFC 768).
+const TO_PORT: usize = 2;
+
+/// Where the flags are in a TCP header, and two of them (RFC 9293).
 const TCP_FLAGS: usize = 13;
+const TCP_SYN: u8 = 2;
 const TCP_RST: u8 = 4;
 
 const DROP: i32 = 0;
@@ -46,13 +52,14 @@ fn egress(ctx: SkBuffContext) -> i32 {
 #[inline(always)]
 fn is_right(ctx: &SkBuffContext, sk: *mut bpf_sock) -> bool {
     let Some(packet) = Packet::read(ctx) else { return false };
-    if STEERED.get(sk).is_some() {
-        // A device, a message's own route, or its destination may lead elsewhere, whatever the socket was sent to before.
-        return packet.to_own && device(ctx) == LO;
-    }
     // SAFETY: a whole socket, not null.
     let (protocol, state) =
         unsafe { ((&raw const (*sk).protocol).read_volatile(), (&raw const (*sk).state).read_volatile()) };
+    if let Some(flow) = STEERED.get(sk) {
+        let workload = flow.workload;
+        // A device, a message's own route, or its destination may lead elsewhere, whatever the socket was sent to before.
+        return packet.to_own && device(ctx) == LO && packet.comes_to_us(ctx, protocol, workload);
+    }
     if protocol != IPPROTO_TCP {
         return false;
     }
@@ -65,6 +72,7 @@ fn is_right(ctx: &SkBuffContext, sk: *mut bpf_sock) -> bool {
 
 /// What decides of a packet's headers.
 struct Packet {
+    is_v4: bool,
     /// Whether it is for 127.0.0.1 or ::1.
     to_own: bool,
     /// Where the transport's header is.
@@ -80,7 +88,7 @@ impl Packet {
             // Version 4, without options.
             0x45 => {
                 let to_own = ctx.load::<[u8; 4]>(16) == Ok([127, 0, 0, 1]);
-                Some(Self { to_own, transport: 20 })
+                Some(Self { is_v4: true, to_own, transport: 20 })
             }
             first if first >> 4 == 6 => {
                 let next = u32::from(ctx.load::<u8>(6).ok()?);
@@ -89,16 +97,34 @@ impl Packet {
                 }
                 let to = ctx.load::<[u32; 4]>(24).ok()?;
                 // IPv4 by a socket of IPv6 is IPv4 by now.
-                Some(Self { to_own: to == [0, 0, 0, 1_u32.to_be()], transport: 40 })
+                Some(Self { is_v4: false, to_own: to == [0, 0, 0, 1_u32.to_be()], transport: 40 })
             }
             _ => None,
         }
     }
 
+    /// Whether nobody but the daemon takes it, if it is one that begins something: a SYN may leave long after connect(2) has
+    /// looked who listens, and a connected socket's datagram isn't looked at again. Where nobody listens the kernel says so.
+    #[inline(always)]
+    fn comes_to_us(&self, ctx: &SkBuffContext, protocol: u32, workload: u32) -> bool {
+        if protocol == IPPROTO_TCP && !self.has(ctx, TCP_SYN) {
+            return true;
+        }
+        let Ok(port) = ctx.load::<u16>(self.transport + TO_PORT) else { return false };
+        let to = Address::loopback(self.is_v4, u16::from_be(port));
+        let who = taker(ctx.skb.skb.cast(), to, protocol);
+        who == NOBODY || who == u64::from(workload)
+    }
+
     /// Whether it is a RST. The kernel wrote it: no process makes packets on a TCP socket.
     #[inline(always)]
     fn is_reset(&self, ctx: &SkBuffContext) -> bool {
-        ctx.load::<u8>(self.transport + TCP_FLAGS).is_ok_and(|flags| flags & TCP_RST != 0)
+        self.has(ctx, TCP_RST)
+    }
+
+    #[inline(always)]
+    fn has(&self, ctx: &SkBuffContext, flag: u8) -> bool {
+        ctx.load::<u8>(self.transport + TCP_FLAGS).is_ok_and(|flags| flags & flag != 0)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Which cgroups are governed. The daemon says so for those that are there; for those that are made later a tracepoint
-//! does, in the moment they are made and before a process can enter them, also while no daemon runs.
+//! does, in the moment they are made and before a process can enter them, also while no daemon runs. Another one forgets
+//! those that are gone.
 
 use core::ptr;
 
@@ -105,6 +106,21 @@ fn made(ctx: RawTracePointContext) -> i32 {
         && let Some(id) = pointer(cgroup, &raw const NODE_AT).and_then(|node| long(node, &raw const ID_AT))
     {
         let _ = GOVERNED.insert(id, *governed, 0);
+    }
+    0
+}
+
+/// Once nothing holds a cgroup any more that was removed, no socket of it either: its id is no other's, and would take the room
+/// of one that is made. `TP_PROTO` as above.
+#[raw_tracepoint(tracepoint = "cgroup_release")]
+fn released(ctx: RawTracePointContext) -> i32 {
+    let cgroup: *const u8 = ctx.arg(0);
+    if pointer(cgroup, &raw const ROOT_AT).and_then(|root| word(root, &raw const HIERARCHY_AT)) != Some(0) {
+        return 0;
+    }
+    if let Some(id) = pointer(cgroup, &raw const NODE_AT).and_then(|node| long(node, &raw const ID_AT)) {
+        // Most were never governed.
+        let _ = GOVERNED.remove(id);
     }
     0
 }

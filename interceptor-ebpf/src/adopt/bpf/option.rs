@@ -24,9 +24,9 @@ const IPPROTO_IP: i32 = 0;
 const V4: [i32; 12] = [4, 37, 38, 35, 39, 41, 42, 43, 44, 46, 48, 50];
 
 const IPPROTO_IPV6: i32 = 41;
-/// `IPV6_2292RTHDR`, `IPV6_ADD_MEMBERSHIP`, `IPV6_JOIN_ANYCAST`, `MCAST_…` as above, `IPV6_HOPOPTS`, `IPV6_RTHDRDSTOPTS`,
-/// `IPV6_RTHDR`, `IPV6_DSTOPTS`, `IPV6_UNICAST_IF` (include/uapi/linux/in6.h).
-const V6: [i32; 13] = [5, 20, 27, 42, 43, 44, 46, 48, 54, 55, 57, 59, 76];
+/// `IPV6_2292RTHDR`, `IPV6_2292PKTOPTIONS`, `IPV6_ADD_MEMBERSHIP`, `IPV6_JOIN_ANYCAST`, `MCAST_…` as above, `IPV6_HOPOPTS`,
+/// `IPV6_RTHDRDSTOPTS`, `IPV6_RTHDR`, `IPV6_DSTOPTS`, `IPV6_UNICAST_IF` (include/uapi/linux/in6.h).
+const V6: [i32; 14] = [5, 6, 20, 27, 42, 43, 44, 46, 48, 54, 55, 57, 59, 76];
 
 #[cgroup_sockopt(setsockopt)]
 fn option(ctx: SockoptContext) -> i32 {

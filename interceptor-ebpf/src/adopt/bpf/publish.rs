@@ -17,7 +17,7 @@ use super::storage::{ACCEPTED, STEERED};
 use super::tally::count;
 use crate::ops::{key, socket};
 
-/// Connects under way that one workload may have; more are refused by the daemon, for want of an entry.
+/// Connects under way that are noted down for one workload; what has no room any more doesn't leave.
 const UNDER_WAY: u64 = 16_384;
 
 /// How many of these are left to connects that have passed [`is_full`] and aren't noted down yet: threads in the middle of a call.
@@ -38,15 +38,13 @@ fn publish(ctx: SockOpsContext) -> u32 {
             if let Some(sk) = socket(ctx.ops)
                 && let Some(flow) = STEERED.get(sk)
                 && let Some(key) = key(&ctx)
-                && make_room(flow.workload)
             {
-                // What another socket left under this address has no one to take it.
-                let replaced = FLOWS.insert(key, *flow, BPF_NOEXIST.into()).is_err();
-                if replaced {
-                    add(flow.workload, -1);
-                    let _ = FLOWS.insert(key, *flow, 0);
+                if note(&key, flow) {
+                    let _ = ctx.set_cb_flags((ctx.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG) as i32);
+                } else {
+                    // The daemon couldn't tell where it was to go. What isn't steered doesn't leave.
+                    STEERED.remove(sk);
                 }
-                let _ = ctx.set_cb_flags((ctx.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG) as i32);
             }
         }
         BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => {
@@ -89,6 +87,27 @@ pub(super) fn is_full(workload: u32) -> bool {
     // SAFETY: a value of this map.
     let waiting = unsafe { ptr::read_volatile(waiting) };
     waiting >= UNDER_WAY - LEFT
+}
+
+/// Notes a connect down; false if there is no room for it.
+#[inline(always)]
+fn note(key: &OriginKey, flow: &Flow) -> bool {
+    if !make_room(flow.workload) {
+        return false;
+    }
+    if FLOWS.insert(key, *flow, BPF_NOEXIST.into()).is_ok() {
+        return true;
+    }
+    // What another socket left under this address has no one to take it. It may be another workload's.
+    // SAFETY: a value of this map.
+    let left = FLOWS.get_ptr(key).map(|left| unsafe { (*left).workload });
+    let is_noted = FLOWS.insert(key, *flow, 0).is_ok();
+    if !is_noted {
+        add(flow.workload, -1);
+    } else if let Some(workload) = left {
+        add(workload, -1);
+    }
+    is_noted
 }
 
 #[inline(always)]

@@ -1,6 +1,7 @@
 //! The hooks on addresses: a governed connect goes to the daemon's listener, a question to any DNS server to the daemon's
 //! resolver, everything else nowhere. Nobody else gets to those sockets.
 
+use core::ffi::c_void;
 use core::mem;
 
 use aya_ebpf::bindings::{bpf_sock, bpf_sock_addr, bpf_sock_tuple};
@@ -143,7 +144,7 @@ fn to_the_daemon(
         (_, false) => place.dns6,
     };
     let own = asked.own(port);
-    if !is_ours(ctx.sock_addr, own, protocol, workload) {
+    if !is_ours(ctx.sock_addr.cast(), own, protocol, workload) {
         return refuse(workload, kind);
     }
     let ids = bpf_get_current_pid_tgid();
@@ -197,7 +198,20 @@ fn free_of_device(ctx: *mut bpf_sock_addr, sk: *mut bpf_sock) -> bool {
 /// Whether the socket that listens there is the daemon's for this workload: anybody may bind the port of a daemon that is
 /// down.
 #[inline(always)]
-fn is_ours(ctx: *mut bpf_sock_addr, own: Address, protocol: u32, workload: u32) -> bool {
+fn is_ours(ctx: *mut c_void, own: Address, protocol: u32, workload: u32) -> bool {
+    taker(ctx, own, protocol) == u64::from(workload)
+}
+
+/// Nobody listens at a port.
+pub(super) const NOBODY: u64 = u64::MAX;
+
+/// Somebody else than the daemon does.
+const STRANGER: u64 = u64::MAX - 1;
+
+/// Who takes what comes to this port of the host's own: the workload for which it is a socket of the daemon's, or one of the
+/// above. A number, because the verifier doesn't follow what becomes of nested options. `ctx` is the program's context.
+#[inline(always)]
+pub(super) fn taker(ctx: *mut c_void, own: Address, protocol: u32) -> u64 {
     // SAFETY: plain data, for which zeros are valid.
     let mut tuple: bpf_sock_tuple = unsafe { mem::zeroed() };
     let size = if own.is_v4() {
@@ -212,18 +226,18 @@ fn is_ours(ctx: *mut bpf_sock_addr, own: Address, protocol: u32, workload: u32) 
     // SAFETY: the context is this program's, and the tuple has room for what `size` says.
     let sk: *mut bpf_sock = unsafe {
         if protocol == IPPROTO_TCP {
-            bpf_sk_lookup_tcp(ctx.cast(), &raw mut tuple, size, BPF_F_CURRENT_NETNS, 0)
+            bpf_sk_lookup_tcp(ctx, &raw mut tuple, size, BPF_F_CURRENT_NETNS, 0)
         } else {
-            bpf_sk_lookup_udp(ctx.cast(), &raw mut tuple, size, BPF_F_CURRENT_NETNS, 0)
+            bpf_sk_lookup_udp(ctx, &raw mut tuple, size, BPF_F_CURRENT_NETNS, 0)
         }
     };
     if sk.is_null() {
-        return false;
+        return NOBODY;
     }
-    let owner = OURS.get(sk).map(|owner| *owner);
+    let owner = OURS.get(sk).map_or(STRANGER, |owner| u64::from(*owner));
     // SAFETY: the lookup's reference, given back once.
     unsafe { bpf_sk_release(sk.cast()) };
-    owner == Some(workload)
+    owner
 }
 
 /// Somebody who isn't governed connects a socket anew that a governed process may have too: where it was steered to, or that it

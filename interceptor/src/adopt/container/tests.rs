@@ -87,3 +87,27 @@ fn what_was_found_is_kept_as_long_as_the_cgroup_is_there() {
     engines.keep(std::iter::empty());
     assert!(engines.find(&cgroup).unwrap().is_none());
 }
+
+/// Also of one that its cgroup's path is adopted by, or that is in a unit.
+#[test]
+fn an_image_is_known_without_a_label() {
+    let room = tempfile::tempdir().unwrap();
+    let engines = Engines::new(room.path().into(), room.path().into());
+    // Images are remembered by their containers' ids, so each has its own.
+    let other = ID.replace('f', "a");
+    let (docker, podman) = (format!("/docker/{ID}"), format!("/system.slice/crm.service/libpod-payload-{other}"));
+    assert_eq!((engines.image(&docker), engines.image(&podman)), (None, None));
+    let folder = room.path().join("containers").join(ID);
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("config.v2.json"), r#"{"Config":{},"Image":"sha256:ab"}"#).unwrap();
+    let database = rusqlite::Connection::open(room.path().join("db.sql")).unwrap();
+    database.execute("CREATE TABLE ContainerConfig(ID TEXT PRIMARY KEY NOT NULL, JSON TEXT NOT NULL)", []).unwrap();
+    database
+        .execute("INSERT INTO ContainerConfig VALUES (?1, ?2)", [other.as_str(), r#"{"rootfsImageID":"cd"}"#])
+        .unwrap();
+    assert_eq!(engines.image(&docker).as_deref(), Some("sha256:ab"));
+    assert_eq!(engines.image(&podman).as_deref(), Some("sha256:cd"));
+    for path in ["/system.slice/crm.service", "/system.slice/crm.service/libpod-payload-x", ""] {
+        assert_eq!(engines.image(path), None, "{path}");
+    }
+}

@@ -19,8 +19,8 @@ use crate::bpf::{BpfError, UnixSockets, btf, io_error, load_program, map_error, 
 static ADOPT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/adopt"));
 
 /// The programs on tracepoints.
-pub(super) const TRACEPOINTS: [(&str, &std::ffi::CStr); 2] =
-    [("made", c"cgroup_mkdir"), ("changed", c"inet_sock_set_state")];
+pub(super) const TRACEPOINTS: [(&str, &std::ffi::CStr); 3] =
+    [("made", c"cgroup_mkdir"), ("released", c"cgroup_release"), ("changed", c"inet_sock_set_state")];
 
 /// The id of the root of cgroup2, as a process outside of all cgroup namespaces sees it.
 const ROOT_ID: u64 = 1;
@@ -109,6 +109,9 @@ impl Adopter {
         });
         let ours: Vec<u32> = ours.collect();
         ids.retain(|id| !ours.contains(id));
+        if ids.is_empty() {
+            return Vec::new();
+        }
         let programs = aya::programs::loaded_programs().flatten().filter(|program| ids.contains(&program.id()));
         let mut names: Vec<String> = programs
             .map(|program| format!("{} (id {})", program.name_as_str().unwrap_or("unnamed"), program.id()))
@@ -162,6 +165,7 @@ impl Adopter {
             waiting: hash(map("waiting")?)?,
             sockets,
             ours: storage(map("ours")?)?,
+            answering: storage(map("inbound")?)?,
             tallies: PerCpuHashMap::try_from(Map::PerCpuHashMap(map("tallies")?))
                 .map_err(|source| map_error("tallies", source))?,
             deepest: 0,

@@ -1,9 +1,12 @@
 //! What a `[[workload]]` says of processes that are there already.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
+use interceptor_common::DNS_PORT;
+
 use super::super::raw::{At, OneOrMany, RawWorkload};
-use super::super::{Adopt, Level, Pattern, Publish, slice_path};
+use super::super::{Adopt, Level, Pattern, Publish, Targets, slice_path};
 use super::Resolver;
 
 impl Resolver<'_> {
@@ -38,6 +41,19 @@ impl Resolver<'_> {
             }
         }
         published
+    }
+
+    /// Published ports that the workload's own loopback hasn't: calls to them would come back to the daemon, without end.
+    pub(super) fn published_beside(&mut self, workloads: &[RawWorkload], targets: &Targets) {
+        let steered: BTreeSet<u16> = targets.loopback_ports().chain([DNS_PORT]).collect();
+        for at in workloads.iter().flat_map(|workload| &workload.publish) {
+            // What can't be read was told already.
+            let Ok(one) = at.value().parse::<Publish>() else { continue };
+            if steered.contains(&one.inside) {
+                let message = format!("port {} of the workload's loopback leads to the daemon", one.inside);
+                self.wrong(at.span(), message, "a port that no target names on `localhost`, and not 53");
+            }
+        }
     }
 
     /// The cgroups that the workload is adopted from; empty if it is launched. `own` is the daemon's own cgroup, which nothing

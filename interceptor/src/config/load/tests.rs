@@ -156,7 +156,7 @@ fn every_key_is_taken() {
         user = "61234"
         home = "full"
         unix = ["/run/a.sock"]
-        publish = ["127.0.0.1:8000:80", "[::1]:8000:80"]
+        publish = ["127.0.0.1:8000:8080", "[::1]:8000:8080"]
         class = "internal"
 
         [[workload]]
@@ -450,5 +450,23 @@ fn every_key_is_documented() {
     let documentation = include_str!("../../../../docs/configuration.md");
     for key in keys {
         assert!(documentation.contains(&format!("`{key}`")), "`{key}` isn't in docs/configuration.md");
+    }
+}
+
+/// What a target names on `localhost` is steered inside of the workload, whatever it is published as.
+#[test]
+fn a_published_port_that_leads_to_the_daemon_is_refused() {
+    for (host, inside, is_fine) in [
+        ("localhost", 8000, false),
+        ("127.0.0.1", 8000, false),
+        ("a.example", 53, false),
+        ("localhost", 8001, true),
+        ("a.example", 8000, true),
+    ] {
+        let text = format!(
+            "[[workload]]\nname = \"one\"\nmatch = {{ uid = 1000 }}\npublish = [\"127.0.0.1:9000:{inside}\"]\n\
+             [[target]]\nname = \"own\"\nhosts = [\"{host}\"]\nports = [8000]\n"
+        );
+        assert_eq!(Settings::parse("/config.toml", &text).is_ok(), is_fine, "{host} {inside}");
     }
 }

@@ -1,6 +1,6 @@
 use std::net::{TcpListener, TcpStream};
 
-use super::{caller_of, may_call};
+use super::{caller_of, is_held_here, may_call};
 use crate::config::Match;
 
 #[tokio::test]
@@ -14,7 +14,9 @@ async fn a_real_caller_is_found() {
         let own = accepted.local_addr().unwrap();
         let found = caller_of(peer, own, &matches).await.unwrap();
         assert_eq!((found.uid, found.may), (uid, true));
+        assert!(is_held_here(found.inode), "it is this process's own");
         drop(caller);
+        assert!(!is_held_here(found.inode), "nobody has it any more");
         assert_eq!(caller_of(peer, own, &matches).await, None, "nobody is taken for root");
     }
 }

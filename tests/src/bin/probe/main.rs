@@ -13,6 +13,7 @@ use nix::errno::Errno;
 
 mod born;
 mod keep;
+mod late;
 mod matrix;
 mod reach;
 mod storm;
@@ -69,21 +70,10 @@ fn attempt(words: &[&str]) -> io::Result<String> {
         // Gives back what it gets, in capitals.
         ["serve", port] => {
             let port = u16::try_from(parse(port)?).map_err(io::Error::other)?;
-            let listener = std::net::TcpListener::bind(("127.0.0.1", port))?;
-            for stream in listener.incoming() {
-                let mut stream = stream?;
-                std::thread::spawn(move || -> io::Result<()> {
-                    let mut bytes = [0; 1024];
-                    loop {
-                        match stream.read(&mut bytes)? {
-                            0 => return Ok(()),
-                            count => stream.write_all(&bytes[..count].to_ascii_uppercase())?,
-                        }
-                    }
-                });
-            }
-            done()
+            serve(std::net::TcpListener::bind(("127.0.0.1", port))?)
         }
+        // The same at the listener that is the standard input, which somebody outside has made.
+        ["accept"] => serve(std::os::fd::AsFd::as_fd(&io::stdin()).try_clone_to_owned()?.into()),
         ["hold", address] => {
             let _stream = TcpStream::connect(address)?;
             std::thread::sleep(std::time::Duration::from_secs(60));
@@ -104,6 +94,7 @@ fn attempt(words: &[&str]) -> io::Result<String> {
         ["told", address] => told(TcpStream::connect(destination(address)?)?),
         ["born", cgroup, address, rounds] => born::again(cgroup, destination(address)?, parse(rounds)?),
         ["fail", address, rounds] => storm::fail(destination(address)?, parse(rounds)?),
+        ["late", way, address] => late::late(way, destination(address)?),
         ["storm", "told", numbers @ ..] => storm::Storm::new(numbers)?.told(),
         ["storm", "reset", numbers @ ..] => storm::Storm::new(numbers)?.reset(),
         ["udp", address] => reach::udp(destination(address)?),
@@ -123,6 +114,22 @@ fn attempt(words: &[&str]) -> io::Result<String> {
         ["type-of-input"] => Ok(format!("{:?}", File::open("/proc/self/fd/0")?.metadata()?.file_type())),
         _ => Err(io::Error::other(format!("unknown attempt {words:?}"))),
     }
+}
+
+fn serve(listener: std::net::TcpListener) -> io::Result<String> {
+    for stream in listener.incoming() {
+        let mut stream = stream?;
+        std::thread::spawn(move || -> io::Result<()> {
+            let mut bytes = [0; 1024];
+            loop {
+                match stream.read(&mut bytes)? {
+                    0 => return Ok(()),
+                    count => stream.write_all(&bytes[..count].to_ascii_uppercase())?,
+                }
+            }
+        });
+    }
+    done()
 }
 
 /// Connects until it is an own listener that answers, and not the proxy.
