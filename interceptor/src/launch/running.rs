@@ -112,8 +112,8 @@ impl Revived {
 pub fn revive(folder: &Path) -> Revived {
     let state = match State::read(folder) {
         Ok(state) => state,
-        // The daemon was killed before it wrote anything down: nothing of the workload runs yet.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Revived::Ended(None),
+        // The daemon was killed before it had written it down: the workload has yet to begin.
+        Err(error) if is_unwritten(&error) => return Revived::Ended(None),
         Err(error) => return Revived::Unreadable(error.to_string()),
     };
     match state.confirm(folder) {
@@ -128,9 +128,14 @@ pub fn revive(folder: &Path) -> Revived {
 /// Why this version can't read what is written down in a workload's folder; none if it can, or nothing is.
 pub fn unreadable(folder: &Path) -> Option<String> {
     match State::read(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Some(error.to_string()),
+        Err(error) if !is_unwritten(&error) => Some(error.to_string()),
         _ => None,
     }
+}
+
+/// Whether the state file isn't there, or not to its end.
+fn is_unwritten(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
 }
 
 /// The version of the state file. It has to be raised when what is written means something else, or an earlier version mustn't
@@ -258,7 +263,10 @@ impl State {
     /// There is none, or it is of a version that this one doesn't know.
     fn read(folder: &Path) -> io::Result<Self> {
         let bytes = fs::read(folder.join(STATE))?;
-        let malformed = |error: serde_json::Error| io::Error::new(io::ErrorKind::InvalidData, error);
+        let malformed = |error: serde_json::Error| {
+            let kind = if error.is_eof() { io::ErrorKind::UnexpectedEof } else { io::ErrorKind::InvalidData };
+            io::Error::new(kind, error)
+        };
         let Versioned { version } = serde_json::from_slice(&bytes).map_err(malformed)?;
         if version > VERSION {
             let what = format!("its state is of version {version}, and this binary knows {VERSION}");

@@ -99,7 +99,10 @@ impl Detectors {
                 Ok((Sieve::new(bytes()), all))
             })
             .transpose()
-            .map_err(|error: aho_corasick::BuildError| BadRule { id: "keywords".into(), why: error.to_string().into() })?;
+            .map_err(|error: aho_corasick::BuildError| BadRule {
+                id: "keywords".into(),
+                why: error.to_string().into(),
+            })?;
         Ok(Self { rules: compiled, words, of_word })
     }
 

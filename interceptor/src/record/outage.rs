@@ -67,8 +67,10 @@ impl Outage {
     }
 
     fn event(&self, now: Timestamp) -> What {
+        // One moment for both, so that what took none doesn't end before it began.
+        let here = Instant::now();
         let before = |instant: Instant| {
-            let past = SignedDuration::try_from(instant.elapsed()).ok();
+            let past = SignedDuration::try_from(here.duration_since(instant)).ok();
             past.and_then(|past| now.checked_sub(past).ok()).unwrap_or(now)
         };
         What::RecordOutage { since: before(self.since), until: self.over.map(before), reason: self.reason.clone() }

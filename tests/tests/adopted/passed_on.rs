@@ -46,9 +46,10 @@ fn answers_come_from_whom_was_asked_and_look_ups_are_counted() -> Result<()> {
     daemon.finish()
 }
 
-/// Somebody outside made the socket, and bound it to a device that leads away from the daemon.
+/// Somebody outside made the socket, and bound it to a device that leads away from the daemon. To let go of the device takes a
+/// privilege that a contained process doesn't have, also where it is a hook that does it.
 #[test]
-fn a_socket_that_was_bound_to_a_device_before_is_steered() -> Result<()> {
+fn a_socket_that_was_bound_to_a_device_before_gets_nowhere() -> Result<()> {
     require_root!(Ok(()));
     // A network of its own, for this thread and what it starts.
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)?;
@@ -63,9 +64,7 @@ fn a_socket_that_was_bound_to_a_device_before_is_steered() -> Result<()> {
     setsockopt(&bound, sockopt::BindToDevice, &"away".into())?;
     let mut inside = unit.command(daemon.binary("probe"));
     let answer = said(inside.args(["on-input", "tcp", ELSEWHERE]).stdin(Stdio::from(bound)))?;
-    ensure!(answer == "ECONNRESET", "{answer}\n{}", daemon.log());
-    let sessions = daemon.json(&["sessions", "list"])?;
-    ensure!(sessions[0]["original"] == ELSEWHERE, "{sessions}");
+    ensure!(answer == "ECONNREFUSED", "{answer}\n{}", daemon.log());
     unit.remove()?;
     daemon.finish()
 }

@@ -35,7 +35,6 @@ impl Storm {
         drop(self.goes_on);
         let output = self.child.wait_with_output()?;
         let said = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
-        println!("right, wrong and refused: {said}");
         let numbers = said.split(':').next().unwrap_or_default().split(' ');
         let numbers: Vec<u64> = numbers.filter_map(|number| number.parse().ok()).collect();
         let [right, wrong, refused] = numbers[..] else { bail!("it said `{said}` and ended with {}", output.status) };

@@ -1,5 +1,7 @@
 //! Sockets of governed processes that reach past the hooks, and those that an accomplice outside shares with one.
 
+#![expect(clippy::expect_used, reason = "what a test makes itself is as it says")]
+
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};

@@ -49,7 +49,6 @@ const NEVER: &[(&str, Of, &[&str])] = &[
     ("writing the memory of a process outside", Of::All, &[BAD_ADDRESS]),
     ("/proc/PID/mem of a process outside", Of::All, &[]),
     ("killing the daemon", Of::All, &[]),
-    ("a signal to a process outside", Of::All, &[]),
     ("a descriptor of a process outside", Of::All, &[]),
     ("an interface's address (ioctl)", Of::All, &[]),
     ("an interface down (ioctl)", Of::All, &[]),

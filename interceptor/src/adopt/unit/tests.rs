@@ -25,7 +25,9 @@ fn it_sorts_behind_what_others_add_and_takes_the_place_of_an_earlier_one() {
     let root = tempfile::tempdir().expect("a folder");
     let one = drop_in(root.path(), "crm.service").expect("a service");
     let name = one.path.file_name().and_then(|name| name.to_str()).expect("a name");
-    assert!(name > "override.conf" && name > "99-local.conf", "{name}");
+    for other in ["override.conf", "99-local.conf"] {
+        assert!(name > other, "{name}");
+    }
     let earlier = one.path.with_file_name("90-interceptor.conf");
     let before = || {
         std::fs::create_dir_all(earlier.parent().expect("a folder")).expect("a folder");

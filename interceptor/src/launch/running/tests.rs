@@ -45,12 +45,18 @@ fn what_this_version_cant_know_is_not_touched() {
     let mut state = state();
     state["version"] = json!(2);
     state["workload"] = json!("something else");
-    for text in [state.to_string(), "{".to_owned()] {
+    for text in [state.to_string(), "[1]".to_owned()] {
         fs::write(&file, &text).unwrap();
         assert!(unreadable(folder.path()).is_some());
         let found = revive(folder.path());
         assert!(matches!(found, Revived::Unreadable(_)), "{found:?}");
         assert_eq!(fs::read_to_string(&file).unwrap(), text);
+    }
+    // The daemon was killed while it wrote it down.
+    for text in ["", "{\"start_time\":"] {
+        fs::write(&file, text).unwrap();
+        assert_eq!(unreadable(folder.path()), None);
+        assert!(matches!(revive(folder.path()), Revived::Ended(None)), "{text}");
     }
     fs::remove_file(&file).unwrap();
     assert_eq!(unreadable(folder.path()), None);

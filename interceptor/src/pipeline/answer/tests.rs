@@ -12,7 +12,10 @@ fn id_of(fields: &[(&'static str, &str)]) -> Option<String> {
 fn the_services_name_of_a_request_is_microsofts_first() {
     let guid = "b1f8e7c2-0f2a-4e5b-9d7f-3a1c5e7f9b11";
     assert_eq!(id_of(&[("x-request-id", "other"), ("request-id", guid)]).as_deref(), Some(guid));
-    assert_eq!(id_of(&[("x-amzn-requestid", "Root=1-67891233-abcdef012345678912345678")]).as_deref(), Some("Root=1-67891233-abcdef012345678912345678"));
+    assert_eq!(
+        id_of(&[("x-amzn-requestid", "Root=1-67891233-abcdef012345678912345678")]).as_deref(),
+        Some("Root=1-67891233-abcdef012345678912345678")
+    );
     assert_eq!(id_of(&[]), None);
 }
 

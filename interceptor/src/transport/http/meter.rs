@@ -247,7 +247,9 @@ impl Body for Metered {
             self.meter.0.reader.replace(Some(cx.waker().clone()));
             match ready!(self.body.poll_frame(cx)) {
                 None if self.is_reset() => Some(Err(BodyError::Reset(h2::Reason::CANCEL.into()))),
-                Some(Ok(frame)) if !self.meter.lets_through(&frame) => Some(Err(BodyError::Cut(h2::Reason::CANCEL.into()))),
+                Some(Ok(frame)) if !self.meter.lets_through(&frame) => {
+                    Some(Err(BodyError::Cut(h2::Reason::CANCEL.into())))
+                }
                 frame => frame.map(|frame| frame.map_err(BodyError::Client)),
             }
         };
