@@ -47,32 +47,44 @@ const FILE_ENDINGS: &[&[u8]] = &[
 /// The longest local part, in bytes (RFC 5321 section 4.5.3.1.1).
 const LONGEST_LOCAL: usize = 64;
 
-/// Adds the address in `range` of `text`, before and behind which a text may go on without anything between them.
+/// Adds the address that ends in `range` of `text`, before and behind which a text may go on without anything between them.
 pub(super) fn email(text: &[u8], range: Range<usize>, found: &mut Vec<Range<usize>>) {
     let candidate = &text[range.clone()];
     let Some(at) = memchr::memrchr(b'@', candidate) else { return };
-    let start = if candidate[0] == b'"' { 0 } else { local_start(&candidate[..at]) };
-    let end = at + 1 + domain_end(&candidate[at + 1..], text.get(range.end).copied());
-    let (local, domain) = (&candidate[start..at], &candidate[at + 1..end]);
+    let at = range.start + at;
+    let start = local_start(text, range.start, at);
+    let end = at + 1 + domain_end(&text[at + 1..range.end], text.get(range.end).copied());
+    let (local, domain) = (&text[start..at], &text[at + 1..end]);
     let top = domain.rsplit(|c| *c == b'.').next().unwrap_or_default().to_ascii_lowercase();
     let is_address = !local.is_empty()
         && (4..=253).contains(&domain.len())
         // systemd's instances: `getty@tty1.service`; internal names are none that mail reaches, but `.local` people use.
         && (!FILE_ENDINGS.contains(&&top[..]) || (matches!(&top[..], b"local" | b"internal") && domain.len() > 8));
     if is_address {
-        found.push(range.start + start..range.start + end);
+        found.push(start..end);
     }
 }
 
-/// Where a local part starts, of which more was taken than can belong to it: the longest end of it that is one.
-fn local_start(local: &[u8]) -> usize {
+/// Where the local part starts that ends at `at`, of which as much was taken from `from` on as has no blank in it: the longest
+/// end of that which is one. What ends with a quotation mark goes back to the one that opens it (RFC 5321, `Quoted-string`).
+fn local_start(text: &[u8], from: usize, at: usize) -> usize {
+    let local = &text[from..at];
+    if local.ends_with(b"\"") {
+        let within = at.saturating_sub(LONGEST_LOCAL + 2)..at - 1;
+        let opening = memchr::memrchr(b'"', &text[within.clone()]).map(|quote| within.start + quote);
+        let is_one = |quote: usize| quote + 2 < at && text[quote + 1..at - 1].iter().all(|byte| *byte >= b' ');
+        return opening.filter(|quote| is_one(*quote)).unwrap_or(at);
+    }
     let mut start = memchr::memmem::rfind(local, b"..").map_or(0, |at| at + 2);
+    start = start.max(memchr::memrchr(b'"', local).map_or(0, |quote| quote + 1));
     start += last_foreign(&local[start..]).filter(|end| start + end < local.len()).unwrap_or(0);
     start = start.max(local.len().saturating_sub(LONGEST_LOCAL));
     while local.get(start).is_some_and(|byte| is_continuation(*byte)) {
         start += 1;
     }
-    start + local[start..].iter().take_while(|byte| matches!(byte, b'\'' | b'.' | b'-' | b'%' | b'#')).count()
+    let start =
+        start + local[start..].iter().take_while(|byte| matches!(byte, b'\'' | b'.' | b'-' | b'%' | b'#')).count();
+    from + start
 }
 
 /// Where a domain ends behind which a text may go on: a top-level domain of ASCII ends before other scripts.
@@ -95,6 +107,9 @@ fn domain_end(domain: &[u8], next: Option<u8>) -> usize {
 
 /// Where the last character ends that stands in texts right before an address, without a blank; none if there is none.
 fn last_foreign(text: &[u8]) -> Option<usize> {
+    if text.is_ascii() {
+        return None;
+    }
     let mut last = None;
     let mut at = 0;
     for chunk in text.utf8_chunks() {
