@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use interceptor_tests::daemon::{Daemon, GRAPH_TARGET};
 use interceptor_tests::graph::Graph;
 use interceptor_tests::wire::Wire;
@@ -33,7 +33,7 @@ fn a_client_of_http2_alone_can_read_why_it_may_not_connect() -> Result<()> {
         let answer = client.ask("GET", "/v1.0/users").await?;
         ensure!(answer.status == 403 && answer.code() == "denied-by-policy", "{answer:?}");
         // It is told so once; the connection then ends in order.
-        ensure!(client.ended().await?.is_ok(), "it ended otherwise");
+        client.ended().await?.context("it ended otherwise")?;
         Ok(())
     })?;
     ensure!(graph.connections() == 0, "it was dialled");
