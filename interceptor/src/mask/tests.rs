@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use super::coding::{Coding, Decoder, Encoder};
 use super::*;
 use crate::config::Settings;
 
@@ -22,6 +23,28 @@ pub(super) fn plan(config: &str) -> Arc<Plan> {
     let settings = Settings::parse("/etc/interceptor/config.toml", config).unwrap();
     let names: Vec<_> = settings.masks.iter().map(|mask| mask.name.clone()).collect();
     Arc::new(Masks::new(&settings.masks).unwrap().plan(&names).unwrap())
+}
+
+/// A body in these content codings.
+pub(super) fn encoded(codings: &[Coding], body: &[u8]) -> Vec<u8> {
+    let mut encoder = Encoder::new(codings).unwrap();
+    let mut out = Vec::new();
+    encoder.push(body, false, &mut out).unwrap();
+    encoder.finish(&mut out).unwrap();
+    out
+}
+
+/// What a coded body decodes to.
+pub(super) fn decoded(codings: &[Coding], body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut give = |bytes: &[u8]| {
+        out.extend_from_slice(bytes);
+        Ok(())
+    };
+    let mut decoder = Decoder::new(codings, Default::default()).unwrap();
+    decoder.push(body, &mut give).unwrap();
+    decoder.finish(&mut give).unwrap();
+    out
 }
 
 /// The body that came out of the pieces, and the first reason why it was withheld.

@@ -1,5 +1,5 @@
-//! How many connections of a workload were taken, and how many questions its resolver had. Kept in the workload's folder, so that a daemon that comes after goes on
-//! counting: what somebody else had answered before has to show then as well.
+//! How many connections of a workload were taken, and how many questions its resolver had. Kept in the workload's folder, so
+//! that a daemon that comes after goes on counting: what somebody else had answered before has to show then as well.
 
 use std::fs::File;
 use std::io;

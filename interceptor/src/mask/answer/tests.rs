@@ -1,29 +1,9 @@
 use super::super::coding::Coding;
-use super::super::tests::{KEY, plan};
+use super::super::tests::{KEY, decoded, encoded, plan};
 use super::*;
 
 fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
     fields.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
-}
-
-fn encoded(codings: &[Coding], body: &[u8]) -> Vec<u8> {
-    let mut encoder = Encoder::new(codings).unwrap();
-    let mut out = Vec::new();
-    encoder.push(body, false, &mut out).unwrap();
-    encoder.finish(&mut out).unwrap();
-    out
-}
-
-fn decoded(codings: &[Coding], body: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut give = |bytes: &[u8]| {
-        out.extend_from_slice(bytes);
-        Ok(())
-    };
-    let mut decoder = Decoder::new(codings, Default::default()).unwrap();
-    decoder.push(body, &mut give).unwrap();
-    decoder.finish(&mut give).unwrap();
-    out
 }
 
 const MASK: &str = "[[mask]]\nname = \"m\"\njson = [\"$..mail\"]\nheaders = [\"x-user\"]";

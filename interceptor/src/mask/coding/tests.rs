@@ -1,12 +1,5 @@
+use super::super::tests::encoded;
 use super::*;
-
-fn encoded(codings: &[Coding], body: &[u8]) -> Vec<u8> {
-    let mut encoder = Encoder::new(codings).unwrap();
-    let mut out = Vec::new();
-    encoder.push(body, false, &mut out).unwrap();
-    encoder.finish(&mut out).unwrap();
-    out
-}
 
 fn decoded<'a>(codings: &[Coding], pieces: impl Iterator<Item = &'a [u8]>) -> Result<Vec<u8>, Withheld> {
     let mut out = Vec::new();

@@ -5,30 +5,10 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 
 use super::*;
 use crate::mask::answer::Answer;
-use crate::mask::coding::{Coding, Decoder, Encoder};
+use crate::mask::coding::Coding;
 
 const EACH: [(&str, Coding); 4] =
     [("gzip", Coding::Gzip), ("deflate", Coding::Deflate), ("br", Coding::Brotli), ("zstd", Coding::Zstd)];
-
-fn encoded(codings: &[Coding], body: &[u8]) -> Vec<u8> {
-    let mut encoder = Encoder::new(codings).unwrap();
-    let mut out = Vec::new();
-    encoder.push(body, false, &mut out).unwrap();
-    encoder.finish(&mut out).unwrap();
-    out
-}
-
-fn decoded(codings: &[Coding], body: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut give = |bytes: &[u8]| {
-        out.extend_from_slice(bytes);
-        Ok(())
-    };
-    let mut decoder = Decoder::new(codings, Default::default()).unwrap();
-    decoder.push(body, &mut give).unwrap();
-    decoder.finish(&mut give).unwrap();
-    out
-}
 
 /// The body that comes out of an answer whose coded body comes in pieces of this size, decoded.
 fn answered(

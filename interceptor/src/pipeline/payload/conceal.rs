@@ -13,6 +13,7 @@ use crate::record::payload::Message;
 
 /// What a segment of a path can't have as it is; brackets stay, so that marks can be read.
 const SEGMENT: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b'/').add(b'?').add(b'#');
+
 /// What is kept of a field or a query that can't be masked.
 const UNMASKED: &str = "[unmasked]";
 
