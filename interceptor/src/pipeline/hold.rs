@@ -194,6 +194,9 @@ impl Held {
             () = self.live.client_gone() => Some(self.gone()),
             () = sleep_until(self.until) => Some(refused(PENDING, "it waits for a person to approve it", WAITS)),
         };
+        if fault.is_none() {
+            catch_up().await;
+        }
         let approval = self.waiting.approval();
         match (fault, self.ruling.take()) {
             (Some(fault), Some(ruling)) => Err(Box::new(ruling.refused_for(fault.into(), Some(approval)))),
@@ -226,6 +229,14 @@ impl Drop for Held {
             self.live.session().finish(operation, ruling.code(), None);
         }
     }
+}
+
+/// Lets what the client sent before now take effect before what is waited for does: a stream that was reset isn't run by a
+/// yes that came later, however late this worker gets to both. In the first turn its connection is read, in the second
+/// hyper looks at what was read, and drops whoever still waits.
+async fn catch_up() {
+    tokio::task::yield_now().await;
+    tokio::task::yield_now().await;
 }
 
 /// Reads a body of at most `most` bytes.
