@@ -6,12 +6,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use aho_corasick::{AhoCorasick, AhoCorasickBuilder, AhoCorasickKind};
-use regex::bytes::{Regex, RegexBuilder};
 
+use self::finder::Finder;
 use self::sieve::Sieve;
-use super::validate::{entropy, validate};
-use crate::config::{Rule, Strategy};
+use super::validate::{entropy, is_guid, validate};
+use crate::config::{Rule, Strategy, Validator};
 
+mod finder;
 mod sieve;
 
 /// How far before a value its keyword may stand, in bytes.
@@ -29,9 +30,7 @@ pub(super) struct Detectors {
 #[derive(Debug)]
 struct Compiled {
     rule: Arc<Rule>,
-    regex: Regex,
-    /// The group `value`.
-    group: Option<usize>,
+    finder: Finder,
 }
 
 /// Why a rule can't be used.
@@ -81,13 +80,8 @@ impl Detectors {
                     }
                 }
             }
-            let regex = RegexBuilder::new(&rule.regex)
-                .size_limit(4 << 20)
-                .dfa_size_limit(1 << 20)
-                .build()
-                .map_err(|error| bad(&rule, error.to_string()))?;
-            let group = regex.capture_names().position(|name| name == Some("value"));
-            compiled.push(Compiled { rule, regex, group });
+            let finder = Finder::new(&rule.regex).map_err(|why| bad(&rule, why))?;
+            compiled.push(Compiled { rule, finder });
         }
         let bytes = || words.iter().map(|word| word.as_bytes());
         let words = (!words.is_empty())
@@ -190,8 +184,10 @@ impl Active {
         }
         if !self.plain.is_empty() {
             let traits = Traits::of(text);
+            let is_guid = is_guid(text);
             for &rule in &self.plain {
-                if self.detectors.rules[usize::from(rule)].worth(text.len(), &traits, text) {
+                let known = &self.detectors.rules[usize::from(rule)];
+                if known.worth(text.len(), &traits, text) && !(is_guid && known.is_never_guid()) {
                     self.try_rule(rule, text, None, scratch);
                 }
             }
@@ -209,7 +205,7 @@ impl Active {
         scratch.words.clear();
         let mut called = *named;
         // Most texts have no keyword, which is told faster than which ones there are.
-        if called == Words::default() && !(sieve.lets_through(text) && search.is_match(text)) {
+        if called == Words::default() && !sieve.lets_through(text) {
             return;
         }
         for found in search.find_overlapping_iter(text) {
@@ -242,7 +238,7 @@ impl Active {
         let Some(strategy) = self.strategies.get(usize::from(rule)).copied().flatten() else { return };
         let known = &self.detectors.rules[usize::from(rule)];
         let Scratch { hits, words, ranges } = scratch;
-        let mut judge = |range: Range<usize>| {
+        known.finder.each(text, |range| {
             if near.is_some() {
                 let from = range.start.saturating_sub(REACH);
                 if !words.iter().any(|&(of, start, end)| of == rule && start >= from && end <= range.end) {
@@ -259,17 +255,16 @@ impl Active {
                     hits.push(Hit { start: range.start, end: range.end, rule, strategy });
                 }
             }
-        };
-        match known.group {
-            None => known.regex.find_iter(text).for_each(|found| judge(found.range())),
-            Some(group) => {
-                known.regex.captures_iter(text).filter_map(|all| all.get(group)).for_each(|found| judge(found.range()));
-            }
-        }
+        });
     }
 }
 
 impl Compiled {
+    /// Whether what has as many digits as it asks for may still be a GUID, and then isn't what it is looked for.
+    fn is_never_guid(&self) -> bool {
+        matches!(self.rule.validator, Some(Validator::PaymentCard | Validator::UsSsn | Validator::Iban))
+    }
+
     fn worth(&self, length: usize, traits: &Traits, text: &[u8]) -> bool {
         let needs = &self.rule.needs;
         length >= needs.length
@@ -284,8 +279,9 @@ impl Compiled {
 
 /// What one pass over a text tells.
 struct Traits {
+    /// Which of [`AT`] and [`PLUS`] are in it.
     classes: u8,
-    /// The most digits with nothing but separators between them.
+    /// The most digits with nothing but separators between them; where there are hardly any, all of them.
     digits: usize,
 }
 
@@ -315,19 +311,44 @@ const CLASSES: [u8; 256] = {
     classes
 };
 
+/// Fewer digits than this are counted as they are: no built-in rule needs as few.
+const FEW: usize = 7;
+
 impl Traits {
     fn of(text: &[u8]) -> Self {
-        let (mut classes, mut run, mut digits) = (0, 0_usize, 0);
-        for &byte in text {
-            let class = CLASSES[usize::from(byte)];
-            classes |= class;
-            // Without a branch: a digit counts up, a separator leaves the run as it is, all else ends it.
-            run = (run + usize::from(class & DIGIT))
-                & 0_usize.wrapping_sub(usize::from(class & (DIGIT | SEPARATOR) != 0));
-            digits = digits.max(run);
+        // Many bytes at a time; which texts hardly any digit is in is told by that.
+        let (chunks, rest) = text.as_chunks::<16>();
+        let (mut counted, mut classes) = (0, 0);
+        for chunk in chunks {
+            let (mut digits, mut at, mut plus) = (0_u8, 0_u8, 0_u8);
+            for byte in chunk {
+                digits += u8::from(byte.is_ascii_digit());
+                at |= u8::from(*byte == b'@');
+                plus |= u8::from(*byte == b'+');
+            }
+            counted += usize::from(digits);
+            classes |= at * AT | plus * PLUS;
         }
+        for byte in rest {
+            let class = CLASSES[usize::from(*byte)];
+            counted += usize::from(class & DIGIT);
+            classes |= class & (AT | PLUS);
+        }
+        let digits = if counted < FEW { counted } else { longest_run(text) };
         Self { classes, digits }
     }
+}
+
+/// The most digits with nothing but separators between them.
+fn longest_run(text: &[u8]) -> usize {
+    let (mut run, mut longest) = (0_usize, 0);
+    for &byte in text {
+        let class = CLASSES[usize::from(byte)];
+        // Without a branch: a digit counts up, a separator leaves the run as it is, all else ends it.
+        run = (run + usize::from(class & DIGIT)) & 0_usize.wrapping_sub(usize::from(class & (DIGIT | SEPARATOR) != 0));
+        longest = longest.max(run);
+    }
+    longest
 }
 
 /// Sorts the hits; those that overlap become one, with the stricter of the strategies.

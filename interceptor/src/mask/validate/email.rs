@@ -2,48 +2,6 @@
 
 use std::ops::Range;
 
-/// Ends of file names that look like top-level domains: `logo@2x.png` is no address.
-const FILE_ENDINGS: &[&[u8]] = &[
-    b"png",
-    b"jpg",
-    b"jpeg",
-    b"gif",
-    b"svg",
-    b"webp",
-    b"ico",
-    b"js",
-    b"mjs",
-    b"cjs",
-    b"ts",
-    b"tsx",
-    b"jsx",
-    b"css",
-    b"scss",
-    b"html",
-    b"json",
-    b"yaml",
-    b"yml",
-    b"toml",
-    b"xml",
-    b"tgz",
-    b"gz",
-    b"tar",
-    b"jar",
-    b"war",
-    b"whl",
-    b"dll",
-    b"exe",
-    b"service",
-    b"socket",
-    b"timer",
-    b"target",
-    b"mount",
-    b"local",
-    b"internal",
-    b"localdomain",
-    b"lock",
-];
-
 /// The longest local part, in bytes (RFC 5321 section 4.5.3.1.1).
 const LONGEST_LOCAL: usize = 64;
 
@@ -55,14 +13,69 @@ pub(super) fn email(text: &[u8], range: Range<usize>, found: &mut Vec<Range<usiz
     let start = local_start(text, range.start, at);
     let end = at + 1 + domain_end(&text[at + 1..range.end], text.get(range.end).copied());
     let (local, domain) = (&text[start..at], &text[at + 1..end]);
-    let top = domain.rsplit(|c| *c == b'.').next().unwrap_or_default().to_ascii_lowercase();
+    // Longer than any that is told apart.
+    let mut lower = [0; 16];
+    let top = &domain[memchr::memrchr(b'.', domain).map_or(0, |dot| dot + 1)..];
+    let top = match lower.get_mut(..top.len()) {
+        Some(lower) => {
+            lower.copy_from_slice(top);
+            lower.make_ascii_lowercase();
+            &*lower
+        }
+        None => top,
+    };
     let is_address = !local.is_empty()
         && (4..=253).contains(&domain.len())
         // systemd's instances: `getty@tty1.service`; internal names are none that mail reaches, but `.local` people use.
-        && (!FILE_ENDINGS.contains(&&top[..]) || (matches!(&top[..], b"local" | b"internal") && domain.len() > 8));
+        && (!is_file_ending(top) || (matches!(top, b"local" | b"internal") && domain.len() > 8));
     if is_address {
         found.push(start..end);
     }
+}
+
+/// Whether it is the end of a file's name that looks like a top-level domain: `logo@2x.png` is no address. In lower case.
+fn is_file_ending(top: &[u8]) -> bool {
+    matches!(
+        top,
+        b"png"
+            | b"jpg"
+            | b"jpeg"
+            | b"gif"
+            | b"svg"
+            | b"webp"
+            | b"ico"
+            | b"js"
+            | b"mjs"
+            | b"cjs"
+            | b"ts"
+            | b"tsx"
+            | b"jsx"
+            | b"css"
+            | b"scss"
+            | b"html"
+            | b"json"
+            | b"yaml"
+            | b"yml"
+            | b"toml"
+            | b"xml"
+            | b"tgz"
+            | b"gz"
+            | b"tar"
+            | b"jar"
+            | b"war"
+            | b"whl"
+            | b"dll"
+            | b"exe"
+            | b"service"
+            | b"socket"
+            | b"timer"
+            | b"target"
+            | b"mount"
+            | b"local"
+            | b"internal"
+            | b"localdomain"
+            | b"lock"
+    )
 }
 
 /// Where the local part starts that ends at `at`, of which as much was taken from `from` on as has no blank in it: the longest

@@ -17,6 +17,37 @@ const COUNTRY_CODES: &[&[u8]] = &[
     b"979", b"98", b"992", b"993", b"994", b"995", b"996", b"998",
 ];
 
+/// One bit for each three digits that a number may begin with.
+static ASSIGNED: [u64; 16] = {
+    let mut bits = [0; 16];
+    let mut at = 0;
+    while at < COUNTRY_CODES.len() {
+        let (mut first, mut count, mut place) = (0, 1, 0);
+        while place < 3 {
+            first *= 10;
+            if place < COUNTRY_CODES[at].len() {
+                first += (COUNTRY_CODES[at][place] - b'0') as usize;
+            } else {
+                count *= 10;
+            }
+            place += 1;
+        }
+        let end = first + count;
+        while first < end {
+            bits[first / 64] |= 1 << (first % 64);
+            first += 1;
+        }
+        at += 1;
+    }
+    bits
+};
+
+/// Whether a number's first digits begin with a country code.
+fn is_assigned(first: [u8; 3]) -> bool {
+    let number = first.iter().fold(0, |number, digit| number * 10 + usize::from(digit - b'0'));
+    ASSIGNED[number / 64] >> (number % 64) & 1 != 0
+}
+
 /// With the country code.
 const LEAST_DIGITS: usize = 8;
 const MOST_DIGITS: usize = 15;
@@ -31,25 +62,28 @@ pub(super) fn phone(text: &[u8], range: Range<usize>, found: &mut Vec<Range<usiz
     }
     let candidate = &text[range.clone()];
     let mut skipped = if candidate.starts_with(b"00") { 2 } else { 0 };
-    let mut digits = Vec::with_capacity(MOST_DIGITS);
+    let (mut first, mut count) = ([0; 3], 0);
     let mut end = None;
     for at in range.clone().filter(|at| text[*at].is_ascii_digit()) {
         if skipped > 0 {
             skipped -= 1;
             continue;
         }
-        digits.push(text[at]);
+        if let Some(place) = first.get_mut(count) {
+            *place = text[at];
+        }
+        count += 1;
         let is_end = text.get(at + 1).is_none_or(|next| !next.is_ascii_digit());
-        if is_end && (LEAST_DIGITS..=MOST_DIGITS).contains(&digits.len()) {
+        if is_end && (LEAST_DIGITS..=MOST_DIGITS).contains(&count) {
             end = Some(at + 1);
             // Where all numbers have eleven digits, others follow.
-            if digits.len() >= 11 && matches!(digits[0], b'1' | b'7') {
+            if count >= 11 && matches!(first[0], b'1' | b'7') {
                 break;
             }
         }
     }
     if let Some(end) = end
-        && COUNTRY_CODES.iter().any(|code| digits.starts_with(code))
+        && is_assigned(first)
     {
         found.push(range.start..end);
     }
