@@ -318,9 +318,10 @@ impl Live {
         }
     }
 
-    /// The connection becomes a WebSocket.
+    /// The connection becomes a WebSocket. It ends with a reset, unless it is found to have ended in order.
     pub(super) fn join(&self) {
         self.joined.set(true);
+        self.line.sever(true);
     }
 
     /// Whether only a grant or the broken glass admits it.

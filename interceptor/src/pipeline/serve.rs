@@ -31,8 +31,8 @@ mod http1;
 use http1::Http1;
 
 /// How long a connection that is cut gets to say so: in HTTP/2 resets of its streams, then GOAWAY; in HTTP/1.1, between two
-/// requests, that nothing follows.
-const LAST_WORDS: Duration = Duration::from_millis(100);
+/// requests, that nothing follows; a WebSocket a Close frame.
+pub(super) const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// Serves the operations of a connection until it ends or is ended.
 pub(super) type Serving = Pin<Box<dyn Future<Output = Ending>>>;
@@ -140,12 +140,12 @@ async fn drive(live: Rc<Live>, mut connection: Pin<Box<dyn Graceful>>) -> Ending
     let cut = loop {
         let ended = tokio::select! {
             ended = connection.as_mut(), if !joined => {
-                live.line().sever(live.ended().is_some());
                 joined = live.is_joined();
                 if !joined {
+                    live.line().sever(live.ended().is_some());
                     return ending(&live, &ended);
                 }
-                // hyper has handed it over: it lives on for as long as its WebSocket does.
+                // hyper has handed it over: it lives on for as long as its WebSocket does, which says how it ends.
                 None
             }
             () = live.done(), if joined => return Ending(live.ended().unwrap_or("done")),
@@ -183,8 +183,13 @@ async fn drive(live: Rc<Live>, mut connection: Pin<Box<dyn Graceful>>) -> Ending
     // operation may have been quicker, and have ended itself and so the connection.
     let mut severed = live.is_busy() || live.ended().is_some();
     live.end(cut);
+    if joined {
+        // Both ends of it are told; that has to be recorded, too.
+        let _late = tokio::time::timeout(LAST_WORDS * 2, live.done()).await;
+        return Ending(cut);
+    }
     // In HTTP/2 each stream is reset by itself; the connection is only where the client doesn't take that in.
-    if is_http2 || !(severed || joined) {
+    if is_http2 || !severed {
         connection.as_mut().shut_down();
         let ended = tokio::time::timeout(LAST_WORDS, connection).await;
         severed = ended.is_err() && live.is_busy();

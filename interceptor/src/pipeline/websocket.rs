@@ -1,5 +1,6 @@
 //! WebSocket (RFC 6455), by a policy of its own: what opens one, and the two ends joined once the server has agreed. What
-//! goes over it is opaque: counted and digested, not read.
+//! goes over it is opaque: counted and digested, not read. Only where its frames end is followed, so that both ends are told
+//! why it is cut.
 
 use std::io;
 use std::pin::Pin;
@@ -7,13 +8,21 @@ use std::task::{Context, Poll, ready};
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy, copy_bidirectional, sink};
+use tokio::time::{Instant, timeout_at};
 
+use super::live::Live;
+use super::reply::Refusal;
 use super::request::refuse;
+use super::serve::LAST_WORDS;
 use crate::error::{Blame, Fault};
 use crate::transport::http::Meter;
+
+mod frames;
+
+use frames::{Frames, close};
 
 /// Whether a request asks for a WebSocket (RFC 6455 section 4.1).
 ///
@@ -71,34 +80,78 @@ pub(super) fn is_granted(headers: &HeaderMap) -> bool {
     tokens(headers, &header::UPGRADE) == ["websocket"]
 }
 
-/// Passes what comes from each end on to the other, until both have closed.
+/// Passes what comes from each end on to the other, until both have closed, or it no longer may be. Then both are told why, where
+/// that can be put between two frames; who can't be told is reset.
 ///
 /// # Errors
-/// `client-gone` or `upstream-closed` when one end breaks, after which there is no telling which bytes arrived.
+/// The code of what ended it: `client-gone` or `upstream-closed` when one end breaks, after which there is no telling which
+/// bytes arrived.
 pub(super) async fn join(
-    client: OnUpgrade,
-    server: OnUpgrade,
-    sent: &Meter,
-    received: &Meter,
+    live: &Live,
+    mut interrupted: Pin<&mut impl Future<Output = Refusal>>,
+    (client, server): (OnUpgrade, OnUpgrade),
+    (sent, received): (&Meter, &Meter),
 ) -> Result<(), &'static str> {
-    let server = server.await.map_err(|_broken| "upstream-closed")?;
-    let client = client.await.map_err(|_broken| "client-gone")?;
-    let mut client = Counted { stream: TokioIo::new(client), meter: sent, broken: "client-gone", ended: false };
-    let mut server = Counted { stream: TokioIo::new(server), meter: received, broken: "upstream-closed", ended: false };
-    let Err(error) = copy_bidirectional(&mut client, &mut server).await else { return Ok(()) };
+    let end = |code| {
+        let code = live.ended().unwrap_or(code);
+        live.end(code);
+        code
+    };
+    let upgraded = async {
+        let server = server.await.map_err(|_broken| "upstream-closed")?;
+        let client = client.await.map_err(|_broken| "client-gone")?;
+        Ok::<_, &'static str>((client, server))
+    };
+    let upgraded = tokio::select! {
+        biased;
+        refusal = interrupted.as_mut() => Err(refusal.fault.code),
+        upgraded = upgraded => upgraded,
+    };
+    let (client, server) = upgraded.map_err(end)?;
+    let mut client = Counted::new(TokioIo::new(client), (sent, "client-gone"), Frames::of_server());
+    let mut server = Counted::new(TokioIo::new(server), (received, "upstream-closed"), Frames::of_client());
+    let ended = tokio::select! {
+        biased;
+        refusal = interrupted => Err((refusal.fault.code, true)),
+        passed = copy_bidirectional(&mut client, &mut server) => passed.map_err(|error| (broken(&error), false)),
+    };
+    let (code, is_cut) = match ended {
+        Err((code, is_cut)) if is_cut || code != "client-gone" || !server.ended => (end(code), is_cut),
+        // Both have closed; many a client is simply gone once the server has.
+        _ => {
+            live.line().sever(false);
+            return Ok(());
+        }
+    };
+    let to_client = is_cut.then(|| close(code, None));
+    let to_server = if is_cut { mask_key().map(|key| close(code, Some(key))) } else { None };
+    let (in_order, _) = tokio::join!(client.end(to_client), server.end(to_server));
+    live.line().sever(!in_order);
+    Err(code)
+}
+
+/// A key that nobody foresees (RFC 6455 section 5.3); none where the system gives no random bytes.
+fn mask_key() -> Option<[u8; 4]> {
+    let mut key = [0; 4];
+    aws_lc_rs::rand::fill(&mut key).ok()?;
+    Some(key)
+}
+
+/// Which end broke.
+fn broken(error: &io::Error) -> &'static str {
     match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-        // Many a client is simply gone once the server has closed.
-        Some(Broken("client-gone")) if server.ended => Ok(()),
-        Some(Broken(code)) => Err(code),
-        None => Err("client-gone"),
+        Some(Broken(code)) => code,
+        None => "client-gone",
     }
 }
 
-/// One end, with what comes from it counted.
-struct Counted<'a> {
-    stream: TokioIo<Upgraded>,
+/// One end, with what comes from it counted, and the frames followed that it has taken.
+struct Counted<'a, S> {
+    stream: S,
     meter: &'a Meter,
     broken: &'static str,
+    /// What it has taken. What was only read at the other end, and not written here, isn't among it.
+    taken: Frames,
     /// Whether it has closed its side.
     ended: bool,
 }
@@ -108,13 +161,44 @@ struct Counted<'a> {
 #[error("{0}")]
 struct Broken(&'static str);
 
-impl Counted<'_> {
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> Counted<'a, S> {
+    /// `broken`: the code for when it breaks; `taken`: of what kind the frames are that go to it.
+    fn new(stream: S, (meter, broken): (&'a Meter, &'static str), taken: Frames) -> Self {
+        Self { stream, meter, broken, taken, ended: false }
+    }
+
     fn told<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         result.map_err(|_error| io::Error::other(Broken(self.broken)))
     }
+
+    /// Says `last`, a whole Close frame, and that nothing follows; then waits until this end has closed too. All that for as
+    /// long as [`LAST_WORDS`] at most. Where a Close frame went before, that was the last. Gives whether a Close frame, of ours
+    /// or not, was the end: not where the last frame is in pieces, or nothing is taken any more.
+    async fn end(&mut self, last: Option<Vec<u8>>) -> bool {
+        let last = match last {
+            _ if self.taken.is_closed() => Vec::new(),
+            Some(last) if self.taken.is_between() => last,
+            _ => return false,
+        };
+        let until = Instant::now() + LAST_WORDS;
+        let said = async {
+            self.stream.write_all(&last).await?;
+            self.stream.flush().await
+        };
+        if !matches!(timeout_at(until, said).await, Ok(Ok(()))) {
+            return false;
+        }
+        // What is still sent is read, so that no reset overtakes what was said.
+        let heard_out = async {
+            self.stream.shutdown().await?;
+            copy(&mut self.stream, &mut sink()).await
+        };
+        let _closed = timeout_at(until, heard_out).await;
+        true
+    }
 }
 
-impl AsyncRead for Counted<'_> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Counted<'_, S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
@@ -125,10 +209,12 @@ impl AsyncRead for Counted<'_> {
     }
 }
 
-impl AsyncWrite for Counted<'_> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Counted<'_, S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.told(written)
+        let count = ready!(self.told(written))?;
+        self.taken.pass(&bytes[..count]);
+        Poll::Ready(Ok(count))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -137,6 +223,7 @@ impl AsyncWrite for Counted<'_> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.taken.end();
         let shut = Pin::new(&mut self.stream).poll_shutdown(cx);
         self.told(shut)
     }

@@ -1,18 +1,19 @@
 //! WebSocket: by a policy of its own, opaque once it is open, and cut like anything else.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use interceptor::record::event::What;
 use interceptor_tests::authority::Authority;
 use interceptor_tests::daemon::{Daemon, GRAPH_TARGET, Order};
-use interceptor_tests::scripted::Scripted;
+use interceptor_tests::scripted::{Peer, Scripted};
 use interceptor_tests::wire::Wire;
 use interceptor_tests::{recorded, require_root};
 
 use super::fixture::{ALL, reload};
 
-const SOCKETS: &str = r#"
+pub(crate) const SOCKETS: &str = r#"
 permit (principal, action in Action::"reach", resource);
 @id("chat") permit (principal, action == Action::"http:websocket", resource) when { context.http.path == "/chat" };
 "#;
@@ -20,23 +21,20 @@ permit (principal, action in Action::"reach", resource);
 const OPENING: &str = "Host: graph.microsoft.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 
-/// A server that agrees to a WebSocket and gives back each byte, in capitals; `!` makes it close.
-fn begin(policy: &str) -> Result<(Scripted, Daemon)> {
+/// A server that agrees to a WebSocket and then does what `script` says.
+pub(crate) fn begin_with(
+    policy: &str,
+    script: impl Fn(&mut Peer) -> io::Result<()> + Send + Sync + 'static,
+) -> Result<(Scripted, Daemon)> {
     let authority = Authority::new()?;
-    let upstream = Scripted::start(authority.server(&["graph.microsoft.com"])?, |peer| {
+    let upstream = Scripted::start(authority.server(&["graph.microsoft.com"])?, move |peer| {
         let head = peer.request()?.to_ascii_lowercase();
         if !(head.contains("\r\nupgrade: websocket\r\n") && head.contains("\r\nconnection: upgrade\r\n")) {
             return peer.send("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
         }
         peer.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n")?;
         peer.send("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")?;
-        loop {
-            let byte = peer.byte()?;
-            peer.send(char::from(byte).to_ascii_uppercase().to_string())?;
-            if byte == b'!' {
-                return peer.close();
-            }
-        }
+        script(peer)
     })?;
     let daemon = Daemon::start(&Order {
         purpose: "websocket",
@@ -51,18 +49,37 @@ fn begin(policy: &str) -> Result<(Scripted, Daemon)> {
     Ok((upstream, daemon))
 }
 
-fn open(daemon: &Daemon, path: &str) -> Result<Wire> {
+/// A server that agrees to a WebSocket and gives back each byte, in capitals; `!` makes it close. These are no frames.
+fn begin(policy: &str) -> Result<(Scripted, Daemon)> {
+    begin_with(policy, |peer| {
+        loop {
+            let byte = peer.byte()?;
+            peer.send(char::from(byte).to_ascii_uppercase().to_string())?;
+            if byte == b'!' {
+                return peer.close();
+            }
+        }
+    })
+}
+
+/// Opens a WebSocket, over which nothing has gone yet.
+pub(crate) fn opened(daemon: &Daemon, path: &str) -> Result<Wire> {
     let mut wire = Wire::tls_of_a_workload_that_stays(daemon)?;
     wire.send(format!("GET {path} HTTP/1.1\r\n{OPENING}"))?;
     let head = wire.head()?;
     ensure!(head.status == 101 && head.header("upgrade") == Some("websocket"), "{head:?}");
     ensure!(head.header("sec-websocket-accept").is_some(), "{head:?}");
+    Ok(wire)
+}
+
+fn open(daemon: &Daemon, path: &str) -> Result<Wire> {
+    let mut wire = opened(daemon, path)?;
     wire.send("abc")?;
     wire.until("ABC")?;
     Ok(wire)
 }
 
-const SUMMARY: &str = "GET /chat as a WebSocket, opaque";
+pub(crate) const SUMMARY: &str = "GET /chat as a WebSocket, opaque";
 
 #[test]
 fn a_websocket_passes_and_is_counted_and_recorded_as_opaque() -> Result<()> {
@@ -114,11 +131,11 @@ fn a_websocket_is_cut_when_policy_or_time_says_so() -> Result<()> {
         let so_far = upstream.came().len();
         // The connection may have ended by now.
         let _ = wire.send(if code == "policy-changed" { "more" } else { "" });
-        let (_, end) = wire.rest()?;
-        // Within a second of the reload, or of the end of the time that it has had since it was opened; for another one its
-        // workload stays.
-        let limit = if code == "policy-changed" { reloaded } else { start + Duration::from_secs(1) };
-        ensure!(limit.elapsed() < Duration::from_secs(2), "it took {:?}", start.elapsed());
+        let (_, end, at) = wire.rest_and_when()?;
+        // Within a second of the reload, or of the end of the time that it has had since it was opened, if that is later.
+        let limit = if code == "policy-changed" { reloaded } else { reloaded.max(start + Duration::from_secs(1)) };
+        let late = at.saturating_duration_since(limit);
+        ensure!(late < Duration::from_secs(1), "it took {late:?}");
         ensure!(end == "reset" || end == "cut", "it ended with {end}");
         ensure!(upstream.came().len() == so_far, "it went on");
         let cut = recorded::wait_for(&daemon.database(), 0, |one| one.summary == SUMMARY && one.outcome.is_some())?;
@@ -132,8 +149,8 @@ fn a_websocket_is_cut_when_policy_or_time_says_so() -> Result<()> {
 fn a_websocket_is_cut_by_a_stopping_daemon() -> Result<()> {
     require_root!(Ok(()));
     let (_upstream, mut daemon) = begin(SOCKETS)?;
-    let start = Instant::now();
     let wire = open(&daemon, "/chat")?;
+    let start = Instant::now();
     ensure!(daemon.stop()?.success(), "it failed");
     ensure!(start.elapsed() < Duration::from_secs(8), "it took {:?}", start.elapsed());
     let (_, end) = wire.rest()?;

@@ -1,4 +1,5 @@
 use http::Request;
+use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 
 use super::*;
 
@@ -55,4 +56,72 @@ fn other_upgrades_are_refused() {
         let lines = [GOOD[0], ("upgrade", protocols), GOOD[2], GOOD[3]];
         assert_eq!(asked("GET", Version::HTTP_11, &lines), code, "{protocols}");
     }
+}
+
+/// One end of a stream that holds so much, and what is on its other end.
+fn stream(meter: &Meter, holds: usize) -> (Counted<'_, DuplexStream>, DuplexStream) {
+    let (ours, theirs) = duplex(holds);
+    (Counted::new(ours, (meter, "client-gone"), Frames::of_server()), theirs)
+}
+
+#[tokio::test(start_paused = true)]
+async fn last_words_are_said_between_two_frames_once_and_the_stream_then_ends() {
+    let meter = Meter::new(metrics::Counter::noop());
+    let ours = close("killed", None);
+    for (taken, last, is_said) in [
+        (&b""[..], Some(&ours), true),
+        (b"\x81\x01a", Some(&ours), true),
+        (b"\x01\x01a", Some(&ours), true),
+        (b"\x81", Some(&ours), false),
+        (b"\x81\x02a", Some(&ours), false),
+        (b"no frame", Some(&ours), false),
+        // Theirs was the last.
+        (b"\x88\x00", Some(&ours), true),
+        (b"\x88\x00", None, true),
+        (b"\x88", Some(&ours), false),
+        (b"\x81\x01a", None, false),
+    ] {
+        let (mut here, mut there) = stream(&meter, 1_000);
+        here.write_all(taken).await.unwrap();
+        assert_eq!(here.end(last.cloned()).await, is_said, "{taken:?}");
+        drop(here);
+        let mut came = Vec::new();
+        there.read_to_end(&mut came).await.unwrap();
+        let is_ours = is_said && taken != b"\x88\x00";
+        assert_eq!(came, if is_ours { [taken, &ours].concat() } else { taken.to_vec() });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_takes_no_last_words_or_doesnt_close_isnt_waited_for() {
+    let meter = Meter::new(metrics::Counter::noop());
+    for (holds, is_said) in [(5, false), (1_000, true)] {
+        let (mut here, _there) = stream(&meter, holds);
+        let start = Instant::now();
+        assert_eq!(here.end(Some(close("killed", None))).await, is_said, "{holds}");
+        assert!((LAST_WORDS..LAST_WORDS * 2).contains(&start.elapsed()), "{holds}: {:?}", start.elapsed());
+    }
+}
+
+/// Of what is to be written only what was taken is at the other end.
+#[tokio::test]
+async fn what_wasnt_taken_didnt_pass() {
+    let meter = Meter::new(metrics::Counter::noop());
+    let (mut here, mut there) = stream(&meter, 4);
+    assert_eq!(here.write(b"\x81\x03abc").await.unwrap(), 4);
+    assert!(!here.taken.is_between(), "half a frame is taken for a whole one");
+    there.read_exact(&mut [0; 4]).await.unwrap();
+    here.write_all(b"c").await.unwrap();
+    assert!(here.taken.is_between());
+}
+
+#[tokio::test]
+async fn nothing_is_said_after_the_end() {
+    let meter = Meter::new(metrics::Counter::noop());
+    let (mut here, mut there) = stream(&meter, 1_000);
+    here.shutdown().await.unwrap();
+    assert!(!here.end(Some(close("killed", None))).await);
+    let mut came = Vec::new();
+    there.read_to_end(&mut came).await.unwrap();
+    assert!(came.is_empty(), "{came:?}");
 }
