@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod entra;
 pub mod graph;
 pub mod netns;
+pub mod port;
 pub mod recorded;
 pub mod remains;
 pub mod scene;

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use nix::sched::{CloneFlags, setns, unshare};
 
 /// A network namespace that is set up as a workload's.
@@ -26,6 +26,24 @@ impl Namespace {
             Ok(File::open("/proc/thread-self/ns/net")?)
         });
         Ok(Self { file: made.join().map_err(|_| anyhow!("the thread panicked"))?? })
+    }
+
+    /// That of a process.
+    ///
+    /// # Errors
+    /// There is no such process.
+    pub fn of(pid: u32) -> Result<Self> {
+        Ok(Self { file: File::open(format!("/proc/{pid}/ns/net"))? })
+    }
+
+    /// `ip COMMAND` in it.
+    ///
+    /// # Errors
+    /// It fails.
+    pub fn ip(&self, command: &str) -> Result<()> {
+        let output = self.run(|| Command::new("ip").args(command.split(' ')).output()).context("ip")?;
+        ensure!(output.status.success(), "ip {command}: {output:?}");
+        Ok(())
     }
 
     /// Its descriptor.
@@ -116,7 +134,7 @@ impl Drop for Cgroup {
 
 /// A cgroup can be removed only a moment after its last process has ended.
 fn remove(cgroup: &Path) {
-    for _ in 0..100 {
+    for _ in 0..1_000 {
         if fs::remove_dir(cgroup).is_ok() {
             return;
         }

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use interceptor::control::client;
+use interceptor::control::protocol::Request;
 use interceptor::ids::{OperationId, SessionId};
 use interceptor::record::event::{Event, Verdict, What};
 use rusqlite::{Connection, OpenFlags};
@@ -62,21 +64,36 @@ fn there(database: &Path, after: u64) -> Result<Vec<(u64, Event)>> {
     Ok(events)
 }
 
-/// How far the record may be behind (docs/record.md), where others want the processors as well.
+/// For how long nothing comes to the record once what happened so far is in it.
 const BEHIND: Duration = Duration::from_millis(250);
 
-/// The number of the last event, once what happened so far is in the record: nothing has come to it for as long as it may
-/// be behind. 0 if there is none.
+/// How long it is waited for what has to come: the record is less than 100 ms behind (docs/record.md), but not where the
+/// processors and the disk are others' for a while.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Has the daemon move what it has recorded into the database, as it does for whoever asks for a list. What it answers isn't
+/// looked at.
+fn flush(database: &Path) {
+    if let Some(room) = database.parent().and_then(Path::parent) {
+        // Where none runs, or it can't, what is there is all.
+        let _ = client::call(&room.join("run/control.sock"), &Request::SessionsList { limit: 1 });
+    }
+}
+
+/// The number of the last event, once what happened so far is in the record: nothing has come to it for a while. 0 if there
+/// is none.
 ///
 /// # Errors
 /// As [`events`].
 pub fn last(database: &Path) -> Result<u64> {
     let now = || Ok(there(database, 0)?.last().map_or(0, |(seq, _)| *seq));
+    flush(database);
     let mut last: u64 = now()?;
     // What never pauses isn't waited for.
     let deadline = Instant::now() + Duration::from_secs(5);
     loop {
         std::thread::sleep(BEHIND);
+        flush(database);
         match now() {
             Ok(found) if found == last || Instant::now() > deadline => return Ok(found),
             Ok(found) => last = found,
@@ -136,13 +153,28 @@ fn decided(database: &Path, after: u64) -> Result<Vec<Operation>> {
     Ok(operations)
 }
 
-/// Waits until an operation after event `after` fits, and gives it. The record is at most 100 ms behind; two seconds
-/// are allowed.
+/// Waits until an event after event `after` fits, and gives it.
+///
+/// # Errors
+/// None came.
+pub fn wait_for_event(database: &Path, after: u64, fits: impl Fn(&What) -> bool) -> Result<Event> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut events = there(database, after)?.into_iter().map(|(_, event)| event);
+        if let Some(event) = events.find(|event| fits(&event.what)) {
+            return Ok(event);
+        }
+        ensure!(Instant::now() < deadline, "it isn't recorded");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Waits until an operation after event `after` fits, and gives it.
 ///
 /// # Errors
 /// None came; the error says what was there instead.
 pub fn wait_for(database: &Path, after: u64, fits: impl Fn(&Operation) -> bool) -> Result<Operation> {
-    let deadline = Instant::now() + Duration::from_secs(2);
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let found = decided(database, after)?;
         if let Some(operation) = found.iter().rev().find(|operation| fits(operation)) {

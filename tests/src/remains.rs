@@ -89,7 +89,7 @@ impl Remains {
     /// # Errors
     /// Something is still there afterwards; the error names it.
     pub fn clear(&self) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             for pid in self.processes() {
                 // It may have ended meanwhile.

@@ -78,7 +78,7 @@ impl Systemd {
         command.env("XDG_RUNTIME_DIR", &run).env("SYSTEMD_UNIT_PATH", &folder);
         let child = command.stdin(Stdio::null()).spawn().context("can't start systemd")?;
         let systemd = Self { cgroup, room, child };
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while !run.join("systemd/private").exists() || systemd.ctl(&["is-active", "default.target"]).is_err() {
             ensure!(Instant::now() < deadline, "systemd isn't ready");
             std::thread::sleep(Duration::from_millis(20));

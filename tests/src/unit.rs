@@ -67,7 +67,7 @@ impl Unit {
     /// It isn't there, or they don't end.
     pub fn remove(&self) -> io::Result<()> {
         let _ = fs::write(self.cgroup.join("cgroup.kill"), "1");
-        for _ in 0..1_000 {
+        for _ in 0..20_000 {
             match fs::remove_dir(&self.cgroup) {
                 Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
                     std::thread::sleep(std::time::Duration::from_millis(1));

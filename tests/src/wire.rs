@@ -1,9 +1,11 @@
 //! A client inside a workload, driven byte by byte from the test: the other end of the program `wire`.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -37,7 +39,12 @@ pub struct Wire {
     input: Option<ChildStdin>,
     output: Receiver<Vec<u8>>,
     came: Vec<u8>,
+    told: Told,
+    telling: Option<JoinHandle<()>>,
 }
+
+/// The lines of a program's standard error, and when each came.
+type Told = Arc<Mutex<Vec<(Instant, String)>>>;
 
 /// A response, or the head of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,7 +172,15 @@ impl Wire {
                 && to.send(bytes[..count].to_vec()).is_ok()
             {}
         });
-        Ok(Self { child, input, output, came: Vec::new() })
+        let errors = BufReader::new(child.stderr.take().context("its errors")?);
+        let told = Told::default();
+        let lines = Arc::clone(&told);
+        let telling = std::thread::spawn(move || {
+            for line in errors.lines().map_while(Result::ok) {
+                lines.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), line));
+            }
+        });
+        Ok(Self { child, input, output, came: Vec::new(), told, telling: Some(telling) })
     }
 
     /// As [`Wire::open`] in TLS to `graph.microsoft.com`.
@@ -198,12 +213,32 @@ impl Wire {
     /// Whether the connection has ended, as far as that is known yet. What came is thrown away.
     pub fn is_over(&mut self) -> bool {
         while self.output.try_recv().is_ok() {}
-        !matches!(self.child.try_wait(), Ok(None))
+        self.has_told("end: ") || !matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Whether the client has told of something that begins so.
+    fn has_told(&self, what: &str) -> bool {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.iter().any(|(_, line)| line.starts_with(what))
     }
 
     /// Says that nothing more is sent.
     pub fn half_close(&mut self) {
         self.input = None;
+    }
+
+    /// As [`Wire::half_close`], and waits until the connection's other side has been told so.
+    ///
+    /// # Errors
+    /// The client doesn't get to it.
+    pub fn hang_up(&mut self) -> Result<()> {
+        self.half_close();
+        let deadline = Instant::now() + PATIENCE;
+        while !self.has_told("closed") {
+            ensure!(Instant::now() < deadline, "the client doesn't close");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// Reads on. False at the end.
@@ -237,7 +272,7 @@ impl Wire {
             }
             if !self.more()? {
                 let text = self.text();
-                bail!("the connection ended ({}) after: {text}", self.ended()?);
+                bail!("the connection ended ({}) after: {text}", self.ended()?.0);
             }
         }
     }
@@ -332,25 +367,35 @@ impl Wire {
     ///
     /// # Errors
     /// It doesn't end.
-    pub fn rest(mut self) -> Result<(Vec<u8>, String)> {
-        while self.more()? {}
-        let end = self.ended()?;
-        Ok((std::mem::take(&mut self.came), end))
+    pub fn rest(self) -> Result<(Vec<u8>, String)> {
+        let (came, end, _) = self.rest_and_when()?;
+        Ok((came, end))
     }
 
-    /// How it ended, once nothing more comes.
-    fn ended(&mut self) -> Result<String> {
+    /// The same, and when the client saw that end: before it ended itself, with its workload.
+    ///
+    /// # Errors
+    /// As [`Wire::rest`].
+    pub fn rest_and_when(mut self) -> Result<(Vec<u8>, String, Instant)> {
+        while self.more()? {}
+        let (end, at) = self.ended()?;
+        Ok((std::mem::take(&mut self.came), end, at))
+    }
+
+    /// How it ended, and when, once nothing more comes.
+    fn ended(&mut self) -> Result<(String, Instant)> {
         let deadline = Instant::now() + PATIENCE;
         while self.child.try_wait()?.is_none() {
             ensure!(Instant::now() < deadline, "the client doesn't end");
             std::thread::sleep(Duration::from_millis(5));
         }
-        let mut said = String::new();
-        if let Some(mut errors) = self.child.stderr.take() {
-            errors.read_to_string(&mut said)?;
+        if let Some(telling) = self.telling.take() {
+            // A panic on its thread has been printed there.
+            let _ = telling.join();
         }
-        let end = said.lines().rev().find_map(|line| line.strip_prefix("end: "));
-        Ok(end.map_or_else(|| format!("no end told: {said}"), str::to_owned))
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = told.iter().rev().find_map(|(at, line)| Some((line.strip_prefix("end: ")?.to_owned(), *at)));
+        Ok(end.unwrap_or_else(|| (format!("no end told: {told:?}"), Instant::now())))
     }
 }
 

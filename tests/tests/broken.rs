@@ -2,8 +2,10 @@
 //! expected, the last good ones stay in force, and all of that is recorded.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use interceptor::record::event::What;
@@ -60,11 +62,19 @@ fn serves(daemon: &Daemon) -> Result<()> {
     let program = program.to_str().context("a path in UTF-8")?;
     let mut load =
         daemon.run(&[program, "graph.microsoft.com", "1"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    use std::io::Write;
-    writeln!(load.stdin.take().context("its input")?, "count")?;
-    let said = String::from_utf8(load.wait_with_output()?.stdout)?;
-    ensure!(said.trim().parse::<u64>()? > 0, "nothing got through");
+    let mut input = load.stdin.take().context("its input")?;
+    let mut lines = BufReader::new(load.stdout.take().context("its output")?).lines();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        writeln!(input, "count")?;
+        if lines.next().context("it ended")??.trim().parse::<u64>()? > 0 {
+            break;
+        }
+        ensure!(Instant::now() < deadline, "nothing got through");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(input);
+    load.wait()?;
     Ok(())
 }
 

@@ -129,7 +129,7 @@ fn what_arrives_where_holes_are_accepted_was_foretold_by_the_doctor() -> Result<
 
 /// Waits until the doctor names this hole of the unit's, or none of it.
 fn foretold(host: &Host, named: &str) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let said = host.doctor()?;
         let of_unit = said.lines().skip_while(|line| !line.contains("workload svc (steered)"));

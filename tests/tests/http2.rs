@@ -13,6 +13,8 @@ mod clients;
 mod fixture;
 #[path = "http2/floods.rs"]
 mod floods;
+#[path = "http2/last_words.rs"]
+mod last_words;
 #[path = "http2/masks.rs"]
 mod masks;
 #[path = "http2/peers.rs"]

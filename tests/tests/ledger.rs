@@ -1,17 +1,28 @@
-//! The ledger of launched workloads: what is counted outlives the daemon, and goes with the workload.
+//! The ledger of launched workloads: what is counted outlives the daemon, goes with the workload, and fits what is recorded;
+//! what gets past the proxy shows.
 
+use std::cell::Cell;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use interceptor::bpf::Kernel;
+use interceptor::clock::{Clock, SystemClock};
+use interceptor::config::RecordSettings;
+use interceptor::ids::{LaunchId, SessionId};
+use interceptor::record::Record;
+use interceptor::record::event::{Change, Counts, Event, Handled, Ledger, What};
 use interceptor_tests::daemon::{Daemon, Order, READ_ONLY};
 use interceptor_tests::graph::Graph;
-use interceptor_tests::require_root;
+use interceptor_tests::netns::Namespace;
+use interceptor_tests::{binary, recorded, require_root};
 
 struct Scene {
     _graph: Graph,
@@ -51,7 +62,7 @@ impl Scene {
     }
 
     fn until(&self, otherwise: &str, is_so: impl Fn() -> Result<bool>) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(30);
         while !is_so()? {
             ensure!(Instant::now() < deadline, "{otherwise}:\n{}", self.daemon.log());
             std::thread::sleep(Duration::from_millis(10));
@@ -73,14 +84,33 @@ impl Scene {
         Ok(found.with_context(|| format!("no counts: {ledger}"))?["kinds"][kind].clone())
     }
 
-    /// Those of its connects, as they are recorded.
-    fn recorded(&self) -> Result<Option<serde_json::Value>> {
+    /// What is recorded of it, compared with its sessions, and whether that succeeds.
+    fn reconciled(&self) -> Result<Option<(serde_json::Value, bool)>> {
         let database = self.daemon.database().display().to_string();
         let output = self.daemon.interceptor(&["ledger", "--json", "--db", &database]).output()?;
         let ledger: serde_json::Value =
             serde_json::from_slice(&output.stdout).with_context(|| format!("{output:?}"))?;
         let found = ledger.as_array().context("a list")?.iter().find(|one| one["launch"] == self.launch.as_str());
-        Ok(found.map(|found| found["kinds"]["tcp"].clone()))
+        Ok(found.map(|found| (found.clone(), output.status.success())))
+    }
+
+    /// The counts of its connects, as they are recorded.
+    fn recorded(&self) -> Result<Option<serde_json::Value>> {
+        Ok(self.reconciled()?.map(|(found, _)| found["kinds"]["tcp"].clone()))
+    }
+
+    /// Its last counts, once they are recorded, as [`reconciled`](Self::reconciled).
+    fn last(&self) -> Result<(serde_json::Value, bool)> {
+        let is_last =
+            || -> Result<bool> { Ok(self.reconciled()?.is_some_and(|(found, _)| found["handled"]["last"] == true)) };
+        self.until("its last counts aren't recorded", is_last)?;
+        self.reconciled()?.context("counts")
+    }
+
+    /// Its process 1.
+    fn pid(&self) -> Result<u32> {
+        let pid = self.daemon.json(&["workloads", "list"])?[0]["pid"].as_u64().context("a pid")?;
+        Ok(u32::try_from(pid)?)
     }
 
     /// Ends the workload, and waits until whoever launched it knows.
@@ -116,6 +146,165 @@ fn what_is_unexplained_stays_so_after_a_restart() -> Result<()> {
     scene.daemon.finish()
 }
 
+/// Answers who came to a listener that doesn't wait, if somebody did; how many that were.
+fn answer(listener: &TcpListener) -> Result<u64> {
+    let Ok((mut stream, _peer)) = listener.accept() else { return Ok(0) };
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let _length = stream.read(&mut [0; 16])?;
+    stream.write_all(b"here")?;
+    Ok(1)
+}
+
+/// Whether at least so many are unexplained.
+fn are_unexplained(tcp: &serde_json::Value, least: u64) -> bool {
+    least > 0 && tcp["unexplained"].as_u64().is_some_and(|count| count >= least)
+}
+
+/// Root lays a wire from the workload's namespace to somebody who answers. All hooks are in place, and see nothing wrong.
+#[test]
+fn a_way_out_that_root_lays_shows_at_once_and_in_the_record() -> Result<()> {
+    require_root!(Ok(()));
+    let mut scene = Scene::start(r#"while :; do "$0" tcp plain 198.51.100.7:443; sleep 0.05; done"#)?;
+    scene.until("it isn't steered", || scene.has_said("ECONNRESET"))?;
+    let before = scene.counts("tcp")?;
+    ensure!(before["unexplained"] == 0, "{before}");
+    let (inside, outside) = (Namespace::of(scene.pid()?)?, Namespace::new()?);
+    outside.ip(&format!("link add outer type veth peer name hole netns {}", scene.pid()?))?;
+    outside.ip("addr add 198.51.100.7/24 dev outer")?;
+    outside.ip("link set outer up")?;
+    let listener = outside.run(|| TcpListener::bind("198.51.100.7:443"))?;
+    listener.set_nonblocking(true)?;
+    // Nearer than what makes every address the namespace's own.
+    inside.ip("addr add 198.51.100.1/24 dev hole")?;
+    inside.ip("link set hole up")?;
+    let answered = Cell::new(0);
+    scene.until("it doesn't get out", || {
+        answered.set(answered.get() + answer(&listener)?);
+        scene.has_said("ok")
+    })?;
+    let tcp = scene.counts("tcp")?;
+    ensure!(are_unexplained(&tcp, answered.get()), "{} were answered: {tcp}", answered.get());
+    let status = scene.daemon.json(&["status"])?;
+    ensure!(status["causes"].to_string().contains("ledger-unexplained"), "{status}");
+    ensure!(!scene.daemon.interceptor(&["ledger"]).output()?.status.success(), "it says that something is wrong");
+    scene.end()?;
+    let (last, is_right) = scene.last()?;
+    ensure!(are_unexplained(&last["kinds"]["tcp"], answered.get()) && !is_right, "{last}");
+    scene.daemon.finish()
+}
+
+/// Root listens in the workload's namespace, and takes the steering away that leads past him.
+#[test]
+fn who_listens_in_its_namespace_is_reached_by_a_hole_only_which_shows_and_is_closed() -> Result<()> {
+    require_root!(Ok(()));
+    let mut scene = Scene::start(r#"while :; do "$0" tcp plain 198.51.100.7:8443; sleep 0.05; done"#)?;
+    scene.until("it isn't steered", || scene.has_said("ECONNRESET"))?;
+    let listener = Namespace::of(scene.pid()?)?.run(|| TcpListener::bind("0.0.0.0:8443"))?;
+    listener.set_nonblocking(true)?;
+    let steered = scene.counts("tcp")?["mediated"].as_u64().context("a count")?;
+    scene.until("it stands still", || Ok(scene.counts("tcp")?["mediated"].as_u64() > Some(steered + 3)))?;
+    ensure!(answer(&listener)? == 0, "it is led to somebody else");
+    let link = scene.daemon.pins().join("v1").join(&scene.launch).join("link");
+    let answered = Cell::new(0);
+    scene.until("no hole was opened", || {
+        // It may be gone already.
+        let _ = fs::remove_file(&link);
+        answered.set(answered.get() + answer(&listener)?);
+        scene.has_said("ok")
+    })?;
+    scene.until("it isn't steered again", || Ok(link.exists()))?;
+    let tcp = scene.counts("tcp")?;
+    ensure!(are_unexplained(&tcp, answered.get()), "{} were answered: {tcp}", answered.get());
+    scene.end()?;
+    let (last, is_right) = scene.last()?;
+    ensure!(are_unexplained(&last["kinds"]["tcp"], answered.get()) && !is_right, "{last}");
+    // While it was put right it stood still.
+    let events = recorded::events(&scene.daemon.database(), 0)?;
+    let are_recorded = |is_so: fn(&Change) -> bool| {
+        events.iter().any(|(_, event)| match &event.what {
+            What::Adoption(adoption) => adoption.launch.to_string() == scene.launch && is_so(&adoption.change),
+            _ => false,
+        })
+    };
+    ensure!(are_recorded(|change| matches!(change, Change::Detached { .. })), "that it was gone isn't recorded");
+    ensure!(are_recorded(|change| matches!(change, Change::Repaired { .. })), "that it is back isn't recorded");
+    scene.daemon.finish()
+}
+
+#[test]
+fn what_was_taken_is_recorded_but_for_look_ups() -> Result<()> {
+    require_root!(Ok(()));
+    let attempts = r#""$0" tcp plain 198.51.100.7:443; "$0" tcp plain 198.51.100.7:444; "$0" connect 198.51.100.7:53"#;
+    let mut scene = Scene::start(&format!("{attempts}; echo done; sleep 300"))?;
+    scene.until("it doesn't get that far", || scene.has_said("done"))?;
+    scene.end()?;
+    let (found, is_right) = scene.last()?;
+    ensure!(found["kinds"]["tcp"]["mediated"] == 3 && found["recorded"] == 2 && is_right, "{found}");
+    let handled = &found["handled"];
+    ensure!(handled["unrecorded"] == 1 && handled["unsure"] == 0, "{found}");
+    let database = scene.daemon.database().display().to_string();
+    let table = scene.daemon.ask(&["ledger", "--db", &database])?;
+    ensure!(table.contains("RECORDED"), "{table}");
+    scene.daemon.finish()
+}
+
+/// The product's own writer, and a session that it isn't told of.
+#[test]
+fn a_session_that_isnt_in_the_record_is_missed() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let settings = RecordSettings { reserve: 0, ..RecordSettings::default() };
+    let record = Record::open(folder.path(), &settings, Arc::new(SystemClock))?;
+    let journal = record.journal("worker-0")?;
+    let note = |what: What| -> Result<()> {
+        let _recorded = journal.append(&Event { at: SystemClock.now(), what })?;
+        Ok(record.flush(Duration::from_secs(10))?)
+    };
+    let launch = LaunchId::new();
+    let session = || -> Result<()> {
+        note(What::SessionOpened {
+            session: SessionId::new(),
+            launch,
+            workload: "crm".parse()?,
+            process: None,
+            original: "198.18.0.1:443".parse()?,
+            host: None,
+            target: None,
+        })
+    };
+    let ledger = |more: &[&str]| -> Result<Output> {
+        let mut command = Command::new(binary::find("interceptor")?);
+        Ok(command.arg("ledger").args(more).arg("--db").arg(record.database()).stdin(Stdio::null()).output()?)
+    };
+    note(What::WorkloadStarted {
+        launch,
+        workload: "crm".parse()?,
+        initiator: 1000,
+        loginuid: None,
+        uid: 1000,
+        pid: 42,
+        command: "/usr/bin/crm-mcp".into(),
+        containment: "contained".into(),
+    })?;
+    session()?;
+    session()?;
+    let counts = Counts { attempted: 3, mediated: 3, ..Counts::default() };
+    let handled = Handled { at: SystemClock.now(), unrecorded: 0, unsure: 0, last: true };
+    let kinds = [("tcp".to_owned(), counts)].into();
+    note(What::Ledger(Ledger { launch, workload: "crm".parse()?, kinds, handled: Some(handled) }))?;
+    note(What::WorkloadEnded { launch, status: "exit 0".into() })?;
+    let output = ledger(&["--json"])?;
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).with_context(|| format!("{output:?}"))?;
+    ensure!(output.status.code() == Some(1) && found[0]["recorded"] == 2, "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(said.contains("3 have to be in the record as sessions, and 2 are"), "{said}");
+    let table = ledger(&[])?;
+    ensure!(table.status.code() == Some(1), "{table:?}");
+    session()?;
+    let output = ledger(&["--json"])?;
+    ensure!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    Ok(())
+}
+
 #[test]
 fn unix_sockets_are_counted_whether_a_rule_allows_them_or_not() -> Result<()> {
     require_root!(Ok(()));
@@ -138,9 +327,10 @@ fn what_ends_while_no_daemon_runs_is_counted_and_leaves_nothing() -> Result<()> 
     scene.daemon.kill9()?;
     scene.end()?;
     scene.daemon.restart()?;
-    scene.until("its counts aren't recorded", || Ok(scene.recorded()?.is_some()))?;
-    let tcp = scene.recorded()?.context("counts")?;
+    let (last, is_right) = scene.last()?;
+    let tcp = &last["kinds"]["tcp"];
     ensure!(tcp["attempted"] == 1 && tcp["mediated"] == 1 && tcp["unexplained"] == 0, "{tcp}");
+    ensure!(last["recorded"] == 1 && last["handled"]["unsure"] == 0 && is_right, "{last}");
     ensure!(scene.daemon.stop()?.success());
     let kernel = Kernel::load(scene.daemon.pins(), &scene.daemon.cgroup().join("workloads"))?;
     ensure!(kernel.spaces()?.is_empty(), "the kernel keeps something of {:?}", kernel.spaces()?);

@@ -119,7 +119,7 @@ fn outage(
     let resumed = until(true, RESUMED, &mut wire, daemon)?;
 
     // What was served a moment ago is on its way into the database.
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         // This outage, not one before; and that it is over.
         let events = recorded::events(&daemon.database(), before)?;
@@ -225,6 +225,12 @@ fn a_disk_that_doesnt_take_what_is_written() -> Result<()> {
         strace.args(fails).args(["-o", "/dev/null", "-p", &pid]).stderr(Stdio::null());
         let child = strace.spawn().context("strace is missing; `cargo xtask setup --tests` installs it")?;
         injector.replace(Some(Injector(child)));
+        // From then on it fails.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !is_traced(&pid)? {
+            ensure!(Instant::now() < deadline, "strace doesn't begin");
+            sleep(Duration::from_millis(1));
+        }
         Ok(())
     };
     let end = || {
@@ -233,6 +239,18 @@ fn a_disk_that_doesnt_take_what_is_written() -> Result<()> {
     };
     println!("{}", outage(&graph, &daemon, short(), begin, end)?);
     daemon.finish()
+}
+
+/// Whether all threads of a process are traced.
+fn is_traced(pid: &str) -> Result<bool> {
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        // One may have ended meanwhile.
+        let Ok(status) = fs::read_to_string(task?.path().join("status")) else { continue };
+        if status.lines().any(|line| line.split_whitespace().eq(["TracerPid:", "0"])) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Makes a process's calls fail for as long as it is there.

@@ -1,7 +1,7 @@
 //! Servers that are called: a launched workload listens on its own loopback, and the host's callers reach it by the daemon.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use interceptor::record::event::What;
 use interceptor_tests::daemon::{Daemon, Order, READ_ONLY, UID};
 use interceptor_tests::graph::Graph;
 use interceptor_tests::unit::said;
-use interceptor_tests::{recorded, require_root};
+use interceptor_tests::{port, recorded, require_root};
 
 struct Scene {
     _graph: Graph,
@@ -22,7 +22,7 @@ struct Scene {
 /// A daemon that publishes the port 8000 of the workload at a port that is free.
 fn start() -> Result<Scene> {
     let graph = Graph::start(&[])?;
-    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    let address = format!("127.0.0.1:{}", port::free()?);
     let workload = format!("publish = [\"{address}:8000\"]\n");
     let order = Order { bring: vec!["probe"], purpose: "publish", workload, ..Order::for_graph(&graph, READ_ONLY) };
     let daemon = Daemon::start(&order)?;
@@ -38,11 +38,11 @@ fn server(daemon: &Daemon) -> Result<Child> {
 
 /// Says something as soon as the server is there; what it answered.
 fn call(address: &str) -> Result<String> {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let attempt = || -> std::io::Result<String> {
             let mut stream = TcpStream::connect(address)?;
-            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            stream.set_read_timeout(Some(Duration::from_secs(20)))?;
             stream.write_all(b"hello")?;
             stream.shutdown(std::net::Shutdown::Write)?;
             let mut answer = String::new();
@@ -99,11 +99,13 @@ fn only_who_may_launch_it_may_call_it() -> Result<()> {
     let as_user =
         |uid: u32| said(Command::new(daemon.binary("probe")).args(["tcp", "plain", &address]).uid(uid).gid(uid));
     ensure!(as_user(UID)? == "ok");
-    let initiator = recorded::events(&daemon.database(), 0)?.into_iter().find_map(|(_, event)| match event.what {
-        What::OperationDecided { summary, initiator, .. } if summary.starts_with(&format!("uid {UID} ")) => initiator,
-        _ => None,
-    });
-    ensure!(initiator == Some(UID), "{initiator:?}");
+    let is_his = |what: &What| match what {
+        What::OperationDecided { summary, initiator, .. } => {
+            *initiator == Some(UID) && summary.starts_with(&format!("uid {UID} "))
+        }
+        _ => false,
+    };
+    recorded::wait_for_event(&daemon.database(), 0, is_his)?;
     let refused = as_user(UID + 1)?;
     ensure!(refused == "ECONNRESET", "{refused}");
     let denied = recorded::wait_for(&daemon.database(), 0, |one| one.code.as_deref() == Some("caller-not-listed"))?;
@@ -125,7 +127,15 @@ fn who_has_hung_up_before_we_ask_is_not_taken_for_root() -> Result<()> {
     let script = format!("for i in {{1..50}}; do echo hello > /dev/tcp/{host}/{port}; done");
     let status = Command::new("/bin/bash").args(["-c", &script]).uid(UID + 1).gid(UID + 1).status()?;
     ensure!(status.success(), "{status}");
-    let calls = recorded::operations(&daemon.database(), before)?;
+    // Most are over before they are looked at.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let calls = loop {
+        let calls = recorded::operations(&daemon.database(), before)?;
+        if calls.len() >= 50 {
+            break calls;
+        }
+        ensure!(Instant::now() < deadline, "{}", calls.len());
+    };
     ensure!(calls.len() == 50, "{}", calls.len());
     let denied = |one: &recorded::Operation| one.code.as_deref() == Some("caller-not-listed");
     let let_in = calls.iter().filter(|one| !denied(one)).count();
@@ -146,14 +156,14 @@ fn a_call_lives_as_long_as_its_workload_and_a_daemon_that_comes_after_takes_call
     daemon.restart()?;
     ensure!(call(&address)? == "HELLO");
     let mut open = TcpStream::connect(&address)?;
-    open.set_read_timeout(Some(Duration::from_secs(10)))?;
+    open.set_read_timeout(Some(Duration::from_secs(30)))?;
     open.write_all(b"x")?;
     open.read_exact(&mut [0; 1])?;
     server.kill()?;
     server.wait()?;
     let end = open.read(&mut [0; 1]);
     ensure!(matches!(end, Ok(0) | Err(_)), "it goes on");
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(30);
     while TcpStream::connect(&address).is_ok() {
         ensure!(Instant::now() < deadline, "the port is open still");
         std::thread::sleep(Duration::from_millis(20));
@@ -166,8 +176,8 @@ fn a_call_lives_as_long_as_its_workload_and_a_daemon_that_comes_after_takes_call
 fn what_a_workload_asks_by_the_daemon_isnt_taken_for_roots() -> Result<()> {
     require_root!(Ok(()));
     let graph = Graph::start(&[])?;
-    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-    let port = address.port();
+    let port = port::free()?;
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
     let target = format!("[[target]]\nname = \"own\"\nhosts = [\"localhost\"]\nports = [{port}]\ncleartext = true\n");
     let policy = "@id(\"own\")\npermit (principal, action, resource == Target::\"own\");\n";
     let order = Order::for_graph(&graph, policy);

@@ -32,7 +32,7 @@ fn daemon_with(workload: &str) -> Result<Daemon> {
 
 /// Nothing of any launch is left, and the daemon ends in order.
 fn finish(daemon: Daemon) -> Result<()> {
-    within(Duration::from_secs(5), || match remains(&daemon)?.as_slice() {
+    within(Duration::from_secs(20), || match remains(&daemon)?.as_slice() {
         [] => Ok(()),
         left => bail!("left behind: {left:?}"),
     })?;
@@ -150,7 +150,7 @@ fn job_control_stops_and_continues_both() -> Result<()> {
     let script = "echo ready; while :; do echo tick; sleep 0.02; done";
     let mut started = Started::shell(&daemon, script)?;
     started.signal(Signal::SIGTSTP)?;
-    within(Duration::from_secs(2), || {
+    within(Duration::from_secs(20), || {
         ensure!(started.state()? == "T", "`interceptor run` isn't stopped");
         Ok(())
     })?;
@@ -165,12 +165,15 @@ fn job_control_stops_and_continues_both() -> Result<()> {
         }
         Ok(count)
     };
-    sleep(Duration::from_millis(100));
-    ticks(&mut started)?;
-    sleep(Duration::from_millis(300));
-    ensure!(ticks(&mut started)? == 0, "the command goes on though it was stopped");
+    // What goes on says something fifty times a second.
+    within(Duration::from_secs(20), || {
+        ticks(&mut started)?;
+        sleep(Duration::from_millis(500));
+        ensure!(ticks(&mut started)? == 0, "the command goes on though it was stopped");
+        Ok(())
+    })?;
     started.signal(Signal::SIGCONT)?;
-    within(Duration::from_secs(2), || {
+    within(Duration::from_secs(20), || {
         ensure!(ticks(&mut started)? > 0, "the command doesn't continue");
         Ok(())
     })?;
@@ -188,7 +191,7 @@ fn its_death_ends_the_workloads_whole_tree() -> Result<()> {
     let cgroup = launched(&daemon)?;
     started.signal(Signal::SIGKILL)?;
     started.child.wait()?;
-    within(Duration::from_secs(6), || {
+    within(Duration::from_secs(20), || {
         let procs = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
         ensure!(procs.trim().is_empty(), "these live on: {procs}");
         Ok(())
@@ -370,15 +373,21 @@ fn the_control_socket_isnt_for_workloads() -> Result<()> {
         let pid = Pid::from_raw(daemon.pid()?.cast_signed());
         kill(pid, Signal::SIGSTOP)?;
         let asking = daemon.interceptor(request).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        sleep(Duration::from_millis(300));
+        let connected = within(Duration::from_secs(20), || {
+            let table = String::from_utf8_lossy(&fs::read("/proc/net/unix")?).into_owned();
+            // A connection that waits to be accepted: `… 02 INODE PATH`.
+            let waits = |line: &str| line.contains(" 02 ") && line.ends_with(&*socket.to_string_lossy());
+            ensure!(table.lines().any(waits), "it doesn't connect");
+            Ok(())
+        });
         let moved = fs::write(&procs, asking.id().to_string());
         kill(pid, Signal::SIGCONT)?;
-        moved?;
+        connected.and(moved.map_err(Into::into))?;
         let output = asking.wait_with_output()?;
         let message = said(&output);
         ensure!(output.status.code() == Some(1) && message.contains("governed process"), "{request:?}: {message}");
     }
-    within(Duration::from_secs(2), || {
+    within(Duration::from_secs(20), || {
         let events = recorded::events(&daemon.database(), after)?;
         let is_refusal = |what: &What| matches!(what, What::ControlRequest { refused: Some(why), uid: 0, .. } if why == "inside-workload");
         let count = events.iter().filter(|(_, event)| is_refusal(&event.what)).count();

@@ -1,7 +1,7 @@
 //! A sniffer on every interface of the host sees nothing of what a workload sends past the proxy.
 
 use std::os::fd::AsRawFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use interceptor_tests::daemon::{Daemon, Order, READ_ONLY};
@@ -54,9 +54,15 @@ fn nothing_of_a_workload_is_seen_outside() -> Result<()> {
         let proxied = way.starts_with("smtp");
         ensure!(stays || proxied || NOWHERE.contains(&result), "{way}: {result}");
     }
-    std::thread::sleep(Duration::from_millis(100));
-    let sessions = daemon.json(&["sessions", "list"])?;
-    let refused = sessions.as_array().context("a list")?.iter().filter(|one| one["reason"] == "not-a-target").count();
-    ensure!(refused == 2, "the two TCP connections aren't recorded as refused: {sessions}");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let sessions = daemon.json(&["sessions", "list"])?;
+        let all = sessions.as_array().context("a list")?;
+        if all.iter().filter(|one| one["reason"] == "not-a-target").count() == 2 {
+            break;
+        }
+        ensure!(Instant::now() < deadline, "the two TCP connections aren't recorded as refused: {sessions}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
     daemon.finish()
 }

@@ -120,7 +120,7 @@ fn connect_specially() {
         socket.send(b"quic").unwrap();
         let error = socket.recv(&mut [0; 16]).unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{to}");
-        assert!(since.elapsed() < Duration::from_millis(500), "{to}");
+        assert!(since.elapsed() < Duration::from_secs(3), "{to}");
     }
     connect_oddly();
 }

@@ -40,7 +40,7 @@ fn without_a_daemon_connects_are_refused_until_the_next_one() {
         let closed = Instant::now();
         // The two listeners close one after the other.
         while !(refused("9.9.9.9:443") && refused("[2001:db8::1]:443")) {
-            assert!(closed.elapsed() < Duration::from_secs(5), "a listener is still there");
+            assert!(closed.elapsed() < Duration::from_secs(20), "a listener is still there");
         }
         for to in ["9.9.9.9:443", "[2001:db8::1]:443", "9.9.9.9:53", "127.0.0.1:53", "127.0.0.1:5432", "192.0.2.2:1"] {
             assert!(refused(to), "{to}");
@@ -222,7 +222,7 @@ fn a_workloads_cgroup_that_was_made_anew_is_attached_to_again() {
     // The kernel lets go of a removed cgroup's links a moment later.
     let since = Instant::now();
     while let Err(error) = Kernel::load(&pins.path, &workloads) {
-        assert!(since.elapsed() < Duration::from_secs(5), "{error}");
+        assert!(since.elapsed() < Duration::from_secs(20), "{error}");
         std::thread::sleep(Duration::from_millis(20));
     }
     passed(&Namespace::new().unwrap().child(&workloads, "child", "").unwrap());

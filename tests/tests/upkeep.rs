@@ -80,7 +80,7 @@ fn what_is_left_on_the_host_is_removed_but_for_the_record() -> Result<()> {
     let hung = hung?;
     ensure!(!hung.status.success() && both(&hung).contains("stop it first"), "{hung:?}");
     let mut launched = daemon.run(&["sleep", "60"]).stdin(Stdio::null()).spawn()?;
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while daemon.json(&["workloads", "list"])?.as_array().context("a list")?.len() < 2 {
         ensure!(Instant::now() < deadline, "it isn't launched");
         std::thread::sleep(Duration::from_millis(20));
@@ -144,7 +144,7 @@ fn a_workload_that_cant_be_read_lives_on() -> Result<()> {
     require_root!(Ok(()));
     let (_graph, mut daemon) = start()?;
     let mut launched = daemon.run(&["sleep", "60"]).stdin(Stdio::null()).spawn()?;
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     let launch = loop {
         let list = daemon.json(&["workloads", "list"])?;
         let crm = list.as_array().context("a list")?.iter().find(|one| one["workload"] == "crm").cloned();

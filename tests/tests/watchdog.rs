@@ -56,7 +56,7 @@ impl Scene {
     }
 
     fn until(&self, otherwise: &str, is_so: impl Fn() -> Result<bool>) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(30);
         while !is_so()? {
             ensure!(Instant::now() < deadline, "{otherwise}:\n{}", self.daemon.log());
             std::thread::sleep(Duration::from_millis(5));

@@ -1,9 +1,9 @@
 //! The two ends of a connection as plain bytes: what comes in on standard input is sent, what comes back is written to
-//! standard output, and how it ended to standard error (`end: eof`, `cut`, `reset` or the error). So a test outside can
-//! say byte by byte what a client inside says.
+//! standard output, and how it ended to standard error (`end: eof`, `cut`, `reset` or the error). There it says as well that
+//! its own end was sent (`closed`). So a test outside can say byte by byte what a client inside says.
 //!
-//! `wire HOST PORT clear|tls|tls-no-sni|tls=NAME|alpn=NAME,…` for one connection (`alpn` says what was agreed on, in the
-//! last line before the end); `wire HOST PORT many=COUNT` opens that many in TLS,
+//! `wire HOST PORT clear|tls|tls-no-sni|tls=NAME|alpn=NAME,… [counting]` for one connection (`alpn` says what was agreed on;
+//! `counting`, each time, how many bytes were sent so far: `sent: N`); `wire HOST PORT many=COUNT` opens that many in TLS,
 //! prints how many stood, and holds them until its input ends.
 
 use std::io::{self, Write};
@@ -22,15 +22,16 @@ type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 #[tokio::main]
 async fn main() -> Fallible<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [host, port, how] = arguments.as_slice() else { return Err("HOST PORT HOW".into()) };
+    let [host, port, how, more @ ..] = arguments.as_slice() else { return Err("HOST PORT HOW".into()) };
     let port = port.parse()?;
+    let counts = more == ["counting"];
     let end = match (how.as_str(), how.split_once('=')) {
         (_, Some(("many", count))) => return many(host, port, count.parse()?).await,
-        ("clear", _) => relay(TcpStream::connect((host.as_str(), port)).await?).await,
-        (_, Some(("tls", name))) => tls(host, port, name, true, "http/1.1").await,
-        (_, Some(("alpn", names))) => tls(host, port, host, true, names).await,
-        ("tls-no-sni", _) => tls(host, port, host, false, "http/1.1").await,
-        _ => tls(host, port, host, true, "http/1.1").await,
+        ("clear", _) => relay(TcpStream::connect((host.as_str(), port)).await?, counts).await,
+        (_, Some(("tls", name))) => tls(host, port, (name, true), "http/1.1", counts).await,
+        (_, Some(("alpn", names))) => tls(host, port, (host.as_str(), true), names, counts).await,
+        ("tls-no-sni", _) => tls(host, port, (host.as_str(), false), "http/1.1", counts).await,
+        _ => tls(host, port, (host.as_str(), true), "http/1.1", counts).await,
     };
     let end = end.map_or_else(|error| in_a_word(&error), |()| "eof".to_owned());
     writeln!(io::stderr(), "end: {end}")?;
@@ -63,27 +64,36 @@ fn config(sni: bool, alpn: &str) -> Fallible<Arc<ClientConfig>> {
     Ok(Arc::new(config))
 }
 
-async fn tls(host: &str, port: u16, name: &str, sni: bool, alpn: &str) -> io::Result<()> {
+/// By this name, which is told or not.
+async fn tls(host: &str, port: u16, (name, sni): (&str, bool), alpn: &str, counts: bool) -> io::Result<()> {
     let config = config(sni, alpn).map_err(|error| io::Error::other(error.to_string()))?;
     let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
     let stream = TcpStream::connect((host, port)).await?;
     let stream = TlsConnector::from(config).connect(name, stream).await?;
     let agreed = String::from_utf8_lossy(stream.get_ref().1.alpn_protocol().unwrap_or(b"none")).into_owned();
     writeln!(io::stderr(), "alpn: {agreed}")?;
-    relay(stream).await
+    relay(stream, counts).await
 }
 
-async fn relay<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(stream: S) -> io::Result<()> {
+async fn relay<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(stream: S, counts: bool) -> io::Result<()> {
     let (mut from, mut to) = tokio::io::split(stream);
     tokio::spawn(async move {
         let mut input = tokio::io::stdin();
         let mut bytes = vec![0; 64 * 1024];
+        let mut sent = 0;
         loop {
             match input.read(&mut bytes).await {
-                Ok(0) | Err(_) => return to.shutdown().await,
+                Ok(0) | Err(_) => {
+                    to.shutdown().await?;
+                    return writeln!(io::stderr(), "closed");
+                }
                 Ok(count) => {
                     to.write_all(&bytes[..count]).await?;
                     to.flush().await?;
+                    sent += count;
+                    if counts {
+                        writeln!(io::stderr(), "sent: {sent}")?;
+                    }
                 }
             }
         }

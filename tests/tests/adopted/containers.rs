@@ -32,7 +32,7 @@ fn steered_from_the_first(daemon: &Daemon, container: &Container, server: &TcpLi
     loop {
         match container.unit.attempt(&["tcp", "plain", OWN])?.as_str() {
             "ECONNRESET" => break,
-            "ECONNREFUSED" => ensure!(start.elapsed() < Duration::from_secs(10), "refused:\n{}", daemon.log()),
+            "ECONNREFUSED" => ensure!(start.elapsed() < Duration::from_secs(30), "refused:\n{}", daemon.log()),
             other => anyhow::bail!("{other}\n{}", daemon.log()),
         }
     }
@@ -84,7 +84,7 @@ fn explained(daemon: &Daemon) -> Result<()> {
 
 /// The descriptors that the daemon has open, once they are as few as they should be: those in a network namespace keep it.
 fn descriptors(daemon: &Daemon, at_most: usize) -> Result<usize> {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         let count = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid()?))?.count();
         if count <= at_most || Instant::now() > deadline {
@@ -178,7 +178,7 @@ fn a_container_without_ipv6_is_governed() -> Result<()> {
 
 /// It gets to its own server, once the daemon knows that it is nobody's.
 fn is_let_go(daemon: &Daemon, container: &Container, server: &TcpListener) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(20);
     while container.unit.attempt(&["connect", OWN])? != "ok" {
         ensure!(Instant::now() < deadline, "it isn't let go:\n{}", daemon.log());
     }
@@ -223,7 +223,7 @@ fn a_container_that_cant_be_read_is_refused_by_a_reload_that_looks_for_it() -> R
     let config = std::fs::read_to_string(daemon.config())?;
     std::fs::write(daemon.config(), format!("{config}\n{LABELLED}"))?;
     daemon.ask(&["policy", "reload"])?;
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(20);
     while broken.unit.attempt(&["connect", OWN])? != "ECONNREFUSED" {
         ensure!(Instant::now() < deadline, "it is free:\n{}", daemon.log());
     }

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -17,7 +17,7 @@ use interceptor::transport::accept::{Acceptor, Adopted, Worker};
 use interceptor::transport::namespace::{self, Sockets};
 use interceptor_tests::adopted::{NUMBER, Scene, said};
 use interceptor_tests::netns::Namespace;
-use interceptor_tests::require_root;
+use interceptor_tests::{port, require_root};
 
 use self::entry::Flows;
 
@@ -84,7 +84,7 @@ fn devices_by_which_packets_leave_are_closed() {
 fn a_server_that_is_governed_answers_who_calls() {
     require_root!();
     let scene = Scene::new();
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|own| own.local_addr()).expect("a port").port();
+    let port = port::free().expect("a port");
     let mut server = scene.inside(PROBE).args(["serve", &port.to_string()]).spawn().expect("it can be started");
     let since = Instant::now();
     let mut stream = loop {
@@ -94,7 +94,7 @@ fn a_server_that_is_governed_answers_who_calls() {
         }
         std::thread::sleep(Duration::from_millis(5));
     };
-    stream.set_read_timeout(Some(Duration::from_secs(5))).expect("it can be");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("it can be");
     let mut answer = [0; 5];
     let answered = stream.write_all(b"hello").and_then(|()| stream.read_exact(&mut answer));
     server.kill().expect("it runs");

@@ -34,7 +34,7 @@ pub(crate) fn listed(daemon: &Daemon) -> Result<serde_json::Value> {
 
 /// Waits until what is listed of it is as it should be.
 pub(crate) fn until(daemon: &Daemon, is_so: impl Fn(&serde_json::Value) -> bool) -> Result<serde_json::Value> {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let found = listed(daemon)?;
         if is_so(&found) {
@@ -153,19 +153,20 @@ fn what_its_manager_isnt_done_with_stops_only_itself() -> Result<()> {
     require_root!(Ok(()));
     let (_graph, daemon) = start("adopt", "")?;
     let unit = Unit::new(&daemon)?;
-    let begin = || unit.command_but("user", "sleep").arg("0.6").spawn();
+    let begin = |lasts: &str| unit.command_but("user", "sleep").arg(lasts).spawn();
     let is_refused = || -> Result<bool> { Ok(daemon.json(&["workloads", "list"])?[0]["containment"] == "refused") };
-    let mut first = begin()?;
+    // It has a second for that, with all that it takes to start it.
+    let mut first = begin("0.3")?;
     while first.try_wait()?.is_none() {
         ensure!(unit.attempt(&["tcp", "plain", "198.51.100.7:443"])? == "ECONNRESET");
         ensure!(!is_refused()?);
     }
     // Not by handing over to another one each time, either.
-    let mut chain = vec![begin()?];
+    let mut chain = vec![begin("0.6")?];
     let began = Instant::now();
     while !is_refused()? && began.elapsed() < Duration::from_secs(20) {
         std::thread::sleep(Duration::from_millis(100));
-        chain.push(begin()?);
+        chain.push(begin("0.6")?);
     }
     let lasted = began.elapsed();
     for mut one in chain {
@@ -253,7 +254,7 @@ fn what_isnt_adopted_any_more_is_free() -> Result<()> {
     let address = listener.local_addr()?.to_string();
     // The kernel says that it is connected before we have accepted it.
     if unit.attempt(&["connect", &address])? == "ok" {
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(20);
         while daemon.json(&["sessions", "list"])?[0]["original"] != address.as_str() {
             ensure!(Instant::now() < deadline, "it got to somebody else:\n{}", daemon.log());
         }
@@ -313,7 +314,7 @@ fn sockets_from_before_or_from_elsewhere_are_cut() -> Result<()> {
     for how in ["", "first-thread-ended", "own-descriptors"] {
         let stream = std::net::TcpStream::connect(listener.local_addr()?)?;
         let (mut outside, _) = listener.accept()?;
-        outside.set_read_timeout(Some(Duration::from_secs(5)))?;
+        outside.set_read_timeout(Some(Duration::from_secs(20)))?;
         let mut inside = match how {
             "" => unit.command("sleep"),
             _ => unit.command(daemon.binary("probe")),
@@ -374,7 +375,7 @@ fn a_connection_from_before_its_adoption_is_cut() -> Result<()> {
     let mut inside =
         unit.command(daemon.binary("probe")).args(["hold", &listener.local_addr()?.to_string()]).spawn()?;
     let (mut outside, _) = listener.accept()?;
-    outside.set_read_timeout(Some(Duration::from_secs(5)))?;
+    outside.set_read_timeout(Some(Duration::from_secs(20)))?;
     let name = daemon.cgroup().file_name().and_then(|name| name.to_str()).context("a name")?.to_owned();
     let mut text = std::fs::read_to_string(daemon.config())?;
     text.push_str(&ADOPTED.replace("{name}", &name));

@@ -69,7 +69,7 @@ fn counts_outlive_the_daemon_and_can_be_read_without_it() -> Result<()> {
     let probe = daemon.binary("probe");
     let output = daemon.run(&[probe.to_str().context("a path")?, "tcp", "plain", "198.51.100.7:443"]).output()?;
     ensure!(output.status.success(), "{output:?}");
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(30);
     let database = daemon.database().display().to_string();
     let found = loop {
         let found = daemon.json(&["ledger", "--db", &database])?;
@@ -276,7 +276,7 @@ fn what_cant_be_put_back_freezes_it_until_it_can() -> Result<()> {
     let broken = || changes(&daemon, |change| matches!(change, Change::Broken { .. }));
     let repaired = || changes(&daemon, |change| matches!(change, Change::Repaired { .. }));
     let until = |otherwise: &str, is_so: &dyn Fn() -> Result<bool>| -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(30);
         while !is_so()? {
             ensure!(Instant::now() < deadline, "{otherwise}:\n{}", daemon.log());
             std::thread::sleep(Duration::from_millis(5));

@@ -30,12 +30,15 @@ fn sessions(daemon: &Daemon) -> Result<usize> {
     Ok(sessions.as_array().context("a list")?.len())
 }
 
+/// How many processes at least come of each of those that start them.
+const LEAST: usize = 7;
+
 /// Starts a process of the service that connects to nowhere and then stays for some hundredths of a second, again and again
 /// until `end`; how many.
 fn births(daemon: &Daemon, unit: &Unit, end: Instant) -> Result<usize> {
     let script = format!(r#""$0" tcp plain {ELSEWHERE}; sleep .02"#);
     let mut born = 0;
-    while Instant::now() < end {
+    while born < LEAST || Instant::now() < end {
         let answer = said(unit.command("/bin/sh").args(["-c", &script]).arg(daemon.binary("probe")))?;
         ensure!(answer == "ECONNRESET", "{answer}\n{}", daemon.log());
         born += 1;
@@ -72,7 +75,7 @@ fn a_unit_that_ends_is_not_outside_of_its_workload() -> Result<()> {
     let (born, ended) = std::thread::scope(|scope| -> Result<(usize, usize)> {
         let siblings = scope.spawn(|| -> Result<usize> {
             let mut ended = 0;
-            while Instant::now() < end {
+            while ended <= 20 || Instant::now() < end {
                 let sibling = Unit::at(&daemon, folder.clone(), None);
                 sibling.make()?;
                 let mut child = sibling.command("sleep").arg("60").spawn()?;
@@ -136,15 +139,18 @@ fn the_first_of_the_configuration_has_a_cgroup() -> Result<()> {
         };
         let (_graph, daemon) = start_with("first", &format!("{}{}", table(first, "svc"), table(second, "*")))?;
         let unit = Unit::new(&daemon)?;
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(20);
         while unit.attempt(&["tcp", "plain", ELSEWHERE])? != "ECONNRESET" {
             ensure!(Instant::now() < deadline, "it isn't steered");
         }
-        std::thread::sleep(Duration::from_millis(300));
-        let list = daemon.json(&["workloads", "list"])?;
-        for one in list.as_array().context("a list")? {
-            let has = one["adopted"].as_array().is_some_and(|cgroups| cgroups.len() == 1);
-            ensure!(has == (one["workload"] == first), "{first} is first: {list}");
+        loop {
+            std::thread::sleep(Duration::from_millis(300));
+            let list = daemon.json(&["workloads", "list"])?;
+            let has = |one: &serde_json::Value| one["adopted"].as_array().is_some_and(|cgroups| cgroups.len() == 1);
+            if list.as_array().context("a list")?.iter().all(|one| has(one) == (one["workload"] == first)) {
+                break;
+            }
+            ensure!(Instant::now() < deadline, "{first} is first: {list}");
         }
         let sessions = daemon.json(&["sessions", "list"])?;
         ensure!(sessions[0]["workload"] == first, "{sessions}");
@@ -182,11 +188,12 @@ fn what_was_left_frozen_goes_on() -> Result<()> {
     let (mark, switch) = (daemon.room().join("run/adopted/svc/frozen"), unit.cgroup.join("cgroup.freeze"));
     let leave_frozen = || -> Result<()> {
         let path = unit.cgroup.strip_prefix(cgroup2()?)?;
-        std::fs::write(&mark, format!("/{}\n", path.display()))?;
-        Ok(std::fs::write(&switch, "1")?)
+        // In this order: a mark of what isn't frozen yet goes at once.
+        std::fs::write(&switch, "1")?;
+        Ok(std::fs::write(&mark, format!("/{}\n", path.display()))?)
     };
     let is_thawed = || -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(20);
         while std::fs::read_to_string(&switch)?.trim() != "0" {
             ensure!(Instant::now() < deadline, "it stands still:\n{}", daemon.log());
             std::thread::sleep(Duration::from_millis(20));
@@ -196,7 +203,7 @@ fn what_was_left_frozen_goes_on() -> Result<()> {
     let goes_on = || -> Result<()> {
         is_thawed()?;
         // The mark goes right behind that.
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(20);
         while mark.exists() {
             ensure!(Instant::now() < deadline, "the mark is there still");
             std::thread::sleep(Duration::from_millis(20));
@@ -206,8 +213,8 @@ fn what_was_left_frozen_goes_on() -> Result<()> {
     leave_frozen()?;
     goes_on()?;
     // An earlier daemon's mark names nothing.
-    std::fs::write(&mark, "")?;
     std::fs::write(&switch, "1")?;
+    std::fs::write(&mark, "")?;
     goes_on()?;
     // Nor for ever where it couldn't be written.
     std::fs::create_dir(&mark)?;
@@ -217,7 +224,7 @@ fn what_was_left_frozen_goes_on() -> Result<()> {
     // What somebody else froze isn't ours to thaw.
     std::fs::write(&switch, "1")?;
     std::fs::write(&mark, "frozen by Interceptor:\n/somebody/elses\n")?;
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(20);
     while mark.exists() {
         ensure!(Instant::now() < deadline, "the mark is there still");
         std::thread::sleep(Duration::from_millis(20));

@@ -84,7 +84,7 @@ fn descriptors_that_come_later_are_cut() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let stream = TcpStream::connect(listener.local_addr()?)?;
     let (mut outside, _) = listener.accept()?;
-    outside.set_read_timeout(Some(Duration::from_secs(5)))?;
+    outside.set_read_timeout(Some(Duration::from_secs(20)))?;
     let target = UdpSocket::bind("127.0.0.1:0")?;
     let datagrams = UdpSocket::bind("127.0.0.1:0")?;
     datagrams.connect(target.local_addr()?)?;
@@ -93,7 +93,7 @@ fn descriptors_that_come_later_are_cut() -> Result<()> {
     sendmsg::<()>(own.as_raw_fd(), &[IoSlice::new(b"!")], &rights, MsgFlags::empty(), None)?;
     let ended = outside.read(&mut [0; 1]);
     // The copy here is of the same socket.
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(20);
     while datagrams.peer_addr().is_ok() && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -187,7 +187,7 @@ fn the_port_of_a_daemon_that_is_down_is_nobodys() {
     scene.acceptor.remove(scene.workload.id);
     assert_eq!(scene.attempt(PROBE, &["told", "198.51.100.7:443"]), "ECONNREFUSED");
     // Somebody takes the port.
-    let squatter = (0..200).find_map(|_| {
+    let squatter = (0..2_000).find_map(|_| {
         std::thread::sleep(std::time::Duration::from_millis(10));
         TcpListener::bind(("127.0.0.1", port)).ok()
     });

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use interceptor::adopt::{DESCRIPTORS, Sockets, Stray};
 use interceptor::bpf::adopt::Doors;
 use interceptor_tests::adopted::{NUMBER, Scene};
-use interceptor_tests::require_root;
+use interceptor_tests::{port, require_root};
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
@@ -194,7 +194,7 @@ fn an_accomplice_connects_what_was_steered_to_nobody_else() {
 fn an_accomplice_connects_what_was_accepted_to_nobody_else() {
     require_root!();
     let scene = Scene::new();
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
+    let port = port::free().expect("a port");
     let mut inside = scene.inside(PROBE);
     let inside = inside.args(["serve", &port.to_string()]).stdout(Stdio::null()).spawn().expect("it can be started");
     let inside = Holder(inside);
@@ -206,7 +206,7 @@ fn an_accomplice_connects_what_was_accepted_to_nobody_else() {
         }
         std::thread::sleep(Duration::from_millis(10));
     };
-    client.set_read_timeout(Some(Duration::from_secs(5))).expect("it can be");
+    client.set_read_timeout(Some(Duration::from_secs(20))).expect("it can be");
     client.write_all(b"a").expect("it is connected");
     let mut answer = [0];
     client.read_exact(&mut answer).expect("it answers");

@@ -16,7 +16,7 @@ use super::daemon::{listed, start_with};
 const UNIT: &str = "[[workload]]\nname = \"svc\"\nmatch = { cgroup = \"/{name}/sd/interceptor.slice/crm.service\" }\n";
 
 /// How long systemd waits here for a sign of life of the daemon's.
-const WATCHDOG: Duration = Duration::from_secs(3);
+const WATCHDOG: Duration = Duration::from_secs(5);
 
 /// Connects before anything else, then asks Graph, then connects without end.
 const SERVER: &str = r#"#!/bin/sh
@@ -57,7 +57,7 @@ fn units(daemon: &Daemon, server: &Path, to: &str, said: &Path) -> Result<Vec<(&
 
 /// What the unit has said, once that is so many lines.
 fn lines(said: &Path, count: usize, daemon: &Daemon) -> Result<Vec<String>> {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let text = fs::read_to_string(said).unwrap_or_default();
         let lines: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();

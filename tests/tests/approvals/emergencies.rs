@@ -73,10 +73,11 @@ fn an_emergency_lets_through_what_was_written_for_it_until_it_ends() -> Result<(
     // The end cuts what goes on because of it.
     wire.send("POST /stream HTTP/1.1\r\nHost: graph.microsoft.com\r\nContent-Length: 0\r\n\r\n")?;
     wire.until("tick")?;
-    let since = Instant::now();
     ensure!(daemon.ask(&["break-glass", "stop", &id])?.contains("stopped"), "it isn't stopped");
-    wire.rest()?;
-    ensure!(since.elapsed() < Duration::from_secs(1), "it went on for {:?}", since.elapsed());
+    let since = Instant::now();
+    let (_, _, at) = wire.rest_and_when()?;
+    let lasted = at.saturating_duration_since(since);
+    ensure!(lasted < Duration::from_secs(1), "it went on for {lasted:?}");
     recorded::wait_for(&daemon.database(), 0, |one| {
         one.outcome.as_ref().is_some_and(|(outcome, _)| outcome == "break-glass-ended")
     })?;
@@ -96,7 +97,7 @@ fn an_emergency_lets_through_what_was_written_for_it_until_it_ends() -> Result<(
 
 /// `status` tells what is in the database, a moment after it happened.
 fn until_status(daemon: &Daemon, is_so: impl Fn(&str) -> bool) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(2);
+    let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         let status = daemon.ask(&["status"])?;
         if is_so(&status) {
@@ -207,17 +208,23 @@ fn an_emergency_that_is_over_cuts_what_goes_on_by_it() -> Result<()> {
     let (_graph, daemon) = begin()?;
     write_for_emergencies(&daemon)?;
     let mut wire = Wire::tls(&daemon)?;
+    // It is connected by then.
+    ensure!(wire.ask("GET", "/v1.0/users")?.status == 200, "it isn't read");
     daemon.ask(&[&START[..5], &["2s"], &START[6..]].concat())?;
     let since = Instant::now();
     wire.send("POST /stream HTTP/1.1\r\nHost: graph.microsoft.com\r\nContent-Length: 0\r\n\r\n")?;
     wire.until("tick")?;
-    let (came, _) = wire.rest()?;
-    ensure!(since.elapsed() < Duration::from_secs(3), "it went on for {:?}", since.elapsed());
+    let (came, _, at) = wire.rest_and_when()?;
+    let lasted = at.saturating_duration_since(since);
+    ensure!(lasted < Duration::from_secs(3), "it went on for {lasted:?}");
     ensure!(!came.ends_with(b"0\r\n\r\n"), "it looks complete");
     recorded::wait_for(&daemon.database(), 0, |one| {
         one.summary == "POST /stream" && one.outcome.as_ref().is_some_and(|(outcome, _)| outcome == "break-glass-ended")
     })?;
-    ensure!(daemon.json(&["break-glass", "list"])?[0]["ending"] == "expired", "it is recorded otherwise");
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while daemon.json(&["break-glass", "list"])?[0]["ending"] != "expired" {
+        ensure!(Instant::now() < deadline, "it is recorded otherwise");
+    }
     daemon.finish()
 }
 
@@ -226,7 +233,7 @@ fn an_emergency_outlives_a_killed_daemon_and_a_rotation_but_not_its_time() -> Re
     require_root!(Ok(()));
     let (_graph, mut daemon) = begin()?;
     write_for_emergencies(&daemon)?;
-    let short = [&START[..5], &["8s"], &START[6..]].concat();
+    let short = [&START[..5], &["15s"], &START[6..]].concat();
     daemon.ask(&short)?;
     let since = Instant::now();
     daemon.ask(&["record", "rotate"])?;
@@ -235,8 +242,8 @@ fn an_emergency_outlives_a_killed_daemon_and_a_rotation_but_not_its_time() -> Re
     let lasts = daemon.json(&["break-glass", "list"])?;
     ensure!(lasts.as_array().map(Vec::len) == Some(1) && lasts[0]["ended_at"].is_null(), "{lasts}");
     ensure!(Wire::tls(&daemon)?.ask("DELETE", DELETE)?.status == 204, "it doesn't last");
-    ensure!(since.elapsed() < Duration::from_secs(7), "too slow to tell: {:?}", since.elapsed());
-    std::thread::sleep(Duration::from_secs(10).saturating_sub(since.elapsed()));
+    ensure!(since.elapsed() < Duration::from_secs(14), "too slow to tell: {:?}", since.elapsed());
+    std::thread::sleep(Duration::from_secs(17).saturating_sub(since.elapsed()));
     ensure!(Wire::tls(&daemon)?.ask("DELETE", DELETE)?.code() == "denied-by-policy", "it lasts too long");
     ensure!(daemon.json(&["break-glass", "list"])?[0]["ending"] == "expired", "it isn't recorded to have ended");
     daemon.finish()

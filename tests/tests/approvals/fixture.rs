@@ -92,7 +92,7 @@ pub(crate) fn refuses_who_logged_in(daemon: &Daemon, login: u32, uid: u32, argum
 
 /// Waits until as many questions as this are open, and gives their ids, the oldest first.
 pub(crate) fn open(daemon: &Daemon, count: usize) -> Result<Vec<String>> {
-    let deadline = Instant::now() + Duration::from_secs(5) + Duration::from_millis(50) * u32::try_from(count)?;
+    let deadline = Instant::now() + Duration::from_secs(20) + Duration::from_millis(50) * u32::try_from(count)?;
     loop {
         let open = daemon.json(&["approvals", "list", "--limit", "10000"])?;
         let open = open.as_array().context("a list")?;

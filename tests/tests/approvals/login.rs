@@ -144,7 +144,7 @@ impl Waiting {
         let (place, query) = back.split_once('?').context("a query")?;
         let port: u16 = place.strip_prefix("http://localhost:").context("localhost")?.parse()?;
         let mut browser = TcpStream::connect(("127.0.0.1", port))?;
-        browser.set_read_timeout(Some(Duration::from_secs(10)))?;
+        browser.set_read_timeout(Some(Duration::from_secs(20)))?;
         write!(browser, "GET /?{query} HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n")?;
         let mut page = String::new();
         browser.read_to_string(&mut page)?;

@@ -106,7 +106,7 @@ fn wait(receiver: &Scripted, count: usize) -> Result<Vec<Posted>> {
 }
 
 fn until(what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(15);
+    let deadline = Instant::now() + Duration::from_secs(40);
     while !done()? {
         ensure!(Instant::now() < deadline, "{what}");
         std::thread::sleep(Duration::from_millis(30));
@@ -192,7 +192,8 @@ fn a_receiver_that_fails_holds_nothing_up_and_is_seen() -> Result<()> {
         Ok(())
     })?;
     let daemon = begin(&graph, &authority, &hooks, &keys.webhook("hook", ""))?;
-    let soon = Duration::from_secs(3);
+    // A receiver is waited for, for ten seconds.
+    let soon = Duration::from_secs(8);
     let mut wire = asking(&daemon)?;
     let began = Instant::now();
     let id = open(&daemon, 1)?.remove(0);

@@ -1,16 +1,16 @@
 //! Nobody answers for himself: not by another uid, nor for what he had a server ask for.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use interceptor_tests::daemon::{Daemon, Order};
 use interceptor_tests::graph::Graph;
-use interceptor_tests::require_root;
 use interceptor_tests::unit::{self, ADOPTED, Unit};
 use interceptor_tests::wire::{Wire, logged_in};
+use interceptor_tests::{port, require_root};
 
 use super::fixture::{ADA, BOB, EVE, HELD, open, order, post, refuses, refuses_who_logged_in, says, shown};
 
@@ -87,7 +87,7 @@ fn nobody_answers_as_the_user_of_a_service() -> Result<()> {
     let id = open(&daemon, 1)?.remove(0);
     // Too wide for anybody: who is refused for another reason is so before that is looked at.
     let is_refused_for = |code: &str| -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             let refused = refuses(&daemon, service, &["approvals", "approve", &id, "--scope", "target"])?;
             if refused.contains(code) {
@@ -114,11 +114,11 @@ fn nobody_answers_as_the_user_of_a_service() -> Result<()> {
 
 /// Calls what is published at `address`, as root.
 fn call(address: &str) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let attempt = || -> std::io::Result<usize> {
             let mut stream = TcpStream::connect(address)?;
-            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            stream.set_read_timeout(Some(Duration::from_secs(20)))?;
             stream.write_all(b"hello")?;
             stream.read(&mut [0; 5])
         };
@@ -135,7 +135,7 @@ fn call(address: &str) -> Result<()> {
 fn who_calls_a_server_doesnt_answer_for_what_it_asks() -> Result<()> {
     require_root!(Ok(()));
     let graph = Graph::start(&[])?;
-    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    let address = format!("127.0.0.1:{}", port::free()?);
     let order = order(&graph, HELD, "20s");
     // Root, who may call, is an approver here.
     let more = also_asked(&order, 0);

@@ -20,7 +20,7 @@ fn a_yes_that_comes_just_after_the_client_has_gone_runs_nothing() -> Result<()> 
         let mut wire = Wire::tls(&daemon)?;
         wire.send(post(&format!("{{\"round\":{round}}}")))?;
         let id = open(&daemon, 1)?.remove(0);
-        wire.half_close();
+        wire.hang_up()?;
         // Its end has arrived by then.
         std::thread::sleep(Duration::from_millis(20));
         says(&daemon, ADA, &["approvals", "approve", &id])?;

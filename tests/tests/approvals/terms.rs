@@ -70,7 +70,7 @@ fn what_nobody_answers_within_its_time_is_over_for_who_waits_and_who_comes_late(
     let answer = wire.answer()?;
     ensure!(answer.status == 403 && answer.code() == "approval-expired", "{answer:?}");
     ensure!(since.elapsed() > Duration::from_secs(1), "it expired after {:?}", since.elapsed());
-    ensure!(since.elapsed() < Duration::from_secs(5), "it expired after {:?}", since.elapsed());
+    ensure!(since.elapsed() < Duration::from_secs(15), "it expired after {:?}", since.elapsed());
     let told = answer.json()?;
     ensure!(told["next"] == "ask the user whether it is still wanted, then send it again", "{told}");
     let id = told["approval"].as_str().context("an approval")?;
@@ -85,13 +85,13 @@ fn what_nobody_answers_within_its_time_is_over_for_who_waits_and_who_comes_late(
 #[test]
 fn a_client_waits_for_one_time_however_often_people_are_asked() -> Result<()> {
     require_root!(Ok(()));
-    let (graph, daemon) = begin(HELD, "2s")?;
+    let (graph, daemon) = begin(HELD, "6s")?;
     let mut wire = Wire::tls(&daemon)?;
     ensure!(wire.ask("GET", "/v1.0/users")?.status == 200, "reading is denied");
     let since = Instant::now();
     wire.send(post("{}"))?;
     open(&daemon, 1)?;
-    std::thread::sleep(Duration::from_secs(1).saturating_sub(since.elapsed()));
+    std::thread::sleep(Duration::from_secs(3).saturating_sub(since.elapsed()));
     let other = held("@approval(\"crm-approvers\")\n@grant_uses(\"2\")");
     ensure!(daemon.reload(&other)?.status.success(), "the policy isn't taken");
     // On other terms it is another question.
@@ -99,7 +99,9 @@ fn a_client_waits_for_one_time_however_often_people_are_asked() -> Result<()> {
     let answer = wire.answer()?;
     ensure!(answer.code() == "approval-pending" && graph.received().len() == 1, "{answer:?}");
     let waited = since.elapsed();
-    ensure!(waited > Duration::from_millis(1900) && waited < Duration::from_millis(2900), "it waited for {waited:?}");
+    // From the second question on it would be nine seconds.
+    let once = Duration::from_millis(5900)..Duration::from_millis(8900);
+    ensure!(once.contains(&waited), "it waited for {waited:?}");
     drop(wire);
     daemon.finish()
 }

@@ -16,7 +16,7 @@ use nix::pty::openpty;
 use super::fixture::{ADA, HELD, begin, open, post};
 
 /// How long anything may take to be shown.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Longer than it takes to look for questions twice.
 const WHILE: Duration = Duration::from_millis(1500);
 

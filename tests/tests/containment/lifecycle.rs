@@ -3,6 +3,8 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +13,7 @@ use interceptor::launch::channel::{self, Received, ToClient, ToInit};
 use interceptor::launch::{self, LaunchError};
 use interceptor_tests::require_root;
 
-use super::fixture::Launcher;
+use super::fixture::{Launcher, UID};
 
 fn shell(launcher: &Launcher, script: &str) -> super::fixture::Outcome {
     launcher.run(&["sh", "-c", script])
@@ -95,12 +97,13 @@ fn the_callers_directory_umask_and_limits_are_kept() {
 fn signals_reach_the_command() {
     require_root!();
     let launcher = Launcher::new();
+    let project = project(&launcher);
     for (signal, name) in [(2, "INT"), (15, "TERM"), (1, "HUP"), (10, "USR1")] {
-        let script = format!("trap 'echo got {name}; exit 3' {name}; echo ready; while :; do sleep 0.02; done");
+        let script = format!("trap 'echo got {name}; exit 3' {name}; : >project/{name}; while :; do sleep 0.02; done");
         let launched = launcher.start(&["sh", "-c", &script], |_| {}).unwrap();
         wait_for_start(&launched.channel);
         // The shell sets its trap a moment after it was started; until then the signal would kill it.
-        std::thread::sleep(Duration::from_millis(200));
+        wait_for_file(&project.join(name));
         channel::send(&launched.channel, &ToInit::Signal(signal), None).unwrap();
         let outcome = launched.finish();
         assert_eq!(outcome.end, exited(3), "{outcome:?}");
@@ -112,11 +115,11 @@ fn signals_reach_the_command() {
 fn stop_and_continue_reach_the_group() {
     require_root!();
     let launcher = Launcher::new();
-    let script = "sleep 0.3; echo on";
+    let script = "sleep 2; echo on";
     let launched = launcher.start(&["sh", "-c", script], |_| {}).unwrap();
     wait_for_start(&launched.channel);
     channel::send(&launched.channel, &ToInit::Signal(20), None).unwrap();
-    let ended = launched.running.wait(Duration::from_secs(1)).unwrap();
+    let ended = launched.running.wait(Duration::from_secs(4)).unwrap();
     assert!(!ended, "it is stopped");
     channel::send(&launched.channel, &ToInit::Signal(18), None).unwrap();
     let outcome = launched.finish();
@@ -130,7 +133,8 @@ fn the_end_of_the_command_is_the_end_of_all() {
     let launched = launcher.start(&["sh", "-c", "setsid sleep 300 & sleep 300 & exit 4"], |_| {}).unwrap();
     let began = Instant::now();
     assert!(launched.running.wait(Duration::from_secs(5)).unwrap());
-    assert!(began.elapsed() < Duration::from_secs(2));
+    // Nothing of it is given time to end by itself, which would be five seconds.
+    assert!(began.elapsed() < Duration::from_secs(4));
     let procs = launched.running.workload().cgroup.join("cgroup.procs");
     assert_eq!(fs::read_to_string(procs).unwrap().trim(), "", "nothing lives on");
     assert_eq!(launched.finish().end, exited(4));
@@ -140,15 +144,17 @@ fn the_end_of_the_command_is_the_end_of_all() {
 fn the_death_of_the_client_ends_all() {
     require_root!();
     let launcher = Launcher::new();
-    let stubborn = "trap '' TERM HUP; setsid sh -c \"trap '' TERM; sleep 300\" & while :; do sleep 1; done";
-    for (script, at_least, at_most) in [("sleep 300", 0, 2), (stubborn, 4, 6)] {
+    let project = project(&launcher);
+    let stubborn = "trap '' TERM HUP; setsid sh -c \"trap '' TERM; : >project/other; sleep 300\" & : >project/one; while :; do sleep 1; done";
+    // They are given five seconds.
+    for (script, files, at_least, at_most) in [("sleep 300", &[][..], 0, 4), (stubborn, &["one", "other"][..], 4, 10)] {
         let mut launched = launcher.start(&["sh", "-c", script], |_| {}).unwrap();
         wait_for_start(&launched.channel);
-        std::thread::sleep(Duration::from_millis(200));
+        files.iter().for_each(|file| wait_for_file(&project.join(file)));
         let (channel, _) = channel::pair().unwrap();
         let began = Instant::now();
         drop(std::mem::replace(&mut launched.channel, channel));
-        assert!(launched.running.wait(Duration::from_secs(10)).unwrap());
+        assert!(launched.running.wait(Duration::from_secs(20)).unwrap());
         let took = began.elapsed().as_secs();
         assert!((at_least..at_most).contains(&took), "{script}: {took} s");
         launched.running.clean_up();
@@ -269,6 +275,23 @@ fn a_launch_costs_at_most_20_ms() {
     });
     println!("bare exec {bare:?}, launch {launched:?}");
     assert!(launched <= bare + Duration::from_millis(20), "bare {bare:?}, launched {launched:?}");
+}
+
+/// A folder of the user's, in which the command can make files.
+fn project(launcher: &Launcher) -> PathBuf {
+    let folder = launcher.home.join("project");
+    fs::create_dir(&folder).unwrap();
+    chown(&folder, Some(UID), Some(UID)).unwrap();
+    folder
+}
+
+/// Waits until the command has made a file.
+fn wait_for_file(path: &Path) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !path.exists() {
+        assert!(Instant::now() < deadline, "`{}` isn't made", path.display());
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn wait_for_start(channel: &OwnedFd) {

@@ -133,7 +133,7 @@ fn process_1_keeps_one_capability() {
     let launched = launcher.start(&["sleep", "30"], |_| {}).unwrap();
     let init = launched.running.workload().init;
     let file = format!("/proc/{init}/status");
-    let status = (0..200).find_map(|_| {
+    let status = (0..2_000).find_map(|_| {
         std::thread::sleep(std::time::Duration::from_millis(10));
         std::fs::read_to_string(&file).ok().filter(|status| status.contains("Seccomp:\t2"))
     });

@@ -70,7 +70,7 @@ cleartext = true
 
 /// Waits until the operation with this summary has ended, and gives it.
 pub(crate) fn finished(daemon: &Daemon, summary: &str) -> Result<Operation> {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         let fits = |one: &Operation| one.summary == summary && one.outcome.is_some();
         match recorded::wait_for(&daemon.database(), 0, fits) {
@@ -83,7 +83,7 @@ pub(crate) fn finished(daemon: &Daemon, summary: &str) -> Result<Operation> {
 
 /// Waits until something was denied with one of these codes after event `after`.
 pub(crate) fn denied(daemon: &Daemon, after: u64, codes: &[&str]) -> Result<Operation> {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(20);
     let fits =
         |one: &Operation| one.verdict == Verdict::Deny && one.code.as_deref().is_some_and(|code| codes.contains(&code));
     loop {
@@ -115,7 +115,7 @@ pub(crate) fn payloads(daemon: &Daemon, summary: &str) -> Result<(Payload, Paylo
 
 /// Waits until a session has ended for this reason.
 pub(crate) fn closed(daemon: &Daemon, why: &str) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         let reasons: Vec<String> = recorded::events(&daemon.database(), 0)?
             .into_iter()

@@ -89,6 +89,21 @@ fn an_answer_is_masked_by_its_permit_and_by_its_target() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn what_was_dropped_is_marked_where_it_was_when_a_session_is_replayed() -> Result<()> {
+    require_root!(Ok(()));
+    let masks = "[[mask]]\nname = \"pii\"\njson = [\"$..mobilePhone\"]\nstrategy = \"drop\"\n";
+    let (_graph, daemon) = begin(ALL, masked_target("pii"), masks)?;
+    let mut wire = Wire::tls(&daemon)?;
+    let answer = wire.ask("GET", "/v1.0/users")?;
+    ensure!(answer.status == 200 && !answer.json()?.to_string().contains("mobilePhone"), "{answer:?}");
+    let replayed = replayed(&daemon, "GET /v1.0/users")?;
+    ensure!(replayed.matches("  <*      (dropped)\n").count() == 3, "{replayed}");
+    ensure!(replayed.contains("masked: 3 $..mobilePhone") && !replayed.contains("no `*`"), "{replayed}");
+    drop(wire);
+    daemon.finish()
+}
+
 /// What `sessions show --json` says was masked in the operation with this summary.
 fn masked(daemon: &Daemon, summary: &str) -> Result<Value> {
     let session = finished(daemon, summary)?.session.context("a session")?;

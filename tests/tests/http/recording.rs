@@ -111,7 +111,7 @@ fn no_query_header_value_or_body_gets_into_the_record_or_the_log() -> Result<()>
 fn while_the_record_cannot_be_written_everything_is_denied_and_told_so() -> Result<()> {
     require_root!(Ok(()));
     let graph = Graph::start(&[])?;
-    let more = "[record]\nbacklog_age = \"300ms\"\n".to_owned();
+    let more = "[record]\nbacklog_age = \"1s\"\n".to_owned();
     let daemon = Daemon::start(&Order { more, ..order(&graph, ALL) })?;
     let mut open = Wire::tls(&daemon)?;
     let mut later = Wire::tls_later(&daemon)?;
@@ -119,10 +119,10 @@ fn while_the_record_cannot_be_written_everything_is_denied_and_told_so() -> Resu
     let seen = graph.received().len();
 
     let database = rusqlite::Connection::open(daemon.database())?;
-    database.busy_timeout(Duration::from_secs(5))?;
+    database.busy_timeout(Duration::from_secs(20))?;
     database.execute_batch("BEGIN IMMEDIATE")?;
     // The first event after that waits, and is too old soon.
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(20);
     let denied = loop {
         let answer = open.ask("GET", "/v1.0/users?while")?;
         if answer.status != 200 {
@@ -146,7 +146,7 @@ fn while_the_record_cannot_be_written_everything_is_denied_and_told_so() -> Resu
     ensure!(graph.received().len() == forwarded && forwarded > seen, "something was forwarded");
 
     database.execute_batch("COMMIT")?;
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(20);
     while open.ask("GET", "/v1.0/users")?.status != 200 {
         ensure!(Instant::now() < deadline, "it doesn't serve again");
         std::thread::sleep(Duration::from_millis(50));
@@ -216,7 +216,7 @@ fn the_metrics_move() -> Result<()> {
     }
     wire.half_close();
     wire.rest()?;
-    let deadline = Instant::now() + Duration::from_secs(3);
+    let deadline = Instant::now() + Duration::from_secs(20);
     while value(&scrape(&daemon)?, "interceptor_sessions")? > 0.0 {
         ensure!(Instant::now() < deadline, "the session is still counted");
         std::thread::sleep(Duration::from_millis(20));

@@ -1,13 +1,13 @@
 //! Upstreams that fail: the client is told inside its completed TLS, or sees that what it got isn't the whole.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Result, ensure};
 use interceptor_tests::authority::Authority;
 use interceptor_tests::daemon::{Daemon, Order};
-use interceptor_tests::require_root;
 use interceptor_tests::scripted::Scripted;
 use interceptor_tests::wire::{Answer, Wire};
+use interceptor_tests::{port, require_root};
 
 use super::fixture::{ALL, HOST, begin, closed, finished, order_to, outcome, scripted};
 
@@ -23,7 +23,7 @@ fn refused_with(daemon: &Daemon, status: u16, code: &str) -> Result<Answer> {
 #[test]
 fn an_upstream_that_is_down_is_502_inside_tls() -> Result<()> {
     require_root!(Ok(()));
-    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+    let free = SocketAddr::from((Ipv4Addr::LOCALHOST, port::free()?));
     let daemon = Daemon::start(&order_to(free, Authority::new()?.pem()))?;
     refused_with(&daemon, 502, "upstream-refused")?;
     ensure!(outcome(&daemon, CONNECT)?.0 == "upstream-refused", "recorded otherwise");

@@ -1,12 +1,12 @@
 //! Which version of HTTP is agreed on, and how a client is told in it that it may not be here.
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
 use interceptor_tests::daemon::{Daemon, GRAPH_TARGET};
 use interceptor_tests::graph::Graph;
 use interceptor_tests::wire::Wire;
-use interceptor_tests::{recorded, require_root};
+use interceptor_tests::{port, recorded, require_root};
 
 use super::fixture::{ALL, Client, begin, order, run};
 
@@ -44,8 +44,8 @@ fn a_client_of_http2_alone_can_read_why_it_may_not_connect() -> Result<()> {
 fn a_client_of_http2_alone_can_read_why_there_is_no_upstream() -> Result<()> {
     require_root!(Ok(()));
     let graph = Graph::start(&[])?;
-    // A port where nothing listens any more.
-    let nowhere = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    // A port where nothing listens.
+    let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, port::free()?));
     let mut order = order(&graph, ALL);
     order.resolve = vec![("graph.microsoft.com".to_owned(), nowhere)];
     order.targets = GRAPH_TARGET.to_owned();

@@ -2,11 +2,14 @@
 //! made here.
 
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -16,9 +19,9 @@ use http::{HeaderMap, Request, Response};
 use interceptor_tests::authority::Authority;
 use interceptor_tests::daemon::{Daemon, GRAPH_TARGET, Order};
 use interceptor_tests::graph::Graph;
-use tokio::io::join;
+use tokio::io::{AsyncBufReadExt, AsyncWrite, BufReader, join};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStderr, ChildStdin, Command};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
@@ -67,7 +70,43 @@ pub(crate) fn reload(daemon: &Daemon, policy: &str) -> Result<()> {
 pub(crate) struct Client {
     requests: SendRequest<Bytes>,
     driver: JoinHandle<Result<(), h2::Error>>,
+    sent: Arc<AtomicU64>,
     _child: Child,
+}
+
+/// The input of the program that holds the connection. It ends with the connection, and what is written then is heard by
+/// nobody, as on a connection that the other side has closed: how that ended is told by what is read.
+struct Input(ChildStdin);
+
+fn unheard<T>(done: Poll<io::Result<T>>, otherwise: T) -> Poll<io::Result<T>> {
+    match done {
+        Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Poll::Ready(Ok(otherwise)),
+        done => done,
+    }
+}
+
+impl AsyncWrite for Input {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        unheard(Pin::new(&mut self.0).poll_write(cx, bytes), bytes.len())
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<io::Result<()>> {
+        unheard(Pin::new(&mut self.0).poll_flush(cx), ())
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<io::Result<()>> {
+        unheard(Pin::new(&mut self.0).poll_shutdown(cx), ())
+    }
+}
+
+/// Notes how many bytes the program says that it has sent.
+async fn count(errors: ChildStderr, sent: Arc<AtomicU64>) {
+    let mut lines = BufReader::new(errors).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        if let Some(count) = line.strip_prefix("sent: ").and_then(|count| count.parse().ok()) {
+            sent.store(count, Ordering::Relaxed);
+        }
+    }
 }
 
 /// A whole answer.
@@ -103,11 +142,36 @@ impl Client {
     pub(crate) async fn with(daemon: &Daemon, settings: &h2::client::Builder) -> Result<Self> {
         let program = daemon.binary("wire");
         let program = program.to_str().context("a path in UTF-8")?;
-        let mut command = Command::from(daemon.run(&[program, "graph.microsoft.com", "443", "alpn=h2"]));
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+        let mut command = Command::from(daemon.run(&[program, "graph.microsoft.com", "443", "alpn=h2", "counting"]));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn()?;
         let (output, input) = (child.stdout.take().context("its output")?, child.stdin.take().context("its input")?);
-        let (requests, connection) = settings.handshake(join(output, input)).await?;
-        Ok(Self { requests, driver: tokio::spawn(connection), _child: child })
+        let sent = Arc::<AtomicU64>::default();
+        tokio::spawn(count(child.stderr.take().context("its errors")?, Arc::clone(&sent)));
+        let (requests, connection) = settings.handshake(join(output, Input(input))).await?;
+        Ok(Self { requests, driver: tokio::spawn(connection), sent, _child: child })
+    }
+
+    /// How many bytes were sent so far.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Waits until as many bytes were sent.
+    pub(crate) async fn until_sent(&self, count: u64) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while self.sent() < count {
+            ensure!(Instant::now() < deadline, "only {} of {count} bytes were sent", self.sent());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until the daemon ends the connection, which isn't asked for.
+    pub(crate) async fn is_ended(&mut self) -> Result<()> {
+        // How it ended doesn't matter.
+        let _ended = tokio::time::timeout(PATIENCE, &mut self.driver).await??;
+        Ok(())
     }
 
     /// Begins a request; `last` if nothing follows its head.

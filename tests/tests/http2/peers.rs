@@ -1,7 +1,7 @@
 //! What servers and clients of HTTP/2 do besides answering and asking: GOAWAY, resets, gRPC, CONNECT.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -57,9 +57,12 @@ fn after_a_servers_goaway_streams_finish_and_new_ones_dial_again() -> Result<()>
         ensure!(client.ask("GET", "/a").await?.body == b"first", "not by the first");
         let mut long = client.head("GET", "/long").await?.into_body();
         ensure!(piece(&mut long).await?.as_deref() == Some(b"begin"), "it doesn't begin");
-        // GOAWAY takes its way.
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        ensure!(client.ask("GET", "/b").await?.body == b"second", "not by the second");
+        // GOAWAY takes its way, and what comes before it is the first one's still.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while client.ask("GET", "/b").await?.body != b"second" {
+            ensure!(Instant::now() < deadline, "not by the second");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         go_on.notify_one();
         ensure!(piece(&mut long).await?.as_deref() == Some(b"end"), "it was broken off");
         ensure!(piece(&mut long).await?.is_none(), "it doesn't end");
@@ -76,24 +79,33 @@ fn after_a_servers_goaway_streams_finish_and_new_ones_dial_again() -> Result<()>
 #[test]
 fn a_servers_reset_is_told_as_its_own() -> Result<()> {
     require_root!(Ok(()));
-    let upstream = Upstream::start(|stream, _| async move {
-        let mut connection = handshake(stream).await?;
-        while let Some(request) = connection.accept().await {
-            let (request, mut respond) = request?;
-            match request.uri().path() {
-                "/early" => respond.send_reset(h2::Reason::INTERNAL_ERROR),
-                "/late" => {
-                    let mut body = respond.send_response(Response::new(()), false)?;
-                    body.send_data(Bytes::from_static(b"begin"), false)?;
-                    tokio::spawn(async move {
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                        body.send_reset(h2::Reason::NO_ERROR);
-                    });
+    let begun = Arc::new(Notify::new());
+    let upstream = Upstream::start({
+        let begun = Arc::clone(&begun);
+        move |stream, _| {
+            let begun = Arc::clone(&begun);
+            async move {
+                let mut connection = handshake(stream).await?;
+                while let Some(request) = connection.accept().await {
+                    let (request, mut respond) = request?;
+                    match request.uri().path() {
+                        "/early" => respond.send_reset(h2::Reason::INTERNAL_ERROR),
+                        "/late" => {
+                            let mut body = respond.send_response(Response::new(()), false)?;
+                            body.send_data(Bytes::from_static(b"begin"), false)?;
+                            let begun = Arc::clone(&begun);
+                            tokio::spawn(async move {
+                                // A reset overtakes what is on its way before it.
+                                begun.notified().await;
+                                body.send_reset(h2::Reason::NO_ERROR);
+                            });
+                        }
+                        _ => answer(respond, "ok")?,
+                    }
                 }
-                _ => answer(respond, "ok")?,
+                Ok(())
             }
         }
-        Ok(())
     })?;
     let daemon = upstream.daemon()?;
     run(async {
@@ -102,6 +114,7 @@ fn a_servers_reset_is_told_as_its_own() -> Result<()> {
         ensure!(early.status == 502 && early.code() == "upstream-reset", "{early:?}");
         let mut late = client.head("GET", "/late").await?.into_body();
         ensure!(piece(&mut late).await?.is_some(), "it doesn't begin");
+        begun.notify_one();
         let error: h2::Error = piece(&mut late).await.err().context("it ended in order")?.downcast()?;
         ensure!(error.reason() == Some(h2::Reason::INTERNAL_ERROR), "{error:?}");
         ensure!(client.ask("GET", "/").await?.status == 200, "the connection ended too");
@@ -157,7 +170,7 @@ fn what_a_client_gives_up_ends_upstream() -> Result<()> {
             let head = if path == "/begun" { Some(response.await?) } else { None };
             ensure!(client.ask("GET", "/").await?.status == 200, "no sibling");
             body.send_reset(h2::Reason::CANCEL);
-            tokio::time::timeout(Duration::from_secs(5), gone.notified()).await.context(path)?;
+            tokio::time::timeout(Duration::from_secs(20), gone.notified()).await.context(path)?;
             drop(head);
         }
         ensure!(client.ask("GET", "/").await?.status == 200, "the connection ended too");
@@ -273,7 +286,7 @@ fn a_stopping_daemon_says_goaway_and_lets_streams_finish() -> Result<()> {
     require_root!(Ok(()));
     let graph = interceptor_tests::graph::Graph::start(&[])?;
     let mut order = order(&graph, ALL);
-    order.more = "[limits]\ndrain = \"3s\"\n".to_owned();
+    order.more = "[limits]\ndrain = \"6s\"\n".to_owned();
     let mut daemon = interceptor_tests::daemon::Daemon::start(&order)?;
     run(async {
         let client = Client::open(&daemon).await?;
@@ -381,26 +394,32 @@ fn header_sections_with_too_many_fields_are_told_with_the_keys() -> Result<()> {
 fn a_body_that_gets_too_large_never_ends_as_a_request_upstream() -> Result<()> {
     require_root!(Ok(()));
     let whole_ones = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let ended = Arc::new(Notify::new());
+    let (came, ended) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let upstream = Upstream::start({
-        let (whole_ones, ended) = (Arc::clone(&whole_ones), Arc::clone(&ended));
+        let (whole_ones, came, ended) = (Arc::clone(&whole_ones), Arc::clone(&came), Arc::clone(&ended));
         move |stream, _| {
-            let (whole_ones, ended) = (Arc::clone(&whole_ones), Arc::clone(&ended));
+            let (whole_ones, came, ended) = (Arc::clone(&whole_ones), Arc::clone(&came), Arc::clone(&ended));
             async move {
                 let mut connection = handshake(stream).await?;
                 while let Some(request) = connection.accept().await {
                     let (request, respond) = request?;
-                    let (whole_ones, ended) = (Arc::clone(&whole_ones), Arc::clone(&ended));
+                    let (whole_ones, came, ended) = (Arc::clone(&whole_ones), Arc::clone(&came), Arc::clone(&ended));
                     tokio::spawn(async move {
+                        let is_large = request.uri().path() == "/large";
                         let mut body = request.into_body();
-                        let came = loop {
+                        let is_whole = loop {
                             match body.data().await {
-                                Some(Ok(data)) => body.flow_control().release_capacity(data.len())?,
+                                Some(Ok(data)) => {
+                                    body.flow_control().release_capacity(data.len())?;
+                                    if is_large {
+                                        came.notify_one();
+                                    }
+                                }
                                 Some(Err(_reset)) => break false,
                                 None => break true,
                             }
                         };
-                        if came {
+                        if is_whole {
                             whole_ones.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                             answer(respond, "ok")?;
                         }
@@ -421,14 +440,14 @@ fn a_body_that_gets_too_large_never_ends_as_a_request_upstream() -> Result<()> {
         body.send_data(Bytes::from_static(&[b'x'; 512]), false)?;
         body.send_data(Bytes::from_static(&[b'x'; 512]), true)?;
         ensure!(whole(response).await?.status == 200, "what fits is refused");
-        tokio::time::timeout(Duration::from_secs(5), ended.notified()).await?;
+        tokio::time::timeout(Duration::from_secs(20), ended.notified()).await?;
         let (response, mut body) = client.send(request("POST", "/large"), false).await?;
         body.send_data(Bytes::from_static(&[b'x'; 1000]), false)?;
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::timeout(Duration::from_secs(20), came.notified()).await.context("it doesn't begin upstream")?;
         body.send_data(Bytes::from_static(&[b'x'; 100]), true)?;
         let refused = whole(response).await?;
         ensure!(refused.status == 413 && refused.code() == "request-too-large", "{refused:?}");
-        tokio::time::timeout(Duration::from_secs(5), ended.notified()).await.context("it doesn't end upstream")?;
+        tokio::time::timeout(Duration::from_secs(20), ended.notified()).await.context("it doesn't end upstream")?;
         Ok(())
     })?;
     ensure!(whole_ones.load(std::sync::atomic::Ordering::Relaxed) == 1, "the upstream got all of it");

@@ -45,7 +45,7 @@ pub(crate) fn order(graph: &Graph, keys: &str, policy: &str, more: &str) -> Orde
 
 /// The exported operations, a JSON object each, once the one with this summary has ended.
 pub(crate) fn exported(daemon: &Daemon, summary: &str) -> Result<Vec<Value>> {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         let text = daemon.ask(&["sessions", "export", "--format", "ndjson"])?;
         let lines: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;

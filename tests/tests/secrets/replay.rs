@@ -28,6 +28,7 @@ fn a_session_is_replayed_with_verdicts_between_the_lines_and_that_is_recorded() 
     ensure!(wire.ask("DELETE", "/v1.0/users/1")?.status == 403, "it was permitted");
     drop(wire);
     exported(&daemon, "DELETE /v1.0/users/1")?;
+    recorded::wait_for_event(&daemon.database(), 0, |what| matches!(what, What::SessionClosed { .. }))?;
     let id = session(&daemon)?;
     let shown = daemon.ask(&["sessions", "replay", &id, "--speed", "0"])?;
     for part in [

@@ -70,7 +70,7 @@ fn a_live_session_is_found_held_and_erased_and_its_key_doesnt_come_back() -> Res
     let shown = daemon.ask(&["sessions", "replay", &id, "--speed", "0"])?;
     ensure!(shown.contains("was erased") && !shown.contains("> GET"), "{shown}");
     let state = daemon.database().parent().context("a folder")?.to_owned();
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let found = [files_with(&state, &key)?, files_with(&state, hex.as_bytes())?].concat();
         if found.is_empty() {
