@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use interceptor::config::Settings;
-use interceptor::mask::{Masker, Masks, Plan, Withheld};
+use interceptor::mask::{Masker, Masks, Places, Plan, Withheld};
 
 /// Paths of every kind, every detector, every strategy.
 const MASKS: &str = r#"
@@ -48,12 +48,12 @@ pub fn plan(choice: u8) -> &'static Arc<Plan> {
 /// What a body became, and how many values were masked.
 pub type Outcome = Result<(Vec<u8>, u64), Withheld>;
 
-/// Masks the pieces of a body: what went out, and how many values were masked or why it ended there.
+/// Masks the pieces of a body: what went out, and how many values were masked and where, or why it ended there.
 fn mask<'a>(
     plan: &Arc<Plan>,
     content_type: &str,
     pieces: impl Iterator<Item = &'a [u8]>,
-) -> (Vec<u8>, Result<u64, Withheld>) {
+) -> (Vec<u8>, Result<(u64, Places), Withheld>) {
     let mut out = Vec::new();
     let count = masked(plan, content_type, pieces, &mut out);
     (out, count)
@@ -64,13 +64,14 @@ fn masked<'a>(
     content_type: &str,
     pieces: impl Iterator<Item = &'a [u8]>,
     out: &mut Vec<u8>,
-) -> Result<u64, Withheld> {
+) -> Result<(u64, Places), Withheld> {
     let mut masker = Masker::new(Arc::clone(plan), Some(content_type), [7; 32])?;
     for piece in pieces {
         masker.push(piece, out)?;
     }
     masker.finish(out)?;
-    Ok(masker.counts().map(|(_, count)| count).sum())
+    let count = masker.counts().map(|(_, count)| count).sum();
+    Ok((count, masker.take_places()))
 }
 
 /// Masks a body as a whole, holds that against the same in pieces, and that nothing changed where nothing was masked.
@@ -85,8 +86,8 @@ pub fn check(plan: &Arc<Plan>, content_type: &str, body: &[u8], cut: u8) -> Outc
         }
         (whole, pieces) => panic!("as a whole {whole:?}, cut by {cut} {pieces:?}"),
     }
-    if let Ok(0) = whole {
-        assert_eq!(out, body, "nothing was masked");
+    if let Ok((0, places)) = &whole {
+        assert_eq!((&out[..], places), (body, &Places::default()), "nothing was masked");
     }
-    whole.map(|count| (out, count))
+    whole.map(|(count, _)| (out, count))
 }

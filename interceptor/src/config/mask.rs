@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::HeaderName;
+use serde::{Deserialize, Serialize};
 
 use super::{JsonPath, Rule};
 use crate::ids::MaskName;
@@ -25,7 +26,8 @@ pub struct Mask {
 }
 
 /// What becomes of a masked value, the mildest first; where masks disagree on a value, the greatest counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Strategy {
     /// A part of it stays: an e-mail's domain, a number's last four digits.
     Partial,

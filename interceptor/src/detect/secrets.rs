@@ -4,6 +4,7 @@
 //! found is replaced by [`MARK`]. Rather too much than too little: a record that hides a page token is still a record.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use percent_encoding::percent_decode_str;
 
@@ -12,6 +13,9 @@ mod text;
 
 /// What stands in the record where a secret was.
 pub const MARK: &str = "[secret]";
+
+/// A part of a text, and how many bytes stand in its place.
+pub type Replaced = (Range<usize>, usize);
 
 /// Request headers, in lower case, whose values authenticate: by themselves, or beside an `Authorization` as somebody else.
 const HEADERS: [&str; 34] = [
@@ -112,44 +116,95 @@ pub fn is_secret_parameter(key: &str) -> bool {
 
 /// The value of a header as it may be recorded.
 pub fn header<'a>(name: &str, value: &'a [u8]) -> Cow<'a, [u8]> {
-    if is_secret_header(name) { Cow::Borrowed(MARK.as_bytes()) } else { text::redact(Cow::Borrowed(value)) }
+    if is_secret_header(name) {
+        return Cow::Borrowed(MARK.as_bytes());
+    }
+    text::redact(Cow::Borrowed(value), &mut |_| {})
 }
 
 /// A query, or a form body, as it may be recorded: the values of secret keys are replaced, and what looks like a
 /// secret elsewhere.
 pub fn query(raw: &str) -> String {
-    let pairs = raw.split('&').map(|pair| match pair.split_once('=') {
-        Some((key, _)) if is_secret_parameter(&decoded(key)) => format!("{key}={MARK}"),
-        _ => pair.to_owned(),
-    });
-    let kept = pairs.collect::<Vec<_>>().join("&");
-    String::from_utf8_lossy(&text::redact(Cow::Borrowed(kept.as_bytes()))).into_owned()
+    let kept = pairs(raw, &mut |_| {});
+    String::from_utf8_lossy(&text::redact(Cow::Borrowed(kept.as_bytes()), &mut |_| {})).into_owned()
+}
+
+/// `raw` without the values of secret keys.
+fn pairs(raw: &str, told: &mut dyn FnMut(&[Replaced])) -> String {
+    let (mut kept, mut replaced, mut at) = (String::with_capacity(raw.len()), Vec::new(), 0);
+    for pair in raw.split('&') {
+        if at > 0 {
+            kept.push('&');
+        }
+        match pair.split_once('=') {
+            Some((key, value)) if is_secret_parameter(&decoded(key)) => {
+                let start = at + key.len() + 1;
+                replaced.push((start..start + value.len(), MARK.len()));
+                kept.extend([key, "=", MARK]);
+            }
+            _ => kept.push_str(pair),
+        }
+        at += pair.len() + 1;
+    }
+    told(&replaced);
+    kept
 }
 
 /// A path as it may be recorded.
 pub fn path(raw: &str) -> String {
-    String::from_utf8_lossy(&text::redact(Cow::Borrowed(raw.as_bytes()))).into_owned()
+    String::from_utf8_lossy(&text::redact(Cow::Borrowed(raw.as_bytes()), &mut |_| {})).into_owned()
 }
 
 /// A body as it may be recorded, decoded from its content codings. It may be cut short at its end. `content_type` is
 /// the header's value, or empty.
 pub fn body(content_type: &str, bytes: &[u8]) -> Vec<u8> {
+    body_telling(content_type, bytes, &mut |_| {})
+}
+
+/// The same. `told` hears what each pass over the body replaces in what the one before left, in order and without overlap.
+pub fn body_telling(content_type: &str, bytes: &[u8], told: &mut dyn FnMut(&[Replaced])) -> Vec<u8> {
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let first = bytes.iter().copied().find(|byte| !byte.is_ascii_whitespace());
     let placed: Cow<'_, [u8]> = if essence == "application/x-www-form-urlencoded" {
-        Cow::Owned(query(&String::from_utf8_lossy(bytes)).into_bytes())
+        let kept = pairs(&readable(bytes, told), told);
+        text::redact(Cow::Owned(kept.into_bytes()), told)
     } else if essence == "text/event-stream" || EVENT_FIELDS.iter().any(|field| bytes.starts_with(field.as_bytes())) {
-        Cow::Owned(field::events(bytes))
+        Cow::Owned(telling(told, |replaced| field::events(bytes, replaced)))
     } else if essence.contains("json") || matches!(first, Some(b'{' | b'[' | RECORD_SEPARATOR)) {
-        Cow::Owned(field::json(bytes))
+        Cow::Owned(telling(told, |replaced| field::json(bytes, 0, replaced)))
     } else if matches!(&*essence, "text/csv" | "application/csv" | "text/tab-separated-values") {
-        Cow::Owned(field::table(bytes))
+        Cow::Owned(telling(told, |replaced| field::table(bytes, replaced)))
     } else if essence.starts_with("multipart/") {
-        text::multipart(bytes)
+        text::multipart(bytes, told)
     } else {
         Cow::Borrowed(bytes)
     };
-    text::redact(placed).into_owned()
+    text::redact(placed, told).into_owned()
+}
+
+/// Makes a pass, and tells what it replaced.
+fn telling(told: &mut dyn FnMut(&[Replaced]), pass: impl FnOnce(&mut Vec<Replaced>) -> Vec<u8>) -> Vec<u8> {
+    let mut replaced = Vec::new();
+    let kept = pass(&mut replaced);
+    told(&replaced);
+    kept
+}
+
+/// `bytes` as text: what isn't UTF-8 is replaced.
+fn readable<'a>(bytes: &'a [u8], told: &mut dyn FnMut(&[Replaced])) -> Cow<'a, str> {
+    let text = String::from_utf8_lossy(bytes);
+    if matches!(text, Cow::Owned(_)) {
+        let (mut replaced, mut at) = (Vec::new(), 0);
+        for chunk in bytes.utf8_chunks() {
+            let start = at + chunk.valid().len();
+            at = start + chunk.invalid().len();
+            if start < at {
+                replaced.push((start..at, char::REPLACEMENT_CHARACTER.len_utf8()));
+            }
+        }
+        told(&replaced);
+    }
+    text
 }
 
 /// A key as servers read it: percent-decoded, `+` for a blank.

@@ -8,7 +8,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::coding::{Decoder, Encoder, codings};
 use super::replace::Key;
-use super::{HeaderFate, Masker, Plan, Withheld, etag};
+use super::{HeaderFate, Masker, Places, Plan, Withheld, etag};
 
 /// What asks for, or tells, a part or a digest of the body as the server has it.
 const ABOUT_BYTES: [&str; 14] = [
@@ -136,6 +136,14 @@ impl Answer {
             Body::Unreadable(_) => None,
         };
         readable.into_iter().flat_map(|readable| readable.masker.counts())
+    }
+
+    /// Where in what went out, decoded from its codings, something was masked; for good.
+    pub fn take_places(&mut self) -> Places {
+        match &mut self.body {
+            Body::Readable(readable) => readable.masker.take_places(),
+            Body::Unreadable(_) => Places::default(),
+        }
     }
 }
 

@@ -327,7 +327,7 @@ impl Traits {
                 plus |= u8::from(*byte == b'+');
             }
             counted += usize::from(digits);
-            classes |= at * AT | plus * PLUS;
+            classes |= (at * AT) | (plus * PLUS);
         }
         for byte in rest {
             let class = CLASSES[usize::from(*byte)];

@@ -2,26 +2,16 @@
 //! document. One that isn't the output itself notes [`Edits`], so that what was found in a decoded text can be done to
 //! the text as it was written.
 
+use crate::config::Strategy;
+
 /// Takes a document in order, piece by piece.
 pub(super) trait Sink {
     /// The next bytes stay as they are.
     fn keep(&mut self, bytes: &[u8]);
     /// The next `length` bytes go.
     fn skip(&mut self, length: usize);
-    /// These bytes are put here.
-    fn put(&mut self, bytes: &[u8]);
-}
-
-impl Sink for Vec<u8> {
-    fn keep(&mut self, bytes: &[u8]) {
-        self.extend_from_slice(bytes);
-    }
-
-    fn skip(&mut self, _length: usize) {}
-
-    fn put(&mut self, bytes: &[u8]) {
-        self.extend_from_slice(bytes);
-    }
+    /// These bytes are put here, in the place of one thing that is masked; none, where it is left out.
+    fn put(&mut self, bytes: &[u8], strategy: Strategy);
 }
 
 /// The changes to a text, in its order, without overlap.
@@ -39,6 +29,8 @@ struct Edit {
     end: usize,
     from: usize,
     to: usize,
+    /// How it is masked; none where something only goes, such as the comma behind a member that is dropped.
+    strategy: Option<Strategy>,
 }
 
 impl Sink for Edits {
@@ -51,9 +43,11 @@ impl Sink for Edits {
         self.at += length;
     }
 
-    fn put(&mut self, bytes: &[u8]) {
-        let to = self.text.len() + bytes.len();
-        self.open().to = to;
+    fn put(&mut self, bytes: &[u8], strategy: Strategy) {
+        // Of two things that are masked each has its own.
+        let edit = if self.open().strategy.is_some() { self.begin() } else { self.open() };
+        edit.strategy = Some(strategy);
+        edit.to += bytes.len();
         self.text.extend_from_slice(bytes);
     }
 }
@@ -61,11 +55,16 @@ impl Sink for Edits {
 impl Edits {
     /// The edit that ends here; a new one if none does.
     fn open(&mut self) -> &mut Edit {
-        let (at, from) = (self.at, self.text.len());
-        // What was put since belongs to it: nothing else puts.
-        if self.edits.last().is_none_or(|last| last.end != at) {
-            self.edits.push(Edit { start: at, end: at, from, to: from });
+        if self.edits.last().is_none_or(|last| last.end != self.at) {
+            return self.begin();
         }
+        let last = self.edits.len() - 1;
+        &mut self.edits[last]
+    }
+
+    fn begin(&mut self) -> &mut Edit {
+        let (at, from) = (self.at, self.text.len());
+        self.edits.push(Edit { start: at, end: at, from, to: from, strategy: None });
         let last = self.edits.len() - 1;
         &mut self.edits[last]
     }
@@ -89,9 +88,11 @@ impl Edits {
             let end = map.end(edit.end).clamp(start, raw.len());
             sink.keep(&raw[at..start]);
             sink.skip(end - start);
-            encoded.clear();
-            encode(&self.text[edit.from..edit.to], &mut encoded);
-            sink.put(&encoded);
+            if let Some(strategy) = edit.strategy {
+                encoded.clear();
+                encode(&self.text[edit.from..edit.to], &mut encoded);
+                sink.put(&encoded, strategy);
+            }
             at = end;
         }
         sink.keep(&raw[at..]);

@@ -74,14 +74,14 @@ impl Engine {
         let id = self.plan.active.detectors().id(hit.rule);
         self.fresh.clear();
         replace::text(hit.strategy, &self.key, Some(id), text, &mut self.fresh);
-        self.put_fresh(escape, sink);
+        self.put_fresh(hit.strategy, escape, sink);
     }
 
     /// Puts what takes the place of `text`, to which a path leads, and counts it.
     pub(super) fn put_chosen<S: Sink>(&mut self, choice: Choice, text: &[u8], escape: Escape, sink: &mut S) {
         self.fresh.clear();
         replace::text(choice.strategy, &self.key, None, text, &mut self.fresh);
-        self.put_fresh(escape, sink);
+        self.put_fresh(choice.strategy, escape, sink);
         self.count(Tally::Path(choice.path));
     }
 
@@ -89,13 +89,13 @@ impl Engine {
     pub(super) fn put_scalar<S: Sink>(&mut self, strategy: Strategy, literal: &[u8], sink: &mut S) {
         self.fresh.clear();
         replace::scalar(strategy, &self.key, literal, &mut self.fresh);
-        sink.put(&self.fresh);
+        sink.put(&self.fresh, strategy);
     }
 
-    fn put_fresh<S: Sink>(&mut self, escape: Escape, sink: &mut S) {
+    fn put_fresh<S: Sink>(&mut self, strategy: Strategy, escape: Escape, sink: &mut S) {
         self.encoded.clear();
         escape.encode(&self.fresh, &mut self.encoded);
-        sink.put(&self.encoded);
+        sink.put(&self.encoded, strategy);
     }
 
     /// Does what was found last in `text` to `raw`, of which it was decoded by `map`. `keep_names`: nothing is dropped,

@@ -7,6 +7,7 @@ use super::Withheld;
 use super::edit::Sink;
 use super::engine::Engine;
 use super::escape::Escape;
+use super::places::Held;
 use super::window::WINDOW;
 use document::Document;
 use field::{Column, Field, column};
@@ -27,7 +28,7 @@ pub(super) struct Fields {
     /// The first row, until its separator can be told.
     first: Vec<u8>,
     /// The first row, or the beginning of a form, as it goes on, until it is known to name what is masked.
-    unseen: Vec<u8>,
+    unseen: Held,
     /// Whether that is known, or needn't be.
     named: bool,
     columns: Vec<Column>,
@@ -85,7 +86,7 @@ impl Fields {
             format,
             place,
             first: Vec::new(),
-            unseen: Vec::new(),
+            unseen: Held::default(),
             named: false,
             columns: Vec::new(),
             column: 0,
@@ -201,7 +202,7 @@ impl Fields {
         let first = std::mem::take(&mut self.first);
         // The mark may stand before a quote, and is no part of the name.
         let names = first.strip_prefix(MARK).unwrap_or(&first);
-        self.unseen.extend_from_slice(&first[..first.len() - names.len()]);
+        self.unseen.keep(&first[..first.len() - names.len()]);
         self.push(names, engine, sink)
     }
 
@@ -226,7 +227,7 @@ impl Fields {
         if !is_named && engine.plan.names_paths() && !self.unseen.is_empty() {
             return Err(Withheld::NoColumn);
         }
-        sink.put(&std::mem::take(&mut self.unseen));
+        std::mem::take(&mut self.unseen).give(sink);
         Ok(())
     }
 

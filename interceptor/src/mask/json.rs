@@ -5,7 +5,7 @@
 use super::Withheld;
 use super::counts::Tally;
 use super::detector::Words;
-use super::edit::{Offsets, Sink};
+use super::edit::{Edits, Offsets, Sink};
 use super::engine::Engine;
 use super::escape::{Decoded, Escape};
 use super::path::{Choice, DEAD, Next, StateId};
@@ -120,8 +120,8 @@ struct Whole {
 #[derive(Debug, Default)]
 struct Prefix {
     bytes: Vec<u8>,
-    /// A part of the name that a detector replaced: where it stands in `bytes`, and by what.
-    name: Option<(std::ops::Range<usize>, Vec<u8>)>,
+    /// The name, where detectors found something in it: where it stands in `bytes`, and what becomes of it.
+    name: Option<(std::ops::Range<usize>, Edits)>,
 }
 
 /// A piece of the stream, how far it was read, and how far it was passed on.
@@ -279,10 +279,9 @@ impl Json {
         if let Some(Choice { strategy: Strategy::Drop, path }) = choice {
             self.begin_whole(None, Target::Nowhere, piece, sink)?;
             self.discard_prefix(sink);
-            if self.stack.is_empty() {
-                // A stream can't be without its document.
-                sink.put(b"null");
-            }
+            // A stream can't be without its document.
+            let left: &[u8] = if self.stack.is_empty() { b"null" } else { b"" };
+            sink.put(left, Strategy::Drop);
             engine.count(Tally::Path(path));
             return Ok(true);
         }

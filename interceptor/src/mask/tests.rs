@@ -12,6 +12,7 @@ mod coded;
 mod differential;
 mod limits;
 mod long;
+mod noted;
 mod own;
 mod precision;
 mod written;

@@ -26,6 +26,7 @@ use crate::record::payload::SealedPayload;
 use crate::record::{Content, Event, RecordError, Recorded, SessionKey};
 use crate::transport::hello::{self, HandshakeError, Hello};
 use crate::transport::names::Names;
+use crate::transport::taken::Ticket;
 use crate::who::{Attribution, Process};
 
 /// Why a connection ended, as the record says it.
@@ -54,7 +55,7 @@ impl Located {
     }
 
     /// Enters the registry and records the opening. A connection that can't be recorded is heard out, to be told so.
-    pub(super) fn register(self, stream: TcpStream) -> Registered {
+    pub(super) fn register(self, stream: TcpStream, ticket: Ticket) -> Registered {
         let Located { worker, attribution, host } = self;
         let id = SessionId::new();
         let world = Arc::clone(&worker.pipeline.worlds.borrow());
@@ -71,8 +72,9 @@ impl Located {
         };
         let order = worker.pipeline.registry.enter(id, attribution.workload.id);
         let recorded = worker.record(opened);
-        if let Err(error) = &recorded {
-            tracing::error!(%error, "a connection could not be recorded, so it is refused");
+        match &recorded {
+            Ok(_recorded) => ticket.recorded(),
+            Err(error) => tracing::error!(%error, "a connection could not be recorded, so it is refused"),
         }
         let session = Session {
             id,

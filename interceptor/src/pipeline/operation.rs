@@ -367,6 +367,7 @@ async fn send<'a>(
     if hold && let Err(fault) = coming.hold().await {
         // A challenge is in the head, and its client can't sign in anew without it.
         if !is_challenged || !coming.leave_out(&fault, &mut parts) {
+            taking.noted(coming.screen.take_places());
             return Err(fault.into());
         }
         taking.answered(&parts);
@@ -385,6 +386,7 @@ async fn pass(
         Ok(()) => sent_whole(coming.live, interrupted, coming.sent, coming.taking).await,
         Err(code) => Err(code),
     };
+    coming.taking.noted(coming.screen.take_places());
     Outcome { ended, status, masked: coming.screen.counts() }
 }
 
@@ -418,6 +420,7 @@ async fn release(
         Err(refusal) => (problem(&refusal, live.session().id, Some(operation), false), Err(refusal.fault.code)),
     };
     let status = response.status();
+    taking.noted(screen.take_places());
     match reply.send(response) {
         Ok(()) => Outcome { ended, status: Some(status), masked: screen.counts() },
         Err(_gone) => Outcome { ended: ended.and(Err("client-gone")), status: None, masked: screen.counts() },
@@ -480,15 +483,6 @@ async fn join(
     if reply.send(Response::from_parts(parts, Either::Left(Full::default()))).is_err() {
         return outcome(Err("client-gone"));
     }
-    let ended = tokio::select! {
-        biased;
-        refusal = interrupted => Err(refusal.fault.code),
-        ended = websocket::join(client, server, sent, received) => ended,
-    };
-    outcome(ended.map_err(|code| {
-        let code = live.ended().unwrap_or(code);
-        live.end(code);
-        live.line().sever(true);
-        code
-    }))
+    // On the heap: hardly any operation comes here, and each has room for it.
+    outcome(Box::pin(websocket::join(live, interrupted, (client, server), (sent, received))).await)
 }

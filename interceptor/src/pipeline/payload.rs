@@ -15,6 +15,7 @@ use crate::config::PayloadLevel;
 use crate::detect::secrets;
 use crate::error::{Blame, Fault};
 use crate::ids::{LaunchId, OperationId};
+use crate::mask::Places;
 use crate::record::Content;
 use crate::record::payload::Message;
 use crate::transport::http::Meter;
@@ -55,6 +56,8 @@ struct Taken {
     trailers: HeaderMap,
     body: Vec<u8>,
     partial: Option<&'static str>,
+    /// Where the body is masked, decoded; none where no mask was at work.
+    masked: Option<Places>,
 }
 
 impl Taking {
@@ -159,6 +162,13 @@ impl Taking {
         }
     }
 
+    /// Where the answer's body was masked, once it has ended.
+    pub(super) fn noted(&self, places: Option<Places>) {
+        if let Some(taken) = self.response.borrow_mut().as_mut() {
+            taken.masked = places;
+        }
+    }
+
     /// What follows belongs to another protocol, which can't be searched for secrets: only its size is kept.
     pub(super) fn opaque(&self) {
         self.opaque.set(true);
@@ -227,7 +237,7 @@ impl Drop for Taking {
 impl Taken {
     /// As it is kept: decoded, without secrets.
     fn message(self, bytes: u64, most: usize, whole: bool) -> Message {
-        let Taken { start, headers, trailers, body, mut partial } = self;
+        let Taken { start, headers, trailers, body, mut partial, mut masked } = self;
         let value = |name: header::HeaderName| {
             let values =
                 headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
@@ -238,7 +248,12 @@ impl Taken {
                 if !is_whole {
                     partial = partial.or(Some("cut"));
                 }
-                secrets::body(&value(header::CONTENT_TYPE), &body)
+                masked = masked.map(|places| places.within(body.len()));
+                secrets::body_telling(&value(header::CONTENT_TYPE), &body, &mut |replaced| {
+                    if let Some(places) = &mut masked {
+                        places.moved(replaced);
+                    }
+                })
             }
             // What can't be read can't be searched for secrets.
             None => {
@@ -249,7 +264,10 @@ impl Taken {
         if !whole && bytes > 0 {
             partial = Some("headers-only");
         }
-        let mut message = Message { start, body, bytes, partial: partial.map(str::to_owned), ..Message::default() };
+        // Of a body that isn't here there is nothing to tell.
+        let masked = masked.filter(|_| partial.is_none() || !body.is_empty());
+        let partial = partial.map(str::to_owned);
+        let mut message = Message { start, body, bytes, partial, masked, ..Message::default() };
         (message.headers, message.trailers) = (fields(&headers), fields(&trailers));
         message
     }

@@ -12,7 +12,7 @@ use super::credential::conceal;
 use super::payload::too_large;
 use crate::error::{Blame, Fault};
 use crate::mask::answer::{Answer, mask_trailers};
-use crate::mask::{Key, Plan, Withheld};
+use crate::mask::{Key, Places, Plan, Withheld};
 use crate::vault::{Echo, EchoMask};
 
 /// The code of an answer that can't be masked.
@@ -35,13 +35,15 @@ pub(super) struct Screen {
     masked: Option<Masked>,
     answer: Option<Answer>,
     counts: BTreeMap<String, u64>,
+    places: Places,
 }
 
 impl Screen {
     /// For an answer of at most `limit` bytes.
     pub(super) fn new(limit: u64, echo: Echo, masked: Option<Masked>) -> Self {
         let echo_mask = (!echo.is_empty()).then(|| echo.mask());
-        Self { limit, seen: 0, echo, echo_mask, masked, answer: None, counts: BTreeMap::new() }
+        let (counts, places) = (BTreeMap::new(), Places::default());
+        Self { limit, seen: 0, echo, echo_mask, masked, answer: None, counts, places }
     }
 
     /// The head of the answer becomes what the process gets.
@@ -90,6 +92,7 @@ impl Screen {
         let mut out = Vec::new();
         let ended = answer.push(&rest, &mut out).and_then(|()| answer.finish(&mut out));
         self.counts = counts(&answer);
+        self.places = answer.take_places();
         ended.map_err(|why| withheld(&why))?;
         Ok(out.into())
     }
@@ -111,6 +114,15 @@ impl Screen {
     /// What was masked: the path or the detector's id, and how many values.
     pub(super) fn counts(&self) -> BTreeMap<String, u64> {
         self.answer.as_ref().map_or_else(|| self.counts.clone(), counts)
+    }
+
+    /// Where in what the process got of the body, decoded, something was masked, for good; none where no mask is at work.
+    pub(super) fn take_places(&mut self) -> Option<Places> {
+        self.masked.as_ref()?;
+        Some(match &mut self.answer {
+            Some(answer) => answer.take_places(),
+            None => std::mem::take(&mut self.places),
+        })
     }
 }
 

@@ -96,9 +96,9 @@ async fn work(worker: Rc<Worker>, mut queue: Receiver<Accepted>) {
     while let Some(accepted) = queue.recv().await {
         let worker = Rc::clone(&worker);
         tokio::task::spawn_local(async move {
-            let Accepted { stream, attribution, load } = accepted;
+            let Accepted { stream, attribution, load, ticket } = accepted;
             match TcpStream::from_std(stream) {
-                Ok(stream) => super::connection(worker, stream, attribution).await,
+                Ok(stream) => super::connection(worker, stream, attribution, ticket).await,
                 Err(error) => tracing::error!(%error, "a connection could not be taken over from the acceptor"),
             }
             drop(load);

@@ -22,6 +22,7 @@ use super::keys::{self, Keys};
 use super::query::QueryError;
 use super::verify::Fault;
 use crate::ids::{OperationId, SessionId};
+use crate::mask::Places;
 
 /// The tables. A key is erased by setting it to NULL: its row stays, so that it never comes back from a journal.
 pub(super) const SCHEMA: &str = "
@@ -77,6 +78,10 @@ pub struct Message {
     /// Of a request, whether it came in TLS; none where earlier versions recorded it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<bool>,
+    /// Where in the body, as it is here, something was masked; none where no mask was at work, nothing of it was kept, or
+    /// earlier versions recorded it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub masked: Option<Places>,
 }
 
 /// A sealed payload.
@@ -213,6 +218,8 @@ struct Head<'a> {
     partial: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    masked: Option<&'a Places>,
 }
 
 impl<'a> Head<'a> {
@@ -225,6 +232,7 @@ impl<'a> Head<'a> {
             bytes: message.bytes,
             partial: message.partial.as_deref(),
             tls: message.tls,
+            masked: message.masked.as_ref(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `interceptor sessions replay`: what went back and forth, in its own time, with the verdicts between the lines.
-//! Everything that a process or a server wrote is escaped.
+//! What masks did is marked where it was noted as it was done, else where it shows. Everything that a process or a server
+//! wrote is escaped.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -11,13 +12,16 @@ use jiff::Timestamp;
 use super::masked;
 use super::whole::{self, Kept};
 use super::{Failure, escape, time_of_day};
+use crate::mask::places;
 use crate::record::Content;
 use crate::record::payload::Message;
 use crate::record::query::{Operation, Story};
+use page::Line;
 
 mod body;
 mod json;
 mod marks;
+mod page;
 
 pub(super) use json::pretty;
 
@@ -96,7 +100,10 @@ fn play(
                     writeln!(out, "{time}  END  {}  {}", escape(&operation.action), escape(&operation.summary))?;
                 }
                 let marked = match &answer {
-                    Some(answer) => Some(message(out, '<', answer, is_masked(operation))?),
+                    Some(answer) => {
+                        let marked = message(out, '<', answer, is_masked(operation))?;
+                        (!is_noted(answer)).then_some(marked)
+                    }
                     None => None,
                 };
                 outcome(out, operation, marked)?;
@@ -107,7 +114,7 @@ fn play(
     if let Some(closed) = &story.session.closed_at {
         wait(out, &mut now, closed, speed)?;
         let reason = story.session.reason.as_deref().unwrap_or("unknown");
-        writeln!(out, "{}  closed: {}", time_of_day(closed), escape(reason))?;
+        writeln!(out, "{}  closed: {}{}", time_of_day(closed), escape(reason), cut_by(&story.session.cut_by))?;
     }
     Ok(out.flush()?)
 }
@@ -133,6 +140,11 @@ fn is_masked(operation: &Operation) -> bool {
     !operation.basis.obligations.masks.is_empty() || !operation.masked.is_empty()
 }
 
+/// Whether it was noted of every value in the body whether it is masked.
+fn is_noted(message: &Message) -> bool {
+    message.masked.as_ref().is_some_and(|masked| masked.more.is_none())
+}
+
 fn ended_well(operation: &Operation) -> bool {
     matches!(operation.outcome.as_deref(), Some("done" | "denied"))
 }
@@ -149,7 +161,7 @@ fn head(out: &mut dyn Write, story: &Story) -> io::Result<()> {
         escape(session.target.as_deref().unwrap_or("no target")),
         story.operations.len()
     )?;
-    writeln!(out, "`>` was sent, `<` came back; a `*` behind it marks a line in which something shows to be masked")?;
+    writeln!(out, "`>` was sent, `<` came back; a `*` behind it marks a line in which something is masked")?;
     writeln!(out, "END: of what was still under way when something else began\n")
 }
 
@@ -188,7 +200,7 @@ fn verdict(out: &mut dyn Write, operation: &Operation) -> io::Result<()> {
     Ok(())
 }
 
-/// How it ended. `marked`: how many values are marked in the answer; none if it isn't shown.
+/// How it ended. `marked`: how many values are marked in the answer; none if it isn't shown, or all that are in it are.
 fn outcome(out: &mut dyn Write, operation: &Operation, marked: Option<u64>) -> io::Result<()> {
     if let Some(masked) = masked(operation) {
         writeln!(out, "  masked: {masked}")?;
@@ -204,8 +216,13 @@ fn outcome(out: &mut dyn Write, operation: &Operation, marked: Option<u64>) -> i
     match operation.outcome.as_deref() {
         None => writeln!(out, "  no outcome: it is under way, or the daemon was killed\n"),
         Some(_) if ended_well(operation) => writeln!(out),
-        Some(other) => writeln!(out, "  ended: {}\n", escape(other)),
+        Some(other) => writeln!(out, "  ended: {}{}\n", escape(other), cut_by(&operation.cut_by)),
     }
+}
+
+/// The policies that cut something, if it was: ` by no-more`.
+fn cut_by(policies: &[String]) -> String {
+    if policies.is_empty() { String::new() } else { format!(" by {}", escape(&policies.join(", "))) }
 }
 
 /// Shows a message; gives how many values in it are marked as masked.
@@ -214,12 +231,16 @@ fn message(out: &mut dyn Write, side: char, message: &Message, is_masked: bool) 
     for (name, value) in &message.headers {
         marked += line(out, side, &format!("{name}: {value}"), is_masked)?;
     }
-    if !message.body.is_empty() {
+    // Of one that is gone altogether it is told what was masked.
+    let is_gone = message.partial.is_none() && message.masked.as_ref().is_some_and(|masked| !masked.places.is_empty());
+    if !message.body.is_empty() || is_gone {
         line(out, side, "", false)?;
         match std::str::from_utf8(trimmed(&message.body)) {
             Ok(text) => {
-                for text in body::spread(message, text).lines() {
-                    marked += line(out, side, text, is_masked)?;
+                for line in body::lines(message, text) {
+                    // What is masked shows, at best, where it isn't known.
+                    let by_look = is_masked && (message.masked.is_none() || line.is_beyond);
+                    marked += body_line(out, side, &line, by_look)?;
                 }
             }
             Err(_) => {
@@ -229,6 +250,10 @@ fn message(out: &mut dyn Write, side: char, message: &Message, is_masked: bool) 
     }
     for (name, value) in &message.trailers {
         marked += line(out, side, &format!("{name}: {value}"), is_masked)?;
+    }
+    if message.masked.as_ref().is_some_and(|masked| masked.more.is_some()) {
+        let most = places::MOST;
+        writeln!(out, "  {side} … more than {most} values are masked: behind those a `*` marks only what shows it")?;
     }
     let bytes = message.bytes;
     match message.partial.as_deref() {
@@ -253,12 +278,23 @@ fn trimmed(body: &[u8]) -> &[u8] {
     }
 }
 
-/// Shows a line; gives how many values in it are marked as masked.
+/// Shows a line of a body; gives how many values in it are marked as masked. `by_look`: also those that show it.
+fn body_line(out: &mut dyn Write, side: char, line: &Line, by_look: bool) -> io::Result<u64> {
+    let marked = line.masked.max(if by_look { marks::masked(&line.text) } else { 0 });
+    mark(out, side, &line.text, marked > 0 || line.is_masked)?;
+    Ok(marked)
+}
+
+/// Shows a line of a head or a trailer; gives how many values in it show to be masked.
 fn line(out: &mut dyn Write, side: char, text: &str, is_masked: bool) -> io::Result<u64> {
     let marked = if is_masked { marks::masked(text) } else { 0 };
-    let mark = if marked > 0 || marks::is_left_out(text) { '*' } else { ' ' };
-    writeln!(out, "  {side}{mark}{}", escape(text))?;
+    mark(out, side, text, marked > 0)?;
     Ok(marked)
+}
+
+fn mark(out: &mut dyn Write, side: char, text: &str, is_masked: bool) -> io::Result<()> {
+    let mark = if is_masked || marks::is_left_out(text) { '*' } else { ' ' };
+    writeln!(out, "  {side}{mark}{}", escape(text))
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! Fields by name, and JSON read leniently: what is cut short or broken loses its secrets all the same.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use aho_corasick::AhoCorasick;
 
-use super::MARK;
+use super::{MARK, Replaced};
 
 /// Bytes of the longest string that is taken for a name.
 const LONGEST_NAME: usize = 130;
@@ -214,11 +215,12 @@ const DEEPEST: usize = 4;
 
 /// JSON with the strings and numbers of secret members replaced, also those inside of them, and those of documents that are
 /// strings in it; everything else is copied. Pairs (`["cookie", "…"]`, `{"name": "cookie", "value": "…"}`) are members as well.
-pub(super) fn json(input: &[u8]) -> Vec<u8> {
-    json_within(input, 0)
+/// The input begins `from` bytes behind what `replaced` counts from.
+pub(super) fn json(input: &[u8], from: usize, replaced: &mut Vec<Replaced>) -> Vec<u8> {
+    json_within(input, 0, &mut |place, length| replaced.push((from + place.start..from + place.end, length)))
 }
 
-fn json_within(input: &[u8], depth: usize) -> Vec<u8> {
+fn json_within(input: &[u8], depth: usize, told: &mut dyn FnMut(Range<usize>, usize)) -> Vec<u8> {
     let mut edits: Vec<Edit> = Vec::new();
     let mut at = 0;
     let mut open: Vec<Open> = Vec::new();
@@ -282,10 +284,10 @@ fn json_within(input: &[u8], depth: usize) -> Vec<u8> {
             _ => at += 1,
         }
     }
-    applied(input, edits)
+    applied(input, edits, told)
 }
 
-fn applied(input: &[u8], mut edits: Vec<Edit>) -> Vec<u8> {
+fn applied(input: &[u8], mut edits: Vec<Edit>, told: &mut dyn FnMut(Range<usize>, usize)) -> Vec<u8> {
     let mut out = Vec::with_capacity(input.len());
     let mut copied = 0;
     // A value that turned out to be secret afterwards comes before the same value with its own members hidden.
@@ -295,7 +297,9 @@ fn applied(input: &[u8], mut edits: Vec<Edit>) -> Vec<u8> {
             continue;
         }
         out.extend_from_slice(&input[copied..start]);
-        out.extend_from_slice(&literal.unwrap_or_else(mark));
+        let literal = literal.unwrap_or_else(mark);
+        out.extend_from_slice(&literal);
+        told(start..end, literal.len());
         copied = end;
     }
     out.extend_from_slice(&input[copied..]);
@@ -317,7 +321,7 @@ fn document(literal: &[u8], depth: usize) -> Option<Vec<u8>> {
         return Some(mark());
     }
     let text = serde_json::from_slice::<String>(literal).map_or_else(|_broken| text_of(literal), String::into_bytes);
-    let kept = json_within(&text, depth + 1);
+    let kept = json_within(&text, depth + 1, &mut |_, _| {});
     (kept != text).then(|| serde_json::to_vec(&String::from_utf8_lossy(&kept)).unwrap_or_else(|_never| mark()))
 }
 
@@ -350,12 +354,12 @@ fn text_of(literal: &[u8]) -> Vec<u8> {
 }
 
 /// The events of a stream (`text/event-stream`, HTML section 9.2.6), each read as JSON with something around it.
-pub(super) fn events(input: &[u8]) -> Vec<u8> {
+pub(super) fn events(input: &[u8], replaced: &mut Vec<Replaced>) -> Vec<u8> {
     let mut out = Vec::with_capacity(input.len());
     let mut rest = input;
     while !rest.is_empty() {
         let (event, after) = rest.split_at(event_end(rest));
-        out.extend_from_slice(&json(event));
+        out.extend_from_slice(&json(event, input.len() - rest.len(), replaced));
         rest = after;
     }
     out
@@ -369,7 +373,7 @@ fn event_end(input: &[u8]) -> usize {
 }
 
 /// A table (CSV, RFC 4180, also with semicolons or tabs) whose first row names its columns: what is in secret ones is replaced.
-pub(super) fn table(input: &[u8]) -> Vec<u8> {
+pub(super) fn table(input: &[u8], replaced: &mut Vec<Replaced>) -> Vec<u8> {
     let head = input.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
     let count = |sign: &u8| head.iter().filter(|byte| *byte == sign).count();
     let separator = [b'\t', b';', b','].into_iter().max_by_key(count).unwrap_or(b',');
@@ -384,6 +388,9 @@ pub(super) fn table(input: &[u8]) -> Vec<u8> {
         }
         let hide = !first && !cell.is_empty() && secret.get(column).copied().unwrap_or_default();
         out.extend_from_slice(if hide { MARK.as_bytes() } else { cell });
+        if hide {
+            replaced.push((at..end, MARK.len()));
+        }
         let Some(sign) = input.get(end) else { break };
         out.push(*sign);
         let ends_row = *sign != separator;

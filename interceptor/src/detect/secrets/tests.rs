@@ -250,6 +250,46 @@ proptest::proptest! {
     }
 }
 
+/// Where `kept` stands behind what is hidden is known from what each pass tells.
+#[test]
+fn what_each_pass_replaces_is_told() {
+    for (kind, input) in [
+        ("application/json", r#"{"password":"hunter2-Zx9","n":1,"x":"kept","pwd":3}"#),
+        ("application/json", r#"{"t":"{\"otp\":\"hunter2-Zx9\"}","x":"Bearer hunter2-Zx9","y":"kept"}"#),
+        ("text/event-stream", "data: {\"pwd\":\"hunter2-Zx9\"}\n\ndata: {\"pwd\":\"hunter2-Zx9\",\"x\":\"kept\"}\n\n"),
+        (
+            "application/x-www-form-urlencoded",
+            "a=1&code=hunter2-Zx9&code=&x=https://bob:hunter2-Zx9@h/&b=kept&sig=hunter2-Zx9",
+        ),
+        ("text/csv", "a,pwd,b\n1,hunter2-Zx9,2\n1,hunter2-Zx9,kept\n"),
+        (
+            "multipart/form-data; boundary=b",
+            "--b\r\nContent-Disposition: form-data; name=\"password\"\r\n\r\nhunter2-Zx9\r\n--b\r\n\r\nkept\r\n--b--\r\n",
+        ),
+        ("text/plain", "Password=hunter2-Zx9; https://bob:hunter2-Zx9@h/ password=hunter2-Zx9 kept"),
+        ("text/plain", "nothing is kept"),
+    ] {
+        let (mut at, mut length) = (input.find("kept").unwrap(), input.len());
+        let out = body_telling(kind, input.as_bytes(), &mut |replaced| {
+            assert!(replaced.is_sorted_by_key(|(place, _)| place.start), "{kind}");
+            let (was, gone) = (at, |place: &Range<usize>| place.end - place.start);
+            for (place, fresh) in replaced {
+                length = length + fresh - gone(place);
+                if place.end <= was {
+                    at = at + fresh - gone(place);
+                }
+            }
+        });
+        let out = String::from_utf8(out).unwrap();
+        assert!(!out.contains(SECRET) && out.len() == length && out[at..].starts_with("kept"), "{at} in {out}");
+    }
+    let mut at = 5;
+    let out = body_telling("application/x-www-form-urlencoded", b"a=\xff\xfe&kept", &mut |replaced| {
+        at = replaced.iter().fold(at, |at, (place, fresh)| at + fresh - (place.end - place.start));
+    });
+    assert!(out[at..].starts_with(b"kept"), "what isn't UTF-8 is as long as its replacement");
+}
+
 #[test]
 fn a_name_is_judged_alike_each_time_it_comes() {
     let members: String = (0..400).map(|number| format!("\"n{number}\":\"kept\",")).collect();

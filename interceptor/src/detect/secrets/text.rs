@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use aho_corasick::{AhoCorasick, AhoCorasickKind, Span, packed};
 use regex::bytes::Regex;
 
-use super::MARK;
+use super::{MARK, Replaced};
 
 /// Words of names whose assigned values are secret.
 const WORDS: &str = r"(?:password|passwd|passphrase|secret|(?:access|refresh|id|auth|api|session|bearer)[_-]?token|api[_-]?key|account[_-]?key|shared[_-]?access[_-]?(?:key|signature)|private[_-]?key|client[_-]?assertion|code[_-]?verifier)";
@@ -129,30 +129,45 @@ fn swiftly(finder: &packed::Searcher, text: &[u8]) -> u32 {
     }
 }
 
-/// `text` without what looks like a secret.
-pub(super) fn redact(text: Cow<'_, [u8]>) -> Cow<'_, [u8]> {
+/// `text` without what looks like a secret. `told` hears of each pass what it replaces.
+pub(super) fn redact<'a>(text: Cow<'a, [u8]>, told: &mut dyn FnMut(&[Replaced])) -> Cow<'a, [u8]> {
     let worth = worth_trying(&text);
     let mut text = text;
     for (number, pattern) in PATTERNS.iter().enumerate() {
         if worth & 1 << number != 0 && pattern.is_match(&text) {
-            text = Cow::Owned(replace(pattern, &text));
+            text = Cow::Owned(replace(pattern, &text, told));
         }
     }
     text
 }
 
 /// A multipart body without the content of its secret fields.
-pub(super) fn multipart(bytes: &[u8]) -> Cow<'_, [u8]> {
+pub(super) fn multipart<'a>(bytes: &'a [u8], told: &mut dyn FnMut(&[Replaced])) -> Cow<'a, [u8]> {
     match PART.as_ref() {
-        Some(part) if part.is_match(bytes) => Cow::Owned(replace(part, bytes)),
+        Some(part) if part.is_match(bytes) => Cow::Owned(replace(part, bytes, told)),
         Some(_) => Cow::Borrowed(bytes),
-        None => Cow::Borrowed(MARK.as_bytes()),
+        None => {
+            told(&[(0..bytes.len(), MARK.len())]);
+            Cow::Borrowed(MARK.as_bytes())
+        }
     }
 }
 
-fn replace(pattern: &Regex, text: &[u8]) -> Vec<u8> {
-    let with = format!("${{a}}{MARK}${{b}}");
-    pattern.replace_all(text, with.as_bytes()).into_owned()
+/// Replaces what stands between the groups `a` and `b`, which a match begins and ends with.
+fn replace(pattern: &Regex, text: &[u8], told: &mut dyn FnMut(&[Replaced])) -> Vec<u8> {
+    let (mut out, mut replaced, mut at) = (Vec::with_capacity(text.len()), Vec::new(), 0);
+    for found in pattern.captures_iter(text) {
+        let whole = found.get(0).map_or(at..text.len(), |whole| whole.range());
+        let start = found.name("a").map_or(whole.start, |a| a.end());
+        let end = found.name("b").map_or(whole.end, |b| b.start());
+        out.extend_from_slice(&text[at..start]);
+        out.extend_from_slice(MARK.as_bytes());
+        replaced.push((start..end, MARK.len()));
+        at = end;
+    }
+    out.extend_from_slice(&text[at..]);
+    told(&replaced);
+    out
 }
 
 #[cfg(test)]

@@ -60,6 +60,8 @@ fn an_answer_is_decoded_masked_and_encoded_again() {
         answer.finish(&mut out).unwrap();
         assert_eq!(decoded(&applied, &out), br#"{"mail":"[redacted]","x":1}"#, "{named}");
         assert_eq!(answer.counts().collect::<Vec<_>>(), [("$..mail", 1)]);
+        let ranges: Vec<_> = answer.take_places().places.iter().map(|place| place.range()).collect();
+        assert_eq!((ranges.len(), ranges[0].clone()), (1, 9..19), "as it is decoded, in {named}");
         assert_eq!(head["x-user"], "[redacted]");
         assert!(!head.contains_key("content-length") && !head.contains_key("repr-digest"), "{head:?}");
         assert_eq!(etag::reveal(&KEY, head["etag"].to_str().unwrap()).as_deref(), Some("\"v1\""));

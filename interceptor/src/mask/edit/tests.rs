@@ -1,5 +1,17 @@
 use super::*;
 
+impl Sink for Vec<u8> {
+    fn keep(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+
+    fn skip(&mut self, _length: usize) {}
+
+    fn put(&mut self, bytes: &[u8], _strategy: Strategy) {
+        self.extend_from_slice(bytes);
+    }
+}
+
 fn applied(edits: &Edits, raw: &[u8], map: &Offsets) -> String {
     let mut out = Vec::new();
     edits.apply(raw, map, &mut out, |text, out| out.extend_from_slice(text));
@@ -16,15 +28,15 @@ fn edits_do_to_the_written_text_what_was_done_to_the_decoded_one() {
     let mut edits = Edits::default();
     edits.keep(b"a");
     edits.skip(1);
-    edits.put(b"X");
-    edits.put(b"Y");
+    edits.put(b"X", Strategy::Redact);
+    edits.put(b"Y", Strategy::Redact);
     edits.keep(b"b");
     assert_eq!(applied(&edits, raw, &map), "aXYb");
     let mut edits = Edits::default();
-    edits.put(b"<");
+    edits.put(b"<", Strategy::Redact);
     edits.skip(2);
     edits.keep(b"b");
-    edits.put(b">");
+    edits.put(b">", Strategy::Redact);
     assert_eq!(applied(&edits, raw, &map), "<b>");
     assert_eq!(applied(&Edits::default(), raw, &map), "a\\u0040b");
 }
@@ -39,7 +51,7 @@ fn an_escape_is_never_cut() {
     let mut edits = Edits::default();
     edits.keep(b"x\xc3");
     edits.skip(1);
-    edits.put(b"?");
+    edits.put(b"?", Strategy::Redact);
     edits.keep(b"y");
     assert_eq!(applied(&edits, raw, &map), "x?y");
     assert_eq!((map.start(3), map.end(3), map.end(2), map.start(2)), (7, 7, 7, 1));

@@ -4,7 +4,7 @@
 use super::super::Withheld;
 use super::super::counts::Tally;
 use super::super::detector::Words;
-use super::super::edit::Sink;
+use super::super::edit::{Offsets, Sink};
 use super::super::engine::Engine;
 use super::super::path::{Choice, Next};
 use super::{Expect, Frame, Json, Piece, Prefix, Target, Whole};
@@ -47,6 +47,7 @@ impl Json {
             self.discard_prefix(sink);
             // Blanks behind it stand before no value: a comma has to be the first of what does.
             self.target = Target::Out;
+            sink.put(&[], Strategy::Drop);
             sink.skip(held.len());
             engine.count(Tally::Path(path));
         } else {
@@ -79,11 +80,10 @@ impl Json {
         if at == 1 {
             sink.skip(1);
         }
-        if let Some((range, fresh)) = name.take() {
+        if let Some((range, edits)) = name.take() {
             sink.keep(&bytes[at..range.start]);
-            sink.skip(range.len());
-            sink.put(&fresh);
             at = range.end;
+            edits.apply(&bytes[range], &Offsets::default(), sink, |fresh, out| out.extend_from_slice(fresh));
         }
         sink.keep(&bytes[at..]);
         bytes.clear();

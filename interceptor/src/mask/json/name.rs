@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::super::Withheld;
 use super::super::detector::Words;
-use super::super::edit::{Offsets, Sink};
+use super::super::edit::{Edits, Offsets, Sink};
 use super::super::engine::Engine;
 use super::super::escape::Escape;
 use super::super::path::{DEAD, Next};
@@ -77,11 +77,11 @@ impl Json {
         self.flush(piece, sink)?;
         piece.from = name.end;
         if self.target == Target::Prefix {
-            let mut fresh = Vec::new();
-            engine.apply_hits(text, raw, map, Escape::Json, true, &mut fresh);
+            let mut edits = Edits::default();
+            engine.apply_hits(text, raw, map, Escape::Json, true, &mut edits);
             let start = self.prefix.bytes.len();
             self.prefix.bytes.extend_from_slice(raw);
-            self.prefix.name = Some((start..start + raw.len(), fresh));
+            self.prefix.name = Some((start..start + raw.len(), edits));
         } else {
             engine.apply_hits(text, raw, map, Escape::Json, true, sink);
         }

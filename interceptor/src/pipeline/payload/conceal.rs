@@ -7,7 +7,7 @@ use std::str::FromStr;
 use http::HeaderName;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
 
-use crate::mask::{self, HeaderFate};
+use crate::mask::{self, HeaderFate, Places};
 use crate::pipeline::screen::Masked;
 use crate::record::payload::Message;
 
@@ -20,7 +20,7 @@ const UNMASKED: &str = "[unmasked]";
 impl Masked {
     /// Masks a request's path, query, headers and body. A body that can't be masked isn't kept.
     pub(super) fn conceal(&self, request: &mut Message) {
-        let Message { start, headers, trailers, body, partial, .. } = request;
+        let Message { start, headers, trailers, body, partial, masked, .. } = request;
         *start = self.start(start);
         let mut types = headers.iter().filter(|(name, _)| name == "content-type").map(|(_, value)| value.clone());
         // Of two the server may go by either.
@@ -31,11 +31,11 @@ impl Masked {
             return;
         }
         let is_cut = partial.is_some();
-        *body = match self.body(content_type.as_deref(), body, is_cut) {
-            Some(masked) => masked,
+        (*body, *masked) = match self.body(content_type.as_deref(), body, is_cut) {
+            Some((body, places)) => (body, Some(places)),
             None => {
                 *partial = Some("unmasked".into());
-                Vec::new()
+                (Vec::new(), None)
             }
         };
     }
@@ -95,13 +95,14 @@ impl Masked {
         })
     }
 
-    /// As far as it could be masked, if it is cut short anyway: at its end could be a part of what would be masked.
-    fn body(&self, content_type: Option<&str>, body: &[u8], is_cut: bool) -> Option<Vec<u8>> {
+    /// The body, and where it is masked. Only as far as it could be, if it is cut short anyway: at its end could be a part of
+    /// what would be masked.
+    fn body(&self, content_type: Option<&str>, body: &[u8], is_cut: bool) -> Option<(Vec<u8>, Places)> {
         let mut masker = mask::Masker::new(self.plan.clone(), content_type, self.key).ok()?;
         let mut out = Vec::with_capacity(body.len());
         masker.push(body, &mut out).ok()?;
         // What isn't complete stays behind in the masker.
-        (is_cut || masker.finish(&mut out).is_ok()).then_some(out)
+        (is_cut || masker.finish(&mut out).is_ok()).then(|| (out, masker.take_places()))
     }
 }
 

@@ -1,6 +1,8 @@
 use std::io::Write;
 
 use super::*;
+use crate::config::Strategy;
+use crate::mask::Place;
 
 fn taken(coding: &str, kind: &str, body: Vec<u8>) -> Taken {
     let mut headers = HeaderMap::new();
@@ -92,6 +94,40 @@ fn a_body_whose_coding_is_broken_isnt_shown_as_if_it_were_whole() {
     let followed = [gzip(text.as_bytes()), b"and more".to_vec()].concat();
     let message = taken("gzip", "text/plain", followed).message(10, 1 << 20, true);
     assert_eq!(message.partial.as_deref(), Some("cut"), "what follows isn't shown");
+}
+
+/// What is told of a body's masks is told of it as it is kept.
+#[test]
+fn places_that_are_masked_follow_what_is_taken_out_of_a_body() {
+    let body = r#"{"token":"s3cr3t-value-that-is-long","id":98765,"n":1}"#;
+    let start = |text: &str, what: &str| u32::try_from(text.find(what).unwrap()).unwrap();
+    let place = |start, length, strategy| Place { start, length, strategy };
+    let noted = |coding: &str, bytes: Vec<u8>, most: usize, whole: bool| {
+        // What is masked is told of the body without its coding.
+        let id = place(start(body, "98765"), 5, Strategy::Pseudonym);
+        let gone = place(start(body, ",\"n\""), 0, Strategy::Drop);
+        let masked = Some(Places { places: vec![id, gone], more: None });
+        Taken { masked, ..taken(coding, "application/json", bytes) }.message(10, most, whole)
+    };
+    for (coding, bytes) in [("", body.into()), ("gzip", gzip(body.as_bytes()))] {
+        let message = noted(coding, bytes, 1 << 20, true);
+        let kept = String::from_utf8(message.body).unwrap();
+        assert_eq!(kept, r#"{"token":"[secret]","id":98765,"n":1}"#);
+        let places = message.masked.unwrap();
+        let id = place(start(&kept, "98765"), 5, Strategy::Pseudonym);
+        let gone = place(start(&kept, ",\"n\""), 0, Strategy::Drop);
+        assert_eq!((places.places, places.more), (vec![id, gone], None), "{coding}");
+    }
+    // Cut in the middle of what is masked.
+    let cut = noted("gzip", gzip(body.as_bytes()), body.find("765").unwrap(), true);
+    assert_eq!((cut.partial.as_deref(), cut.body.ends_with(b"98")), (Some("cut"), true));
+    let places = cut.masked.unwrap().places;
+    assert_eq!(places.iter().map(|place| place.length).collect::<Vec<_>>(), [2]);
+    assert_eq!(places[0].range().end, cut.body.len());
+    // Of a body that isn't kept nothing is told.
+    for message in [noted("gzip", b"x".to_vec(), 1 << 20, true), noted("", Vec::new(), 0, false)] {
+        assert!(message.body.is_empty() && message.masked.is_none(), "{message:?}");
+    }
 }
 
 #[test]

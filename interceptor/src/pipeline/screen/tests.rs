@@ -25,6 +25,7 @@ fn what_isnt_masked_passes_untouched_up_to_its_limit() {
     let mut parts = head("image/png");
     screen.head(&mut parts, true).unwrap();
     assert!(parts.headers["x-user"] == "ada" && !screen.is_held());
+    assert_eq!(screen.take_places(), None, "no mask is at work");
     assert_eq!(screen.data(Bytes::from_static(b"12345")).unwrap(), "12345");
     assert_eq!(screen.data(Bytes::from_static(b"6")).unwrap_err().code, "response-too-large");
     assert_eq!(screen.rest().unwrap(), "");
@@ -44,6 +45,8 @@ fn what_is_masked_is_counted_and_the_rest_comes_once() {
     assert_eq!([&body.concat()[..], &rest].concat(), b"{\"mail\":\"[redacted]\"}");
     assert_eq!(screen.counts(), BTreeMap::from([("$..mail".to_owned(), 1)]));
     assert_eq!(screen.rest().unwrap(), "");
+    let places: Vec<_> = screen.take_places().unwrap().places.iter().map(|place| place.range()).collect();
+    assert_eq!((places.len(), places[0].clone()), (1, 9..19));
     let mut trailers = HeaderMap::from_iter([("x-user".parse().unwrap(), "ada".parse().unwrap())]);
     screen.trailers(&mut trailers);
     assert_eq!(trailers["x-user"], "[redacted]");
@@ -54,6 +57,7 @@ fn what_cant_be_masked_is_withheld() {
     let mut screen = Screen::new(1000, Echo::default(), Some(masked(MASK)));
     screen.head(&mut head("image/png"), true).unwrap();
     assert_eq!(screen.data(Bytes::from_static(b"x")).unwrap_err().code, "response-withheld");
+    assert_eq!(screen.take_places(), Some(Places::default()));
     let mut screen = Screen::new(1000, Echo::default(), Some(masked(MASK)));
     screen.head(&mut head("application/json"), true).unwrap();
     let _held = screen.data(Bytes::from_static(b"{\"mail\":")).unwrap();

@@ -3,7 +3,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::SystemClock;
-use crate::config::{Durability, RecordSettings};
+use crate::config::{Durability, RecordSettings, Strategy};
+use crate::mask::Place;
 use crate::record::{Record, tests, verify};
 
 const MARK: &str = "only-the-sealed-bytes-know-this";
@@ -70,6 +71,33 @@ fn what_was_kept_is_read_again_and_lies_nowhere_in_clear() {
     let record = open(dir.path());
     assert_eq!(record.content(operation).unwrap(), Some(content(MARK)));
     assert_eq!(verify(record.database()).unwrap().fault, None);
+}
+
+#[test]
+fn where_a_body_is_masked_is_kept_with_it_and_payloads_from_before_that_are_read() {
+    let session = SessionId::new();
+    let dir = tempfile::tempdir().unwrap();
+    let record = open(dir.path());
+    let key = record.keys().new_session(session).unwrap();
+    let mut kept = content("x");
+    let place = |start, length, strategy| Place { start, length, strategy };
+    let places = vec![place(1, 4, Strategy::Pseudonym), place(9, 0, Strategy::Drop)];
+    kept.response.as_mut().unwrap().masked = Some(Places { places, more: Some(12) });
+    let operation = OperationId::new();
+    let sealed = key.seal(operation, &kept).unwrap();
+    assert!(!String::from_utf8_lossy(&sealed.bytes).contains("pseudonym"), "it is sealed");
+    assert_eq!(key.open(operation, &sealed.bytes), Some(kept.clone()));
+    assert_eq!(Content::from_json(&kept.to_json().unwrap()), Some(kept));
+    // As earlier versions packed it.
+    let before = r#"{"request":{"start":"a","headers":[],"kept":1,"bytes":1},"response":{"start":"b","headers":[],"kept":2,"bytes":2}}"#;
+    let length = u32::try_from(before.len()).unwrap().to_le_bytes();
+    let packed = [&length[..], before.as_bytes(), b"xyz"].concat();
+    let read = Content::unpack(&packed).unwrap();
+    assert_eq!((read.request.body, read.request.masked), (b"x".to_vec(), None));
+    let response = read.response.unwrap();
+    assert_eq!((response.body, response.masked), (b"yz".to_vec(), None));
+    // What no mask was at work on takes no more room than it did.
+    assert!(!String::from_utf8_lossy(&content("x").pack().unwrap()).contains("masked"));
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! What shows that a value was masked, or left out of the record. Digits, GUIDs of another version, `null` and what was
-//! dropped can't be told from any other value.
+//! What shows that a value was masked, or left out of the record: for where it wasn't noted. Digits, GUIDs of another
+//! version, `null` and what was dropped can't be told from any other value.
 
 use percent_encoding::percent_decode_str;
 

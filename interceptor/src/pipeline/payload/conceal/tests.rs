@@ -22,6 +22,8 @@ fn a_request_is_kept_as_its_answer_is_seen() {
     assert_eq!(fields, ["application/json", "[redacted]", "for [redacted:email]", "1"]);
     assert_eq!(String::from_utf8(message.body).unwrap(), r#"{"phone":"[redacted]","note":"[redacted:email]"}"#);
     assert_eq!(message.partial, None);
+    let ranges: Vec<_> = message.masked.unwrap().places.iter().map(|place| place.range()).collect();
+    assert_eq!(ranges, [10..20, 30..46]);
 }
 
 #[test]
@@ -32,6 +34,7 @@ fn a_body_that_cant_be_masked_isnt_kept_and_one_that_was_cut_is_as_far_as_it_can
         let mut message = request(content_type, body);
         masked(MASK).conceal(&mut message);
         assert_eq!((message.body.len(), message.partial.as_deref()), (0, Some("unmasked")), "{content_type}");
+        assert_eq!(message.masked, None, "{content_type}");
     }
     let mut message =
         Message { partial: Some("cut".into()), ..request("application/json", b"{\"phone\":\"1\",\"a\":\"b") };
