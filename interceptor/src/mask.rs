@@ -1,6 +1,6 @@
 //! Masks: what a process isn't to see is replaced in what it is answered. Pure and push-style: bytes go in as they come,
 //! and come out as they may be seen; what isn't masked comes out as it was, byte for byte. What can't be looked into is
-//! withheld, never passed.
+//! withheld, never passed. Where something was masked is noted, for who reads the record.
 //!
 //! [`Masks`] is compiled once from a configuration, a [`Plan`] once for a set of mask names, a [`Masker`] is made for each
 //! body. Not here: which masks apply (`policy`), what becomes of the answer's head (`pipeline`).
@@ -13,6 +13,7 @@ use crate::config::{Expansion, Mask, Rule, Strategy};
 use crate::ids::MaskName;
 use counts::Tally;
 use detector::{Active, Detectors};
+use edit::Sink;
 use engine::Engine;
 use escape::Escape;
 use events::Events;
@@ -20,6 +21,7 @@ use fields::Fields;
 use json::Json;
 use kind::Kind;
 use path::{Paths, Spare};
+use places::Noting;
 use wide::Wide;
 use window::Window;
 
@@ -37,6 +39,7 @@ mod fields;
 mod json;
 mod kind;
 mod path;
+pub mod places;
 mod query;
 mod replace;
 mod validate;
@@ -44,6 +47,7 @@ mod wide;
 mod window;
 
 pub use detector::BadRule;
+pub use places::{Place, Places};
 pub use replace::Key;
 
 /// The masks of a configuration, compiled.
@@ -119,6 +123,9 @@ pub struct Masker {
     /// What the format couldn't take yet.
     carry: Vec<u8>,
     wide: Wide,
+    /// How much went out.
+    given: u64,
+    places: Places,
 }
 
 #[derive(Debug)]
@@ -270,7 +277,8 @@ impl Masker {
     }
 
     fn of(engine: Engine, format: Format) -> Self {
-        Self { engine, format, carry: Vec::new(), wide: Wide::default() }
+        let (carry, wide, places) = (Vec::new(), Wide::default(), Places::default());
+        Self { engine, format, carry, wide, given: 0, places }
     }
 
     /// Masks what is there as a whole.
@@ -298,7 +306,8 @@ impl Masker {
     /// # Errors
     /// As [`Masker::push`].
     pub fn finish(&mut self, out: &mut Vec<u8>) -> Result<(), Withheld> {
-        let Self { engine, format, carry, .. } = self;
+        let Self { engine, format, carry, given, places, .. } = self;
+        let out = &mut Noting::new(out, places, *given);
         match format {
             Format::Pass => Ok(()),
             Format::Json(json) => json.push(&std::mem::take(carry), true, engine, out).map(|_taken| ()),
@@ -329,16 +338,22 @@ impl Masker {
         })
     }
 
+    /// Where in all that went out something was masked, for good: what is noted later comes without it.
+    pub fn take_places(&mut self) -> Places {
+        std::mem::take(&mut self.places)
+    }
+
     fn piece(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), Withheld> {
-        let Self { engine, format, carry, wide } = self;
+        let Self { engine, format, carry, wide, given, places } = self;
         let read = match format {
             // JSON that isn't in UTF-8 is no JSON.
             Format::Pass | Format::Json(_) => piece.len(),
             Format::Text(..) | Format::Fields(_) | Format::Events(_) => wide.before(piece),
         };
         let (piece, unread) = piece.split_at(read);
+        let out = &mut Noting::new(out, places, *given);
         match format {
-            Format::Pass => out.extend_from_slice(piece),
+            Format::Pass => out.keep(piece),
             Format::Json(json) if carry.is_empty() => {
                 let taken = json.push(piece, false, engine, out)?;
                 carry.extend_from_slice(&piece[taken..]);
@@ -352,6 +367,7 @@ impl Masker {
             Format::Fields(fields) => fields.push(piece, engine, out)?,
             Format::Events(events) => events.push(piece, engine, out)?,
         }
+        *given = out.given();
         if unread.is_empty() { Ok(()) } else { Err(Withheld::invalid("a zero byte, or the mark of UTF-16")) }
     }
 }

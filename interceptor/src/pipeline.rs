@@ -53,6 +53,7 @@ use crate::transport::authority::Authority;
 use crate::transport::dial::Dialer;
 use crate::transport::names::Names;
 use crate::transport::resolver::Resolver;
+use crate::transport::taken::Ticket;
 use crate::vault::Vault;
 use crate::who::{Attribution, Callers};
 use connection::Located;
@@ -128,12 +129,14 @@ impl Directory {
 }
 
 /// A connection, from its first byte to its last.
-pub async fn connection(worker: Rc<Worker>, stream: TcpStream, attribution: Attribution) {
+pub async fn connection(worker: Rc<Worker>, stream: TcpStream, attribution: Attribution, ticket: Ticket) {
     if attribution.original.port() == 53 {
+        // Look-ups are recorded, their connection isn't.
+        drop(ticket);
         return gate::resolve_over_tcp(&worker, stream, attribution).await;
     }
     let located = Located::new(worker, attribution);
-    let registered = located.register(stream);
+    let registered = located.register(stream, ticket);
     let session = registered.session();
     // Each stage on the heap, and gone when it is done: a connection that idles has only what serving it takes.
     let ending = match Box::pin(registered.detect()).await {

@@ -45,7 +45,7 @@ pub use keys::Keys;
 pub use link::{Link, Placed};
 pub use payload::{Content, SessionKey};
 pub use query::{QueryError, Reader, Unfinished};
-pub use rotate::{Asker, Begun, Rotated, rotate};
+pub use rotate::{Asker, Rotated, rotate};
 pub use verify::{Anchored, Damage, Evidence, Fault, Report, verify, verify_with};
 
 use crate::clock::Clock;
@@ -53,6 +53,7 @@ use crate::config::RecordSettings;
 use crate::ids;
 use crate::keyfile::KeyFileError;
 use backlog::Backlog;
+use rotate::Hasher;
 use writer::Writer;
 
 /// Why something could not be recorded, or the record not be opened.
@@ -94,6 +95,12 @@ pub enum RecordError {
     /// Somebody has the database open that is to be moved aside.
     #[error("somebody has the database open, so it can't be moved aside; try again when nobody does")]
     InTheWay,
+    /// The database before is read still, so that this one has its hash before it is sealed.
+    #[error("`{previous}` is still being read, so that its hash is known; begin another database when it is")]
+    Hashing {
+        /// Its file.
+        previous: String,
+    },
     /// Another file is where the database was, or none is.
     #[error(
         "`{path}` isn't the database that it was; put that back, or restart the daemon to go on with what is there",
@@ -174,6 +181,16 @@ impl Record {
     /// # Errors
     /// When another daemon has it open, when the database is of a newer version, and when files or SQLite fail.
     pub fn open(dir: &Path, settings: &RecordSettings, clock: Arc<dyn Clock>) -> Result<Self, RecordError> {
+        Self::open_with(dir, settings, clock, Arc::new(rotate::digest))
+    }
+
+    /// The same, with what hashes the file of a database that was moved aside.
+    fn open_with(
+        dir: &Path,
+        settings: &RecordSettings,
+        clock: Arc<dyn Clock>,
+        hasher: Hasher,
+    ) -> Result<Self, RecordError> {
         make_folder(dir)?;
         let folder = dir.join("journal");
         make_folder(&folder)?;
@@ -182,6 +199,9 @@ impl Record {
         let backlog = Arc::new(Backlog::new(settings, dir.join("record.db")));
         rotate::settle(backlog.database())?;
         let mut writer = Writer::recover(dir, &folder, settings, backlog.clone(), clock)?;
+        writer.hasher = hasher;
+        // A daemon that was killed may not have come to it.
+        writer.hash_before();
         let thread = std::thread::Builder::new()
             .name("record".into())
             .spawn(move || writer.run())
@@ -213,13 +233,21 @@ impl Record {
         self.backlog.flush(within)
     }
 
-    /// Seals the database, moves it aside and begins a new one. Blocks for as long as it takes to read the whole file.
+    /// Seals the database, moves it aside and begins a new one. How long that takes doesn't depend on how large it is: the file
+    /// is hashed after that, while the record goes on, and [`hash_of`](Self::hash_of) waits for it.
     ///
     /// # Errors
-    /// When that takes longer than `within`, when somebody reads the database for long, and when files can't be moved.
+    /// When that takes longer than `within`, when somebody reads the database for long, when the one before is being hashed
+    /// for so long, and when files can't be moved.
     pub fn rotate(&self, by: Asker, within: Duration) -> Result<Rotated, RecordError> {
         let _one = self.rotating.lock().unwrap_or_else(PoisonError::into_inner);
         self.backlog.rotate(by, within)
+    }
+
+    /// BLAKE3 of the file `previous` that was moved aside last, in hex. Blocks until that is in the database, at most for
+    /// `within`; none where it takes longer, and where the file can't be read.
+    pub fn hash_of(&self, previous: &str, within: Duration) -> Option<String> {
+        self.backlog.hash_of(previous, within)
     }
 
     /// How the record is doing, for `status`.

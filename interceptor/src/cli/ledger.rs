@@ -1,20 +1,28 @@
-//! `interceptor ledger`: what the kernel counted, reconciled with what the proxy handled.
+//! `interceptor ledger`: what the kernel counted, reconciled with what the proxy handled, and with what is recorded.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::control::client;
 use crate::control::protocol::Request;
-use crate::record::Reader;
 use crate::record::event::Ledger;
 use crate::record::ledger::Reconciled;
+use crate::record::{QueryError, Reader};
+
+/// What happened a moment ago may be on its way into the database. It is looked at again until so long nothing came, and at most
+/// for so long.
+const QUIET: Duration = Duration::from_secs(1);
+const MOST: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// What is asked.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Read what was recorded in this database instead, without the daemon; also of workloads that have ended
+    /// Read what was recorded in this database instead, without the daemon, and compare it with the sessions there; also of
+    /// workloads that have ended
     #[arg(long, value_name = "PATH")]
     db: Option<PathBuf>,
     /// Print a JSON array
@@ -22,62 +30,101 @@ pub struct Args {
     json: bool,
 }
 
-/// Prints it. Exits 1 if something is unexplained.
+/// Prints it. Exits 1 if something is unexplained, or what is recorded doesn't fit.
 pub fn execute(args: &Args, socket: &Path) -> ExitCode {
-    let (value, ledgers) = match &args.db {
-        Some(db) => match recorded(db) {
-            Ok(found) => found,
-            Err(error) => return super::fail(error),
-        },
-        None => match live(socket) {
-            Ok(found) => found,
-            Err(error) => return super::fail(error),
-        },
+    let found = match &args.db {
+        Some(db) => recorded(db),
+        None => live(socket),
     };
-    let printed = if args.json {
+    let Found { value, rows, misfits } = match found {
+        Ok(found) => found,
+        Err(error) => return super::fail(error),
+    };
+    let mut outcome = if args.json {
         super::print(format_args!("{value:#}\n"))
     } else {
-        super::print(format_args!("{}\n", table(&ledgers)))
+        super::print(format_args!("{}\n", table(&rows, args.db.is_some())))
     };
-    let unexplained: u64 = ledgers.iter().map(Ledger::unexplained).sum();
+    let unexplained: u64 = rows.iter().map(|row| row.ledger.unexplained()).sum();
     if unexplained > 0 {
-        return super::fail(format_args!(
+        outcome = super::fail(format_args!(
             "{unexplained} connections got an answer, and not from the proxy: end the workload, then see `interceptor doctor`"
         ));
     }
-    printed
+    for misfit in misfits {
+        outcome = super::fail(format_args!("{misfit}; see `interceptor sessions verify`"));
+    }
+    outcome
 }
 
-type Found = (serde_json::Value, Vec<Ledger>);
+/// What there is to print.
+struct Found {
+    value: serde_json::Value,
+    rows: Vec<Row>,
+    /// What doesn't fit, in words.
+    misfits: Vec<String>,
+}
 
-fn live(socket: &Path) -> Result<Found, client::ClientError> {
-    let value = client::call(socket, &Request::Ledger)?;
-    let ledgers =
-        serde_json::from_value(value.clone()).map_err(|error| client::ClientError::Garbled(error.to_string()))?;
-    Ok((value, ledgers))
+/// A workload's counts, and how many of its connections are recorded, where that is known.
+struct Row {
+    ledger: Ledger,
+    recorded: Option<u64>,
+}
+
+fn live(socket: &Path) -> Result<Found, String> {
+    let value = client::call(socket, &Request::Ledger).map_err(|error| error.to_string())?;
+    let ledgers: Vec<Ledger> = serde_json::from_value(value.clone())
+        .map_err(|error| client::ClientError::Garbled(error.to_string()).to_string())?;
+    let rows = ledgers.into_iter().map(|ledger| Row { ledger, recorded: None }).collect();
+    Ok(Found { value, rows, misfits: Vec::new() })
 }
 
 fn recorded(db: &Path) -> Result<Found, String> {
-    let found: Vec<Reconciled> =
-        Reader::open(db).and_then(|reader| reader.ledger()).map_err(|error| error.to_string())?;
+    let found = settled(db).map_err(|error| error.to_string())?;
     let value = serde_json::to_value(&found).map_err(|error| error.to_string())?;
-    Ok((value, found.into_iter().map(|one| one.ledger).collect()))
+    let misfits = found.iter().filter_map(Reconciled::misfit).collect();
+    let rows = found.into_iter().map(|one| Row { ledger: one.ledger, recorded: one.recorded }).collect();
+    Ok(Found { value, rows, misfits })
 }
 
-fn table(ledgers: &[Ledger]) -> Table {
+/// What a database says, once that fits or nothing comes to it any more.
+fn settled(db: &Path) -> Result<Vec<Reconciled>, QueryError> {
+    let look = || -> Result<_, QueryError> {
+        let reader = Reader::open(db)?;
+        Ok((reader.last_seq()?, reader.ledger()?))
+    };
+    let began = Instant::now();
+    let (mut last, mut found) = look()?;
+    let mut changed = began;
+    while found.iter().any(|one| one.misfit().is_some()) && changed.elapsed() < QUIET && began.elapsed() < MOST {
+        std::thread::sleep(PAUSE);
+        let (seq, again) = look()?;
+        if seq != last {
+            (last, changed) = (seq, Instant::now());
+        }
+        found = again;
+    }
+    Ok(found)
+}
+
+fn table(rows: &[Row], with_recorded: bool) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
     let numbers = ["ATTEMPTED", "MEDIATED", "REFUSED", "DROPPED", "ALLOWED", "UNEXPLAINED"];
-    table.set_header(["LAUNCH", "WORKLOAD", "KIND"].into_iter().chain(numbers));
-    for ledger in ledgers {
+    let header = ["LAUNCH", "WORKLOAD", "KIND"].into_iter().chain(numbers);
+    table.set_header(header.chain(with_recorded.then_some("RECORDED")));
+    for Row { ledger, recorded } in rows {
         for (kind, counts) in &ledger.kinds {
             let numbers =
                 [counts.attempted, counts.mediated, counts.refused, counts.dropped, counts.allowed, counts.unexplained];
             let words = [ledger.launch.to_string(), ledger.workload.to_string(), kind.clone()];
-            table.add_row(words.into_iter().chain(numbers.map(|number| number.to_string())));
+            // Only connections are sessions.
+            let recorded = recorded.filter(|_| kind == "tcp").map_or_else(|| "-".to_owned(), |count| count.to_string());
+            let cells = words.into_iter().chain(numbers.map(|number| number.to_string()));
+            table.add_row(cells.chain(with_recorded.then_some(recorded)));
         }
     }
-    for column in 3..9 {
+    for column in 3..10 {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }

@@ -49,8 +49,12 @@ fn describe(rotated: &Rotated) -> String {
     let Rotated { previous, seq, digest, sealed, .. } = rotated;
     let last = seq.map_or("of which the last event isn't known".into(), |seq| format!("which ends with event {seq}"));
     let how = if *sealed { "sealed" } else { "damaged, so it couldn't be sealed" };
+    let digest = match digest {
+        Some(digest) => format!("BLAKE3 of that file: {digest}"),
+        None => "the BLAKE3 of that file comes into the record as `record.hashed`, once it is read".into(),
+    };
     format!(
-        "the record goes on in a new database; the old one, {last}, is {previous} ({how})\nBLAKE3 of that file: {digest}\n\
+        "the record goes on in a new database; the old one, {last}, is {previous} ({how})\n{digest}\n\
          check the link: interceptor sessions verify --db record.db --previous {previous}\n"
     )
 }

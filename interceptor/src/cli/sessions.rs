@@ -261,6 +261,9 @@ fn show(out: &mut dyn Write, story: &Story) -> io::Result<()> {
         }
         (None, _) => writeln!(out, ", open")?,
     }
+    if !session.cut_by.is_empty() {
+        writeln!(out, "cut by    {}", escape(&session.cut_by.join(", ")))?;
+    }
     writeln!(out)?;
     operations(out, story)
 }
@@ -317,6 +320,9 @@ fn operations(out: &mut dyn Write, story: &Story) -> io::Result<()> {
     }
     for (operation, masked) in story.operations.iter().filter_map(|one| Some((one, masked(one)?))) {
         writeln!(out, "\nin the answer of {} were masked: {masked}", escape(&operation.operation))?;
+    }
+    for operation in story.operations.iter().filter(|operation| !operation.cut_by.is_empty()) {
+        writeln!(out, "\n{} was cut by {}", escape(&operation.operation), escape(&operation.cut_by.join(", ")))?;
     }
     let denied = story.operations.iter().filter(|operation| operation.verdict == "deny");
     for operation in denied.filter(|operation| !operation.basis.reasons.is_empty()) {

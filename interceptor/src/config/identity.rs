@@ -30,6 +30,8 @@ pub struct Identities {
 pub struct Approvers {
     /// Local users; each is in [`Identities::people`].
     pub uids: BTreeSet<u32>,
+    /// Local groups, by gid: those of their members who are in [`Identities::people`].
+    pub gids: Vec<u32>,
     /// Who signs in as one of these.
     pub people: BTreeSet<PrincipalId>,
     /// Who signs in and is in one of these groups, `<tenant>/<id>`.
@@ -169,7 +171,7 @@ const STORAGE: &[&str] = &["https://storage.azure.com", "e406a681-f3d4-42a8-90b6
 impl Approvers {
     /// How many people these are at most; none where a group is among them, since nobody here knows how many are in it.
     pub fn count(&self) -> Option<usize> {
-        self.groups.is_empty().then(|| self.uids.len() + self.people.len())
+        (self.groups.is_empty() && self.gids.is_empty()).then(|| self.uids.len() + self.people.len())
     }
 
     /// Whether somebody is one of these who signed in as `person` and is in `groups`.

@@ -76,8 +76,9 @@ pub(super) struct Raw {
     /// Who a local user is: `"name" = "<tenant>/<object>"`.
     #[serde(default)]
     pub(super) people: BTreeMap<At<String>, At<String>>,
-    /// Who answers held operations, by the name of a group that `@approval` names: local users, each in `people`; with
-    /// `login` also `identity:<tenant>/<object>` and `group:<tenant>/<id>`, of those who sign in.
+    /// Who answers held operations, by the name of a group that `@approval` names: local users (`NAME`, `user:NAME`), each in
+    /// `people`, and local groups (`group:NAME`), of whose members those count who are in `people`; with `login` also
+    /// `identity:<tenant>/<object>` and `group:<tenant>/<id>`, of those who sign in.
     #[serde(default)]
     pub(super) approvers: BTreeMap<At<String>, Vec<At<String>>>,
     /// How people who answer sign in to Entra.

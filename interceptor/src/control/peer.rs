@@ -120,15 +120,24 @@ impl Peer {
     ///
     /// Its groups matter and can't be known.
     pub fn is_among(&self, members: &Members) -> Result<bool, PeerError> {
-        if members.uids.contains(&self.uid) || members.gids.contains(&self.gid) {
+        if members.uids.contains(&self.uid) { Ok(true) } else { self.is_in(&members.gids) }
+    }
+
+    /// Whether it is in one of these groups, by gid.
+    ///
+    /// # Errors
+    ///
+    /// Its groups matter and can't be known.
+    pub fn is_in(&self, gids: &[u32]) -> Result<bool, PeerError> {
+        if gids.contains(&self.gid) {
             return Ok(true);
         }
-        if members.gids.is_empty() {
+        if gids.is_empty() {
             return Ok(false);
         }
         let text = self.proc("status")?;
         let groups = text.lines().find_map(|line| line.strip_prefix("Groups:")).unwrap_or_default();
-        Ok(groups.split_whitespace().filter_map(|gid| gid.parse().ok()).any(|gid| members.gids.contains(&gid)))
+        Ok(groups.split_whitespace().filter_map(|gid| gid.parse().ok()).any(|gid| gids.contains(&gid)))
     }
 
     /// A file of /proc/PID, sure to be of this process: it lived after the file was read.

@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use interceptor_common::{Fate, Kind};
+use jiff::Timestamp;
 
 use super::launches::Launches;
 use super::reload::OwnJournal;
 use crate::bpf::adopt::Tally;
 use crate::bpf::{BpfError, Kernel};
-use crate::ids::LaunchId;
-use crate::record::event::{Counts, Ledger, What};
+use crate::ids::{LaunchId, WorkloadName};
+use crate::record::event::{Counts, Handled, Ledger, What};
 use crate::transport::taken::Taken;
 
 /// How often what changed is recorded.
@@ -42,7 +43,36 @@ pub(super) struct Had {
 
 impl From<&Taken> for Had {
     fn from(taken: &Taken) -> Self {
-        Self { taken: taken.taken(), reset: taken.reset(), lost: taken.lost(), asked: taken.asked() }
+        // First: one that is taken and reset meanwhile must not be missing among those that were kept.
+        let reset = taken.reset();
+        Self { taken: taken.taken(), reset, lost: taken.lost(), asked: taken.asked() }
+    }
+}
+
+/// What the proxy says of the record, read before connections are counted, so that there are never more in it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entered {
+    at: Timestamp,
+    recorded: u64,
+    unrecorded: u64,
+    last: bool,
+}
+
+impl Entered {
+    /// What it says now; whether the counts that follow are a workload's last.
+    pub(super) fn now(journal: &OwnJournal, taken: &Taken, last: bool) -> Self {
+        // What is opened later may not be counted yet.
+        let at = journal.now();
+        Self { at, recorded: taken.recorded(), unrecorded: taken.unrecorded(), last }
+    }
+
+    /// With what was counted then.
+    pub(super) fn ledger(self, launch: LaunchId, workload: WorkloadName, kinds: BTreeMap<String, Counts>) -> Ledger {
+        let Self { at, recorded, unrecorded, last } = self;
+        let mut ledger = Ledger { launch, workload, kinds, handled: None };
+        let unsure = ledger.mediated().saturating_sub(recorded + unrecorded);
+        ledger.handled = Some(Handled { at, unrecorded, unsure, last });
+        ledger
     }
 }
 
@@ -166,11 +196,31 @@ pub(super) fn settled(count: impl Fn() -> Result<Ledger, BpfError>) -> Result<Le
     Ok(best)
 }
 
+/// As [`settled`], for counts that are a workload's last: once what was taken is in the record, as far as it comes there.
+///
+/// # Errors
+/// As `count`.
+pub(super) fn last(taken: &Taken, count: impl Fn() -> Result<Ledger, BpfError>) -> Result<Ledger, BpfError> {
+    let ledger = settled(&count)?;
+    if ledger.handled.is_none_or(|handled| handled.unsure == 0) {
+        return Ok(ledger);
+    }
+    for _ in 0..LOOKS {
+        if taken.under_way() == 0 {
+            break;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    settled(count)
+}
+
 impl Recorded {
-    /// Whether these counts are news; from now on they aren't.
+    /// Whether these counts are news; from now on they aren't. That they are the last always is.
     fn is_new(&self, ledger: &Ledger) -> bool {
+        let told = |one: &Ledger| one.handled.map(|handled| (handled.unrecorded, handled.last));
         let mut recorded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        recorded.insert(ledger.launch, ledger.clone()).as_ref() != Some(ledger)
+        let before = recorded.insert(ledger.launch, ledger.clone());
+        before.is_none_or(|before| before.kinds != ledger.kinds || told(&before) != told(ledger))
     }
 
     /// Records the counts of a workload, if they changed.

@@ -11,6 +11,7 @@ use super::launches::Launches;
 use super::listed::listed;
 use super::login::{Logins, Session};
 use super::payloads;
+use super::publish::is_in_group;
 use super::reload::Loader;
 use crate::approve::{Answerer, Desk, NoAnswer, scope, seconds};
 use crate::config::Approvers;
@@ -62,9 +63,12 @@ impl People<'_> {
         let login = identities.login.as_ref();
         let signed = signed.filter(|one| login.is_some_and(|login| one.is_of(login)));
         let signed = signed.filter(|one| mapped.is_none_or(|person| *person == one.person));
-        let is_in = |members: &Approvers| {
-            members.uids.contains(&uid) || signed.is_some_and(|one| members.take(&one.person, &one.groups))
+        // Of whom it can't be known in which groups he is, he is in none.
+        let is_local = |members: &Approvers| {
+            members.uids.contains(&uid) || (mapped.is_some() && peer.is_in(&members.gids).unwrap_or(false))
         };
+        let is_in =
+            |members: &Approvers| is_local(members) || signed.is_some_and(|one| members.take(&one.person, &one.groups));
         let groups = identities.approvers.iter().filter(|(_, members)| is_in(members));
         let groups = groups.map(|(name, _)| name.clone()).collect();
         let person = mapped.or(signed.map(|one| &one.person)).cloned();
@@ -211,13 +215,17 @@ impl People<'_> {
     /// Who answered it for groups that they aren't in any more, with these groups.
     fn lapsed(&self, id: ApprovalId) -> BTreeSet<(u32, String)> {
         let world = self.loader.world();
-        let approvers = &world.snapshot.settings.identities.approvers;
+        let identities = &world.snapshot.settings.identities;
         let Some((approval, _, _)) = self.desk.find(&id.to_string()) else { return BTreeSet::new() };
         let mut lapsed = BTreeSet::new();
         for answer in &approval.answers {
             let signed = self.logins.of(answer.uid);
+            let is_known = identities.people.contains_key(&answer.uid);
             let is_in = |group: &String| {
-                approvers.get(group).is_some_and(|members| still_in(members, answer, signed.as_deref()))
+                identities.approvers.get(group).is_some_and(|members| {
+                    still_in(members, answer, signed.as_deref())
+                        || (is_known && members.gids.iter().any(|gid| is_in_group(answer.uid, *gid)))
+                })
             };
             lapsed.extend(answer.groups.iter().filter(|group| !is_in(group)).map(|group| (answer.uid, group.clone())));
         }
@@ -320,8 +328,8 @@ fn is_asked(by: &Answerer, approval: &Approval) -> bool {
     confirms || groups.iter().any(|group| by.groups.contains(group))
 }
 
-/// Whether somebody who answered is among these still. Of what a sign-in said that is over nobody knows more than it said: who
-/// was one of them by his groups stays one for as long as any group is among them.
+/// Whether somebody who answered is among these still, by another way than a local group. Of what a sign-in said that is over
+/// nobody knows more than it said: who was one of them by his groups stays one for as long as any group of Entra's is among them.
 fn still_in(members: &Approvers, answer: &approval::Answer, signed: Option<&Session>) -> bool {
     let by_account = || {
         let person: Option<PrincipalId> = answer.person.as_deref().and_then(|person| person.parse().ok());

@@ -277,14 +277,14 @@ fn may_call(matches: &Match, uid: u32) -> bool {
     let Match { uids, gids, .. } = matches;
     let is_listed = || {
         let by_uid = uids.is_empty() || uids.contains(&uid);
-        let by_group = gids.is_empty() || gids.iter().any(|gid| is_in(uid, *gid));
+        let by_group = gids.is_empty() || gids.iter().any(|gid| is_in_group(uid, *gid));
         !(uids.is_empty() && gids.is_empty()) && by_uid && by_group
     };
     uid == 0 || is_listed()
 }
 
 /// Whether a user is in a group, as the host's databases have it.
-fn is_in(uid: u32, gid: u32) -> bool {
+pub(super) fn is_in_group(uid: u32, gid: u32) -> bool {
     let Ok(Some(user)) = User::from_uid(Uid::from_raw(uid)) else { return false };
     let Ok(name) = std::ffi::CString::new(user.name) else { return false };
     nix::unistd::getgrouplist(&name, user.gid).is_ok_and(|groups| groups.contains(&Gid::from_raw(gid)))

@@ -1,6 +1,6 @@
 //! Answering what is to be deleted, destroyed, kept or put aside. Each is in the record before the writer does it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -10,13 +10,13 @@ use crate::control::peer::Peer;
 use crate::control::server::Answer;
 use crate::ids::SessionId;
 use crate::record::event::What;
-use crate::record::{Asker, QueryError, Record, RecordError};
+use crate::record::{Asker, QueryError, Record, RecordError, Rotated};
 
 /// How long an answer waits for what it asked for to be in the database.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long an answer waits for a new database: the old one is read as a whole.
-const ROTATION: Duration = Duration::from_secs(300);
+/// How long an answer waits for a new database and for the hash of the old one: less than who asks waits for the answer.
+const ROTATION: Duration = Duration::from_secs(45);
 
 /// Who asks, and what is needed to do it.
 pub(super) struct Retention<'a> {
@@ -85,15 +85,17 @@ impl Retention<'_> {
         answer(done)
     }
 
-    /// Seals the database and begins a new one.
+    /// Seals the database and begins a new one. The hash of the old one is in the answer where that isn't large.
     pub(super) fn rotate(&self, loader: &Loader) -> Answer {
         let asker = Asker { uid: self.peer.uid, pid: self.peer.pid };
+        let began = Instant::now();
         let done = self.record.rotate(asker, ROTATION).map_err(Refusal::from).and_then(|rotated| {
             if !rotated.sealed {
                 // The new one knows nothing of what was in force; a sealed one tells it.
                 loader.tell(Some(self.peer.uid))?;
             }
-            Ok(json!(rotated))
+            let digest = self.record.hash_of(&rotated.previous, ROTATION.saturating_sub(began.elapsed()));
+            Ok(json!(Rotated { digest, ..rotated }))
         });
         answer(done)
     }

@@ -22,7 +22,7 @@ fn load(notifier: &Notifier, channels: Vec<NotifySettings>) -> Result<(), Notify
 
 /// The paths that were posted to, once there are as many.
 async fn told(receiver: &Receiver, count: usize) -> Vec<String> {
-    for _ in 0..500 {
+    for _ in 0..2_000 {
         if receiver.got().len() >= count {
             break;
         }

@@ -14,9 +14,11 @@ use super::reserve::Reserve;
 use super::rotate::{Asker, Rotated};
 use super::segment::SegmentId;
 use crate::config::{Anchor, RecordSettings};
+use hashing::Hash;
 use unanchored::Unanchored;
 
 mod denial;
+mod hashing;
 mod health;
 mod unanchored;
 
@@ -113,6 +115,8 @@ struct State {
     rotate: Option<Asker>,
     renewals: u64,
     rotated: Option<Result<Rotated, RecordError>>,
+    /// The hash of the file of the database before.
+    hash: Hash,
 }
 
 impl Backlog {
@@ -211,14 +215,25 @@ impl Backlog {
         Err(RecordError::Lagging { behind: state.since.map_or(within, |since| since.elapsed()), limit: within })
     }
 
-    /// Has the writer begin a new database. Blocks until it has, at most for `within`. One call at a time.
+    /// Has the writer begin a new database. Blocks until it has, at most for `within`. One call at a time. While the file of the
+    /// one before is hashed, it waits for that, because its hash belongs into the one that is to be sealed; not where that can't
+    /// be written, since a new one may be what mends it.
     pub(super) fn rotate(&self, by: Asker, within: Duration) -> Result<Rotated, RecordError> {
-        let mut state = self.state();
+        let began = Instant::now();
+        let is_hashing = |state: &mut State| matches!(state.hash, Hash::Reads(_)) && state.writer_failed.is_none();
+        let (mut state, waited) =
+            self.flushed.wait_timeout_while(self.state(), within, is_hashing).unwrap_or_else(PoisonError::into_inner);
+        if waited.timed_out()
+            && let Hash::Reads(previous) = &state.hash
+        {
+            return Err(RecordError::Hashing { previous: previous.clone() });
+        }
         (state.rotate, state.rotated) = (Some(by), None);
         self.work.notify_one();
+        let left = within.saturating_sub(began.elapsed());
         let (mut state, _) = self
             .flushed
-            .wait_timeout_while(state, within, |state| state.rotated.is_none())
+            .wait_timeout_while(state, left, |state| state.rotated.is_none())
             .unwrap_or_else(PoisonError::into_inner);
         state.rotate = None;
         state.rotated.take().unwrap_or(Err(RecordError::Lagging { behind: within, limit: within }))
@@ -370,6 +385,7 @@ impl Backlog {
         }
         state.writer_failed = Some(why);
         state.tidy = true;
+        self.flushed.notify_all();
         drop(self.work.wait_timeout_while(state, pause, |state| !state.stop));
     }
 

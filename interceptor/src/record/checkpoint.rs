@@ -198,8 +198,7 @@ impl Signer {
         let using = |source| RecordError::File { doing: "use", path: path.clone(), source };
         let pair = pair(&key_file(database))?;
         let (tail, length) = tail(&path).map_err(using)?;
-        let end = tail.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-        let line = tail[..end].trim_ascii_end().rsplit(|&byte| byte == b'\n').next().unwrap_or_default();
+        let (line, end) = last_whole(&tail);
         let line = String::from_utf8_lossy(line);
         let read = match line.is_empty() {
             // A file that has no line in this much is none of checkpoints.
@@ -266,6 +265,20 @@ impl Signer {
         checkpoint.signature = signature.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         serde_json::to_string(&checkpoint).map_err(io::Error::other)
     }
+}
+
+/// BLAKE3 of the last whole line of a file of checkpoints, in hex: each line has that of the one before, so it is one of all of
+/// them. None where there is none.
+pub(super) fn last_line(path: &Path) -> io::Result<Option<String>> {
+    let (tail, _) = tail(path)?;
+    let (line, _) = last_whole(&tail);
+    Ok((!line.is_empty()).then(|| digest(&String::from_utf8_lossy(line))))
+}
+
+/// The last whole line, without its end, and where the next one begins.
+fn last_whole(tail: &[u8]) -> (&[u8], usize) {
+    let end = tail.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+    (tail[..end].trim_ascii_end().rsplit(|&byte| byte == b'\n').next().unwrap_or_default(), end)
 }
 
 /// The end of a file, at most [`TAIL`] bytes of it, and the size of all of it; nothing where there is no file.

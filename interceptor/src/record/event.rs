@@ -20,13 +20,15 @@ mod approval;
 mod ledger;
 mod payload;
 mod read;
+mod rotation;
 mod token;
 
 pub use adoption::{Adoption, Change};
 pub use approval::{ApprovalAnswer, ApprovalRequest, Evidence, Spent, Way, as_whom};
-pub use ledger::{Counts, Ledger};
+pub use ledger::{Counts, Handled, Ledger};
 pub use payload::{Kept, Payload};
 pub(super) use read::{Stamp, read};
+pub use rotation::{Begun, Hashed};
 pub use token::{Identity, TokenIssued};
 
 /// One thing that happened, with its time.
@@ -437,24 +439,12 @@ pub enum What {
         /// His pid.
         pid: u32,
     },
-    /// The first event of a database that follows another one.
+    /// See [`Begun`].
     #[serde(rename = "record.begun")]
-    RecordBegun {
-        /// The file of the one before.
-        previous: String,
-        /// The last event of that, as far as is known.
-        seq: Option<u64>,
-        /// The hash of it, in hex.
-        hash: Option<String>,
-        /// BLAKE3 of the file, in hex.
-        digest: String,
-        /// Whether it ends with `record.rotated`; not where it is damaged.
-        sealed: bool,
-        /// The uid of who asked for it.
-        uid: u32,
-        /// His pid.
-        pid: u32,
-    },
+    RecordBegun(Begun),
+    /// See [`Hashed`].
+    #[serde(rename = "record.hashed")]
+    RecordHashed(Hashed),
     /// A part of the record can't be read any more. What could be is there; the file is kept.
     #[serde(rename = "record.damaged")]
     RecordDamaged {

@@ -27,7 +27,7 @@ pub(super) const TABLES: [(&str, &str); 12] = [
 ];
 
 /// The tables' definitions.
-pub(super) const SCHEMA: [&str; 13] = [
+pub(super) const SCHEMA: [&str; 14] = [
     FIRST,
     IDENTITIES,
     CONTENTS,
@@ -41,6 +41,7 @@ pub(super) const SCHEMA: [&str; 13] = [
     operations::SCHEMA,
     operations::KEPT,
     operations::SPENT,
+    CUT,
 ];
 
 /// As of schema 1.
@@ -99,6 +100,24 @@ CREATE INDEX workloads_by_initiator ON workloads (initiator);
 CREATE INDEX sessions_by_launch ON sessions (launch, seq);
 ";
 
+/// What schema 10 adds: the policies that cut a session.
+pub(super) const CUT: &str = "
+ALTER TABLE sessions ADD COLUMN cut_by TEXT;
+";
+
+/// How it is filled from the events that are there.
+pub(super) const FILL_CUT: &str = "
+UPDATE sessions SET cut_by = f.cut_by FROM (
+    SELECT body ->> '$.session' AS session, at, body -> '$.policies' AS cut_by FROM events
+    WHERE kind = 'session.closed' AND instr(body, '\"policies\":')
+) f WHERE f.session = sessions.session AND f.at = sessions.closed_at;
+";
+
+/// And the way to the sessions that go on, of which there are few among many.
+pub(super) const OPEN: &str = "
+CREATE INDEX sessions_open ON sessions (seq) WHERE closed_at IS NULL;
+";
+
 /// Carries one event over into the tables. What comes twice counts once: the first time.
 pub(super) fn apply(db: &Connection, seq: u64, event: &Event) -> rusqlite::Result<()> {
     let mut rows = Rows::new(db);
@@ -145,9 +164,17 @@ fn carry(db: &Connection, seq: i64, event: &Event) -> rusqlite::Result<()> {
                 target.as_ref().map(|target| target.as_str()),
                 at
             ])?,
-        What::SessionClosed { session, reason, .. } => db
-            .prepare_cached("UPDATE sessions SET closed_at = ?2, reason = ?3 WHERE session = ?1 AND closed_at IS NULL")?
-            .execute(params![session.to_string(), at, reason])?,
+        What::SessionClosed { session, reason, policies } => db
+            .prepare_cached(
+                "UPDATE sessions SET closed_at = ?2, reason = ?3, cut_by = ?4
+                 WHERE session = ?1 AND closed_at IS NULL",
+            )?
+            .execute(params![
+                session.to_string(),
+                at,
+                reason,
+                (!policies.is_empty()).then(|| json(policies)).transpose()?
+            ])?,
         What::TokenIssued(issued) => db
             .prepare_cached(
                 "INSERT INTO tokens (issue, seq, token, launch, workload, principal, client, audience, expires_at, issued,
@@ -205,7 +232,8 @@ fn carry(db: &Connection, seq: i64, event: &Event) -> rusqlite::Result<()> {
         | What::LoginEnded { .. }
         | What::RecordOutage { .. }
         | What::RecordRotated { .. }
-        | What::RecordBegun { .. }
+        | What::RecordBegun(_)
+        | What::RecordHashed(_)
         | What::RecordDamaged { .. } => 0,
     };
     Ok(())

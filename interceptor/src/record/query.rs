@@ -141,6 +141,9 @@ pub struct Session {
     pub principals: Vec<String>,
     /// What the configuration calls ids that are in here, by id.
     pub names: BTreeMap<String, String>,
+    /// The policies that cut it, where policy changed under it.
+    #[serde(default)]
+    pub cut_by: Vec<String>,
 }
 
 /// A launch.
@@ -262,7 +265,7 @@ pub struct Reader {
 const SESSION: &str = "SELECT session, launch, workload, process, original, host, target, opened_at, closed_at, reason,
     operations, denied,
     (SELECT json_group_array(principal) FROM (SELECT principal FROM session_principals p
-        WHERE p.session = s.session ORDER BY principal LIMIT 100)) FROM sessions s";
+        WHERE p.session = s.session ORDER BY principal LIMIT 100)), cut_by FROM sessions s";
 pub(super) const OPERATION: &str =
     "SELECT operation, session, launch, workload, target, action, summary, verdict, code,
     (SELECT body FROM events e WHERE e.seq = o.seq), decided_at, finished_at, outcome, status, request_bytes, request_digest, response_bytes, response_digest,

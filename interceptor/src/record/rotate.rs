@@ -1,5 +1,6 @@
 //! Sealing a database and beginning a new one: the old file is moved aside with what belongs to it, and the first event
-//! of the new one names it. Also when the old one is damaged and can't be sealed. Not here: when the writer does it
+//! of the new one names it, by what is known of it at once: how its chain ends, and how its checkpoints do. The hash of the whole
+//! file follows (`rotate/hash.rs`). Also when the old one is damaged and can't be sealed. Not here: when the writer does it
 //! (`writer/rotate_now.rs`).
 
 use std::fs::{self, File, OpenOptions};
@@ -7,13 +8,15 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use jiff::Timestamp;
+use rusqlite::OptionalExtension;
 use serde::{Deserialize, Serialize};
 
 use super::backlog::Backlog;
 use super::chain::{self, Head};
-use super::event::{Event, What};
+use super::event::{Begun, Event, What};
 use super::query::{QueryError, Reader};
 use super::store::{Entry, Store};
 use super::verify::Fault;
@@ -21,6 +24,10 @@ use super::writer::Writer;
 use super::{RecordError, checkpoint};
 use crate::clock::Clock;
 use crate::config::{Durability, RecordSettings};
+
+mod hash;
+
+pub(super) use hash::{Hasher, Hashing, digest};
 
 /// Who asks for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +47,9 @@ pub struct Rotated {
     pub seq: Option<u64>,
     /// The hash of that, in hex.
     pub hash: Option<String>,
-    /// BLAKE3 of the file, in hex.
-    pub digest: String,
+    /// BLAKE3 of the file, in hex; none while that isn't known.
+    #[serde(default)]
+    pub digest: Option<String>,
     /// Whether it ends with an event that says so; not where it is damaged.
     pub sealed: bool,
 }
@@ -71,19 +79,30 @@ pub fn rotate(
     let _lock = super::lock(&dir.join("record.lock"))?;
     settle(&database)?;
     fs::metadata(&database).map_err(|source| RecordError::File { doing: "open", path: database.clone(), source })?;
+    // What a killed daemon didn't come to belongs into the one that is sealed now.
+    match hash::enter(&database, settings.durability, clock) {
+        Err(error) if !is_damage(&error) => return Err(error),
+        _ => {}
+    }
     let backlog = Arc::new(Backlog::new(settings, database.clone()));
-    match Writer::recover(dir, &dir.join("journal"), settings, backlog, Arc::clone(clock)) {
-        Ok(mut writer) => writer.rotate(by),
+    let rotated = match Writer::recover(dir, &dir.join("journal"), settings, backlog, Arc::clone(clock)) {
+        Ok(mut writer) => writer.rotate(by)?,
         Err(error) if is_damage(&error) => {
             tracing::warn!(%error, "the old database can't be sealed");
             let end = Head::load(&chain::head_file(&database)).ok().flatten();
             let positions = Store::open(&database, settings.durability).and_then(|store| store.positions());
             let positions = positions.unwrap_or_default().into_iter().collect();
             let carried = Carried { end, entries: Vec::new(), positions };
-            begin(&database, settings.durability, clock.now(), by, carried, false)
+            begin(&database, settings.durability, clock.now(), by, carried, false)?
         }
-        Err(error) => Err(error),
-    }
+        Err(error) => return Err(error),
+    };
+    // It was begun all the same: what fails here is made up for at the next start.
+    let digest = hash::enter(&database, settings.durability, clock).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the hash of the old database can't be entered yet");
+        None
+    });
+    Ok(Rotated { digest, ..rotated })
 }
 
 /// Whether an error says that the database itself is broken, and not that it can't be used at the moment.
@@ -123,26 +142,30 @@ pub(super) fn begin(
         move |source| RecordError::File { doing, path, source }
     };
     let aside = free_name(database, at);
-    let digest = digest(database).map_err(using("read", database))?;
+    // What can't be read proves nothing, and isn't in the way either.
+    let checkpoint = checkpoint::last_line(&checkpoint::file(database)).ok().flatten();
     let name = aside.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let rotated = Rotated {
         previous: name,
         seq: carried.end.map(|end| end.seq),
         hash: carried.end.map(|end| end.hex()),
-        digest,
+        digest: None,
         sealed,
     };
     let new = draft(database);
     remove(&new).map_err(using("replace", &new))?;
-    let what = What::RecordBegun {
+    let what = What::RecordBegun(Begun {
         previous: rotated.previous.clone(),
         seq: rotated.seq,
         hash: rotated.hash.clone(),
-        digest: rotated.digest.clone(),
+        checkpoint,
+        digest: None,
         sealed,
+        // What of a damaged one comes again from the journals isn't known.
+        carried: sealed.then_some(carried.entries.len() as u64),
         uid: by.uid,
         pid: by.pid,
-    };
+    });
     let mut entries = vec![Entry::of(&Event { at, what })?];
     entries.extend(carried.entries);
     let mut store = Store::open(&new, durability)?;
@@ -223,25 +246,6 @@ fn free_name(database: &Path, at: Timestamp) -> PathBuf {
     database.with_file_name(free)
 }
 
-fn digest(path: &Path) -> io::Result<String> {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(File::open(path)?)?;
-    Ok(hasher.finalize().to_hex().to_string())
-}
-
-/// What a database's first event says of the one before it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Begun {
-    /// Its file.
-    pub previous: String,
-    /// Its last event, as far as was known.
-    pub seq: Option<u64>,
-    /// The hash of that, in hex.
-    pub hash: Option<String>,
-    /// BLAKE3 of the file, in hex.
-    pub digest: String,
-}
-
 impl Reader {
     /// What the first event says of an earlier record; none if this is the first one.
     ///
@@ -251,37 +255,70 @@ impl Reader {
         let first = self.links(0, 1, 1)?;
         let event = first.first().and_then(|link| serde_json::from_str::<Event>(&link.body).ok());
         Ok(match event.map(|event| event.what) {
-            Some(What::RecordBegun { previous, seq, hash, digest, .. }) => Some(Begun { previous, seq, hash, digest }),
+            Some(What::RecordBegun(begun)) => Some(begun),
             _ => None,
         })
     }
+
+    /// The hash of the file of an earlier record, where an event of its own tells it.
+    fn hashed(&self, previous: &str) -> Result<Option<String>, QueryError> {
+        let sql = "SELECT body ->> 'digest' FROM events WHERE kind = 'record.hashed' AND body ->> 'previous' = ?1
+                   AND body ->> 'digest' IS NOT NULL ORDER BY seq LIMIT 1";
+        Ok(self.db.query_row(sql, [previous], |row| row.get(0)).optional()?)
+    }
 }
 
-/// Checks that the database `path` follows the one in `previous`: the first event has the digest of that file, and the
-/// number and hash of its last event. Notes what can't be compared.
+/// Checks that the database `path` follows the one in `previous`: that the file has the hash that was recorded of it, ends with
+/// the event that the first one here names, and has the checkpoints that it had. The hash of a file is made some time after it was
+/// moved aside, so the chain in it is followed to its end as well. Notes what can't be compared.
 pub(super) fn check(path: &Path, previous: &Path, notes: &mut Vec<String>) -> Result<Option<Fault>, RecordError> {
     let fault = |what: String| Ok(Some(Fault { seq: Some(1), what }));
-    let begun = match Reader::open(path).and_then(|reader| reader.begun()) {
-        Ok(begun) => begun,
+    let told = Reader::open(path).and_then(|reader| {
+        let begun = reader.begun()?;
+        let later = match &begun {
+            Some(Begun { previous, digest: None, .. }) => reader.hashed(previous)?,
+            _ => None,
+        };
+        Ok((begun, later))
+    });
+    let (begun, later) = match told {
+        Ok((Some(begun), later)) => (begun, later),
+        Ok((None, _)) => return fault("the first event names no earlier record".into()),
         Err(error) => return fault(format!("what it says of an earlier record can't be read: {error}")),
     };
-    let Some(begun) = begun else { return fault("the first event names no earlier record".into()) };
+    let was_hashed_at_once = begun.digest.is_some();
+    let expected = begun.digest.or(later);
     let file = |source| RecordError::File { doing: "read", path: previous.to_owned(), source };
-    if digest(previous).map_err(file)? != begun.digest {
+    if expected.is_some() && digest(previous, &AtomicBool::new(false)).map_err(file)? != expected {
         return fault(format!("it follows `{}`, and the file given isn't that, or was changed", begun.previous));
+    }
+    if let Some(checkpoint) = &begun.checkpoint {
+        match checkpoint::last_line(&previous.with_extension("checkpoints")) {
+            Ok(Some(last)) if last == *checkpoint => {}
+            Ok(Some(_)) => return fault("the checkpoints beside the earlier record aren't those that it had".into()),
+            Ok(None) => notes.push("the checkpoints of the earlier record aren't beside it".into()),
+            Err(error) => notes.push(format!("the checkpoints of the earlier record can't be read: {error}")),
+        }
     }
     let (Some(seq), Some(hash)) = (begun.seq, begun.hash) else {
         notes.push("the end of the earlier record wasn't known when it was moved aside".into());
         return Ok(None);
     };
-    let last = Reader::open(previous).and_then(|reader| Ok((reader.last_seq()?, reader.has_link(seq, &hash)?)));
-    match last {
-        Ok((last, true)) if last == seq => Ok(None),
-        Ok(_) => fault(format!("the earlier record doesn't end with event {seq}")),
-        Err(error) => {
+    let end = blake3::Hash::from_hex(&hash).ok().map(|hash| Head { seq, hash: *hash.as_bytes() });
+    // What was damaged already is as it was where its hash says so.
+    let is_followed = !was_hashed_at_once && (begun.sealed || expected.is_none());
+    let ends = Reader::open(previous).and_then(|reader| {
+        let is_last = reader.last_seq()? == seq && reader.has_link(seq, &hash)?;
+        Ok(is_last && (!is_followed || end.map_or(Ok(false), |end| reader.leads_to(end))?))
+    });
+    match ends {
+        Ok(true) => Ok(None),
+        Ok(false) => fault(format!("the earlier record doesn't end with event {seq}, or doesn't lead to it")),
+        Err(error) if expected.is_some() => {
             notes.push(format!("the earlier record is the file that it was, but can't be read: {error}"));
             Ok(None)
         }
+        Err(error) => fault(format!("the earlier record can't be read, and the hash of its file isn't known: {error}")),
     }
 }
 

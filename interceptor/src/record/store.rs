@@ -13,7 +13,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, pa
 
 use super::RecordError;
 use super::chain::Head;
-use super::event::{self, Event, Stamp, What};
+use super::event::{self, Begun, Event, Stamp, What};
 use super::payload::{self, Parcel};
 use super::projection::{self, Rows, integer};
 use super::{approval, break_glass, ledger, retention, search};
@@ -35,6 +35,7 @@ const MIGRATIONS: &[&[&str]] = &[
     &[projection::operations::SCHEMA, payload::LEAN],
     &[projection::operations::KEPT],
     &[projection::LAUNCHERS, STATES, projection::operations::SPENT, projection::operations::FILL_SPENT],
+    &[projection::CUT, projection::FILL_CUT, projection::OPEN, HASHED],
 ];
 
 const EVENTS: &str = "
@@ -60,18 +61,23 @@ CREATE INDEX events_answered ON events (seq) WHERE kind = 'approval.answered';
 CREATE INDEX events_mended ON events (seq) WHERE kind = 'break-glass.ended';
 ";
 
-/// The events of what is under way at `?1`. None of it reads all events, which would hold everything up.
+/// The way to the hash of the file of the database before.
+const HASHED: &str = "
+CREATE INDEX events_hashed ON events (seq) WHERE kind = 'record.hashed';
+";
+
+/// The events of what is under way at `?1`. None of it reads all events, or all sessions, which would hold everything up.
 const UNDER_WAY: &str = "SELECT body FROM events WHERE seq IN (
         SELECT max(seq) FROM events WHERE kind = 'snapshot.loaded'
         UNION SELECT seq FROM workloads WHERE ended_at IS NULL
-        UNION SELECT seq FROM sessions WHERE closed_at IS NULL
+        UNION SELECT seq FROM sessions INDEXED BY sessions_open WHERE closed_at IS NULL
         UNION SELECT seq FROM operations WHERE finished_at IS NULL
-            AND session IN (SELECT session FROM sessions WHERE closed_at IS NULL)
+            AND session IN (SELECT session FROM sessions INDEXED BY sessions_open WHERE closed_at IS NULL)
         UNION SELECT seq FROM tokens WHERE expires_at > ?1 AND reason IS NULL
         UNION SELECT seq FROM events INDEXED BY events_held WHERE kind = 'session.held'
-            AND body ->> 'session' IN (SELECT session FROM sessions WHERE closed_at IS NULL)
+            AND body ->> 'session' IN (SELECT session FROM sessions INDEXED BY sessions_open WHERE closed_at IS NULL)
         UNION SELECT seq FROM events INDEXED BY events_erased WHERE kind = 'session.erased'
-            AND body ->> 'session' IN (SELECT session FROM sessions WHERE closed_at IS NULL)
+            AND body ->> 'session' IN (SELECT session FROM sessions INDEXED BY sessions_open WHERE closed_at IS NULL)
         UNION SELECT seq FROM approvals WHERE closed_at IS NULL
         UNION SELECT seq FROM events INDEXED BY events_answered WHERE kind = 'approval.answered'
             AND body ->> 'approval' IN (SELECT approval FROM approvals WHERE closed_at IS NULL)
@@ -250,6 +256,18 @@ impl Store {
             entries.push(Entry::of(&left)?);
         }
         Ok(entries)
+    }
+
+    /// The file of the database before, where its hash isn't in this one, though the first event leaves that to a later one.
+    pub(super) fn unhashed(&self) -> Result<Option<String>, RecordError> {
+        let first = "SELECT body FROM events WHERE seq = 1 AND kind = 'record.begun'";
+        let first: Option<String> = self.db.query_row(first, [], |row| row.get(0)).optional()?;
+        let Some((_, Some(event))) = first.as_deref().and_then(event::read) else { return Ok(None) };
+        let What::RecordBegun(Begun { previous, digest: None, .. }) = event.what else { return Ok(None) };
+        let told = "SELECT EXISTS (SELECT 1 FROM events INDEXED BY events_hashed
+                    WHERE kind = 'record.hashed' AND body ->> 'digest' IS NOT NULL)";
+        let told: bool = self.db.query_row(told, [], |row| row.get(0))?;
+        Ok((!told).then_some(previous))
     }
 
     /// Drops the positions of segments that are gone.

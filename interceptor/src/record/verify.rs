@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::RecordError;
 use super::chain::{self, Head};
 use super::checkpoint::{self, Checkpoint, Checkpoints, PublicKey};
-use super::event::{self, What};
+use super::event::{self, Begun, Hashed, What};
 use super::payload;
 use super::projection::{self, SCHEMA, TABLES};
 use super::store;
@@ -104,7 +104,7 @@ pub fn verify_with(path: &Path, evidence: &Evidence) -> Result<Report, RecordErr
     let head = Head::load(&chain::head_file(path));
     let (checkpoints, unreadable) = signed(path, evidence)?;
     let db = store::open_read_only(path)?;
-    store::schema_of(&db, path, store::known_schema())?;
+    let schema = store::schema_of(&db, path, store::known_schema())?;
     let again = Connection::open("")?;
     SCHEMA.iter().try_for_each(|step| again.execute_batch(step))?;
     let mut report = Report {
@@ -117,6 +117,9 @@ pub fn verify_with(path: &Path, evidence: &Evidence) -> Result<Report, RecordErr
         uncovered: None,
         notes: Vec::new(),
     };
+    if schema < store::known_schema() {
+        report.notes.push(format!("it has schema {schema}: what later ones derive besides isn't in it"));
+    }
     // One transaction, so that events and tables are of the same moment.
     let reading = db.unchecked_transaction()?;
     report.fault = match follow(&reading, &again, &head, &checkpoints.all, &mut report)? {
@@ -203,6 +206,8 @@ fn follow(
     let mut head = Head::default();
     let fault = |seq: u64, what: &str| Ok(Some(Fault { seq: Some(seq), what: what.into() }));
     let filling = again.unchecked_transaction()?;
+    // The database before, as long as no event has the hash of its file, and why it has none.
+    let mut unhashed: Option<(String, Option<String>)> = None;
     let mut statement = db.prepare("SELECT seq, at, kind, hash, body FROM events ORDER BY seq")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -234,16 +239,24 @@ fn follow(
         }
         if let Some(event) = event {
             projection::apply(&filling, seq, &event)?;
-            if let What::RecordDamaged { place, detail } = event.what
-                && report.damage.len() < 100
-            {
-                report.damage.push(Damage { seq, place, detail });
+            match event.what {
+                What::RecordDamaged { place, detail } if report.damage.len() < 100 => {
+                    report.damage.push(Damage { seq, place, detail });
+                }
+                What::RecordBegun(Begun { previous, digest: None, .. }) => unhashed = Some((previous, None)),
+                What::RecordHashed(Hashed { digest: Some(_), .. }) => unhashed = None,
+                What::RecordHashed(Hashed { previous, failed, .. }) => unhashed = Some((previous, failed)),
+                _ => {}
             }
         }
         report.events = seq;
         report.hash = head.hex();
     }
     filling.commit()?;
+    if let Some((previous, why)) = unhashed {
+        let why = why.map_or_else(|| "not yet".into(), |why| format!("it can't be read: {why}"));
+        report.notes.push(format!("the hash of `{previous}` isn't recorded ({why}): `--previous` goes by its events"));
+    }
     match expected {
         Some(expected) if expected.seq > head.seq => {
             let what = format!("the events from here on are missing: `record.head` knows {}", expected.seq);
@@ -256,10 +269,17 @@ fn follow(
     }
 }
 
-/// Compares each table with the one that was made again.
+/// Compares each table with the one that was made again. A database of an earlier schema, as one that was moved aside is, has
+/// fewer columns.
 fn tables(db: &Connection, again: &Connection) -> Result<Option<Fault>, RecordError> {
     for (table, key) in TABLES {
-        let columns = columns(again, table)?;
+        let there = columns(db, table)?;
+        let mut both = columns(again, table)?;
+        both.retain(|column| there.contains(column));
+        if both.is_empty() {
+            continue;
+        }
+        let columns = both.join(", ");
         let sql = format!("SELECT {key}, seq, {columns} FROM {table} ORDER BY {key}");
         let (mut there, mut made) = (db.prepare(&sql)?, again.prepare(&sql)?);
         let width = made.column_count();
@@ -321,10 +341,10 @@ fn structure(db: &Connection) -> Result<Option<Fault>, RecordError> {
     }
 }
 
-fn columns(db: &Connection, table: &str) -> Result<String, RecordError> {
+fn columns(db: &Connection, table: &str) -> Result<Vec<String>, RecordError> {
     let mut statement = db.prepare("SELECT name FROM pragma_table_info(?1) ORDER BY cid")?;
-    let names = statement.query_map([table], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
-    Ok(names.join(", "))
+    let names = statement.query_map([table], |row| row.get(0))?;
+    Ok(names.collect::<Result<_, _>>()?)
 }
 
 /// The bytes of a text or a blob; none of anything else.

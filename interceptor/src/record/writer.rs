@@ -18,6 +18,7 @@ use super::checkpoint::{self, Signer};
 use super::event::{Event, What};
 use super::payload::Parcel;
 use super::retention::Keep;
+use super::rotate::{self, Hasher, Hashing};
 use super::segment::{self, HEADER};
 use super::source::{Piece, Source};
 use super::store::{Entry, Store};
@@ -28,6 +29,7 @@ use pace::Pace;
 use reopen::Left;
 
 mod disk;
+mod hash_before;
 mod pace;
 mod reopen;
 mod rotate_now;
@@ -71,6 +73,9 @@ pub(super) struct Writer {
     sources: Vec<Source>,
     /// Of the thread that it runs on, once it does.
     pace: Option<Pace>,
+    /// What hashes the file of a database that was moved aside, and the thread that does.
+    pub(super) hasher: Hasher,
+    hashing: Option<Hashing>,
 }
 
 /// A closed segment is done when all of it, up to `end`, is in the database.
@@ -127,6 +132,8 @@ impl Writer {
             positions,
             sources: Vec::new(),
             pace: None,
+            hasher: Arc::new(rotate::digest),
+            hashing: None,
         };
         writer.compare_head()?;
         writer.compare_checkpoint(signed)?;
@@ -146,6 +153,9 @@ impl Writer {
             let work = self.backlog.wait();
             if let Some(by) = self.backlog.asked_to_rotate() {
                 let rotated = self.rotate(by);
+                if rotated.is_ok() {
+                    self.hash_before();
+                }
                 self.backlog.rotated(rotated);
             }
             match self.pass().and_then(|()| self.checkpoint(work.last)) {
@@ -195,6 +205,7 @@ impl Writer {
             self.checkpoint(false)?;
         }
         self.look_after_disk()?;
+        self.enter_hash()?;
         self.retain()?;
         self.save_head()?;
         self.clear(&extents)

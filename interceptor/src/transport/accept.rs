@@ -19,7 +19,7 @@ use crate::bpf::adopt::{Adopter, Number};
 use crate::bpf::{Kernel, Origin, netns_cookie};
 use crate::ids::LaunchId;
 use crate::transport::diagnosis::Diagnosis;
-use crate::transport::taken::Taken;
+use crate::transport::taken::{Taken, Ticket};
 use crate::who::{self, Attribution, Workload};
 
 /// How long accepting rests when the daemon is out of descriptors or memory.
@@ -34,6 +34,8 @@ pub struct Accepted {
     pub attribution: Attribution,
     /// Counts the connection as long as it lives; keep it with the stream.
     pub load: Load,
+    /// Says of it whether it came into the record.
+    pub ticket: Ticket,
 }
 
 /// Counts one live connection, for its worker and for its workload, until it is dropped.
@@ -285,7 +287,7 @@ async fn accept(listener: tokio::net::TcpListener, seat: Seat) {
                 if is_counted {
                     seat.taken.take();
                 }
-                if let Err((stream, reason)) = seat.hand_over(stream) {
+                if let Err((stream, reason)) = seat.hand_over(stream, is_counted) {
                     if is_counted {
                         seat.taken.turn_away();
                     }
@@ -322,7 +324,7 @@ impl Seat {
     }
 
     /// Gives the connection to the least loaded worker, or back with the reason.
-    fn hand_over(&self, stream: TcpStream) -> Result<(), (TcpStream, &'static str)> {
+    fn hand_over(&self, stream: TcpStream, is_counted: bool) -> Result<(), (TcpStream, &'static str)> {
         let Some(worker) = self.workers.iter().min_by_key(|worker| worker.live()) else {
             return Err((stream, "no-worker"));
         };
@@ -346,7 +348,8 @@ impl Seat {
         worker.live.fetch_add(1, Ordering::Relaxed);
         let load = Load { worker: worker.live.clone(), workload: self.live.clone() };
         let attribution = who::attribute(&self.workload, origin, original, peer);
-        permit.send(Accepted { stream, attribution, load });
+        let ticket = Ticket::new(is_counted.then(|| self.taken.clone()));
+        permit.send(Accepted { stream, attribution, load, ticket });
         Ok(())
     }
 }

@@ -1,11 +1,13 @@
-//! How many connections of a workload were taken, and how many questions its resolver had. Kept in the workload's folder, so
-//! that a daemon that comes after goes on counting: what somebody else had answered before has to show then as well.
+//! How many connections of a workload were taken, how many of those came into the record, and how many questions its resolver
+//! had. Kept in the workload's folder, so that a daemon that comes after goes on counting: what somebody else had answered
+//! before has to show then as well.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The file in the workload's folder.
 const FILE: &str = "taken";
@@ -17,12 +19,18 @@ const LOST: usize = 2;
 const UNEXPLAINED: usize = 3;
 const NETNS: usize = 4;
 const ASKED: usize = 5;
-const NUMBERS: usize = 6;
+const RECORDED: usize = 6;
+const UNRECORDED: usize = 7;
+const NUMBERS: usize = 8;
 
 /// The numbers of a workload.
 #[derive(Debug, Default)]
 pub struct Taken {
     numbers: [AtomicU64; NUMBERS],
+    /// Of how many an earlier daemon didn't say what became of them in the record.
+    forgotten: u64,
+    /// Held by who adds to what several threads count.
+    adding: Mutex<()>,
     /// None: it is counted only as long as this daemon lives.
     file: Option<File>,
 }
@@ -62,15 +70,16 @@ impl Taken {
                 Err(error) => return Err(error),
             }
         }
-        let taken = Self { file: Some(file), ..Self::default() };
+        let mut taken = Self { file: Some(file), ..Self::default() };
         for (number, bytes) in taken.numbers.iter().zip(bytes.as_chunks::<8>().0) {
             number.store(u64::from_le_bytes(*bytes), Ordering::Relaxed);
         }
+        taken.forgotten = taken.under_way();
         Ok(taken)
     }
 
     /// One was taken.
-    pub(super) fn take(&self) {
+    pub(crate) fn take(&self) {
         self.set(TAKEN, self.taken() + 1);
     }
 
@@ -97,6 +106,23 @@ impl Taken {
     /// How many of those were reset before they were anything.
     pub fn reset(&self) -> u64 {
         self.get(RESET)
+    }
+
+    /// How many are in the record, each as a session.
+    pub fn recorded(&self) -> u64 {
+        self.get(RECORDED)
+    }
+
+    /// How many were kept, and never come into the record as sessions: look-ups over TCP, and what couldn't be recorded.
+    pub fn unrecorded(&self) -> u64 {
+        self.get(UNRECORDED)
+    }
+
+    /// How many that this daemon took may come into the record still.
+    pub fn under_way(&self) -> u64 {
+        // First: each of these was taken before.
+        let settled = self.reset() + self.recorded() + self.unrecorded() + self.forgotten;
+        self.taken().saturating_sub(settled)
     }
 
     /// How many came to the listener of a daemon that ended before it took them.
@@ -128,17 +154,50 @@ impl Taken {
         self.set(NETNS, cookie);
     }
 
+    /// Whoever sees what became of a connection sees that it was taken as well.
     fn get(&self, at: usize) -> u64 {
-        self.numbers[at].load(Ordering::Relaxed)
+        self.numbers[at].load(Ordering::Acquire)
     }
 
-    /// Each number has one thread that writes it.
+    /// One more of what several threads count: one after the other, so that the file never goes back.
+    fn add(&self, at: usize) {
+        let _alone = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
+        self.set(at, self.get(at) + 1);
+    }
+
+    /// Each number has one thread at a time that writes it.
     fn set(&self, at: usize, value: u64) {
-        self.numbers[at].store(value, Ordering::Relaxed);
+        self.numbers[at].store(value, Ordering::Release);
         if let Some(file) = &self.file
             && let Err(error) = file.write_all_at(&value.to_le_bytes(), at as u64 * 8)
         {
             tracing::warn!(%error, "that a workload's connection was taken can't be noted down");
+        }
+    }
+}
+
+/// Goes with a connection that was taken until it is in the record. Whichever is dropped before that never will be there.
+#[derive(Debug)]
+pub struct Ticket(Option<Arc<Taken>>);
+
+impl Ticket {
+    /// One for a connection that is counted there, or that isn't counted.
+    pub(crate) fn new(taken: Option<Arc<Taken>>) -> Self {
+        Self(taken)
+    }
+
+    /// The connection is in the record.
+    pub fn recorded(mut self) {
+        if let Some(taken) = self.0.take() {
+            taken.add(RECORDED);
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(taken) = self.0.take() {
+            taken.add(UNRECORDED);
         }
     }
 }

@@ -28,6 +28,7 @@ pub(super) fn story() -> Story {
         denied: 1,
         principals: vec![PRINCIPAL.into()],
         names: BTreeMap::from([(PRINCIPAL.into(), "crm-bot".into())]),
+        cut_by: Vec::new(),
     };
     let operation = Operation {
         operation: "op_01kgz0000000000000000000cc".into(),
@@ -94,6 +95,20 @@ fn show_tells_who_where_and_each_operation_on_a_line() {
     );
     assert!(text.contains("op_01kgz0000000000000000000cc was denied:\n  nobody\\u{a}deletes\n"), "{text}");
     assert!(!text.contains(['\x1b', '\u{202e}']), "{text}");
+}
+
+#[test]
+fn show_names_the_policies_that_cut_a_session_and_its_operations() {
+    let mut story = story();
+    assert!(!printed(|out| show(out, &story)).contains("cut by"));
+    story.session.reason = Some("policy-changed".into());
+    story.session.cut_by = vec!["shut".into(), "x\u{1b}".into()];
+    story.operations[0].cut_by = vec!["audit".into()];
+    let text = printed(|out| show(out, &story));
+    assert!(text.contains(" (policy-changed)\ncut by    shut, x\\u{1b}\n"), "{text}");
+    assert!(text.contains("\nop_01kgz0000000000000000000cc was cut by audit\n"), "{text}");
+    let value = serde_json::to_value(&story).unwrap();
+    assert_eq!(value["session"]["cut_by"][0], "shut");
 }
 
 #[test]

@@ -38,9 +38,15 @@ impl Resolver<'_> {
 
     fn member(&mut self, at: &At<String>, identities: &Identities, approvers: &mut Approvers, has_login: bool) {
         let Some((kind, id)) = at.value().split_once(':') else {
-            approvers.uids.extend(self.local(at, identities));
+            approvers.uids.extend(self.local(at.value(), at, identities));
             return;
         };
+        match kind {
+            "user" => return approvers.uids.extend(self.local(id, at, identities)),
+            // Those of Entra have their tenant before their id.
+            "group" if !id.contains('/') => return approvers.gids.extend(self.gid(id, at.span())),
+            _ => {}
+        }
         let found = match kind {
             "identity" => {
                 id.parse::<PrincipalId>().ok().and_then(|id| Some((id.realm().parse().ok()?, id.to_string())))
@@ -51,7 +57,7 @@ impl Resolver<'_> {
             _ => None,
         };
         let Some((tenant, id)): Option<(TenantId, String)> = found else {
-            let expected = "a local user, `identity:<tenant>/<object>` or `group:<tenant>/<id>`";
+            let expected = "a local user or `group:NAME`, `identity:<tenant>/<object>` or `group:<tenant>/<id>`";
             self.wrong(at.span(), format!("`{}` is no approver", at.value()), expected);
             return;
         };
@@ -70,8 +76,8 @@ impl Resolver<'_> {
     }
 
     /// A local user who answers has to be known by more than a uid.
-    fn local(&mut self, at: &At<String>, identities: &Identities) -> Option<u32> {
-        let uid = self.uid(at.value(), at.span())?;
+    fn local(&mut self, name: &str, at: &At<String>, identities: &Identities) -> Option<u32> {
+        let uid = self.uid(name, at.span())?;
         if !identities.people.contains_key(&uid) {
             let message = format!("`{}` isn't in `[people]`", at.value());
             self.wrong(at.span(), message, "a local user of whom `[people]` says who that is");

@@ -109,6 +109,7 @@ fn every_key_is_taken() {
         metrics_socket = "/m/m.sock"
         cgroup = "a/b"
         control.operators = ["user:root", "group:root"]
+        control.auditors = ["user:4321", "group:4322", "group:root"]
         record = { reserve = "8MiB", anchor = "required", payload = "headers", payload_bytes = "64KiB", durability = "power-loss", segment = "1MiB", backlog = "2MiB", backlog_age = "1s", keep_payloads_of = { a = "40d", b = "30d" } }
         upstream = { extra_ca = ["/ca.pem"], resolve = { "A.example" = "[::1]:1", "b.example" = "10.0.0.1", "c.example" = "::1" } }
         limits = { detect_timeout = "1s", dial_timeout = "2s", response_timeout = "3s", idle_timeout = "4s", connections = 5, streams = 9, header_bytes = "8KiB", header_fields = 16, request_body = "1MiB", response_body = "2MiB", decoded_body = "3MiB", decoded_ratio = 11, hold = "5s", holds = 3, holds_in_all = 4, approvable_body = "6KiB", operations = 9, names = 7, drain = "8s" }
@@ -282,6 +283,8 @@ fn every_key_is_taken() {
     assert_eq!(settings.paths.control_socket, Path::new("/r/control.sock"));
     assert_eq!(settings.paths.metrics_socket, Path::new("/m/m.sock"));
     assert_eq!((&settings.control.operators.uids[..], &settings.control.operators.gids[..]), (&[0][..], &[0][..]));
+    let auditors = &settings.control.auditors;
+    assert_eq!((&auditors.uids[..], &auditors.gids[..]), (&[4321][..], &[4322, 0][..]));
     assert_eq!(settings.record.durability, Durability::PowerLoss);
     assert_eq!((settings.record.anchor, settings.record.reserve), (Anchor::Required, 8 << 20));
     assert_eq!((settings.record.segment_bytes, settings.record.backlog_bytes), (1 << 20, 2 << 20));
@@ -441,6 +444,32 @@ fn ids_are_canonical_and_audiences_belong_to_targets() {
         settings.identities.names["readers"],
         Named::Group("11111111-0000-4000-8000-00000000000a/22222222-0000-4000-8000-00000000000b".into())
     );
+}
+
+#[test]
+fn who_answers_can_be_given_by_local_user_and_by_local_group() {
+    let settings = parse(
+        r#"
+        [[tenant]]
+        id = "11111111-0000-4000-8000-00000000000a"
+
+        [people]
+        root = "11111111-0000-4000-8000-00000000000a/33333333-0000-4000-8000-000000000003"
+
+        [approvers]
+        users = ["root", "user:0"]
+        groups = ["group:root", "group:4321"]
+        "#,
+    )
+    .unwrap();
+    let of = |name: &str| settings.identities.approvers[name].clone();
+    let (users, groups) = (of("users"), of("groups"));
+    assert_eq!((users.uids.into_iter().collect::<Vec<_>>(), users.gids.len()), (vec![0], 0));
+    assert_eq!(groups.gids, [0, 4321]);
+    assert_eq!(groups.count(), None, "nobody knows how many are in it");
+    let unknown = parse("[approvers]\ncrm = [\"user:root\", \"group:no-such-group\"]\n").unwrap_err();
+    let told: Vec<_> = unknown.mistakes().iter().map(|mistake| mistake.message().to_owned()).collect();
+    assert_eq!(told, ["`user:root` isn't in `[people]`", "there is no group `no-such-group` on this host"]);
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::ledger::{self, Had};
+use super::super::ledger::{self, Entered, Had};
+use super::super::reload::OwnJournal;
 use super::{Adoptions, Held};
 use crate::bpf::BpfError;
 use crate::bpf::adopt::{Adopter, Number};
@@ -30,15 +31,17 @@ impl From<&Held> for Account {
 }
 
 impl Account {
-    /// The counts, as far as they settle.
-    fn settle(&self, adopter: &Adopter) -> Result<Ledger, BpfError> {
-        let settled = ledger::settled(|| {
+    /// The counts, as far as they settle, and whether they are the last.
+    fn settle(&self, adopter: &Adopter, journal: &OwnJournal, last: bool) -> Result<Ledger, BpfError> {
+        let count = || -> Result<Ledger, BpfError> {
+            let entered = Entered::now(journal, &self.taken, last);
             let had = Had::from(&*self.taken);
             let mut tallies = adopter.tallies()?;
             tallies.retain(|one| one.workload == self.number);
             let kinds = ledger::adopted(&tallies, adopter.waiting(self.number), had);
-            Ok(Ledger { launch: self.launch, workload: self.workload.clone(), kinds })
-        })?;
+            Ok(entered.ledger(self.launch, self.workload.clone(), kinds))
+        };
+        let settled = if last { ledger::last(&self.taken, count) } else { ledger::settled(count) }?;
         self.taken.note_unexplained(settled.unexplained());
         Ok(settled)
     }
@@ -52,7 +55,7 @@ impl Adoptions {
     pub(in super::super) fn ledger(&self) -> Result<Vec<Ledger>, BpfError> {
         let Some(adopter) = self.adopter.get() else { return Ok(Vec::new()) };
         let accounts: Vec<Account> = self.held().values().map(Account::from).collect();
-        accounts.iter().map(|one| one.settle(adopter)).collect()
+        accounts.iter().map(|one| one.settle(adopter, &self.parts.journal, false)).collect()
     }
 
     /// Records the last counts of a workload that is let go of, and forgets them: the next of this name begins with nothing.
@@ -63,7 +66,7 @@ impl Adoptions {
             std::thread::sleep(ON_ITS_WAY / 20);
         }
         let (launch, account) = (held.workload.id, Account::from(held));
-        match account.settle(adopter) {
+        match account.settle(adopter, &self.parts.journal, true) {
             Ok(ledger) => self.counted.note(&self.parts.journal, ledger),
             Err(error) => tracing::error!(%error, %launch, "the last counts of a workload can't be read"),
         }

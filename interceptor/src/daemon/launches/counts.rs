@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use interceptor_common::{Fate, Kind};
 
-use super::super::ledger::{self, Connects};
+use super::super::ledger::{self, Connects, Entered};
 use super::{Launches, Live, containment};
 use crate::bpf::{BpfError, waiting_at};
 use crate::control::protocol::Launched;
@@ -52,7 +52,7 @@ impl Launches {
     /// The kernel's can't be read: nothing is known then, and not that nothing is wrong.
     pub(in super::super) fn ledger(&self) -> Result<Vec<Ledger>, BpfError> {
         let launches: Vec<LaunchId> = self.live().keys().copied().collect();
-        let counts = launches.into_iter().filter_map(|launch| self.counts(launch));
+        let counts = launches.into_iter().filter_map(|launch| self.counts(launch, false));
         let mut ledger = counts.collect::<Result<Vec<_>, _>>()?;
         ledger.extend(self.adoptions.ledger()?);
         ledger.sort_by_key(|one| one.launch);
@@ -66,7 +66,7 @@ impl Launches {
 
     /// Records the last counts of a launch.
     pub(super) fn note_last(&self, launch: LaunchId) {
-        match self.counts(launch) {
+        match self.counts(launch, true) {
             Some(Ok(ledger)) => self.note_ledger(ledger),
             Some(Err(error)) => tracing::error!(%error, %launch, "the last counts of a workload can't be read"),
             None => {}
@@ -74,14 +74,16 @@ impl Launches {
         self.counted.forget(launch);
     }
 
-    /// The counts of one launch; none if it doesn't live.
-    fn counts(&self, launch: LaunchId) -> Option<Result<Ledger, BpfError>> {
+    /// The counts of one launch, and whether they are its last; none if it doesn't live.
+    fn counts(&self, launch: LaunchId, last: bool) -> Option<Result<Ledger, BpfError>> {
         let (workload, taken) =
             self.live().get(&launch).map(|live| (live.workload.settings.name.clone(), Arc::clone(&live.taken)))?;
-        let settled = ledger::settled(|| {
+        let count = || -> Result<Ledger, BpfError> {
+            let entered = Entered::now(&self.parts.journal, &taken, last);
             let connects = Connects::of(&self.parts.kernel, launch, &taken)?;
-            Ok(Ledger { launch, workload: workload.clone(), kinds: connects.kinds() })
-        });
+            Ok(entered.ledger(launch, workload.clone(), connects.kinds()))
+        };
+        let settled = if last { ledger::last(&taken, count) } else { ledger::settled(count) };
         if let Ok(ledger) = &settled {
             taken.note_unexplained(ledger.unexplained());
         }
@@ -116,13 +118,14 @@ impl Launches {
     /// Records the end of a launch that ended while no daemon ran, with its last counts, and removes what it left.
     pub(super) fn conclude(&self, launch: LaunchId, workload: Option<WorkloadName>, taken: Option<Taken>) {
         if let (Some(workload), Some(taken)) = (workload, taken) {
+            let entered = Entered::now(&self.parts.journal, &taken, true);
             let connects = Connects::of(&self.parts.kernel, launch, &taken).map(|connects| {
                 // What wasn't taken never will be.
                 taken.resume(connects.established, 0);
                 Connects { had: (&taken).into(), ..connects }
             });
             match connects {
-                Ok(connects) => self.note_ledger(Ledger { launch, workload, kinds: connects.kinds() }),
+                Ok(connects) => self.note_ledger(entered.ledger(launch, workload, connects.kinds())),
                 Err(error) => tracing::error!(%error, %launch, "the last counts of a workload can't be read"),
             }
             self.counted.forget(launch);

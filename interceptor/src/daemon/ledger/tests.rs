@@ -2,12 +2,14 @@ use interceptor_common::{Fate, Kind};
 
 use std::cell::Cell;
 use std::io;
+use std::sync::Arc;
 
-use super::{Connects, Had, Recorded, adopted, settled};
+use super::{Connects, Entered, Had, Recorded, adopted, last, settled};
 use crate::bpf::BpfError;
 use crate::bpf::adopt::Tally;
 use crate::ids::LaunchId;
-use crate::record::event::{Counts, Ledger};
+use crate::record::event::{Counts, Handled, Ledger};
+use crate::transport::taken::{Taken, Ticket};
 
 fn tally(kind: Kind, fate: Fate, count: u64) -> Tally {
     Tally { workload: 1, kind: kind as u32, fate: fate as u32, count }
@@ -88,7 +90,7 @@ fn unix_sockets_that_a_rule_allows_are_counted_beside_the_others() {
 
 fn ledger(launch: LaunchId, unexplained: u64) -> Ledger {
     let counts = Counts { attempted: 9, unexplained, ..Counts::default() };
-    Ledger { launch, workload: "crm".parse().unwrap(), kinds: [("tcp".to_owned(), counts)].into() }
+    Ledger { launch, workload: "crm".parse().unwrap(), kinds: [("tcp".to_owned(), counts)].into(), handled: None }
 }
 
 #[test]
@@ -117,4 +119,57 @@ fn only_what_changed_is_recorded() {
     assert!(recorded.is_new(&ledger(launch, 1)));
     recorded.forget(launch);
     assert!(recorded.is_new(&ledger(launch, 1)));
+}
+
+fn handled(at: &str, unrecorded: u64, last: bool) -> Option<Handled> {
+    Some(Handled { at: at.parse().unwrap(), unrecorded, unsure: 0, last })
+}
+
+#[test]
+fn a_later_look_is_no_news_and_that_it_was_the_last_is() {
+    let recorded = Recorded::default();
+    let launch = LaunchId::new();
+    let at = |at, unrecorded, last| Ledger { handled: handled(at, unrecorded, last), ..ledger(launch, 0) };
+    assert!(recorded.is_new(&at("2026-03-01T10:00:00Z", 0, false)));
+    assert!(!recorded.is_new(&at("2026-03-01T10:01:00Z", 0, false)));
+    assert!(recorded.is_new(&at("2026-03-01T10:02:00Z", 1, false)));
+    assert!(recorded.is_new(&at("2026-03-01T10:03:00Z", 1, true)));
+}
+
+/// Counts of so many connections, beside what the proxy says of the record.
+fn entered(taken: &Taken, mediated: u64, last: bool) -> Ledger {
+    let at = "2026-03-01T10:00:00Z".parse().unwrap();
+    let entered = Entered { at, recorded: taken.recorded(), unrecorded: taken.unrecorded(), last };
+    let counts = Counts { attempted: mediated, mediated, ..Counts::default() };
+    entered.ledger(LaunchId::new(), "crm".parse().unwrap(), [("tcp".to_owned(), counts)].into())
+}
+
+#[test]
+fn what_is_not_known_to_be_in_the_record_is_unsure() {
+    let taken = Arc::new(Taken::default());
+    let ticket = || Ticket::new(Some(Arc::clone(&taken)));
+    ticket().recorded();
+    ticket().recorded();
+    drop(ticket());
+    let handled = entered(&taken, 5, true).handled.unwrap();
+    assert_eq!((handled.unrecorded, handled.unsure, handled.last), (1, 2, true));
+    assert_eq!(entered(&taken, 3, false).handled.unwrap().unsure, 0);
+}
+
+#[test]
+fn the_last_counts_wait_for_what_is_on_its_way_into_the_record() {
+    let taken = Arc::new(Taken::default());
+    taken.take();
+    let ticket = Cell::new(Some(Ticket::new(Some(Arc::clone(&taken)))));
+    let looks = Cell::new(0);
+    let found = last(&taken, || {
+        looks.set(looks.get() + 1);
+        let ledger = entered(&taken, 1, true);
+        // A worker comes to it when it has been counted.
+        if let Some(ticket) = ticket.take() {
+            ticket.recorded();
+        }
+        Ok(ledger)
+    });
+    assert_eq!((found.unwrap().handled.unwrap().unsure, looks.get()), (0, 2));
 }

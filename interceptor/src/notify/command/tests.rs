@@ -61,9 +61,9 @@ async fn it_gets_the_notification_as_somebody_without_rights_in_a_clean_environm
 async fn one_that_takes_too_long_is_ended_with_what_it_started() {
     let Some(stage) = Stage::new("sleep 30 & echo $! >\"$1/child\"; sleep 30") else { return };
     let began = Instant::now();
-    let error = stage.hook(Duration::from_millis(500)).deliver(&requested("x"), now()).await.unwrap_err();
-    assert!(error.to_string().contains("took longer than 0.5 s"), "{error}");
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let error = stage.hook(Duration::from_secs(3)).deliver(&requested("x"), now()).await.unwrap_err();
+    assert!(error.to_string().contains("took longer than 3 s"), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     assert!(is_gone(stage.read("child").trim()).await, "its child lives on");
 }
 
@@ -90,7 +90,7 @@ async fn one_that_others_could_have_written_is_not_run() {
 /// Whether a process has ended, within a moment; nobody may have reaped it yet.
 async fn is_gone(pid: &str) -> bool {
     assert!(!pid.is_empty(), "it didn't begin");
-    for _ in 0..100 {
+    for _ in 0..1_000 {
         let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         if state.is_empty() || state.contains(") Z ") {
             return true;

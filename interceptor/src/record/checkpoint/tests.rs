@@ -141,7 +141,7 @@ fn a_single_event_of_a_running_daemon_is_signed_in_time() {
         std::thread::sleep(Duration::from_millis(5));
     }
     assert!(begin.elapsed() >= checkpoint_age, "what comes meanwhile has the same one");
-    assert!(begin.elapsed() < checkpoint_age + Duration::from_secs(2), "{:?}", begin.elapsed());
+    assert!(begin.elapsed() < checkpoint_age + Duration::from_secs(8), "{:?}", begin.elapsed());
     let anchored = verify(record.database()).unwrap().checkpoints.expect("a checkpoint");
     assert_eq!((anchored.count, anchored.seq, anchored.uncovered), (1, 1, None));
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{LaunchId, WorkloadName};
@@ -15,6 +16,23 @@ pub struct Ledger {
     pub workload: WorkloadName,
     /// By kind: `tcp`, `udp`, `dns`, `raw`, `packet`, `unix`. What never happened isn't there.
     pub kinds: BTreeMap<String, Counts>,
+    /// What the proxy says of the record of these connections; none where an earlier version counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handled: Option<Handled>,
+}
+
+/// What becomes in the record of the connections that the proxy had, which is what is mediated of `tcp`: each is a session
+/// there, but for these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handled {
+    /// When they were counted: what was taken later isn't among them.
+    pub at: Timestamp,
+    /// How many never are a session: look-ups over TCP, and what couldn't be recorded, and was refused for that.
+    pub unrecorded: u64,
+    /// Of how many it isn't known: they were on their way into the record, or to a daemon that was killed.
+    pub unsure: u64,
+    /// Whether these are the workload's last counts.
+    pub last: bool,
 }
 
 /// What became of the attempts of a kind.
@@ -38,5 +56,10 @@ impl Ledger {
     /// What has to be 0.
     pub fn unexplained(&self) -> u64 {
         self.kinds.values().map(|counts| counts.unexplained).sum()
+    }
+
+    /// How many connections the proxy had.
+    pub fn mediated(&self) -> u64 {
+        self.kinds.get("tcp").map_or(0, |tcp| tcp.mediated)
     }
 }

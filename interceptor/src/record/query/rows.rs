@@ -10,7 +10,7 @@ use super::{Basis, Body, Launch, Operation, QueryError, Session};
 
 pub(super) fn session(row: &Row<'_>) -> Result<Session, QueryError> {
     let process: Option<String> = row.get(3)?;
-    let principals: String = row.get(12)?;
+    let (principals, cut_by): (String, Option<String>) = (row.get(12)?, row.get(13)?);
     Ok(Session {
         session: row.get(0)?,
         launch: row.get(1)?,
@@ -26,6 +26,7 @@ pub(super) fn session(row: &Row<'_>) -> Result<Session, QueryError> {
         denied: count(row, 11)?.unwrap_or(0),
         principals: serde_json::from_str(&principals)?,
         names: BTreeMap::new(),
+        cut_by: cut_by.as_deref().map(serde_json::from_str).transpose()?.unwrap_or_default(),
     })
 }
 

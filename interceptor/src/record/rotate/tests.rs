@@ -1,4 +1,5 @@
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::clock::SystemClock;
@@ -42,6 +43,37 @@ fn opened(session: SessionId) -> What {
     }
 }
 
+/// A new database, once the hash of the old one is in it.
+fn renew(record: &Record) -> Rotated {
+    let rotated = record.rotate(BY, SOON).expect("a new database");
+    let digest = record.hash_of(&rotated.previous, SOON);
+    assert!(digest.is_some(), "the old one is hashed");
+    Rotated { digest, ..rotated }
+}
+
+/// A record that hashes nothing before the gate is open.
+fn open_gated(dir: &Path, gate: &Arc<AtomicBool>) -> (Record, Journal) {
+    let gate = Arc::clone(gate);
+    let hasher = move |path: &Path, stop: &AtomicBool| {
+        while !gate.load(Ordering::Relaxed) {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        digest(path, stop)
+    };
+    let settings = RecordSettings { backlog_age: Duration::from_secs(1), ..settings() };
+    let record = Record::open_with(dir, &settings, clock(), Arc::new(hasher)).expect("the record opens");
+    let journal = record.journal("control").expect("a journal");
+    (record, journal)
+}
+
+/// What `verify` notes of a hash that isn't there.
+fn unhashed(report: &Report) -> Option<&str> {
+    report.notes.iter().map(String::as_str).find(|note| note.contains("isn't recorded"))
+}
+
 fn whole(report: &Report) {
     assert!(report.ok, "{report:?}");
 }
@@ -70,7 +102,7 @@ fn a_sealed_record_and_the_one_after_it_prove_each_other() {
     note(&journal, opened(live));
     note(&journal, opened(over));
     note(&journal, What::SessionClosed { session: over, reason: "done".into(), policies: Vec::new() });
-    let rotated = record.rotate(BY, SOON).expect("a new database");
+    let rotated = renew(&record);
     assert!(rotated.sealed && rotated.seq == Some(4), "{rotated:?}");
     // What goes on, goes on in the new one, and comes once.
     note(&journal, What::SessionClosed { session: live, reason: "client-gone".into(), policies: Vec::new() });
@@ -78,7 +110,7 @@ fn a_sealed_record_and_the_one_after_it_prove_each_other() {
     record.flush(SOON).unwrap();
     let (old, new) = (dir.path().join(&rotated.previous), dir.path().join("record.db"));
     assert_eq!(kinds(&old), ["session.opened", "session.opened", "session.closed", "record.rotated"]);
-    assert_eq!(kinds(&new), ["record.begun", "session.opened", "session.closed", "daemon.stopped"]);
+    assert_eq!(kinds(&new), ["record.begun", "session.opened", "record.hashed", "session.closed", "daemon.stopped"]);
     let sessions = record.reader().unwrap().sessions(10, None).unwrap();
     assert_eq!(sessions.len(), 1);
     assert_eq!((&sessions[0].session, sessions[0].reason.as_deref()), (&live.to_string(), Some("client-gone")));
@@ -92,7 +124,7 @@ fn a_sealed_record_and_the_one_after_it_prove_each_other() {
     assert_eq!(record.health().damaged, 0);
     stopped(&journal, "again");
     record.flush(SOON).unwrap();
-    assert_eq!(kinds(&new).len(), 5, "nothing came twice");
+    assert_eq!(kinds(&new).len(), 6, "nothing came twice");
     whole(&follows(dir.path(), &rotated.previous));
 }
 
@@ -132,8 +164,7 @@ fn another_file_or_a_changed_one_is_not_the_one_before() {
     let dir = tempfile::tempdir().unwrap();
     let (record, journal) = open(dir.path());
     stopped(&journal, "one");
-    let first = record.rotate(BY, SOON).unwrap();
-    let second = record.rotate(BY, SOON).unwrap();
+    let (first, second) = (renew(&record), renew(&record));
     assert_ne!(first.previous, second.previous);
     whole(&follows(dir.path(), &second.previous));
     let fault = follows(dir.path(), &first.previous).fault.expect("it isn't that one");
@@ -175,7 +206,7 @@ fn a_damaged_record_is_moved_aside_as_it_is_and_the_daemon_starts_again() {
     let (record, journal) = open(dir.path());
     stopped(&journal, "two");
     record.flush(SOON).unwrap();
-    assert_eq!(kinds(&database), ["record.begun", "daemon.stopped"]);
+    assert_eq!(kinds(&database), ["record.begun", "record.hashed", "daemon.stopped"]);
     let report = follows(dir.path(), &rotated.previous);
     whole(&report);
     assert!(report.notes.iter().any(|note| note.contains("can't be read")), "{report:?}");
@@ -189,8 +220,9 @@ fn a_whole_record_is_sealed_without_the_daemon_too() {
     drop(journal);
     drop(record);
     let rotated = rotate(dir.path(), &settings(), &clock(), BY).expect("a new database");
-    assert!(rotated.sealed);
+    assert!(rotated.sealed && rotated.digest.is_some(), "{rotated:?}");
     assert_eq!(kinds(&dir.path().join(&rotated.previous)), ["daemon.stopped", "record.rotated"]);
+    assert_eq!(kinds(&dir.path().join("record.db")), ["record.begun", "record.hashed"]);
     whole(&follows(dir.path(), &rotated.previous));
     let empty = tempfile::tempdir().unwrap();
     assert!(rotate(empty.path(), &settings(), &clock(), BY).is_err(), "there is nothing to rotate");
@@ -202,7 +234,7 @@ fn a_crash_between_two_steps_loses_neither() {
     let dir = tempfile::tempdir().unwrap();
     let (record, journal) = open(dir.path());
     stopped(&journal, "one");
-    let rotated = record.rotate(BY, SOON).unwrap();
+    let rotated = renew(&record);
     drop(journal);
     drop(record);
     let database = dir.path().join("record.db");
@@ -238,4 +270,168 @@ fn a_reader_that_does_not_end_keeps_the_old_one() {
     stopped(&journal, "three");
     record.flush(SOON).unwrap();
     whole(&verify(record.database()).unwrap());
+}
+
+#[test]
+fn what_is_appended_does_not_wait_for_the_hash_of_the_old_database() {
+    let dir = tempfile::tempdir().unwrap();
+    let gate = Arc::default();
+    let (record, journal) = open_gated(dir.path(), &gate);
+    stopped(&journal, "one");
+    let rotated = record.rotate(BY, SOON).expect("a new database");
+    assert_eq!((&rotated.digest, record.hash_of(&rotated.previous, Duration::from_millis(50))), (&None, None));
+    let began = Instant::now();
+    // Longer than what waits may before operations are denied.
+    while began.elapsed() < Duration::from_millis(1_500) {
+        stopped(&journal, "meanwhile");
+        record.flush(SOON).expect("it is moved");
+        record.backlog.keeps_up().expect("nothing is denied");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let (old, new) = (dir.path().join(&rotated.previous), dir.path().join("record.db"));
+    // What is known at once proves what is in the old one already.
+    let report = follows(dir.path(), &rotated.previous);
+    whole(&report);
+    assert!(unhashed(&report).is_some_and(|note| note.contains("(not yet)")), "{report:?}");
+    let error = record.rotate(BY, Duration::from_millis(50)).expect_err("its hash belongs into this one");
+    assert!(matches!(&error, RecordError::Hashing { previous } if *previous == rotated.previous), "{error}");
+
+    gate.store(true, Ordering::Relaxed);
+    let hash = record.hash_of(&rotated.previous, SOON);
+    assert!(hash.is_some() && hash == digest(&old, &AtomicBool::new(false)).unwrap(), "{hash:?}");
+    let told = kinds(&new);
+    assert_eq!((told[0].as_str(), told.last().map(String::as_str)), ("record.begun", Some("record.hashed")));
+    assert!(!told.contains(&"record.outage".to_owned()), "{told:?}");
+    let report = follows(dir.path(), &rotated.previous);
+    whole(&report);
+    assert_eq!((unhashed(&report), report.uncovered), (None, None), "it is signed at once");
+    renew(&record);
+}
+
+#[test]
+fn a_hash_that_a_killed_daemon_did_not_come_to_is_made_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let gate = Arc::default();
+    let (record, journal) = open_gated(dir.path(), &gate);
+    stopped(&journal, "one");
+    let first = record.rotate(BY, SOON).expect("a new database");
+    drop(journal);
+    drop(record);
+    let database = dir.path().join("record.db");
+    assert_eq!(kinds(&database), ["record.begun"]);
+    let (record, journal) = open(dir.path());
+    assert!(record.hash_of(&first.previous, SOON).is_some());
+    assert_eq!(kinds(&database), ["record.begun", "record.hashed"]);
+    whole(&follows(dir.path(), &first.previous));
+    drop(journal);
+    drop(record);
+    drop(open(dir.path()));
+    assert_eq!(kinds(&database).len(), 2, "it is made once");
+
+    // Without a daemon it is made before the database is sealed that it belongs into.
+    let (record, journal) = open_gated(dir.path(), &gate);
+    let second = record.rotate(BY, SOON).expect("a new database");
+    drop(journal);
+    drop(record);
+    assert_eq!(kinds(&database), ["record.begun"]);
+    let third = rotate(dir.path(), &settings(), &clock(), BY).expect("a new database");
+    assert_eq!(kinds(&dir.path().join(&third.previous)), ["record.begun", "record.hashed", "record.rotated"]);
+    for (one, before) in [(&third.previous, &second.previous), (&"record.db".to_owned(), &third.previous)] {
+        let evidence = Evidence { previous: Some(dir.path().join(before)), ..Evidence::default() };
+        let report = verify_with(&dir.path().join(one), &evidence).unwrap();
+        whole(&report);
+        assert_eq!(unhashed(&report), None);
+    }
+}
+
+#[test]
+fn what_is_changed_in_a_sealed_database_before_its_hash_is_known_is_found_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let gate = Arc::default();
+    let (record, journal) = open_gated(dir.path(), &gate);
+    stopped(&journal, "one");
+    let rotated = record.rotate(BY, SOON).expect("a new database");
+    let old = rusqlite::Connection::open(dir.path().join(&rotated.previous)).unwrap();
+    let change = "DROP TRIGGER events_update; UPDATE events SET body = replace(body, 'one', 'two') WHERE seq = 1";
+    old.execute_batch(change).unwrap();
+    drop(old);
+    let found = || follows(dir.path(), &rotated.previous).fault.is_some_and(|fault| fault.what.contains("lead to it"));
+    assert!(found(), "its chain says something else");
+    gate.store(true, Ordering::Relaxed);
+    assert!(record.hash_of(&rotated.previous, SOON).is_some());
+    assert!(found(), "and the hash is that of the changed file");
+}
+
+#[test]
+fn a_file_that_can_not_be_hashed_is_told_and_is_in_nobodys_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let gate = Arc::default();
+    let (record, journal) = open_gated(dir.path(), &gate);
+    stopped(&journal, "one");
+    let rotated = record.rotate(BY, SOON).expect("a new database");
+    fs::remove_file(dir.path().join(&rotated.previous)).unwrap();
+    gate.store(true, Ordering::Relaxed);
+    assert_eq!(record.hash_of(&rotated.previous, SOON), None);
+    assert_eq!(kinds(record.database()), ["record.begun", "record.hashed"]);
+    let report = verify(record.database()).unwrap();
+    whole(&report);
+    assert!(unhashed(&report).is_some_and(|note| note.contains("can't be read")), "{report:?}");
+    renew(&record);
+}
+
+#[test]
+fn other_checkpoints_than_the_old_database_had_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let (record, journal) = open(dir.path());
+    stopped(&journal, "one");
+    let rotated = renew(&record);
+    let file = dir.path().join(&rotated.previous).with_extension("checkpoints");
+    let lines = fs::read_to_string(&file).unwrap();
+    fs::write(&file, lines.replacen("\"seq\":", "\"seq\":1", 9)).unwrap();
+    let fault = follows(dir.path(), &rotated.previous).fault.expect("they are others");
+    assert!(fault.what.contains("checkpoints"), "{fault:?}");
+    fs::remove_file(&file).unwrap();
+    let report = follows(dir.path(), &rotated.previous);
+    whole(&report);
+    assert!(report.notes.iter().any(|note| note.contains("aren't beside it")), "{report:?}");
+}
+
+#[test]
+fn a_database_that_an_earlier_version_began_has_the_hash_in_its_first_event() {
+    let body = r#"{"at":"2026-01-02T03:04:05Z","event":"record.begun","previous":"record-20260102T030405Z.db","seq":7,"hash":"ab","digest":"cd","sealed":true,"uid":0,"pid":1}"#;
+    let event: Event = serde_json::from_str(body).expect("it is read");
+    assert!(matches!(&event.what, What::RecordBegun(begun) if begun.digest.as_deref() == Some("cd")));
+    assert_eq!(serde_json::to_string(&event).unwrap(), body);
+
+    let dir = tempfile::tempdir().unwrap();
+    let (record, journal) = open(dir.path());
+    stopped(&journal, "one");
+    let rotated = renew(&record);
+    let begun = record.reader().unwrap().begun().unwrap().expect("it names the one before");
+    drop(journal);
+    drop(record);
+    let then = tempfile::tempdir().unwrap();
+    for extension in ["db", "head", "checkpoints"] {
+        let name = Path::new(&rotated.previous).with_extension(extension);
+        fs::copy(dir.path().join(&name), then.path().join(&name)).unwrap();
+    }
+    let begun = Begun { digest: rotated.digest.clone(), checkpoint: None, ..begun };
+    let event = Event { at: SystemClock.now(), what: What::RecordBegun(begun) };
+    let mut store = Store::open(&then.path().join("record.db"), Durability::Process).unwrap();
+    store.append(&[Entry::of(&event).unwrap()], &[], &[]).unwrap();
+    drop(store);
+
+    let (record, journal) = open(then.path());
+    stopped(&journal, "two");
+    record.flush(SOON).unwrap();
+    assert_eq!(kinds(record.database()), ["record.begun", "daemon.stopped"], "nothing is left to hash");
+    let report = follows(then.path(), &rotated.previous);
+    whole(&report);
+    assert_eq!(unhashed(&report), None);
+    let old = then.path().join(&rotated.previous);
+    let mut bytes = fs::read(&old).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&old, bytes).unwrap();
+    assert!(follows(then.path(), &rotated.previous).fault.is_some(), "a byte was changed");
 }

@@ -92,11 +92,13 @@ fn what_is_deleted_is_overwritten_in_all_pages_that_are_written_and_for_an_erasu
 }
 
 #[test]
-fn what_is_under_way_is_found_without_reading_all_events() {
+fn what_is_under_way_is_found_without_reading_all_events_or_sessions() {
     let db = empty().unwrap();
     let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {UNDER_WAY}")).unwrap();
     let steps = statement.query_map(["2026-01-02T03:04:05Z"], |row| row.get::<_, String>(3)).unwrap();
     let steps: Vec<String> = steps.map(Result::unwrap).collect();
     assert!(steps.iter().all(|step| step != "SCAN events"), "{steps:#?}");
     assert!(steps.iter().any(|step| step.contains("events_answered")), "{steps:#?}");
+    let of_sessions: Vec<_> = steps.iter().filter(|step| step.contains("SCAN sessions")).collect();
+    assert!(!of_sessions.is_empty() && of_sessions.iter().all(|step| step.contains("sessions_open")), "{steps:#?}");
 }

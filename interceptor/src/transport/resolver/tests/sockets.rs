@@ -5,7 +5,7 @@ use super::*;
 async fn ask(socket: &tokio::net::UdpSocket, name: &str) -> Message {
     socket.send(&question(name, RecordType::A, true).to_vec().unwrap()).await.unwrap();
     let mut buffer = [0; 2048];
-    let count = tokio::time::timeout(Duration::from_secs(5), socket.recv(&mut buffer)).await.unwrap().unwrap();
+    let count = tokio::time::timeout(Duration::from_secs(30), socket.recv(&mut buffer)).await.unwrap().unwrap();
     Message::from_vec(&buffer[..count]).unwrap()
 }
 
