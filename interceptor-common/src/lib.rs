@@ -1,5 +1,6 @@
 //! The ABI between the kernel and the user half: plain `#[repr(C)]` data, nothing else. A change of anything here, or of
-//! a map's type, needs a new [`LAYOUT`], because maps outlive the daemon.
+//! a map's type, needs a new [`LAYOUT`], because maps outlive the daemon. A map or a hook besides doesn't: it is made where it
+//! isn't pinned yet.
 #![no_std]
 
 /// The version of this layout, and the name of the folder that the pins are kept in.
@@ -62,6 +63,31 @@ pub struct UnixKey {
 
 /// The deepest level of cgroup that can be governed, the root being level 0.
 pub const DEEPEST_LEVEL: u32 = 15;
+
+/// The most cgroups that can be governed at once.
+pub const GOVERNED_MOST: u32 = 16_384;
+
+/// The numbers that tell of cgroups that were to be governed when they were made, and for which there was no room. As long as
+/// there were more than are known, what was made since is refused where such a one was: which here is how many there were.
+pub const MISSED_COUNT: u32 = 0;
+
+/// Of how many the daemon knows; it alone writes this number.
+pub const MISSED_KNOWN: u32 = 1;
+
+/// The id of the first of those that it doesn't know of. Ids of cgroups only grow.
+pub const MISSED_SINCE: u32 = 2;
+
+/// The id of the cgroup that this one is in.
+pub const MISSED_PARENT: u32 = 3;
+
+/// At which level of the tree it is; 0 where they aren't all in one cgroup.
+pub const MISSED_LEVEL: u32 = 4;
+
+/// Its workload.
+pub const MISSED_WORKLOAD: u32 = 5;
+
+/// How many numbers these are.
+pub const MISSED_NUMBERS: u32 = 6;
 
 /// The longest cgroup path that can be watched, in bytes, its end included: what fits into a key of the trie
 /// (`LPM_DATA_SIZE_MAX` of kernel/bpf/lpm_trie.c, without the length).

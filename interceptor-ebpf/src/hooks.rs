@@ -1,9 +1,11 @@
 //! Attribution: the connect hooks note on the socket which process and thread connects it; the sock_ops program
 //! publishes that under the socket's own address before the SYN leaves, where the daemon finds it by the address of the
 //! accepted peer. Evidence only: nothing here decides where a connection goes. What came of each connect is counted for
-//! the ledger.
+//! the ledger; see `counts.rs`.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
+#[cfg(target_arch = "bpf")]
+mod counts;
 #[cfg(target_arch = "bpf")]
 mod ops;
 
@@ -19,10 +21,11 @@ mod bpf {
     use aya_ebpf::helpers::generated::bpf_sk_storage_get;
     use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid};
     use aya_ebpf::macros::{btf_map, cgroup_sock_addr, map, sock_ops};
-    use aya_ebpf::maps::{LruHashMap, PerCpuHashMap};
+    use aya_ebpf::maps::LruHashMap;
     use aya_ebpf::programs::{SockAddrContext, SockOpsContext};
-    use interceptor_common::{Fate, Kind, Origin, OriginKey, SpaceKey};
+    use interceptor_common::{Fate, Kind, Origin, OriginKey};
 
+    use crate::counts;
     use crate::ops::{key, socket};
 
     const SOCK_STREAM: u32 = 1;
@@ -35,10 +38,6 @@ mod bpf {
     /// Who connected the sockets whose peer hasn't been asked about yet; the oldest make way.
     #[map]
     static ORIGINS: LruHashMap<OriginKey, Origin> = LruHashMap::with_max_entries(32_768, 0);
-
-    /// What came of connects.
-    #[map]
-    static SPACES: PerCpuHashMap<SpaceKey, u64> = PerCpuHashMap::with_max_entries(32_768, 1);
 
     #[cgroup_sock_addr(connect4)]
     fn connect4(ctx: SockAddrContext) -> i32 {
@@ -117,14 +116,7 @@ mod bpf {
             mapped => mapped == 0xffff_u32.to_be() && u32::from_be(d) >> 24 == 127,
         };
         let fate = if is_loopback { Fate::Allowed } else { fate };
-        let key = SpaceKey { netns: key.netns, what: Kind::Tcp as u32 | ((fate as u32) << 16), padding: 0 };
-        match SPACES.get_ptr_mut(key) {
-            // SAFETY: a value of this map, this processor's own.
-            Some(count) => unsafe { *count += 1 },
-            None => {
-                let _ = SPACES.insert(key, 1, 0);
-            }
-        }
+        counts::count(key.netns, Kind::Tcp, fate);
     }
 
     #[inline(always)]

@@ -17,7 +17,7 @@ use std::sync::{Mutex, PoisonError};
 use aya::include_bytes_aligned;
 use aya::maps::{Map, MapData, MapError, PerCpuHashMap, PerCpuValues};
 use aya::{Ebpf, EbpfError, EbpfLoader};
-use interceptor_common::{Fate, Kind, LAYOUT, Origin as RawOrigin, OriginKey, SpaceKey};
+use interceptor_common::{LAYOUT, Origin as RawOrigin, OriginKey, SpaceKey};
 
 use crate::ids::LaunchId;
 
@@ -33,6 +33,7 @@ mod unix;
 mod watch;
 
 pub use filters::FilterReader;
+pub use interceptor_common::{Fate, Kind};
 pub use mounts::cgroup2;
 pub use probe::{Finding, probe};
 pub use steer::Listeners;
@@ -74,6 +75,12 @@ pub enum BpfError {
         what: &'static str,
         /// What the kernel says.
         source: Box<MapError>,
+    },
+    /// There is no room for another governed cgroup.
+    #[error("no more than {most} cgroups can be governed at once; adopt fewer, or remove some of them")]
+    Full {
+        /// How many there can be.
+        most: u32,
     },
     /// A bpf command or a file operation failed.
     #[error("{what} failed")]

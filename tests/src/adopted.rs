@@ -34,6 +34,8 @@ pub struct Scene {
     pub cookie: u64,
     /// The daemon's ports: TCP over IPv4 and IPv6.
     pub ports: [u16; 2],
+    /// Those for DNS, of which the sockets are closed.
+    pub dns: [u16; 2],
     /// The workload's cgroup; removed and made again, it is governed again.
     pub governed: PathBuf,
     /// The parent of all cgroups here.
@@ -52,8 +54,17 @@ impl Scene {
         let governed = cgroup.path.join("governed");
         let workload = workload(governed.clone());
         let acceptor = Acceptor::start(kernel, vec![answering(), answering()]).unwrap();
-        let mut scene =
-            Self { adopter, workload, acceptor, cookie: 0, ports: [0; 2], governed: governed.clone(), cgroup, pins };
+        let mut scene = Self {
+            adopter,
+            workload,
+            acceptor,
+            cookie: 0,
+            ports: [0; 2],
+            dns: [0; 2],
+            governed: governed.clone(),
+            cgroup,
+            pins,
+        };
         scene.listen();
         scene.adopter.watch(&[scene.watched(State::Steered)]).unwrap();
         fs::create_dir(&governed).unwrap();
@@ -72,6 +83,7 @@ impl Scene {
         let (Sockets { tcp4, tcp6, dns4, dns6 }, diagnosis) = namespace::open_beside(netns.as_fd()).unwrap();
         self.cookie = netns_cookie(tcp4.as_fd()).unwrap();
         self.ports = [tcp4.local_addr().unwrap().port(), tcp6.local_addr().unwrap().port()];
+        self.dns = [dns4.local_addr().unwrap().port(), dns6.local_addr().unwrap().port()];
         let doors = Doors { tcp4: &tcp4, tcp6: &tcp6, dns4: &dns4, dns6: &dns6 };
         self.adopter.open_doors(NUMBER, self.cookie, &doors).unwrap();
         let adopted = Adopted {

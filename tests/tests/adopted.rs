@@ -18,6 +18,8 @@ mod passed_on;
 mod reload;
 #[path = "adopted/restarts.rs"]
 mod restarts;
+#[path = "adopted/room.rs"]
+mod room;
 #[path = "adopted/steering.rs"]
 mod steering;
 #[path = "adopted/strays.rs"]

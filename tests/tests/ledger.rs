@@ -318,6 +318,35 @@ fn unix_sockets_are_counted_whether_a_rule_allows_them_or_not() -> Result<()> {
     scene.daemon.finish()
 }
 
+/// Only TCP is steered: what else it sends gets to its own sockets, or to none. What the filter on system calls refuses no
+/// hook sees.
+#[test]
+fn what_isnt_tcp_is_counted_as_what_became_of_it() -> Result<()> {
+    require_root!(Ok(()));
+    let raw = format!("{} {} {} {}", libc::SYS_socket, libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_UDP);
+    let packet = format!("{} {} {} 0", libc::SYS_socket, libc::AF_PACKET, libc::SOCK_RAW);
+    let script = format!(
+        r#""$0" udp 198.51.100.7:443; "$0" udp-to 198.51.100.7:443; "$0" udp-to '[2001:db8::7]:443'; "$0" udp-own
+        "$0" dns plain 198.51.100.7:53; "$0" syscall {raw}; "$0" syscall {packet}; echo done; sleep 300"#
+    );
+    let mut scene = Scene::start(&script)?;
+    scene.until("it doesn't get that far", || scene.has_said("done"))?;
+    let said = fs::read_to_string(&scene.output)?;
+    let said: Vec<&str> = said.lines().collect();
+    let expected = ["ECONNREFUSED", "ok", "ok", "ok", "answered by 198.51.100.7:53", "EPERM", "EAFNOSUPPORT", "done"];
+    ensure!(said == expected, "{said:?}");
+    let udp = scene.counts("udp")?;
+    ensure!(udp["attempted"] == 4 && udp["refused"] == 3 && udp["allowed"] == 1, "{udp}");
+    let dns = scene.counts("dns")?;
+    ensure!(dns["attempted"] == 1 && dns["mediated"] == 1, "{dns}");
+    ensure!(udp["unexplained"] == 0 && dns["unexplained"] == 0, "{udp} {dns}");
+    for kind in ["raw", "packet"] {
+        ensure!(scene.counts(kind)?.is_null(), "{kind}: {}", scene.counts(kind)?);
+    }
+    scene.end()?;
+    scene.daemon.finish()
+}
+
 #[test]
 fn what_ends_while_no_daemon_runs_is_counted_and_leaves_nothing() -> Result<()> {
     require_root!(Ok(()));

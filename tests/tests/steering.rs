@@ -8,7 +8,7 @@ use std::net::{SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use interceptor::bpf::{Kernel, Listeners};
+use interceptor::bpf::{Fate, Kernel, Kind, Listeners};
 use interceptor::transport::accept::{Acceptor, Worker};
 use interceptor::transport::namespace::{self, Sockets};
 use interceptor_tests::netns::{self, Cgroup, Namespace, Pins};
@@ -22,6 +22,7 @@ fn child() {
         None => {}
         Some("connect") => connect_everywhere(),
         Some("specials") => connect_specially(),
+        Some("datagrams") => send_besides_tcp(),
         Some(role) => panic!("no role {role}"),
     }
 }
@@ -168,6 +169,55 @@ fn connect_oddly() {
     lazy.write_all(b"hello").unwrap();
     let line = told(&lazy);
     assert_eq!((line[0].as_str(), &line[2]), ("10.4.5.7:443", &me));
+}
+
+/// As root, and without the filter on system calls that refuses raw sockets to a launched workload. There is no resolver.
+#[test]
+fn what_isnt_tcp_is_counted_by_what_becomes_of_it() {
+    require_root!();
+    let scene = Scene::new(&[], 100);
+    passed(&scene.child("datagrams"));
+    let counted = |kind, fate| scene.kernel.attempts(scene.workload.id, kind, fate).unwrap();
+    assert_eq!(counted(Kind::Udp, Fate::Refused), 3, "to nobody");
+    assert_eq!(counted(Kind::Udp, Fate::Allowed), 5, "to its own");
+    assert_eq!(counted(Kind::Dns, Fate::Refused), 1, "a question");
+    assert_eq!((counted(Kind::Raw, Fate::Allowed), counted(Kind::Packet, Fate::Allowed)), (2, 1), "raw ones");
+    assert_eq!(counted(Kind::Tcp, Fate::Established), 0);
+}
+
+fn send_besides_tcp() {
+    use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendto, socket};
+    use std::os::fd::AsRawFd;
+
+    let new = |at: &str| UdpSocket::bind(at).unwrap();
+    let (v4, v6) = (new("0.0.0.0:0"), new("[::]:0"));
+    // To nobody.
+    v4.send_to(b"x", "198.51.100.7:443").unwrap();
+    v6.send_to(b"x", "[2001:db8::7]:443").unwrap();
+    let connected = new("0.0.0.0:0");
+    connected.connect("198.51.100.7:443").unwrap();
+    connected.send(b"x").unwrap();
+    // To its own: on the loopback, as an answer to a socket that is connected, and at an address that is its own as all are.
+    let (own, own6, everywhere) = (new("127.0.0.1:0"), new("[::1]:0"), new("0.0.0.0:7443"));
+    v4.send_to(b"x", own.local_addr().unwrap()).unwrap();
+    v6.send_to(b"x", own6.local_addr().unwrap()).unwrap();
+    let caller = new("127.0.0.1:0");
+    caller.connect(own.local_addr().unwrap()).unwrap();
+    caller.send(b"x").unwrap();
+    own.send_to(b"x", caller.local_addr().unwrap()).unwrap();
+    v4.send_to(b"x", "198.51.100.7:7443").unwrap();
+    for socket in [&own, &own6, &caller, &everywhere] {
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        socket.recv(&mut [0; 16]).unwrap();
+    }
+    v4.send_to(b"?", "198.51.100.7:53").unwrap();
+
+    let raw = |family, protocol| socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol).unwrap();
+    let _unused = raw(AddressFamily::Inet6, SockProtocol::IcmpV6);
+    let one = raw(AddressFamily::Inet, SockProtocol::Icmp);
+    let to = SockaddrIn::from("198.51.100.7:0".parse::<std::net::SocketAddrV4>().unwrap());
+    // An echo request with its checksum (RFC 792).
+    sendto(one.as_raw_fd(), &[8, 0, 0xf7, 0xff, 0, 0, 0, 0], &to, MsgFlags::empty()).unwrap();
 }
 
 #[test]

@@ -159,7 +159,8 @@ fn a_program_that_is_swapped_under_its_link_is_missed() {
     assert_eq!(other.missing(), [""; 0]);
     assert!(other.is_steered(launch));
     let missing = kernel.missing();
-    assert!(["connect4", "connect6", "publish"].iter().all(|hook| missing.contains(hook)), "{missing:?}");
+    let hooks = ["connect4", "connect6", "publish", "create", "egress"];
+    assert!(hooks.iter().all(|hook| missing.contains(hook)), "{missing:?}");
     assert!(!kernel.is_steered(launch));
 
     kernel.repair(&cgroup.path).unwrap();

@@ -114,7 +114,7 @@ fn what_is_detached_is_attached_again_and_recorded() -> Result<()> {
     require_root!(Ok(()));
     let scene = Scene::start()?;
     let link = format!("{}/link", scene.launch);
-    let pins = [&*link, "unix_connect", "unix_sendmsg", "connect4", "connect6", "publish"];
+    let pins = [&*link, "unix_connect", "unix_sendmsg", "connect4", "connect6", "publish", "create", "egress"];
     for (number, pin) in pins.into_iter().map(|name| scene.pin(name)).enumerate() {
         let start = Instant::now();
         fs::remove_file(&pin)?;

@@ -12,10 +12,12 @@ mod ops;
 #[cfg(target_arch = "bpf")]
 mod bpf {
     mod address;
+    mod bind;
     mod device;
     mod egress;
     mod established;
     mod govern;
+    mod missed;
     mod option;
     mod publish;
     mod socket;

@@ -14,14 +14,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuHashMap, SkStorage, lpm_trie};
 use interceptor_common::{
-    DEEPEST_LEVEL, DoorKey, Fate, Flow as RawFlow, Governed as RawGoverned, Kind, LAYOUT, OriginKey, PATH_BYTES, Place,
-    PlaceKey, STATE_REFUSED, STATE_STEERED, TallyKey,
+    DEEPEST_LEVEL, DoorKey, Fate, Flow as RawFlow, GOVERNED_MOST, Governed as RawGoverned, Kind, LAYOUT, OriginKey,
+    PATH_BYTES, Place, PlaceKey, STATE_REFUSED, STATE_STEERED, TallyKey,
 };
 
 use super::pin::Programs;
 use super::{BpfError, Origin, UnixSockets, io_error, map_error, words, zeros};
 
 mod load;
+mod missed;
+
+pub use missed::Missed;
 
 /// A number that stands for an adopted workload in the kernel.
 pub type Number = u32;
@@ -114,6 +117,7 @@ pub struct Adopter {
 struct Maps {
     governed: HashMap<MapData, u64, RawGoverned>,
     levels: Array<MapData, u32>,
+    missed: Array<MapData, u64>,
     watched: LpmTrie<MapData, [u8; PATH_BYTES], RawGoverned>,
     places: HashMap<MapData, PlaceKey, Place>,
     doors: HashMap<MapData, DoorKey, u32>,
@@ -212,13 +216,18 @@ impl Adopter {
     /// Governs a cgroup that is there, by its path below `cgroup2` and its id (its inode); or changes what becomes of it.
     ///
     /// # Errors
-    /// A path that is too deep, or what the kernel said.
+    /// A path that is too deep, [`BpfError::Full`], or what the kernel said.
     pub fn govern(&self, path: &str, id: u64, workload: Number, state: State) -> Result<(), BpfError> {
         let mut maps = self.maps();
         maps.deepest |= 1 << level(path)?;
         let levels = maps.deepest;
         maps.levels.set(0, levels, 0).map_err(|source| map_error("levels", source))?;
-        maps.governed.insert(id, state.raw(workload), 0).map_err(|source| map_error("governed", source))
+        maps.governed.insert(id, state.raw(workload), 0).map_err(|source| match source {
+            MapError::SyscallError(error) if error.io_error.raw_os_error() == Some(libc::E2BIG) => {
+                BpfError::Full { most: GOVERNED_MOST }
+            }
+            source => map_error("governed", source),
+        })
     }
 
     /// Governs a cgroup no longer.

@@ -33,6 +33,8 @@ pub fn probe() -> Vec<Finding> {
         ("attribution (cgroup connect4)", HOOKS, "connect4"),
         ("attribution (cgroup connect6)", HOOKS, "connect6"),
         ("attribution (sock_ops)", HOOKS, "publish"),
+        ("ledger (cgroup sock_create)", HOOKS, "create"),
+        ("ledger (cgroup egress)", HOOKS, "egress"),
     ] {
         findings.push(required(name, loads(object, program)));
     }

@@ -10,7 +10,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use aya::maps::{HashMap, Map, MapData};
-use interceptor_common::{DEEPEST_LEVEL, Fate, Kind, STATE_STEERED, SpaceKey, UNIX_PATH_BYTES, UnixKey};
+use interceptor_common::{
+    DEEPEST_LEVEL, Fate, Kind, MISSED_COUNT, MISSED_KNOWN, MISSED_LEVEL, MISSED_PARENT, MISSED_SINCE, MISSED_WORKLOAD,
+    STATE_STEERED, SpaceKey, UNIX_PATH_BYTES, UnixKey,
+};
 
 use super::sys::{self, Insn};
 use super::{BpfError, btf, io_error, map_error, pin};
@@ -48,15 +51,25 @@ pub(super) fn attach(
     attach_for(root, target, Whose::Launched { spaces }, programs)
 }
 
-/// As [`attach`] for adopted workloads, on the root of cgroup2: whose cgroup `governed` holds, and counted in `tallies`.
+/// The maps that tell which processes are an adopted workload's, and count what they try.
+#[derive(Clone, Copy)]
+pub(super) struct Adopted<'a> {
+    /// The governed cgroups.
+    pub(super) governed: BorrowedFd<'a>,
+    /// Those that there was no room for.
+    pub(super) missed: BorrowedFd<'a>,
+    /// The ledger's counts.
+    pub(super) tallies: BorrowedFd<'a>,
+}
+
+/// As [`attach`] for adopted workloads, on the root of cgroup2.
 pub(super) fn attach_adopted(
     root: &Path,
     target: &pin::Target<'_>,
-    governed: BorrowedFd<'_>,
-    tallies: BorrowedFd<'_>,
+    whose: Adopted<'_>,
     programs: &mut pin::Programs,
 ) -> Result<(UnixSockets, Allowed), BpfError> {
-    attach_for(root, target, Whose::Adopted { governed, tallies }, programs)
+    attach_for(root, target, Whose::Adopted(whose), programs)
 }
 
 /// That what was put right holds as much as before.
@@ -80,12 +93,7 @@ enum Whose<'a> {
         spaces: BorrowedFd<'a>,
     },
     /// Of the processes that are governed; by the workload.
-    Adopted {
-        /// The governed cgroups.
-        governed: BorrowedFd<'a>,
-        /// The ledger's counts.
-        tallies: BorrowedFd<'a>,
-    },
+    Adopted(Adopted<'a>),
 }
 
 fn attach_for(
@@ -187,7 +195,7 @@ fn load(
             let program = match whose {
                 // Nobody passes, and the kernel takes no program with an end that isn't reached.
                 Whose::Launched { .. } => program.into_iter().chain(deny()).collect(),
-                Whose::Adopted { .. } => resolve(program, at_deny, Vec::new()),
+                Whose::Adopted(_) => resolve(program, at_deny, Vec::new()),
             };
             sys::load_sock_addr(name, attach_type, &program).map(|program| (program, UnixSockets::Denied))
         }
@@ -226,9 +234,13 @@ const ST_W: u8 = 0x62;
 const ADD: u8 = 0x07;
 const MOV: u8 = 0xb7;
 const MOV_REG: u8 = 0xbf;
+const JA: u8 = 0x05;
 const JEQ: u8 = 0x15;
+const JEQ_REG: u8 = 0x1d;
 const JGT: u8 = 0x25;
 const JNE: u8 = 0x55;
+const JNE_REG: u8 = 0x5d;
+const JLT_REG: u8 = 0xad;
 const JSLT: u8 = 0xc5;
 const CALL: u8 = 0x85;
 const EXIT: u8 = 0x95;
@@ -249,6 +261,8 @@ const TO_DENY: i16 = i16::MAX - 1;
 const TO_GOVERNED: i16 = i16::MAX - 2;
 /// Allowed by a rule, and counted.
 const TO_PASS: i16 = i16::MAX - 3;
+/// In no governed cgroup.
+const TO_MISSED: i16 = i16::MAX - 4;
 
 /// On the stack: the key, and below it the address's bytes as they came. The key's first field is the cookie.
 const KEY: i32 = -(size_of::<UnixKey>() as i32);
@@ -256,7 +270,7 @@ const KEY_PATH: i32 = KEY + 8;
 const RAW: i32 = KEY - 112;
 /// A cgroup's id, or the key of a count.
 const SMALL: i32 = RAW - 8;
-/// The key of a launched workload's count.
+/// The key of a launched workload's count; for adopted ones a level of the tree.
 const SPACE: i32 = SMALL - size_of::<SpaceKey>() as i32;
 
 fn op(code: u8, dst: u8, src: u8, off: i16, imm: i32) -> Insn {
@@ -278,26 +292,72 @@ fn deny() -> Vec<Insn> {
 }
 
 /// Lets everybody through who isn't governed; goes on with the workload's number in `R9`, if it isn't refused altogether.
-fn only_governed(governed: BorrowedFd<'_>) -> Vec<Insn> {
-    let mut program = vec![op(MOV_REG, R6, R1, 0, 0)];
+fn only_governed(maps: Adopted<'_>) -> Vec<Insn> {
+    // The id of the process's own cgroup is in `R8` in the end.
+    let mut program = vec![op(MOV_REG, R6, R1, 0, 0), op(MOV, R8, 0, 0, 0)];
     for level in 1..=DEEPEST_LEVEL {
         program.extend([
             op(MOV, R1, 0, 0, level.cast_signed()),
             call(GET_CURRENT_ANCESTOR_CGROUP_ID),
-            op(JEQ, R0, 0, TO_ALLOW, 0),
+            op(JEQ, R0, 0, TO_MISSED, 0),
+            op(MOV_REG, R8, R0, 0, 0),
             op(STX_DW, FRAME, R0, SMALL as i16, 0),
-            op(LD_IMM64, R1, PSEUDO_MAP_FD, 0, governed.as_raw_fd()),
+            op(LD_IMM64, R1, PSEUDO_MAP_FD, 0, maps.governed.as_raw_fd()),
             op(0, 0, 0, 0, 0),
         ]);
         program.extend(stack(R2, SMALL));
         program.extend([call(MAP_LOOKUP_ELEM), op(JNE, R0, 0, TO_GOVERNED, 0)]);
     }
-    program.extend([op(MOV, R0, 0, 0, 1), op(EXIT, 0, 0, 0, 0)]);
-    // Where `TO_GOVERNED` leads: behind the first exit.
+    let at_missed = program.len();
+    program.extend(only_missed(maps.missed));
+    let at_governed = program.len();
     program.extend([
         op(LDX_W, R9, R0, 0, 0),
         op(LDX_W, R1, R0, 4, 0),
         op(JNE, R1, 0, TO_DENY, STATE_STEERED.cast_signed()),
+    ]);
+    land(&mut program, TO_MISSED, at_missed);
+    land(&mut program, TO_GOVERNED, at_governed);
+    program
+}
+
+/// Lets everybody through who isn't governed, but for who is in a cgroup that was made since there was no room for another one
+/// in the same place, as the other hooks do: denied, with that one's workload in `R9`.
+fn only_missed(map: BorrowedFd<'_>) -> Vec<Insn> {
+    let number = |at: u32, register: u8| {
+        let mut read = vec![
+            op(ST_W, FRAME, 0, SMALL as i16, at.cast_signed()),
+            op(LD_IMM64, R1, PSEUDO_MAP_FD, 0, map.as_raw_fd()),
+            op(0, 0, 0, 0, 0),
+        ];
+        read.extend(stack(R2, SMALL));
+        // It is always there.
+        read.extend([call(MAP_LOOKUP_ELEM), op(JEQ, R0, 0, TO_DENY, 0), op(LDX_DW, register, R0, 0, 0)]);
+        read
+    };
+    let mut program = vec![op(MOV, R9, 0, 0, 0)];
+    program.extend(number(MISSED_COUNT, R7));
+    program.extend(number(MISSED_KNOWN, R1));
+    program.push(op(JEQ_REG, R1, R7, TO_ALLOW, 0));
+    program.extend(number(MISSED_WORKLOAD, R9));
+    program.extend(number(MISSED_SINCE, R7));
+    program.extend(number(MISSED_LEVEL, R1));
+    program.extend([
+        op(STX_DW, FRAME, R1, SPACE as i16, 0),
+        // Over the next two, which are for what is in several places.
+        op(JNE, R1, 0, 2, 0),
+        op(JLT_REG, R8, R7, TO_ALLOW, 0),
+        op(JA, 0, 0, TO_DENY, 0),
+        call(GET_CURRENT_ANCESTOR_CGROUP_ID),
+        op(JLT_REG, R0, R7, TO_ALLOW, 0),
+    ]);
+    program.extend(number(MISSED_PARENT, R7));
+    program.extend([
+        op(LDX_DW, R1, FRAME, SPACE as i16, 0),
+        op(ADD, R1, 0, 0, -1),
+        call(GET_CURRENT_ANCESTOR_CGROUP_ID),
+        op(JNE_REG, R0, R7, TO_ALLOW, 0),
+        op(JA, 0, 0, TO_DENY, 0),
     ]);
     program
 }
@@ -306,7 +366,7 @@ fn only_governed(governed: BorrowedFd<'_>) -> Vec<Insn> {
 fn begin(whose: Whose<'_>) -> Vec<Insn> {
     match whose {
         Whose::Launched { .. } => vec![op(MOV_REG, R6, R1, 0, 0)],
-        Whose::Adopted { governed, .. } => only_governed(governed),
+        Whose::Adopted(maps) => only_governed(maps),
     }
 }
 
@@ -324,9 +384,9 @@ fn count(whose: Whose<'_>, fate: Fate) -> Vec<Insn> {
             ];
             (program, spaces, SPACE)
         }
-        Whose::Adopted { tallies, .. } => {
+        Whose::Adopted(maps) => {
             let program = vec![op(STX_W, FRAME, R9, SMALL as i16, 0), op(ST_W, FRAME, 0, (SMALL + 4) as i16, what)];
-            (program, tallies, SMALL)
+            (program, maps.tallies, SMALL)
         }
     };
     program.extend([op(LD_IMM64, R1, PSEUDO_MAP_FD, 0, map.as_raw_fd()), op(0, 0, 0, 0, 0)]);
@@ -376,7 +436,7 @@ fn filter(layout: &Layout, map: BorrowedFd<'_>, whose: Whose<'_>) -> Vec<Insn> {
         Whose::Launched { .. } => {
             program.extend([op(MOV_REG, R1, R6, 0, 0), call(GET_NETNS_COOKIE), op(STX_DW, FRAME, R0, KEY as i16, 0)])
         }
-        Whose::Adopted { .. } => program.push(op(STX_DW, FRAME, R9, KEY as i16, 0)),
+        Whose::Adopted(_) => program.push(op(STX_DW, FRAME, R9, KEY as i16, 0)),
     }
     program.extend([op(LD_IMM64, R1, PSEUDO_MAP_FD, 0, map.as_raw_fd()), op(0, 0, 0, 0, 0)]);
     program.extend(stack(R2, KEY));
@@ -389,21 +449,22 @@ fn filter(layout: &Layout, map: BorrowedFd<'_>, whose: Whose<'_>) -> Vec<Insn> {
 
 /// Ends a program by denying, and puts offsets in place of the jump targets. `passing` is done before what a rule allows passes.
 fn resolve(mut program: Vec<Insn>, at_deny: usize, passing: Vec<Insn>) -> Vec<Insn> {
-    let at_governed = program.iter().position(|insn| insn.code == EXIT).map_or(0, |at| at + 1);
     program.extend(deny());
     let at_pass = program.len();
     program.extend(passing);
     let at_allow = program.len();
     program.extend([op(MOV, R0, 0, 0, 1), op(EXIT, 0, 0, 0, 0)]);
-    for (at, insn) in program.iter_mut().enumerate() {
-        let to = match insn.off {
-            TO_DENY => at_deny,
-            TO_GOVERNED => at_governed,
-            TO_ALLOW => at_allow,
-            TO_PASS => at_pass,
-            _ => continue,
-        };
-        insn.off = (to - at - 1) as i16;
-    }
+    land(&mut program, TO_DENY, at_deny);
+    land(&mut program, TO_PASS, at_pass);
+    land(&mut program, TO_ALLOW, at_allow);
     program
+}
+
+/// Puts offsets in place of a jump target, which is at `to`.
+fn land(program: &mut [Insn], target: i16, to: usize) {
+    for (at, insn) in program.iter_mut().enumerate() {
+        if insn.off == target {
+            insn.off = (to - at - 1) as i16;
+        }
+    }
 }

@@ -14,14 +14,19 @@ use super::{BpfError, HOOKS, Kernel, STEER, UnixSockets, inode, io_error, load_p
 use crate::ids::LaunchId;
 
 /// The hooks on the workloads' parent.
-const ATTACHED: [(&str, u32); 3] =
-    [("connect4", sys::ATTACH_CONNECT4), ("connect6", sys::ATTACH_CONNECT6), ("publish", sys::ATTACH_SOCK_OPS)];
+const ATTACHED: [(&str, u32); 5] = [
+    ("create", sys::ATTACH_SOCK_CREATE),
+    ("egress", sys::ATTACH_EGRESS),
+    ("connect4", sys::ATTACH_CONNECT4),
+    ("connect6", sys::ATTACH_CONNECT6),
+    ("publish", sys::ATTACH_SOCK_OPS),
+];
 
 /// Those that judge unix sockets, where the kernel has them.
 const UNIX: [(&str, u32); 2] = [("unix_connect", sys::ATTACH_UNIX_CONNECT), ("unix_sendmsg", sys::ATTACH_UNIX_SENDMSG)];
 
 /// The maps, by the names of their pins.
-pub(super) const MAPS: [&str; 4] = ["processes", "origins", "spaces", "unix"];
+pub(super) const MAPS: [&str; 5] = ["processes", "origins", "networks", "spaces", "unix"];
 
 /// What was attached.
 pub(super) struct Hooked {
@@ -45,13 +50,16 @@ pub(super) fn attach_hooks(root: &Path, workloads: &Path, programs: &mut pin::Pr
 
     let processes = root.join("processes");
     let origins = root.join("origins");
+    let networks = root.join("networks");
     let spaces = root.join("spaces");
     pin::check_map(&spaces, sys::MAP_PERCPU_HASH, size_of::<SpaceKey>(), 8)?;
+    pin::check_map(&networks, sys::MAP_SK_STORAGE, 4, 8)?;
     pin::check_map(&processes, sys::MAP_SK_STORAGE, 4, size_of::<RawOrigin>())?;
     pin::check_map(&origins, sys::MAP_LRU_HASH, size_of::<OriginKey>(), size_of::<RawOrigin>())?;
     let mut hooks = EbpfLoader::new()
         .map_pin_path("PROCESSES", processes)
         .map_pin_path("ORIGINS", origins)
+        .map_pin_path("NETWORKS", networks)
         .map_pin_path("SPACES", spaces)
         .load(HOOKS)
         .map_err(|source| BpfError::Load { what: "hooks", source: Box::new(source) })?;

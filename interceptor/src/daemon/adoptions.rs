@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,7 @@ use crate::who::{NOBODY, Workload};
 mod account;
 mod follow;
 mod look;
+mod room;
 
 /// How often the thread looks.
 const TICK: Duration = Duration::from_millis(100);
@@ -59,6 +60,8 @@ pub(super) struct Adoptions {
     held: Mutex<BTreeMap<Number, Held>>,
     /// Why not all is adopted that is to be. Held for the whole of [`follow`](Self::follow): one at a time.
     unmet: Mutex<Option<String>>,
+    /// Whether there are workloads that aren't held and are to be.
+    is_partial: AtomicBool,
 }
 
 /// One adopted workload.
@@ -94,6 +97,8 @@ struct Held {
     passing: BTreeSet<Hole>,
     /// A cgroup of its that couldn't be governed the last time, and why.
     ungoverned: Option<String>,
+    /// Whether there is such a one that the hooks don't refuse, either: it stands still.
+    is_loose: bool,
     /// Whether it is in more network namespaces than it may be.
     is_crowded: bool,
     refused: bool,
@@ -136,6 +141,7 @@ impl Adoptions {
             gaze,
             held: Mutex::default(),
             unmet: Mutex::default(),
+            is_partial: AtomicBool::default(),
         })
     }
 
@@ -216,6 +222,7 @@ impl Adoptions {
             open: BTreeSet::new(),
             passing: BTreeSet::new(),
             ungoverned: None,
+            is_loose: false,
             is_crowded: false,
             refused: false,
             standing: None,

@@ -76,7 +76,7 @@ impl Entered {
     }
 }
 
-/// The kernel's counts of a launched workload's connects, and what the proxy had of them.
+/// The kernel's counts of what a launched workload tried, and what the proxy had of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Connects {
     pub(super) established: u64,
@@ -84,6 +84,13 @@ pub(super) struct Connects {
     pub(super) allowed: u64,
     /// Calls to unix sockets that no rule allows, and those that one does.
     pub(super) unix: [u64; 2],
+    /// Datagrams that nobody in the namespace took, and those that somebody did.
+    pub(super) udp: [u64; 2],
+    /// Questions over UDP that no resolver took.
+    pub(super) unheard: u64,
+    /// Sockets of IP that are neither TCP nor UDP, and what they sent: none of it leaves the namespace.
+    pub(super) raw: u64,
+    pub(super) packets: u64,
     pub(super) had: Had,
 }
 
@@ -101,12 +108,16 @@ impl Connects {
             failed: count(Kind::Tcp, Fate::Failed)?,
             allowed: count(Kind::Tcp, Fate::Allowed)?,
             unix: [count(Kind::Unix, Fate::Refused)?, count(Kind::Unix, Fate::Allowed)?],
+            udp: [count(Kind::Udp, Fate::Refused)?, count(Kind::Udp, Fate::Allowed)?],
+            unheard: count(Kind::Dns, Fate::Refused)?,
+            raw: count(Kind::Raw, Fate::Allowed)?,
+            packets: count(Kind::Packet, Fate::Allowed)?,
             had,
         })
     }
 
     pub(super) fn kinds(self) -> BTreeMap<String, Counts> {
-        let Self { established, failed, allowed, unix: [denied, passed], had } = self;
+        let Self { established, failed, allowed, unix, udp, unheard, raw, packets, had } = self;
         let Had { taken, reset, lost, asked } = had;
         let tcp = Counts {
             attempted: established + failed + allowed,
@@ -116,9 +127,21 @@ impl Connects {
             allowed,
             unexplained: established.saturating_sub(taken + lost),
         };
-        let dns = Counts { attempted: asked, mediated: asked, ..Counts::default() };
-        let unix = Counts { attempted: denied + passed, refused: denied, allowed: passed, ..Counts::default() };
-        kept([("tcp", tcp), ("dns", dns), ("unix", unix)])
+        let dns = Counts { attempted: asked + unheard, mediated: asked, refused: unheard, ..Counts::default() };
+        let judged = |[refused, allowed]: [u64; 2]| Counts {
+            attempted: refused + allowed,
+            refused,
+            allowed,
+            ..Counts::default()
+        };
+        kept([
+            ("tcp", tcp),
+            ("dns", dns),
+            ("udp", judged(udp)),
+            ("raw", judged([0, raw])),
+            ("unix", judged(unix)),
+            ("packet", judged([0, packets])),
+        ])
     }
 }
 

@@ -103,7 +103,13 @@ impl Reader {
 
     /// How many connections of a workload that event `seq` counted are recorded; none if its beginning isn't behind the event
     /// `carried`.
-    fn recorded_of(&self, ledger: &Ledger, handled: Handled, seq: i64, carried: i64) -> Result<Option<u64>, QueryError> {
+    fn recorded_of(
+        &self,
+        ledger: &Ledger,
+        handled: Handled,
+        seq: i64,
+        carried: i64,
+    ) -> Result<Option<u64>, QueryError> {
         let launch = ledger.launch.to_string();
         let begun = self
             .db

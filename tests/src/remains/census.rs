@@ -12,7 +12,9 @@ use super::{PINS, ROOMS, cgroup2};
 const PREFIX: &str = "interceptor";
 
 /// The programs of Interceptor, by the names that the kernel has of them (at most 15 bytes).
-const PROGRAMS: [&str; 20] = [
+const PROGRAMS: [&str; 22] = [
+    "bind4",
+    "bind6",
     "changed",
     "connect4",
     "connect6",

@@ -119,6 +119,54 @@ fn sockets_of_other_protocols_cant_be_made() -> Result<()> {
     Ok(())
 }
 
+/// All that lets sockets share an address is set. Nobody else is kept off, who gets nothing there.
+#[test]
+fn the_daemons_ports_cant_be_bound_also_while_it_is_down() -> Result<()> {
+    require_root!(Ok(()));
+    let scene = Scene::new();
+    let bind = |way: &str, host: &str, port: u16| scene.attempt(PROBE, &["bind", way, &format!("{host}:{port}")]);
+    // `Kind::Other` and `Fate::Refused` of the kernel's counts.
+    let refused = || -> Result<u64> {
+        let tallies = scene.adopter.tallies()?;
+        Ok(tallies.iter().filter(|one| (one.kind, one.fate) == (6, 1)).map(|one| one.count).sum())
+    };
+    let [tcp4, tcp6] = scene.ports;
+    let [dns4, dns6] = scene.dns;
+    let hosts = ["127.0.0.1", "0.0.0.0", "[::1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:0.0.0.0]"];
+    let mut count = 0;
+    for is_down in [false, true] {
+        if is_down {
+            scene.acceptor.remove(scene.workload.id);
+            let deadline = Instant::now() + Duration::from_secs(5);
+            while TcpListener::bind(("127.0.0.1", tcp4)).is_err() || TcpListener::bind(("::1", tcp6)).is_err() {
+                ensure!(Instant::now() < deadline, "its listeners are there still");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        for (way, port) in [("tcp", tcp4), ("tcp", tcp6), ("udp", dns4), ("udp", dns6)] {
+            for host in hosts {
+                let said = bind(way, host, port);
+                ensure!(said == "EADDRINUSE", "{way} {host}:{port}, down {is_down}: {said}");
+                count += 1;
+            }
+        }
+        ensure!(refused()? == count, "{} of {count} are counted", refused()?);
+        // Other ports, other protocols, and addresses that the daemon isn't at.
+        for host in hosts {
+            for way in ["tcp", "udp"] {
+                let said = bind(way, host, 0);
+                ensure!(said == "ok", "{way} {host}, down {is_down}: {said}");
+            }
+        }
+        for (way, host, port) in [("udp", "127.0.0.1", tcp4), ("tcp", "127.0.0.1", dns4), ("tcp", "127.0.0.2", tcp4)] {
+            let said = bind(way, host, port);
+            ensure!(said == "ok", "{way} {host}:{port}, down {is_down}: {said}");
+        }
+        ensure!(refused()? == count, "what is allowed is counted as refused");
+    }
+    Ok(())
+}
+
 /// As a manager of services hands one to a unit: what it accepts answers, and isn't cut.
 #[test]
 fn a_listener_that_was_made_outside_answers_for_longer_than_a_look() -> Result<()> {

@@ -193,12 +193,14 @@ fn an_allowed_unix_socket_is_counted_as_allowed() -> Result<()> {
 }
 
 /// All hooks, by the names of their pins.
-const HOOKS: [&str; 18] = [
+const HOOKS: [&str; 20] = [
     "publish",
     "egress",
     "create",
     "device",
     "option",
+    "bind4",
+    "bind6",
     "recvmsg4",
     "recvmsg6",
     "getpeername4",

@@ -306,7 +306,7 @@ fn short_connections_are_never_mixed_up_while_programs_are_replaced() {
     let mut scene = Scene::new();
     let long = std::env::var_os("INTERCEPTOR_LONG").is_some();
     // Each load puts another program behind each of these links; those on tracepoints come besides.
-    let links = if scene.pins.path.join("v1/adopt/unix_connect").exists() { 15 } else { 13 };
+    let links = if scene.pins.path.join("v1/adopt/unix_connect").exists() { 17 } else { 15 };
     let (count, loads, restarts) = (8_000, 2_000_usize.div_ceil(links), if long { 100 } else { 20 });
     let outside = TcpListener::bind("0.0.0.0:0").expect("a port");
     outside.set_nonblocking(true).expect("it can be");

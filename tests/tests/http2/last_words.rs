@@ -87,8 +87,11 @@ fn kill(daemon: &Daemon) -> Result<()> {
     Ok(())
 }
 
-/// The frames that came to the server, once there are `count` of them, and what followed.
-fn heard(upstream: &Scripted, count: usize) -> Result<(Vec<(u8, Vec<u8>)>, Vec<u8>)> {
+/// Whole frames, each with its first byte and its payload, and what followed.
+type Heard = (Vec<(u8, Vec<u8>)>, Vec<u8>);
+
+/// The frames that came to the server, once there are `count` of them.
+fn heard(upstream: &Scripted, count: usize) -> Result<Heard> {
     let deadline = Instant::now() + Duration::from_secs(5);
     loop {
         let mut came = upstream.came();

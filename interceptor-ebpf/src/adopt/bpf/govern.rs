@@ -11,11 +11,13 @@ use aya_ebpf::macros::{map, raw_tracepoint};
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray};
 use aya_ebpf::programs::RawTracePointContext;
-use interceptor_common::{DEEPEST_LEVEL, Governed, PATH_BYTES};
+use interceptor_common::{DEEPEST_LEVEL, GOVERNED_MOST, Governed, PATH_BYTES};
+
+use super::missed;
 
 /// By the id of the cgroup.
 #[map]
-static GOVERNED: HashMap<u64, Governed> = HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+static GOVERNED: HashMap<u64, Governed> = HashMap::with_max_entries(GOVERNED_MOST, BPF_F_NO_PREALLOC);
 
 /// The levels of the tree at which there are governed cgroups, a bit for each.
 #[map]
@@ -60,20 +62,28 @@ fn outermost(ancestor: impl Fn(i32) -> u64) -> Option<Governed> {
     if levels == 0 {
         return None;
     }
+    let mut deepest = 0;
     for level in 1..=DEEPEST_LEVEL {
         if levels & (1 << level) == 0 {
             continue;
         }
         let id = ancestor(level as i32);
         if id == 0 {
-            return None;
+            break;
         }
         if let Some(governed) = GOVERNED.get_ptr(id) {
             // SAFETY: a value of this map.
             return Some(unsafe { *governed });
         }
+        deepest = id;
     }
-    None
+    missed::refused(deepest, ancestor)
+}
+
+/// Whether the cgroup with this id is governed.
+#[inline(always)]
+pub(super) fn is_governed(id: u64) -> bool {
+    GOVERNED.get_ptr(id).is_some()
 }
 
 /// `TP_PROTO(struct cgroup *cgrp, const char *path)` of include/trace/events/cgroup.h.
@@ -103,9 +113,11 @@ fn made(ctx: RawTracePointContext) -> i32 {
         WATCHED.get(&*key)
     };
     if let Some(governed) = found
-        && let Some(id) = pointer(cgroup, &raw const NODE_AT).and_then(|node| long(node, &raw const ID_AT))
+        && let Some(id) = id(cgroup)
+        && GOVERNED.insert(id, *governed, 0).is_err()
     {
-        let _ = GOVERNED.insert(id, *governed, 0);
+        // There are too many already, or no memory is left.
+        missed::note(cgroup, id, governed.workload);
     }
     0
 }
@@ -118,27 +130,36 @@ fn released(ctx: RawTracePointContext) -> i32 {
     if pointer(cgroup, &raw const ROOT_AT).and_then(|root| word(root, &raw const HIERARCHY_AT)) != Some(0) {
         return 0;
     }
-    if let Some(id) = pointer(cgroup, &raw const NODE_AT).and_then(|node| long(node, &raw const ID_AT)) {
+    if let Some(id) = id(cgroup) {
         // Most were never governed.
         let _ = GOVERNED.remove(id);
     }
     0
 }
 
+/// The id of a cgroup.
 #[inline(always)]
-fn at(base: *const u8, offset: *const u32) -> *const u8 {
+pub(super) fn id(cgroup: *const u8) -> Option<u64> {
+    pointer(cgroup, &raw const NODE_AT).and_then(|node| long(node, &raw const ID_AT))
+}
+
+/// The place of a member, by the global that says how far in it is.
+#[inline(always)]
+pub(super) fn at(base: *const u8, offset: *const u32) -> *const u8 {
     // SAFETY: a global that the loader has set; volatile, or the compiler would take it for 0.
     base.wrapping_add(unsafe { ptr::read_volatile(offset) } as usize)
 }
 
+/// A pointer that the kernel has at such a place.
 #[inline(always)]
-fn pointer(base: *const u8, offset: *const u32) -> Option<*const u8> {
+pub(super) fn pointer(base: *const u8, offset: *const u32) -> Option<*const u8> {
     // SAFETY: the helper checks the address.
     unsafe { bpf_probe_read_kernel(at(base, offset).cast::<*const u8>()) }.ok()
 }
 
+/// Four bytes, likewise.
 #[inline(always)]
-fn word(base: *const u8, offset: *const u32) -> Option<u32> {
+pub(super) fn word(base: *const u8, offset: *const u32) -> Option<u32> {
     // SAFETY: the helper checks the address.
     unsafe { bpf_probe_read_kernel(at(base, offset).cast::<u32>()) }.ok()
 }

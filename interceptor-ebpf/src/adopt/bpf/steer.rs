@@ -259,13 +259,16 @@ fn pass_by(ctx: &SockAddrContext, asked: Address, protocol: u32) -> i32 {
     if !asked.is_own() {
         return ALLOW;
     }
+    if is_door(ctx, asked.port, protocol) { denied() } else { ALLOW }
+}
+
+/// Whether this port of the host's own is one of the daemon's, also of one that is down.
+#[inline(always)]
+pub(super) fn is_door(ctx: &SockAddrContext, port: u16, protocol: u32) -> bool {
     // SAFETY: the context is this program's.
     let netns = unsafe { bpf_get_netns_cookie(ctx.sock_addr.cast()) };
     let protocol = if protocol == IPPROTO_UDP { IPPROTO_UDP } else { IPPROTO_TCP };
-    if DOORS.get_ptr(DoorKey { netns, port: u32::from(asked.port), protocol }).is_none() {
-        return ALLOW;
-    }
-    denied()
+    DOORS.get_ptr(DoorKey { netns, port: u32::from(port), protocol }).is_some()
 }
 
 #[inline(always)]

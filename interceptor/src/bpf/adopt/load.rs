@@ -25,12 +25,14 @@ pub(super) const TRACEPOINTS: [(&str, &std::ffi::CStr); 3] =
 /// The id of the root of cgroup2, as a process outside of all cgroup namespaces sees it.
 const ROOT_ID: u64 = 1;
 
-const HOOKS: [(&str, u32); 13] = [
+const HOOKS: [(&str, u32); 15] = [
     ("publish", sys::ATTACH_SOCK_OPS),
     ("egress", sys::ATTACH_EGRESS),
     ("create", sys::ATTACH_SOCK_CREATE),
     ("device", sys::ATTACH_DEVICE),
     ("option", sys::ATTACH_SETSOCKOPT),
+    ("bind4", sys::ATTACH_BIND4),
+    ("bind6", sys::ATTACH_BIND6),
     ("recvmsg4", sys::ATTACH_RECVMSG4),
     ("recvmsg6", sys::ATTACH_RECVMSG6),
     ("getpeername4", sys::ATTACH_GETPEERNAME4),
@@ -42,9 +44,10 @@ const HOOKS: [(&str, u32); 13] = [
 ];
 
 /// The maps, by the names of their pins: the name in the object, the kernel's type, the sizes of key and value.
-const MAPS: [(&str, &str, u32, usize, usize); 13] = [
+const MAPS: [(&str, &str, u32, usize, usize); 14] = [
     ("governed", "GOVERNED", sys::MAP_HASH, 8, size_of::<RawGoverned>()),
     ("levels", "LEVELS", sys::MAP_ARRAY, 4, 4),
+    ("missed", "MISSED", sys::MAP_ARRAY, 4, 8),
     ("watched", "WATCHED", sys::MAP_LPM_TRIE, PATH_BYTES + 4, size_of::<RawGoverned>()),
     ("places", "PLACES", sys::MAP_HASH, size_of::<PlaceKey>(), size_of::<Place>()),
     ("doors", "DOORS", sys::MAP_HASH, size_of::<DoorKey>(), 4),
@@ -159,6 +162,7 @@ impl Adopter {
         let maps = Maps {
             governed: hash(map("governed")?)?,
             levels: Array::try_from(Map::Array(map("levels")?)).map_err(|source| map_error("levels", source))?,
+            missed: Array::try_from(Map::Array(map("missed")?)).map_err(|source| map_error("missed", source))?,
             watched: LpmTrie::try_from(Map::LpmTrie(map("watched")?)).map_err(|source| map_error("watched", source))?,
             places: hash(map("places")?)?,
             doors: hash(map("doors")?)?,
@@ -216,8 +220,9 @@ fn attach_all(root: &Path, programs: &mut pin::Programs) -> Result<Hooked, BpfEr
     let descriptor = |name: &'static str| {
         sys::open(&root.join(name)).map_err(|source| io_error(format!("opening `{name}`"), source))
     };
-    let (governed, tallies) = (descriptor("governed")?, descriptor("tallies")?);
-    let (unix, sockets) = unix::attach_adopted(root, &target, governed.as_fd(), tallies.as_fd(), programs)?;
+    let (governed, missed, tallies) = (descriptor("governed")?, descriptor("missed")?, descriptor("tallies")?);
+    let whose = unix::Adopted { governed: governed.as_fd(), missed: missed.as_fd(), tallies: tallies.as_fd() };
+    let (unix, sockets) = unix::attach_adopted(root, &target, whose, programs)?;
     for (name, tracepoint) in TRACEPOINTS {
         programs.insert(name, trace(&mut object, &root.join(name), name, tracepoint)?);
     }
@@ -252,6 +257,9 @@ fn load_object(root: Option<&Path>) -> Result<Ebpf, BpfError> {
         ("NODE_AT", at("cgroup", "kn")?),
         ("HIERARCHY_AT", at("cgroup_root", "hierarchy_id")?),
         ("ID_AT", at("kernfs_node", "id")?),
+        ("SELF_AT", at("cgroup", "self")?),
+        ("LEVEL_AT", at("cgroup", "level")?),
+        ("PARENT_AT", at("cgroup_subsys_state", "parent")?),
     ];
     let mut loader = EbpfLoader::new();
     for (name, at) in &places {

@@ -1,6 +1,7 @@
 //! Bringing what the settings adopt under control. What can't be adopted is refused, told, and tried again.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use super::{Adoptions, Held, number, same};
@@ -33,6 +34,7 @@ impl Adoptions {
         let adopter = self.adopter()?;
         let mut held = self.held();
         self.gaze.look_outside(wanted.iter().map(|one| &***one));
+        self.is_partial.store(true, Ordering::Relaxed);
         // First, so that what is made from here on is governed, whatever fails.
         let watched: Vec<_> = wanted.iter().flat_map(|one| crate::adopt::watched(one, number(&one.name))).collect();
         adopter.watch(&watched)?;
@@ -66,6 +68,7 @@ impl Adoptions {
                 self.gaze.forget(number);
             }
         }
+        self.is_partial.store(failed.is_err(), Ordering::Relaxed);
         drop(held);
         // What another workload has now is that one's before it is let go of here.
         self.look(true);

@@ -130,6 +130,7 @@ impl Adoptions {
             self.watch_over(adopter, &mut held);
         }
         let mut claimed = BTreeSet::new();
+        let missed = adopter.missed().ok();
         let governed = adopter.governed().unwrap_or_default();
         let mut all = BTreeSet::new();
         let mut are_all_found = true;
@@ -146,6 +147,7 @@ impl Adoptions {
             }
             one.is_unfound = found.is_err();
             are_all_found &= found.is_ok();
+            self.keep_still(one);
             self.people(adopter, one, slowly);
             all.extend(one.pids.iter().copied());
         }
@@ -156,6 +158,9 @@ impl Adoptions {
             if let Err(error) = adopter.forget(*id) {
                 tracing::error!(%error, "a cgroup can't be let go of");
             }
+        }
+        if are_all_found {
+            self.catch_up(adopter, missed.as_ref(), &governed, &held);
         }
         if slowly {
             self.gaze.look_outside(held.values().map(|one| &*one.workload.settings));
@@ -172,7 +177,8 @@ impl Adoptions {
         if missing.is_empty() {
             // Frozen by a repair that didn't say that it was done, or by an earlier daemon.
             let is_frozen = |one: &Held| one.standing.is_some() || one.workload.folder.join(FROZEN).exists();
-            return held.values_mut().filter(|one| is_frozen(one)).for_each(|one| self.go_on(one));
+            let free = held.values_mut().filter(|one| !one.is_loose && is_frozen(one));
+            return free.for_each(|one| self.go_on(one));
         }
         tracing::error!(?missing, "hooks are gone; the adopted workloads are frozen until they are back");
         let what = format!("the hooks {} were gone", missing.join(", "));
@@ -182,7 +188,9 @@ impl Adoptions {
                 self.tell(one, Change::Detached { what: what.clone() });
             }
         }
-        let Err(error) = adopter.repair() else { return held.values_mut().for_each(|one| self.go_on(one)) };
+        let Err(error) = adopter.repair() else {
+            return held.values_mut().filter(|one| !one.is_loose).for_each(|one| self.go_on(one));
+        };
         tracing::error!(%error, "the hooks can't be attached; the adopted workloads stay frozen");
         let why = error.to_string();
         for one in held.values_mut() {
@@ -262,6 +270,9 @@ impl Adoptions {
             self.tree.of(&one.workload.settings).inspect_err(|_| claimed.extend(one.cgroups.keys()))?;
         let found = cgroups.into_iter().filter(|cgroup| claimed.insert(cgroup.id)).map(|cgroup| (cgroup.id, cgroup));
         let mut found: BTreeMap<u64, Cgroup> = found.collect();
+        // Several times a second, so it is said once.
+        let was_ungoverned = one.ungoverned.take().is_some();
+        one.is_loose = false;
         let before = std::mem::take(&mut one.unknown);
         for (cgroup, error) in unknown {
             let Cgroup { path, id, .. } = cgroup;
@@ -281,16 +292,18 @@ impl Adoptions {
                 // It was there before the hooks were.
                 if let Err(error) = adopter.govern(&path, id, one.number, State::Refused) {
                     tracing::error!(%error, cgroup = %path, "a cgroup can't be refused");
+                    self.note_ungoverned(adopter, one, &path, id, &error);
                 }
             }
         }
-        one.ungoverned = None;
         for (id, cgroup) in &found {
             if governed.get(id) != Some(&(one.number, one.state()))
                 && let Err(error) = adopter.govern(&cgroup.path, *id, one.number, one.state())
             {
-                tracing::error!(%error, cgroup = %cgroup.path, "a cgroup can't be governed");
-                one.ungoverned = Some(format!("`{}`: {error}", cgroup.path));
+                if !was_ungoverned {
+                    tracing::error!(%error, cgroup = %cgroup.path, "a cgroup can't be governed");
+                }
+                self.note_ungoverned(adopter, one, &cgroup.path, *id, &error);
             }
             if !one.cgroups.contains_key(id) {
                 let processes = self.tree.processes(&cgroup.path).map_or(0, |pids| pids.len());

@@ -88,6 +88,19 @@ fn unix_sockets_that_a_rule_allows_are_counted_beside_the_others() {
     assert_eq!(Connects { unix: [3, 2], ..Connects::default() }.kinds()["unix"], expected);
 }
 
+#[test]
+fn what_a_launched_workload_sends_besides_tcp_is_counted_as_what_became_of_it() {
+    let kinds =
+        Connects { udp: [4, 3], unheard: 2, had: Had { asked: 5, ..Had::default() }, ..Connects::default() }.kinds();
+    assert_eq!(kinds.keys().collect::<Vec<_>>(), ["dns", "udp"]);
+    assert_eq!(kinds["udp"], Counts { attempted: 7, refused: 4, allowed: 3, ..Counts::default() });
+    assert_eq!(kinds["dns"], Counts { attempted: 7, mediated: 5, refused: 2, ..Counts::default() });
+    let kinds = Connects { raw: 1, packets: 2, ..Connects::default() }.kinds();
+    assert_eq!(kinds.keys().collect::<Vec<_>>(), ["packet", "raw"]);
+    assert_eq!(kinds["raw"], Counts { attempted: 1, allowed: 1, ..Counts::default() });
+    assert_eq!(kinds["packet"], Counts { attempted: 2, allowed: 2, ..Counts::default() });
+}
+
 fn ledger(launch: LaunchId, unexplained: u64) -> Ledger {
     let counts = Counts { attempted: 9, unexplained, ..Counts::default() };
     Ledger { launch, workload: "crm".parse().unwrap(), kinds: [("tcp".to_owned(), counts)].into(), handled: None }

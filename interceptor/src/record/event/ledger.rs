@@ -14,7 +14,7 @@ pub struct Ledger {
     pub launch: LaunchId,
     /// The workload's name.
     pub workload: WorkloadName,
-    /// By kind: `tcp`, `udp`, `dns`, `raw`, `packet`, `unix`. What never happened isn't there.
+    /// By kind: `tcp`, `udp`, `dns`, `raw`, `packet`, `unix`, `other`. What never happened isn't there.
     pub kinds: BTreeMap<String, Counts>,
     /// What the proxy says of the record of these connections; none where an earlier version counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockType, SockaddrStorage, bind, connect, sendto, setsockopt, socket, sockopt,
+    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, SockaddrStorage, bind, connect, listen, sendto, setsockopt,
+    socket, sockopt,
 };
 
 /// Neither TLS nor HTTP.
@@ -22,6 +23,35 @@ pub(crate) fn udp(to: SocketAddr) -> io::Result<String> {
     socket.send(BYTES)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.recv(&mut [0; 16])?;
+    super::done()
+}
+
+/// One datagram, of which nobody is told what it met.
+pub(crate) fn udp_to(to: SocketAddr) -> io::Result<String> {
+    UdpSocket::bind((any(to.is_ipv4()), 0))?.send_to(BYTES, to)?;
+    super::done()
+}
+
+/// One datagram to a socket of its own, on the loopback.
+pub(crate) fn udp_own() -> io::Result<String> {
+    let own = UdpSocket::bind((loopback(true), 0))?;
+    own.set_read_timeout(Some(PATIENCE))?;
+    UdpSocket::bind((loopback(true), 0))?.send_to(BYTES, own.local_addr()?)?;
+    own.recv(&mut [0; 16])?;
+    super::done()
+}
+
+/// Takes an address by `tcp` or `udp`, with all that lets a socket share one.
+pub(crate) fn bind_at(way: &str, at: SocketAddr) -> io::Result<String> {
+    let family = if at.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let kind = if way == "udp" { SockType::Datagram } else { SockType::Stream };
+    let one = socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
+    setsockopt(&one, sockopt::ReuseAddr, &true)?;
+    setsockopt(&one, sockopt::ReusePort, &true)?;
+    bind(one.as_raw_fd(), &SockaddrStorage::from(at))?;
+    if kind == SockType::Stream {
+        listen(&one, Backlog::new(1)?)?;
+    }
     super::done()
 }
 

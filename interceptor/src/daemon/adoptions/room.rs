@@ -1,0 +1,59 @@
+//! Cgroups of adopted workloads that there is no room for among those that are governed. What is made then the hooks refuse;
+//! what was there before stands still.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::Ordering;
+
+use super::{Adoptions, Held};
+use crate::bpf::BpfError;
+use crate::bpf::adopt::{Adopter, Missed, Number, State};
+use crate::record::event::Change;
+
+/// What is recorded of a workload that stands still.
+const WHAT: &str = "a cgroup could not be governed";
+
+impl Adoptions {
+    /// Notes that a cgroup of a workload's, with this path and id, can't be governed.
+    pub(super) fn note_ungoverned(&self, adopter: &Adopter, one: &mut Held, path: &str, id: u64, error: &BpfError) {
+        let parent = self.tree.folder(path).parent().and_then(|parent| fs::metadata(parent).ok());
+        let is_refused = parent.is_some_and(|parent| adopter.missed().is_ok_and(|now| now.refuses(id, parent.ino())));
+        one.is_loose |= !is_refused;
+        one.ungoverned = Some(format!("`{path}`: {error}"));
+    }
+
+    /// Has a workload stand still as long as it has a cgroup that is neither governed nor refused.
+    pub(super) fn keep_still(&self, one: &mut Held) {
+        let Some(why) = one.ungoverned.clone().filter(|_| one.is_loose) else { return };
+        self.freeze(one, true);
+        let standing = one.standing.get_or_insert_default();
+        let (is_new, is_stuck) = (standing.add(WHAT), standing.is_newly_stuck(&why));
+        if is_new {
+            self.tell(one, Change::Detached { what: WHAT.into() });
+        }
+        if is_stuck {
+            self.tell(one, Change::Broken { what: format!("{WHAT}: {why}") });
+        }
+    }
+
+    /// Says that the cgroups are governed now that there was no room for when they were made, if all are that are to be.
+    /// `missed` and `governed` are from before they were looked for.
+    pub(super) fn catch_up(
+        &self,
+        adopter: &Adopter,
+        missed: Option<&Missed>,
+        governed: &BTreeMap<u64, (Number, State)>,
+        held: &BTreeMap<Number, Held>,
+    ) {
+        let Some(missed) = missed.filter(|missed| missed.is_open()) else { return };
+        let is_whole = |one: &Held| one.ungoverned.is_none() && one.unknown.keys().all(|id| governed.contains_key(id));
+        if self.is_partial.load(Ordering::Relaxed) || !held.values().all(is_whole) {
+            return;
+        }
+        match adopter.catch_up(missed) {
+            Ok(()) => tracing::warn!("there was no room for cgroups when they were made; they are governed now"),
+            Err(error) => tracing::error!(%error, "what was made in between stays refused"),
+        }
+    }
+}
