@@ -310,23 +310,30 @@ pub(super) fn load_sock_addr(name: &[u8; 16], attach_type: u32, insns: &[Insn]) 
         interface: u32,
         attach_type: u32,
     }
-    let mut log = vec![0_u8; 16 * 1024];
     let mut attribute = Attribute {
         kind: PROG_TYPE_CGROUP_SOCK_ADDR,
         insn_count: insns.len() as u32,
         insns: insns.as_ptr().addr() as u64,
         license: c"GPL".as_ptr().addr() as u64,
-        log_level: 1,
-        log_bytes: log.len() as u32,
-        log: log.as_mut_ptr().addr() as u64,
+        log_level: 0,
+        log_bytes: 0,
+        log: 0,
         kernel: 0,
         flags: 0,
         name: *name,
         interface: 0,
         attach_type,
     };
-    // SAFETY: instructions, licence and log live until the end of this function and have the lengths that are given.
-    unsafe { bpf(PROG_LOAD, &mut attribute) }.and_then(owned).map_err(|error| {
+    // SAFETY: instructions and licence live until the end of this function and have the lengths that are given.
+    let loaded = unsafe { bpf(PROG_LOAD, &mut attribute) }.and_then(owned);
+    loaded.map_err(|error| {
+        // Once more for the log: a sound program isn't loaded either where its log doesn't fit (ENOSPC).
+        let mut log = vec![0_u8; 64 * 1024];
+        attribute.log_level = 1;
+        attribute.log_bytes = log.len() as u32;
+        attribute.log = log.as_mut_ptr().addr() as u64;
+        // SAFETY: as above, and the log has the length that is given.
+        let _failed = unsafe { bpf(PROG_LOAD, &mut attribute) }.and_then(owned);
         let text = String::from_utf8_lossy(&log);
         let words: Vec<&str> = text.trim_end_matches('\0').lines().rev().take(4).collect();
         let words: Vec<&str> = words.into_iter().rev().collect();

@@ -9,7 +9,7 @@ use super::edit::Sink;
 use crate::config::Strategy;
 
 /// The most places that are noted of one body.
-pub const MOST: usize = 4096;
+pub const MOST: usize = 1024;
 
 /// What stands in a masked body in the place of something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ pub struct Place {
     pub strategy: Strategy,
 }
 
-/// The places of one body, in its order and without overlap. As JSON `{"places": [[START, LENGTH, STRATEGY], …], "more":
+/// The places of one body, in its order; without overlap until they are [moved](Places::moved). As JSON `{"places": [[START, LENGTH, STRATEGY], …], "more":
 /// START}`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Places {

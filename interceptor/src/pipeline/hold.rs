@@ -232,8 +232,8 @@ impl Drop for Held {
 }
 
 /// Lets what the client sent before now take effect before what is waited for does: a stream that was reset isn't run by a
-/// yes that came later, however late this worker gets to both. In the first turn its connection is read, in the second
-/// hyper looks at what was read, and drops whoever still waits.
+/// yes that came later, if it is read in one turn. In the first its connection is read, in the second hyper looks at what was
+/// read, and drops whoever still waits.
 async fn catch_up() {
     tokio::task::yield_now().await;
     tokio::task::yield_now().await;

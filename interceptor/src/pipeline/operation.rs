@@ -386,7 +386,9 @@ async fn pass(
         Ok(()) => sent_whole(coming.live, interrupted, coming.sent, coming.taking).await,
         Err(code) => Err(code),
     };
-    coming.taking.noted(coming.screen.take_places());
+    if !coming.is_left_out() {
+        coming.taking.noted(coming.screen.take_places());
+    }
     Outcome { ended, status, masked: coming.screen.counts() }
 }
 

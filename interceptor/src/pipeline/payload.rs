@@ -265,7 +265,8 @@ impl Taken {
             partial = Some("headers-only");
         }
         // Of a body that isn't here there is nothing to tell.
-        let masked = masked.filter(|_| partial.is_none() || !body.is_empty());
+        let is_told = |places: &Places| !body.is_empty() || (partial.is_none() && *places != Places::default());
+        let masked = masked.filter(is_told);
         let partial = partial.map(str::to_owned);
         let mut message = Message { start, body, bytes, partial, masked, ..Message::default() };
         (message.headers, message.trailers) = (fields(&headers), fields(&trailers));

@@ -81,7 +81,7 @@ pub(super) fn is_granted(headers: &HeaderMap) -> bool {
 }
 
 /// Passes what comes from each end on to the other, until both have closed, or it no longer may be. Then both are told why, where
-/// that can be put between two frames; who can't be told is reset.
+/// that can be put between two frames; a client that can't be told is reset, a server's connection just closes.
 ///
 /// # Errors
 /// The code of what ended it: `client-gone` or `upstream-closed` when one end breaks, after which there is no telling which
@@ -173,7 +173,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Counted<'a, S> {
 
     /// Says `last`, a whole Close frame, and that nothing follows; then waits until this end has closed too. All that for as
     /// long as [`LAST_WORDS`] at most. Where a Close frame went before, that was the last. Gives whether a Close frame, of ours
-    /// or not, was the end: not where the last frame is in pieces, or nothing is taken any more.
+    /// or not, was the end, and it closed too: not where the last frame is in pieces, or what was sent before may still wait to
+    /// be taken.
     async fn end(&mut self, last: Option<Vec<u8>>) -> bool {
         let last = match last {
             _ if self.taken.is_closed() => Vec::new(),
@@ -193,8 +194,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Counted<'a, S> {
             self.stream.shutdown().await?;
             copy(&mut self.stream, &mut sink()).await
         };
-        let _closed = timeout_at(until, heard_out).await;
-        true
+        timeout_at(until, heard_out).await.is_ok()
     }
 }
 

@@ -217,8 +217,8 @@ fn what_a_failed_connect_left_is_nobodys() {
     scene.adopter.open_doors(NUMBER, scene.cookie, &Doors { tcp4, tcp6, dns4: &own, dns6: &own }).expect("they open");
     for (to, door) in ["198.51.100.7:443", "[2001:db8::7]:443"].into_iter().zip(doors) {
         let mut dialled = 0;
-        // Somebody else may have taken one of the ports.
-        for _ in 0..10 {
+        // Somebody else may have taken some of the ports; a closed connection keeps one for a minute.
+        for _ in 0..200 {
             let left = 1_000 - dialled;
             if left == 0 {
                 break;

@@ -140,9 +140,10 @@ fn is_masked(operation: &Operation) -> bool {
     !operation.basis.obligations.masks.is_empty() || !operation.masked.is_empty()
 }
 
-/// Whether it was noted of every value in the body whether it is masked.
+/// Whether it was noted of every value in the body whether it is masked, and the body is shown.
 fn is_noted(message: &Message) -> bool {
-    message.masked.as_ref().is_some_and(|masked| masked.more.is_none())
+    let is_shown = std::str::from_utf8(trimmed(&message.body)).is_ok();
+    is_shown && message.masked.as_ref().is_some_and(|masked| masked.more.is_none())
 }
 
 fn ended_well(operation: &Operation) -> bool {

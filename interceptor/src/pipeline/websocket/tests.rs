@@ -83,10 +83,14 @@ async fn last_words_are_said_between_two_frames_once_and_the_stream_then_ends() 
     ] {
         let (mut here, mut there) = stream(&meter, 1_000);
         here.write_all(taken).await.unwrap();
-        assert_eq!(here.end(last.cloned()).await, is_said, "{taken:?}");
-        drop(here);
-        let mut came = Vec::new();
-        there.read_to_end(&mut came).await.unwrap();
+        let ending = async move { here.end(last.cloned()).await };
+        let reading = async move {
+            let mut came = Vec::new();
+            there.read_to_end(&mut came).await.unwrap();
+            came
+        };
+        let (said, came) = tokio::join!(ending, reading);
+        assert_eq!(said, is_said, "{taken:?}");
         let is_ours = is_said && taken != b"\x88\x00";
         assert_eq!(came, if is_ours { [taken, &ours].concat() } else { taken.to_vec() });
     }
@@ -95,10 +99,11 @@ async fn last_words_are_said_between_two_frames_once_and_the_stream_then_ends() 
 #[tokio::test(start_paused = true)]
 async fn who_takes_no_last_words_or_doesnt_close_isnt_waited_for() {
     let meter = Meter::new(metrics::Counter::noop());
-    for (holds, is_said) in [(5, false), (1_000, true)] {
+    // Also where there is room for them: whether they were taken isn't known.
+    for holds in [5, 1_000] {
         let (mut here, _there) = stream(&meter, holds);
         let start = Instant::now();
-        assert_eq!(here.end(Some(close("killed", None))).await, is_said, "{holds}");
+        assert!(!here.end(Some(close("killed", None))).await, "{holds}");
         assert!((LAST_WORDS..LAST_WORDS * 2).contains(&start.elapsed()), "{holds}: {:?}", start.elapsed());
     }
 }

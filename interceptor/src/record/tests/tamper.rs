@@ -73,7 +73,7 @@ fn what_is_derived_is_compared_with_the_events() {
         ("DELETE FROM operations WHERE seq = 12", Some(12), "the events made a row that is missing:"),
         (
             "INSERT INTO sessions SELECT 'ses_0', 99, launch, workload, process, original, host, target, opened_at,
-             closed_at, reason, 0, 0 FROM sessions WHERE seq = 2",
+             closed_at, reason, 0, 0, NULL FROM sessions WHERE seq = 2",
             Some(99),
             "no event made the row `ses_0` in `sessions`",
         ),

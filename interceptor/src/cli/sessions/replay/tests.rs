@@ -216,7 +216,7 @@ fn where_it_is_noted_what_is_masked_nothing_else_is_taken_for_it() {
     let place = Place { start: 14, length: 1, strategy: Strategy::Redact };
     message.masked = Some(Places { places: vec![place], more: Some(17) });
     let shown = shown(&message);
-    assert!(!is_noted(&message) && shown.contains("more than 4096 values are masked"), "{shown}");
+    assert!(!is_noted(&message) && shown.contains("more than 1024 values are masked"), "{shown}");
     assert!(shown.contains("  <   \"[redacted]\",\n  <*  7,\n  <*  \"***\",\n  <   8\n"), "{shown}");
 }
 

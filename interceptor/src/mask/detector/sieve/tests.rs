@@ -17,7 +17,7 @@ proptest! {
     }
 
     #[test]
-    fn it_is_told_of_no_other_text(text in "[secrtapi_ky-7q~:/ SÖöübG]{0,24}") {
+    fn it_is_told_of_no_other_text(text in "[secrtapi_k7q~:/ SÖöübG-]{0,24}") {
         let lower = text.to_ascii_lowercase();
         let holds = WORDS.iter().any(|word| lower.contains(word));
         prop_assert_eq!(sieve().lets_through(text.as_bytes()), holds, "{}", text);
