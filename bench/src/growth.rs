@@ -10,15 +10,17 @@ use crate::asking::Asking;
 use crate::cells::Traffic;
 use crate::ground::Ground;
 use crate::measure::{Bench, Figures, Sample};
+use crate::origin;
 use crate::ours::{Ours, Policies, Shape, policies};
 use crate::peers::Running;
 use crate::points::{self, Point};
 use crate::report::say;
 use crate::rounds::sample;
 
-/// Files that the daemon has open for a connection that rests, and besides those.
-const FILES_EACH: usize = 2;
-const FILES: usize = 2_000;
+/// Files that the daemon has open for a connection that rests and that the origin has closed, and besides those: some thousand
+/// connections that were just made are open at both ends.
+const FILES_EACH: usize = 1;
+const FILES: usize = 9_000;
 /// How many workloads are started at once.
 const STARTS: usize = 10;
 /// How long filling the record may take.
@@ -149,7 +151,7 @@ fn idle(ground: &Ground, bench: &Bench, usual: &Shape, step: usize, files: u64) 
     let mut beside = Vec::new();
     if count > 0 {
         let mark = ours.mark()?;
-        beside.push(stand(ours.load(&bench.arguments(&held(count), "hold", "idle"))?)?);
+        beside.push(stand(ours.load(&bench.arguments(&held(count), "hold", origin::IDLE))?)?);
         has_rows(&ours, mark, count as u64)?;
     }
     Ok(Point { name: count.to_string(), running: Running::governed(ours), beside })

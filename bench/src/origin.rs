@@ -4,8 +4,10 @@
 
 use std::convert::Infallible;
 use std::path::PathBuf;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -17,6 +19,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
 use crate::load::Local;
@@ -28,6 +31,9 @@ pub(crate) const FILE: u64 = 100_000_000;
 const PAGE: usize = 100_000;
 /// What is handed over at once.
 const PIECE: usize = 64 * 1024;
+/// The first part of a path's last segment whose connection is closed when nothing has been asked on it for [`LEFT`].
+pub(crate) const IDLE: &str = "idle";
+const LEFT: Duration = Duration::from_secs(1);
 /// What every mail address of an answer ends in, and no masked one does.
 pub(crate) const MAIL: &str = "@contoso.example";
 
@@ -110,8 +116,13 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, answers: Answers) 
     // Who goes away early is no concern of the origin.
     let Ok(stream) = acceptor.accept(stream).await else { return };
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let service = service_fn(move |request: Request<Incoming>| {
-        let answer = answers.answer(request.uri().path());
+    let idle = Rc::<Notify>::default();
+    let service = service_fn(|request: Request<Incoming>| {
+        let path = request.uri().path();
+        if path.rsplit('/').next().is_some_and(|last| last.starts_with(IDLE)) {
+            idle.notify_one();
+        }
+        let answer = answers.answer(path);
         async move { Ok::<_, Infallible>(answer) }
     });
     let stream = TokioIo::new(stream);
@@ -120,7 +131,16 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, answers: Answers) 
         server.timer(TokioTimer::new()).max_concurrent_streams(1000);
         let _ = server.serve_connection(stream, service).await;
     } else {
-        let _ = hyper::server::conn::http1::Builder::new().serve_connection(stream, service).await;
+        let mut connection = pin!(hyper::server::conn::http1::Builder::new().serve_connection(stream, service));
+        let left = async {
+            idle.notified().await;
+            tokio::time::sleep(LEFT).await;
+        };
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = left => connection.as_mut().graceful_shutdown(),
+        }
+        let _ = connection.await;
     }
 }
 

@@ -92,11 +92,6 @@ impl Peer {
         which(program).is_none().then_some(hint)
     }
 
-    /// In how many rounds it is measured at most. What is a hundred times slower shows that in two.
-    pub(crate) fn rounds(self) -> usize {
-        if self == Self::Mitmproxy { 2 } else { usize::MAX }
-    }
-
     /// Whether it speaks HTTP/2 to clients.
     pub(crate) fn speaks_http2(self) -> bool {
         self != Self::Sslsplit

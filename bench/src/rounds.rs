@@ -145,9 +145,7 @@ fn measure(options: &Options) -> Result<Run> {
     if !options.parts && !options.stages && !options.growth {
         let pace = options.pace((5, 2000));
         cells(options, &ground, &pace, &mut run)?;
-        let slow = run.samples.iter().any(|sample| sample.peer == Peer::Mitmproxy.name());
-        let fewer = format!(", of mitmproxy {}", pace.rounds.min(Peer::Mitmproxy.rounds()));
-        settings.push(told(&pace) + if slow { &fewer } else { "" });
+        settings.push(told(&pace));
     }
     settings.push(record(&options.record));
     settings.push(format!("all in {} s", start.elapsed().as_secs()));
@@ -181,9 +179,6 @@ fn cells(options: &Options, ground: &Ground, pace: &Pace, run: &mut Run) -> Resu
             // Each begins in turn: nobody always comes after the same one.
             for place in 0..running.len() {
                 let one = &running[(place + round) % running.len()];
-                if round >= one.peer.rounds() {
-                    continue;
-                }
                 let found = match cell.what {
                     What::Traffic(traffic) if traffic.is_http2() && !one.peer.speaks_http2() => continue,
                     What::Traffic(traffic) => {
