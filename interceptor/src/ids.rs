@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 mod digest;
 mod guid;
@@ -37,8 +37,8 @@ pub enum IdError {
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+        #[serde(try_from = "String")]
         pub struct $name(ulid::Ulid);
 
         impl $name {
@@ -51,10 +51,22 @@ macro_rules! id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let mut text = [0; ulid::ULID_LEN];
-                let text = self.0.array_to_str(&mut text);
-                text.make_ascii_lowercase();
-                write!(f, concat!($prefix, "_{}"), text)
+                const PREFIX: &str = concat!($prefix, "_");
+                let mut text = [0; PREFIX.len() + ulid::ULID_LEN];
+                let (prefix, id) = text.split_at_mut(PREFIX.len());
+                prefix.copy_from_slice(PREFIX.as_bytes());
+                if let Some(id) = id.first_chunk_mut() {
+                    self.0.array_to_str(id).make_ascii_lowercase();
+                }
+                // In one piece: a text that it is written to grows with each.
+                f.write_str(std::str::from_utf8(&text).map_err(|_never| fmt::Error)?)
+            }
+        }
+
+        // Without a text of its own: a record has many.
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
             }
         }
 
@@ -119,8 +131,8 @@ id!(
 macro_rules! text {
     ($(#[$doc:meta])* $name:ident, $read:expr) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+        #[serde(try_from = "String")]
         pub struct $name(Box<str>);
 
         impl $name {
@@ -133,6 +145,12 @@ macro_rules! text {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
             }
         }
 

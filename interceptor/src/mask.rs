@@ -152,8 +152,10 @@ pub fn query(plan: &Arc<Plan>, key: &Key, query: &[u8]) -> Result<Vec<u8>, Withh
 /// # Errors
 /// It can't be masked.
 pub fn nameless(plan: &Arc<Plan>, key: &Key, text: &[u8]) -> Result<Vec<u8>, Withheld> {
-    let is_plain = plan.active.is_empty();
-    let format = if is_plain { Format::Pass } else { Format::Text(Window::default(), Escape::Plain) };
+    if !plan.detects() {
+        return Ok(text.to_vec());
+    }
+    let format = Format::Text(Window::default(), Escape::Plain);
     Masker::of(Engine::new(Arc::clone(plan), *key), format).all(text)
 }
 
@@ -220,6 +222,16 @@ impl Plan {
     /// Whether bodies pass as they are: the masks are about headers only.
     pub fn is_blind(&self) -> bool {
         self.paths.is_empty() && self.active.is_empty()
+    }
+
+    /// Whether detectors look at texts: else nothing is masked that has no name.
+    pub fn detects(&self) -> bool {
+        !self.active.is_empty()
+    }
+
+    /// Whether headers are masked by their names.
+    pub fn names_headers(&self) -> bool {
+        !self.headers.is_empty()
     }
 
     /// Whether `other` masks at least what this one does.

@@ -251,8 +251,9 @@ pub enum Credential {
 /// A path that every server reads alike: what policy saw is what is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CanonicalPath {
-    raw: Box<str>,
-    segments: Box<[Box<str>]>,
+    raw: Arc<str>,
+    /// With its segments decoded, where that is something else.
+    decoded: Option<Arc<str>>,
 }
 
 /// A verdict with what determined it.

@@ -151,8 +151,11 @@ fn pairs(raw: &str, told: &mut dyn FnMut(&[Replaced])) -> String {
 }
 
 /// A path as it may be recorded.
-pub fn path(raw: &str) -> String {
-    String::from_utf8_lossy(&text::redact(Cow::Borrowed(raw.as_bytes()), &mut |_| {})).into_owned()
+pub fn path(raw: &str) -> Cow<'_, str> {
+    match text::redact(Cow::Borrowed(raw.as_bytes()), &mut |_| {}) {
+        Cow::Borrowed(_all) => Cow::Borrowed(raw),
+        Cow::Owned(kept) => Cow::Owned(String::from_utf8_lossy(&kept).into_owned()),
+    }
 }
 
 /// A body as it may be recorded, decoded from its content codings. It may be cut short at its end. `content_type` is

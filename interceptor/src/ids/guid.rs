@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::IdError;
 
@@ -34,25 +34,25 @@ impl Guid {
 
 impl fmt::Display for Guid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let v = self.0;
-        let group = |shift: u32, mask: u128| v >> shift & mask;
-        write!(
-            f,
-            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-            group(96, 0xffff_ffff),
-            group(80, 0xffff),
-            group(64, 0xffff),
-            group(48, 0xffff),
-            group(0, 0xffff_ffff_ffff)
-        )
+        let (mut text, mut shift) = ([0; 36], 128);
+        for (at, byte) in text.iter_mut().enumerate() {
+            *byte = if HYPHENS.contains(&at) {
+                b'-'
+            } else {
+                shift -= 4;
+                b"0123456789abcdef"[(self.0 >> shift & 0xf) as usize]
+            };
+        }
+        // In one piece: what is written to a text or a record grows with each.
+        f.write_str(std::str::from_utf8(&text).map_err(|_never| fmt::Error)?)
     }
 }
 
 macro_rules! guid {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+        #[serde(try_from = "String")]
         pub struct $name(Guid);
 
         impl $name {
@@ -65,6 +65,12 @@ macro_rules! guid {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 fmt::Display::fmt(&self.0, f)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
             }
         }
 

@@ -151,8 +151,13 @@ impl<'a> Coming<'a> {
         if !is_held && !is_empty {
             return None;
         }
-        let pieces: Vec<Bytes> = self.ready.drain(..).filter_map(|frame| frame.into_data().ok()).collect();
-        Some(Full::new(pieces.concat().into()))
+        let mut pieces = self.ready.drain(..).filter_map(|frame| frame.into_data().ok());
+        let first = pieces.next().unwrap_or_default();
+        Some(Full::new(match pieces.next() {
+            // As a rule it comes in one.
+            None => first,
+            Some(second) => [first, second].into_iter().chain(pieces).collect::<Vec<_>>().concat().into(),
+        }))
     }
 
     /// The next frame for the client; none at the end.

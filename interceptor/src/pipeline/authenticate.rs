@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, Method, header};
 use jiff::Timestamp;
 
 use super::gate::not_recorded;
@@ -20,7 +20,7 @@ use crate::identity::provenance::{Digest, Issued};
 use crate::identity::{JudgeError, Judged, Presented};
 use crate::ids::OperationId;
 use crate::policy::{CanonicalPath, Credential, HttpRequest, Operation, Principal, TokenRequest, foreign};
-use crate::record::event::{Identity, TokenIssued, What};
+use crate::record::event::{Identity, Named, TokenIssued, What};
 
 /// Whom a request's token names, and what the record says of the token.
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ pub(super) struct Identified {
     /// The token's keyed digest.
     pub(super) token: Digest,
     /// The token's `uti`.
-    pub(super) uti: Option<String>,
+    pub(super) uti: Option<Arc<str>>,
     /// Until when the token is accepted.
     pub(super) until: Timestamp,
     /// What was known of tokens then: how often that had changed.
@@ -40,14 +40,14 @@ pub(super) struct Identified {
 #[derive(Debug, Clone)]
 pub(super) enum Wanted {
     /// To send a request.
-    Http { method: String, path: CanonicalPath, query: Option<String>, credential: Credential, websocket: bool },
+    Http { method: Method, path: CanonicalPath, query: Option<String>, credential: Credential, websocket: bool },
     /// To be issued a token.
     Token { tenant: String, client: String, grant: String, scopes: Vec<String>, audience: String },
 }
 
 /// A request whose sender is known, as far as it says.
 pub(super) struct Authenticated {
-    pub(super) decoded: Decoded,
+    pub(super) decoded: Box<Decoded>,
     pub(super) wanted: Wanted,
     pub(super) who: Option<Identified>,
     /// What its answer is looked through for; none where that holds no token.
@@ -65,7 +65,21 @@ impl Identified {
             authentic: *authentic,
             bound: *bound,
             token: self.token,
-            uti: self.uti.clone(),
+            uti: self.uti.as_deref().map(str::to_owned),
+        }
+    }
+
+    /// The same, borrowed.
+    pub(super) fn named(&self) -> Named<'_> {
+        let Principal { id, kind, client, authentic, bound, .. } = &*self.principal;
+        Named {
+            principal: id,
+            kind: *kind,
+            client: *client,
+            authentic: *authentic,
+            bound: *bound,
+            token: self.token,
+            uti: self.uti.as_deref(),
         }
     }
 }
@@ -74,7 +88,7 @@ impl Wanted {
     /// To send this request, with what it authenticates with.
     pub(super) fn request(decoded: &Decoded, credential: Credential) -> Self {
         Wanted::Http {
-            method: decoded.parts.method.as_str().to_owned(),
+            method: decoded.parts.method.clone(),
             path: decoded.path.clone(),
             query: decoded.parts.uri.query().map(str::to_owned),
             credential,
@@ -86,7 +100,7 @@ impl Wanted {
     pub(super) fn operation<'a>(&'a self, live: &'a Live) -> Operation<'a> {
         match self {
             Wanted::Http { method, path, query, credential, websocket } => Operation::Http(HttpRequest {
-                method,
+                method: method.as_str(),
                 host: live.host(),
                 port: live.port(),
                 tls: live.tls(),
@@ -107,7 +121,7 @@ impl Decoded {
     ///
     /// # Errors
     /// The decided refusal: of a token, of another credential, or by the target's pin.
-    pub(super) async fn authenticate(mut self, live: &Live) -> Result<Authenticated, Box<Decided>> {
+    pub(super) async fn authenticate(mut self: Box<Self>, live: &Live) -> Result<Authenticated, Box<Decided>> {
         // A target that is gone is refused when the request is decided.
         let Some(target) = live.target_settings() else { return Ok(self.anonymous(Credential::None)) };
         let refused = |decoded: &Self, credential, refusal| {
@@ -150,7 +164,7 @@ impl Decoded {
     }
 
     /// A request that names nobody.
-    pub(super) fn anonymous(self, credential: Credential) -> Authenticated {
+    pub(super) fn anonymous(self: Box<Self>, credential: Credential) -> Authenticated {
         let wanted = Wanted::request(&self, credential);
         Authenticated { decoded: self, wanted, who: None, observing: None }
     }
@@ -212,7 +226,8 @@ async fn judged(
         bound: issued.bound,
     };
     let until = judge.accepted_until(issued.expiry);
-    let who = Identified { principal: Arc::new(principal), token: digest, uti: issued.uti.clone(), until, seen };
+    let uti = issued.uti.as_deref().map(Arc::from);
+    let who = Identified { principal: Arc::new(principal), token: digest, uti, until, seen };
     if lasts {
         live.remember(generation, who.clone());
     }

@@ -171,11 +171,15 @@ impl Session {
     pub(super) fn record(&self, ruling: &Ruling) -> Result<(OperationId, Recorded), Refusal> {
         self.worker.counted.operation(ruling);
         let operation = OperationId::new();
-        let recorded = self.worker.record(ruling.event(operation, Some(self.id), &self.subject));
+        let intent = (self.worker.now(), operation, Some(self.id));
+        let recorded = self.worker.record_intent(&ruling.intent(intent, &self.subject));
         recorded.map(|recorded| (operation, recorded)).map_err(|error| {
             let refusal = Refusal::from(not_recorded(&error));
             if error.leaves_denials() {
-                self.worker.record_end(ruling.denied(&refusal, operation, Some(self.id), &self.subject));
+                let denied = (self.worker.now(), operation, Some(self.id));
+                if let Err(error) = self.worker.record_intent(&ruling.denied(&refusal, denied, &self.subject)) {
+                    tracing::error!(%error, "an outcome could not be recorded");
+                }
                 self.finish(operation, "denied", None);
             } else {
                 tracing::error!(%error, "an operation could not be recorded, so it is denied");

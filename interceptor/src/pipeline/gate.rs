@@ -15,7 +15,7 @@ use crate::config::Hostname;
 use crate::error::{Blame, Fault};
 use crate::ids::OperationId;
 use crate::policy::Operation;
-use crate::record::{Event, Journal, RecordError};
+use crate::record::{Journal, RecordError};
 use crate::transport::dial::{Looking, Lookup};
 use crate::transport::resolver::Gate;
 use crate::who::{Attribution, Workload};
@@ -47,10 +47,10 @@ impl Gate for RecordingGate {
         counted::operations(ruling.labels()).increment(1);
         let operation = OperationId::new();
         let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut recorded = journal.append(&Event { at, what: ruling.event(operation, None, &subject) });
+        let mut recorded = journal.append_intent(&ruling.intent((at, operation, None), &subject));
         if let Some(error) = recorded.as_ref().err().filter(|error| error.leaves_denials()) {
             ruling.verdict = Err(not_recorded(error).into());
-            recorded = journal.append(&Event { at, what: ruling.event(operation, None, &subject) });
+            recorded = journal.append_intent(&ruling.intent((at, operation, None), &subject));
         }
         drop(journal);
         match (ruling.verdict, recorded) {

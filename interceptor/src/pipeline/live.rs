@@ -155,6 +155,12 @@ impl Live {
         names(authority, &self.host, self.port(), if self.tls { 443 } else { 80 })
     }
 
+    /// Whether this is the very name that the connection is for, at the port that goes without saying.
+    pub(super) fn is_called(&self, authority: &[u8]) -> bool {
+        let default_port = if self.tls { 443 } else { 80 };
+        matches!(&self.host, Host::Name(name) if self.port() == default_port && name.as_str().as_bytes() == authority)
+    }
+
     /// Decides an operation, whose token names `who`, in the world of the moment.
     pub(super) fn rule(&self, who: Option<&Identified>, operation: Operation<'_>, known: Known) -> Ruling {
         self.session.rule(who, operation, known)

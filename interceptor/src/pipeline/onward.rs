@@ -1,7 +1,7 @@
 //! The way on to the upstream: the connection that an operation has for itself or shares, opened again when the upstream
 //! closed it, and the request as it goes there.
 
-use http::{HeaderMap, Request, Response, StatusCode, Uri, header, uri};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header, uri};
 use hyper::body::Incoming;
 use tokio::sync::MutexGuard;
 
@@ -189,23 +189,31 @@ async fn redial(live: &Live) -> Result<Hop, Refusal> {
 /// answered by us: the client was told to go on when its body was first read.
 fn rewrite(decoded: Decoded, live: &Live, sent: &Meter) -> Result<Request<Metered>, Refusal> {
     let Decoded { mut parts, body, path, websocket, .. } = decoded;
-    let target = match parts.uri.query() {
+    let target = |uri: &Uri| match uri.query() {
         Some(query) => format!("{}?{query}", path.raw()),
         None => path.raw().to_owned(),
     };
     strip_hop_by_hop(&mut parts.headers, live.version());
     parts.headers.remove(header::EXPECT);
     parts.headers.remove(JUSTIFICATION);
-    let authority = authority(live);
     match live.version() {
         Version::Http1 => {
             parts.version = http::Version::HTTP_11;
-            parts.uri = Uri::try_from(target).map_err(|_invalid| nothing_decoded())?;
-            parts.headers.insert(header::HOST, authority.try_into().map_err(|_invalid| nothing_decoded())?);
+            // As a rule it is in this form, and names the host so.
+            if parts.uri.scheme().is_some() || parts.uri.authority().is_some() || parts.uri.path() != path.raw() {
+                parts.uri = Uri::try_from(target(&parts.uri)).map_err(|_invalid| nothing_decoded())?;
+            }
+            let mut hosts = parts.headers.get_all(header::HOST).iter();
+            let is_called = hosts.next().is_some_and(|host| live.is_called(host.as_bytes()));
+            if !is_called || hosts.next().is_some() {
+                let authority = HeaderValue::try_from(authority(live)).map_err(|_invalid| nothing_decoded())?;
+                parts.headers.insert(header::HOST, authority);
+            }
         }
         Version::Http2 => {
             let scheme = if live.tls() { uri::Scheme::HTTPS } else { uri::Scheme::HTTP };
-            let full = Uri::builder().scheme(scheme).authority(authority).path_and_query(target).build();
+            let to = (authority(live), target(&parts.uri));
+            let full = Uri::builder().scheme(scheme).authority(to.0).path_and_query(to.1).build();
             parts.version = http::Version::HTTP_2;
             parts.uri = full.map_err(|_invalid| nothing_decoded())?;
             parts.headers.remove(header::HOST);

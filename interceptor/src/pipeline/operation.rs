@@ -46,7 +46,7 @@ pub(super) use faults::{busy, client_gone, cut_off, nothing_decoded};
 /// A decided operation, not yet recorded.
 pub(super) struct Decided {
     ruling: Ruling,
-    authenticated: Option<Box<Authenticated>>,
+    authenticated: Option<Authenticated>,
     digest: Option<Digest>,
     usage: Option<Use>,
 }
@@ -57,7 +57,7 @@ pub(super) struct Permitted {
     pub(super) permit: Permit,
     pub(super) recorded: Recorded,
     pub(super) decoded: Box<Decoded>,
-    pub(super) asked: Asked,
+    pub(super) asked: Rc<Asked>,
     observing: Option<Observing>,
 }
 
@@ -74,7 +74,7 @@ impl Decided {
         authenticated: Authenticated,
         (digest, usage): (Option<Digest>, Option<Use>),
     ) -> Self {
-        Self { ruling, authenticated: Some(Box::new(authenticated)), digest, usage }
+        Self { ruling, authenticated: Some(authenticated), digest, usage }
     }
 
     pub(super) fn refused(ruling: Ruling) -> Self {
@@ -95,12 +95,12 @@ impl Decided {
         match (self.ruling.verdict, self.authenticated) {
             (Ok(permit), Some(authenticated)) => {
                 live.allow_for(permit.basis().obligations.max_session);
-                let Authenticated { decoded, wanted, who, observing } = *authenticated;
+                let Authenticated { decoded, wanted, who, observing } = authenticated;
                 let known = Known { digest: self.digest, using: permit.basis().grant };
                 let emergency = permit.basis().break_glass.is_some();
                 let plan = self.ruling.plan;
-                let asked = Asked { wanted, who, plan, known, emergency, cut_by: Rc::default() };
-                Ok(Permitted { operation, permit, recorded, decoded: Box::new(decoded), asked, observing })
+                let asked = Rc::new(Asked { wanted, who, plan, known, emergency, cut_by: RefCell::default() });
+                Ok(Permitted { operation, permit, recorded, decoded, asked, observing })
             }
             (Err(refusal), _) => Err(refused(Some(operation), refusal)),
             (Ok(_permit), None) => Err(refused(Some(operation), nothing_decoded().into())),
@@ -132,7 +132,6 @@ impl Permitted {
 }
 
 /// What is kept of a request to decide it again.
-#[derive(Clone)]
 pub(super) struct Asked {
     wanted: Wanted,
     who: Option<Identified>,
@@ -142,7 +141,7 @@ pub(super) struct Asked {
     /// Whether only the broken glass lets it through.
     emergency: bool,
     /// The policies that it was cut by, once it was.
-    cut_by: Rc<RefCell<Vec<String>>>,
+    cut_by: RefCell<Vec<String>>,
 }
 
 impl Asked {
@@ -252,7 +251,7 @@ async fn exchange(live: Rc<Live>, mut permitted: Permitted, mut reply: oneshot::
     let counted = &live.session().worker.counted;
     let (sent, received) = (Meter::new(counted.request.clone()), Meter::new(counted.response.clone()));
     let operation = permitted.operation;
-    let (asked, observing) = (permitted.asked.clone(), permitted.observing.take());
+    let (asked, observing) = (Rc::clone(&permitted.asked), permitted.observing.take());
     let client = permitted.decoded.parts.extensions.remove::<OnUpgrade>();
     let level = permitted.permit.basis().obligations.record;
     let masked = asked.masked(&live);
@@ -262,7 +261,7 @@ async fn exchange(live: Rc<Live>, mut permitted: Permitted, mut reply: oneshot::
     };
     let taking = Taking::begin(&live, &permitted.decoded, (level, masked), &sent);
     let seat = live.seat();
-    let means = (&asked, observing.is_none(), &charge);
+    let means = (&*asked, observing.is_none(), &charge);
     let mut interrupted = pin!(asked.interrupted(&live));
     let mut way = Way::of(&live).await;
     let head = match (over, &seat) {
@@ -389,7 +388,7 @@ async fn pass(
     if !coming.is_left_out() {
         coming.taking.noted(coming.screen.take_places());
     }
-    Outcome { ended, status, masked: coming.screen.counts() }
+    Outcome { ended, status, masked: coming.screen.take_counts() }
 }
 
 /// Releases the answer of a token endpoint, once what is in it is recorded; in its stead, why it isn't released.
@@ -424,8 +423,8 @@ async fn release(
     let status = response.status();
     taking.noted(screen.take_places());
     match reply.send(response) {
-        Ok(()) => Outcome { ended, status: Some(status), masked: screen.counts() },
-        Err(_gone) => Outcome { ended: ended.and(Err("client-gone")), status: None, masked: screen.counts() },
+        Ok(()) => Outcome { ended, status: Some(status), masked: screen.take_counts() },
+        Err(_gone) => Outcome { ended: ended.and(Err("client-gone")), status: None, masked: screen.take_counts() },
     }
 }
 

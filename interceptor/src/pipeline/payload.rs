@@ -18,7 +18,7 @@ use crate::ids::{LaunchId, OperationId};
 use crate::mask::Places;
 use crate::record::Content;
 use crate::record::payload::Message;
-use crate::transport::http::Meter;
+use crate::transport::http::{Meter, Overseer};
 
 mod budget;
 mod coding;
@@ -38,7 +38,10 @@ pub(super) struct Taking {
     level: PayloadLevel,
     /// The most bytes of one body that are kept.
     most: usize,
-    request: Rc<RefCell<Taken>>,
+    request: RefCell<Taken>,
+    /// The most bytes that the request's body may have, and how many have passed.
+    limit: u64,
+    passed: Cell<u64>,
     response: RefCell<Option<Taken>>,
     /// What the answer is masked for, and so the request, as far as it is kept.
     masked: Option<Masked>,
@@ -71,51 +74,26 @@ impl Taking {
         let world = live.session().world();
         let settings = &world.snapshot.settings;
         let level = asked.unwrap_or(settings.payload.level);
-        let request = Rc::new(RefCell::new(Taken::default()));
+        let mut request = Taken::default();
+        if level != PayloadLevel::None {
+            request.start = request_line(&decoded.parts);
+            request.headers = decoded.parts.headers.clone();
+        }
         let taking = Rc::new(Self {
             live: Rc::clone(live),
             level,
             most: if level == PayloadLevel::Full { settings.payload.bytes } else { 0 },
-            request: Rc::clone(&request),
+            request: RefCell::new(request),
+            limit: settings.limits.request_body,
+            passed: Cell::default(),
             response: RefCell::default(),
             masked,
             unfit: RefCell::default(),
             is_unfit: Notify::new(),
             opaque: Cell::new(false),
         });
-        if level != PayloadLevel::None {
-            let mut taken = request.borrow_mut();
-            taken.start = request_line(&decoded.parts);
-            taken.headers = decoded.parts.headers.clone();
-        }
-        let (limit, passed, weak) = (settings.limits.request_body, Cell::new(0u64), Rc::downgrade(&taking));
-        sent.bound(move |length| {
-            let Some(taking) = weak.upgrade().filter(|taking| !taking.opaque.get()) else { return true };
-            passed.set(passed.get() + length as u64);
-            if passed.get() > limit {
-                taking.refuse(too_large("request-too-large", "the request's body", "limits.request_body"));
-                return false;
-            }
-            true
-        });
-        let weak = Rc::downgrade(&taking);
-        sent.tap(move |data| {
-            if let Some(taking) = weak.upgrade().filter(|taking| !taking.opaque.get()) {
-                taking.take(&mut taking.request.borrow_mut(), data);
-            }
-        });
-        let weak = Rc::downgrade(&taking);
-        sent.gate(move |trailers| {
-            let Some(taking) = weak.upgrade() else { return false };
-            if let Err(fault) = request::check_trailers(&taking.live, trailers) {
-                taking.refuse(fault);
-                return false;
-            }
-            if taking.level != PayloadLevel::None {
-                taking.request.borrow_mut().trailers = trailers.clone();
-            }
-            true
-        });
+        let overseer = Rc::downgrade(&taking);
+        sent.oversee(overseer);
         taking
     }
 
@@ -226,6 +204,37 @@ impl Taking {
     }
 }
 
+impl Overseer for Taking {
+    fn may_pass(&self, length: usize) -> bool {
+        if self.opaque.get() {
+            return true;
+        }
+        self.passed.set(self.passed.get() + length as u64);
+        if self.passed.get() > self.limit {
+            self.refuse(too_large("request-too-large", "the request's body", "limits.request_body"));
+            return false;
+        }
+        true
+    }
+
+    fn passes(&self, data: &[u8]) {
+        if !self.opaque.get() {
+            self.take(&mut self.request.borrow_mut(), data);
+        }
+    }
+
+    fn may_follow(&self, trailers: &HeaderMap) -> bool {
+        if let Err(fault) = request::check_trailers(&self.live, trailers) {
+            self.refuse(fault);
+            return false;
+        }
+        if self.level != PayloadLevel::None {
+            self.request.borrow_mut().trailers = trailers.clone();
+        }
+        true
+    }
+}
+
 impl Drop for Taking {
     fn drop(&mut self) {
         let left =
@@ -239,11 +248,11 @@ impl Taken {
     fn message(self, bytes: u64, most: usize, whole: bool) -> Message {
         let Taken { start, headers, trailers, body, mut partial, mut masked } = self;
         let value = |name: header::HeaderName| {
-            let values =
-                headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-            values.collect::<Vec<_>>().join(",")
+            let mut values = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+            let first = values.next().unwrap_or_default();
+            values.fold(first, |all, next| all + "," + next)
         };
-        let body = match coding::decoded(&value(header::CONTENT_ENCODING), &body, most) {
+        let body = match coding::decoded(&value(header::CONTENT_ENCODING), body, most) {
             Some((body, is_whole)) => {
                 if !is_whole {
                     partial = partial.or(Some("cut"));
@@ -291,13 +300,17 @@ pub(super) fn exhibit(decoded: &Decoded, body: &[u8]) -> Message {
 }
 
 fn request_line(parts: &Parts) -> String {
-    let query = parts.uri.query().map_or_else(String::new, |query| format!("?{}", secrets::query(query)));
+    let query = parts.uri.query().map(secrets::query);
+    let (sign, query) = query.as_ref().map_or(("", ""), |query| ("?", query.as_str()));
     let version = if parts.version == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" };
-    format!("{} {}{query} {version}", parts.method, secrets::path(parts.uri.path()))
+    [parts.method.as_str(), " ", &secrets::path(parts.uri.path()), sign, query, " ", version].concat()
 }
 
 fn status_line(status: StatusCode) -> String {
-    format!("{} {}", status.as_u16(), status.canonical_reason().unwrap_or_default()).trim_end().to_owned()
+    match status.canonical_reason() {
+        Some(reason) => [status.as_str(), " ", reason].concat(),
+        None => status.as_str().to_owned(),
+    }
 }
 
 /// A body that is larger than the configuration takes.

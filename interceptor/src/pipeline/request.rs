@@ -29,7 +29,7 @@ pub(super) struct Decoded {
 }
 
 /// Reads a request; one that can't be accepted becomes a decided refusal.
-pub(super) fn decode(live: &Live, request: Request<Incoming>) -> Result<Decoded, Box<Decided>> {
+pub(super) fn decode(live: &Live, request: Request<Incoming>) -> Result<Box<Decoded>, Box<Decided>> {
     let (mut parts, body) = request.into_parts();
     match read(live, &parts) {
         Ok((path, websocket)) => {
@@ -37,13 +37,13 @@ pub(super) fn decode(live: &Live, request: Request<Incoming>) -> Result<Decoded,
             // names isn't sent on.
             strip_hop_by_hop(&mut parts.headers, live.version());
             let body = RequestBody::Streaming(body);
-            Ok(Decoded { parts, body, path, websocket })
+            Ok(Box::new(Decoded { parts, body, path, websocket }))
         }
         Err(fault) => {
             let action = format!("http:{}", parts.method);
             let summary = format!("{} {}", parts.method, secrets::path(parts.uri.path()));
             let target = live.target();
-            let ruling = Ruling::refused(action, summary, target, fault);
+            let ruling = Ruling::refused(action.into(), summary, target, fault);
             let session = live.session();
             Err(Box::new(Decided::refused(ruling.concealed(&session.world(), &session.worker.pipeline.mask_key))))
         }
@@ -190,25 +190,32 @@ fn authority(live: &Live, parts: &Parts) -> Result<(), Fault> {
     let own = parts.uri.authority();
     let scheme_fits =
         parts.uri.scheme().is_none_or(|s| *s == if live.tls() { uri::Scheme::HTTPS } else { uri::Scheme::HTTP });
-    let given = [host.as_ref(), own].into_iter().flatten();
-    if !scheme_fits || !given.clone().all(|authority| live.is(authority)) {
+    // Most name the host as it is known here, which needs no reading.
+    let host_fits = match host {
+        Some(value) if !live.is_called(value.as_bytes()) => live.is(&host_and_port(value)?),
+        _ => true,
+    };
+    let own_fits = own.is_none_or(|own| live.is_called(own.as_str().as_bytes()) || live.is(own));
+    if !scheme_fits || !host_fits || !own_fits {
         return Err(misdirected(live.host()));
     }
-    if given.count() == 0 {
+    if host.is_none() && own.is_none() {
         return Err(refuse("host-missing", Blame::Client, "the request names no host"));
     }
     Ok(())
 }
 
-fn host_header(headers: &HeaderMap) -> Result<Option<uri::Authority>, Fault> {
+fn host_header(headers: &HeaderMap) -> Result<Option<&HeaderValue>, Fault> {
     let mut values = headers.get_all(header::HOST).iter();
     match (values.next(), values.next()) {
-        (None, _) => Ok(None),
-        (Some(value), None) => uri::Authority::try_from(value.as_bytes())
-            .map(Some)
-            .map_err(|_invalid| refuse("host-malformed", Blame::Client, "the Host header is not a host and port")),
-        (Some(_), Some(_)) => Err(refuse("host-malformed", Blame::Client, "there is more than one Host header")),
+        (value, None) => Ok(value),
+        (_, Some(_)) => Err(refuse("host-malformed", Blame::Client, "there is more than one Host header")),
     }
+}
+
+fn host_and_port(value: &HeaderValue) -> Result<uri::Authority, Fault> {
+    uri::Authority::try_from(value.as_bytes())
+        .map_err(|_invalid| refuse("host-malformed", Blame::Client, "the Host header is not a host and port"))
 }
 
 /// Whether an authority names this host and port; one with user information names nobody.

@@ -1,6 +1,7 @@
 //! A ruling: one decision, with everything that the record says of it. Made for connections, requests and look-ups
 //! alike, so that a reload decides again in the same words.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -18,7 +19,7 @@ use crate::mask::{Key, Plan};
 use crate::policy::{
     Asker, Basis, Credential, Decision, Denial, Grants, Hold, HttpRequest, Operation, Permit, Question, Terms, decide,
 };
-use crate::record::event::{Identity, Verdict, What};
+use crate::record::event::{Decided, Intent, Verdict};
 use crate::who::Workload;
 
 /// The code of an operation that nobody has answered yet.
@@ -28,12 +29,12 @@ pub(super) const PENDING: &str = "approval-pending";
 #[derive(Debug)]
 pub(super) struct Ruling {
     pub(super) target: Option<TargetName>,
-    pub(super) action: String,
+    pub(super) action: Cow<'static, str>,
     pub(super) summary: String,
     /// What it authenticates with; none for what carries no credential by its nature.
     pub(super) credential: Option<Credential>,
     /// Whom its token names.
-    pub(super) identity: Option<Identity>,
+    pub(super) who: Option<Identified>,
     pub(super) verdict: Result<Permit, Refusal>,
     /// What the answer is masked for, if it is permitted.
     pub(super) plan: Option<Arc<Plan>>,
@@ -103,7 +104,7 @@ impl Ruling {
             Operation::Http(request) => Some(request.credential),
             Operation::Resolve { .. } | Operation::Connect { .. } | Operation::Token(_) => None,
         };
-        let identity = who.map(Identified::recorded);
+        let identified = who.cloned();
         let target = match &operation {
             Operation::Resolve { name } => targets.by_host(&Host::Name((*name).clone())),
             Operation::Connect { host, port } => targets.find(host, *port),
@@ -113,7 +114,8 @@ impl Ruling {
         let Some(target) = target else {
             let verdict = Err(not_a_target(&operation).into());
             let (target, plan, hold, approval) = (None, None, None, None);
-            return Ruling { target, action, summary, credential, identity, verdict, plan, hold, approval };
+            let who = identified;
+            return Ruling { target, action, summary, credential, who, verdict, plan, hold, approval };
         };
         let (mut plan, mut hold) = (None, None);
         let request = match &operation {
@@ -142,31 +144,40 @@ impl Ruling {
             }
             (_, other) => Err(protocol_not_built(other, target).into()),
         };
-        let (target, approval) = (Some(target.name.clone()), None);
-        Ruling { target, action, summary, credential, identity, verdict, plan, hold, approval }
+        let (target, who, approval) = (Some(target.name.clone()), identified, None);
+        Ruling { target, action, summary, credential, who, verdict, plan, hold, approval }
     }
 
     /// The same, with the path of its summary masked: as its answer is, or where it has none, as every answer of its target.
     pub(super) fn concealed(mut self, world: &World, key: &Key) -> Ruling {
+        // What is permitted and not masked is of a target that masks nothing, or has no path in its summary.
+        if self.verdict.is_ok() && self.plan.is_none() {
+            return self;
+        }
         let of_target = || {
             let target =
                 world.snapshot.settings.targets.iter().find(|target| Some(&target.name) == self.target.as_ref())?;
             world.masking.named(&target.masks)
         };
-        if let Some(plan) = self.plan.clone().or_else(of_target) {
+        if let Some(plan) = self.plan.clone().or_else(of_target).filter(|plan| plan.detects()) {
             self.summary = Masked { plan, key: *key }.summary(&self.summary);
         }
         self
     }
 
     /// A refusal that needed no decision: the request itself can't be accepted.
-    pub(super) fn refused(action: String, summary: String, target: Option<TargetName>, fault: Fault) -> Ruling {
+    pub(super) fn refused(
+        action: Cow<'static, str>,
+        summary: String,
+        target: Option<TargetName>,
+        fault: Fault,
+    ) -> Ruling {
         Ruling {
             target,
             action,
             summary,
             credential: None,
-            identity: None,
+            who: None,
             verdict: Err(fault.into()),
             plan: None,
             hold: None,
@@ -184,8 +195,8 @@ impl Ruling {
         };
         let target = Some(target.name.clone());
         let verdict = Err(refusal);
-        let (identity, plan, hold, approval) = (None, None, None, None);
-        let ruling = Ruling { target, action, summary, credential, identity, verdict, plan, hold, approval };
+        let (who, plan, hold, approval) = (None, None, None, None);
+        let ruling = Ruling { target, action, summary, credential, who, verdict, plan, hold, approval };
         ruling.concealed(&live.session().world(), &live.session().worker.pipeline.mask_key)
     }
 
@@ -211,7 +222,7 @@ impl Ruling {
 
     /// What it is counted as: class, verdict and code. None holds what a workload wrote.
     pub(super) fn labels(&self) -> [&'static str; 3] {
-        let class = match self.action.as_str() {
+        let class = match &*self.action {
             "connect" => "connect",
             "dns:resolve" => "dns:resolve",
             "http:websocket" => "http:websocket",
@@ -226,67 +237,61 @@ impl Ruling {
         }
     }
 
-    /// The event that records it.
-    pub(super) fn event(&self, operation: OperationId, session: Option<SessionId>, subject: &Subject) -> What {
+    /// The event that records it: at what time, as which operation, of which session.
+    pub(super) fn intent<'a>(&'a self, of: Of, subject: &'a Subject) -> Intent<'a> {
         match &self.verdict {
-            Ok(permit) => {
-                let basis = Box::new(permit.basis().clone());
-                self.decided((Verdict::Allow, None, self.approval), basis, operation, session, subject)
-            }
-            Err(refusal) => self.denied(refusal, operation, session, subject),
+            Ok(permit) => self.decided((Verdict::Allow, None, self.approval), permit.basis(), of, subject),
+            Err(refusal) => self.denied(refusal, of, subject),
         }
     }
 
     /// The event that records that it is denied, whatever was decided.
-    pub(super) fn denied(
-        &self,
-        refusal: &Refusal,
-        operation: OperationId,
-        session: Option<SessionId>,
-        subject: &Subject,
-    ) -> What {
+    pub(super) fn denied<'a>(&'a self, refusal: &'a Refusal, of: Of, subject: &'a Subject) -> Intent<'a> {
         let verdict = if refusal.fault.code == PENDING { Verdict::Hold } else { Verdict::Deny };
-        let code = Some(refusal.fault.code.to_owned());
         let approval = refusal.approval.as_deref().copied().or(self.approval);
-        self.decided((verdict, code, approval), refusal.basis.clone(), operation, session, subject)
+        self.decided((verdict, Some(refusal.fault.code), approval), &refusal.basis, of, subject)
     }
 
-    fn decided(
-        &self,
-        (verdict, code, approval): (Verdict, Option<String>, Option<ApprovalId>),
-        basis: Box<Basis>,
-        operation: OperationId,
-        session: Option<SessionId>,
-        subject: &Subject,
-    ) -> What {
-        What::OperationDecided {
+    fn decided<'a>(
+        &'a self,
+        (verdict, code, approval): (Verdict, Option<&'static str>, Option<ApprovalId>),
+        basis: &'a Basis,
+        (at, operation, session): Of,
+        subject: &'a Subject,
+    ) -> Intent<'a> {
+        Intent {
+            at,
+            event: Decided::Operation,
             operation,
             session,
             launch: subject.launch,
-            workload: subject.workload.clone(),
-            target: self.target.clone(),
-            action: self.action.clone(),
-            summary: self.summary.clone(),
+            workload: &subject.workload,
+            target: self.target.as_ref(),
+            action: &self.action,
+            summary: &self.summary,
             verdict,
             code,
             basis,
             initiator: Some(subject.asker.initiator),
             credential: self.credential,
-            identity: self.identity.clone().map(Box::new),
+            identity: self.who.as_ref().map(Identified::named),
             approval,
         }
     }
 }
 
+/// When something is recorded, as which operation, and of which session.
+type Of = (Timestamp, OperationId, Option<SessionId>);
+
 /// The action and the line that stand for an operation. The query isn't in it: it is where secrets travel.
-fn describe(operation: &Operation<'_>) -> (String, String) {
+fn describe(operation: &Operation<'_>) -> (Cow<'static, str>, String) {
     let summary = match operation {
         Operation::Resolve { name } => format!("look up {name}"),
         Operation::Connect { host, port } => format!("connect to {host} port {port}"),
         Operation::Http(request) if request.websocket => {
             format!("{} {} as a WebSocket, opaque", request.method, secrets::path(request.path.raw()))
         }
-        Operation::Http(request) => format!("{} {}", request.method, secrets::path(request.path.raw())),
+        Operation::Http(request) => [request.method, " ", &secrets::path(request.path.raw())].concat(),
         Operation::Token(request) => format!("{} for {}", request.grant, secrets::path(request.audience)),
     };
     (operation.action().into(), summary)

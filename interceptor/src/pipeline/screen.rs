@@ -111,9 +111,9 @@ impl Screen {
         self.answer.as_ref().is_some_and(|answer| !answer.is_awaited())
     }
 
-    /// What was masked: the path or the detector's id, and how many values.
-    pub(super) fn counts(&self) -> BTreeMap<String, u64> {
-        self.answer.as_ref().map_or_else(|| self.counts.clone(), counts)
+    /// What was masked: the path or the detector's id, and how many values; for good.
+    pub(super) fn take_counts(&mut self) -> BTreeMap<String, u64> {
+        self.answer.as_ref().map_or_else(|| std::mem::take(&mut self.counts), counts)
     }
 
     /// Where in what the process got of the body, decoded, something was masked, for good; none where no mask is at work.

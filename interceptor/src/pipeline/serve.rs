@@ -286,7 +286,7 @@ fn refused(live: &Live, fault: Fault, status: Option<u16>) -> Ending {
         Version::Http2 if fault.code == "http2-flood" => ("http", "a flood of HTTP/2 frames"),
         Version::Http2 => ("http", "something that is no HTTP/2"),
     };
-    let ruling = Ruling::refused(action.to_owned(), summary.to_owned(), live.target(), fault);
+    let ruling = Ruling::refused(action.into(), summary.to_owned(), live.target(), fault);
     // If it can't be recorded that was logged, and nothing went on anyway.
     if let Ok((operation, _recorded)) = live.session().record(&ruling) {
         live.session().finish(operation, "denied", status);

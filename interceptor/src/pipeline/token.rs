@@ -55,7 +55,7 @@ impl Decoded {
     /// # Errors
     /// The decided refusal, where that can't be told, or no tenant of this host is asked.
     pub(super) async fn ask(
-        mut self,
+        mut self: Box<Self>,
         live: &Live,
         target: &Arc<Target>,
         issues: &Issues,
@@ -76,7 +76,7 @@ impl Decoded {
 
     async fn read_ask(&mut self, live: &Live, issues: &Issues) -> Refuse<Option<(Wanted, Observing)>> {
         let (kind, issuer) = kind(issues);
-        let segments: Vec<&str> = self.path.segments().iter().map(|segment| &**segment).collect();
+        let segments: Vec<&str> = self.path.segments().collect();
         let query = self.parts.uri.query().unwrap_or_default();
         let ask = endpoint::recognise(kind, self.parts.method.as_str(), &segments, query)
             .map_err(|error| refused(error.code(), error.to_string()))?;

@@ -14,7 +14,7 @@ use super::Pipeline;
 use super::counted::Counted;
 use super::payload::Budget;
 use crate::config::Limits;
-use crate::record::event::What;
+use crate::record::event::{Intent, What};
 use crate::record::payload::{SealedPayload, SessionKey};
 use crate::record::{Event, Journal, Record, RecordError, Recorded};
 use crate::transport::accept::Accepted;
@@ -42,6 +42,14 @@ impl Worker {
     /// When it can't be stored: whatever it was about is then denied.
     pub fn record(&self, what: What) -> Result<Recorded, RecordError> {
         self.journal.append(&Event { at: self.now(), what })
+    }
+
+    /// Records a verdict, before anything that follows from it.
+    ///
+    /// # Errors
+    /// As [`Worker::record`].
+    pub(super) fn record_intent(&self, intent: &Intent<'_>) -> Result<Recorded, RecordError> {
+        self.journal.append_intent(intent)
     }
 
     /// Records how something ended. What can't be stored any more is told to the operator; the record's own health

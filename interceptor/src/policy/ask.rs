@@ -31,7 +31,7 @@ pub(super) struct Ask<'a> {
     /// The parameters of the query, decoded.
     pub(super) query: BTreeMap<String, Vec<String>>,
     /// The masks that the target names for every answer.
-    pub(super) masks: Vec<MaskName>,
+    pub(super) masks: &'a [MaskName],
 }
 
 /// Why a question can't be put.
@@ -96,7 +96,7 @@ impl<'a> Ask<'a> {
                 }
                 known(&rules.identity(principal.id.as_str()))
             }
-            None => known(rules.nobody()),
+            None => rules.nobody().clone(),
         };
         let mut query = BTreeMap::new();
         let (kind, special) = match &question.operation {
@@ -142,7 +142,7 @@ impl<'a> Ask<'a> {
 
 /// The target as the snapshot knows it has to cover what is asked: a connection that was opened under other settings
 /// asks again under these. Answers the masks that it names.
-fn check_target(target: &Target, question: &Question<'_>) -> Result<Vec<MaskName>, Unasked> {
+fn check_target<'a>(target: &'a Target, question: &Question<'_>) -> Result<&'a [MaskName], Unasked> {
     let lists = |host: &Host| target.hosts.iter().any(|pattern| pattern.matches(host));
     let covered = match &question.operation {
         Operation::Resolve { name } => lists(&Host::Name((*name).clone())),
@@ -152,7 +152,7 @@ fn check_target(target: &Target, question: &Question<'_>) -> Result<Vec<MaskName
         Operation::Token(request) => target.takes(request.audience),
     };
     if covered {
-        Ok(target.masks.clone())
+        Ok(&target.masks)
     } else {
         let what = match &question.operation {
             Operation::Resolve { name } => name.to_string(),
@@ -252,7 +252,6 @@ fn token(request: &TokenRequest<'_>, view: View<'_>) -> Value {
 fn http(rules: &Rules, request: &HttpRequest<'_>, view: View<'_>) -> Value {
     const NAMES: [&str; SEGMENTS] =
         ["s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11", "s12", "s13", "s14", "s15"];
-    let segments = request.path.segments();
     let mut http = Record::new(view);
     http.put("method", || string(request.method));
     http.put("host", || string(request.host.to_string()));
@@ -260,10 +259,12 @@ fn http(rules: &Rules, request: &HttpRequest<'_>, view: View<'_>) -> Value {
     http.put("tls", || Value::from(request.tls));
     http.put("path", || string(request.path.decoded()));
     http.put("raw", || string(request.path.raw()));
-    http.put("segments", || Value::from(i64::try_from(segments.len()).unwrap_or(i64::MAX)));
+    http.put("segments", || Value::from(i64::try_from(request.path.segments().count()).unwrap_or(i64::MAX)));
     http.put("query", || entity(rules.query()));
-    for (at, name) in NAMES.into_iter().enumerate() {
-        http.put(name, || string(segments.get(at).map_or("", |segment| &**segment)));
+    let mut segments = request.path.segments();
+    for name in NAMES {
+        let segment = segments.next().unwrap_or_default();
+        http.put(name, || string(segment));
     }
     http.value()
 }
@@ -301,7 +302,7 @@ impl<'a> Record<'a> {
 fn tags(raw: &str) -> Result<BTreeMap<String, Vec<String>>, Unasked> {
     let mut tags: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (key, value) in path::parameters(raw).map_err(|error| Unasked::Broken(error.to_string()))? {
-        tags.entry(key).or_default().push(value);
+        tags.entry(key.into_owned()).or_default().push(value.into_owned());
     }
     Ok(tags)
 }

@@ -15,8 +15,8 @@ pub fn foreign<'a>(headers: impl IntoIterator<Item = (&'a str, &'a [u8])>, query
     let mut found = Vec::new();
     for (name, value) in headers {
         match scheme(name, value) {
-            Some(scheme) if scheme == "bearer" => {}
-            Some(scheme) => found.push(scheme),
+            Some(scheme) if scheme.eq_ignore_ascii_case(b"bearer") => {}
+            Some(scheme) => found.push(String::from_utf8_lossy(scheme).to_ascii_lowercase()),
             None if authenticates(name, value) => found.push(name.to_ascii_lowercase()),
             None => {}
         }
@@ -45,7 +45,7 @@ fn authenticates(name: &str, value: &[u8]) -> bool {
 }
 
 /// The scheme of an `Authorization` header (RFC 9110 section 11.4); one that isn't a token is the header's own name.
-fn scheme(name: &str, value: &[u8]) -> Option<String> {
+fn scheme<'a>(name: &str, value: &'a [u8]) -> Option<&'a [u8]> {
     if !name.eq_ignore_ascii_case("authorization") {
         return None;
     }
@@ -54,7 +54,7 @@ fn scheme(name: &str, value: &[u8]) -> Option<String> {
     let scheme = &value[..end];
     let plain = (1..=32).contains(&scheme.len()) && end < value.len() && scheme.iter().all(token);
     // Without a space it is the secret itself.
-    Some(if plain { String::from_utf8_lossy(scheme).to_ascii_lowercase() } else { "authorization".into() })
+    Some(if plain { scheme } else { &b"authorization"[..] })
 }
 
 impl Credential {

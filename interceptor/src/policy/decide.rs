@@ -1,7 +1,5 @@
 //! The one function that says yes.
 
-use std::collections::BTreeSet;
-
 use jiff::Timestamp;
 
 use super::ask::{Ask, Unasked};
@@ -93,9 +91,10 @@ pub(super) fn answer(snapshot: &Snapshot, ask: &Ask<'_>) -> Decision {
             let max_session = determining.iter().filter_map(|rule| rule.annotations.max_session).min();
             // What any of them masks is masked, and what the target masks for everybody.
             let named = determining.iter().flat_map(|rule| &rule.annotations.masks);
-            let masks: BTreeSet<_> = named.chain(&ask.masks).cloned().collect();
+            let mut masks: Vec<_> = named.chain(ask.masks).cloned().collect();
+            masks.sort_unstable();
+            masks.dedup();
             let approval = Terms::of(determining.iter().filter_map(|rule| rule.annotations.approval.as_ref()));
-            let masks = masks.into_iter().collect();
             let obligations = Obligations { max_session, record, masks, approval: approval.clone().map(Box::new) };
             let (policies, reasons) = (ids(determining), reasons(determining));
             let basis = Basis { generation: snapshot.generation, policies, reasons, obligations, ..Basis::default() };

@@ -241,7 +241,7 @@ impl fmt::Display for Width {
 impl Shape {
     /// The shape of a request.
     pub fn of(request: &HttpRequest<'_>) -> Self {
-        let segments = request.path.segments().iter().map(|segment| if is_id(segment) { "{id}" } else { segment });
+        let segments = request.path.segments().map(|segment| if is_id(segment) { "{id}" } else { segment });
         let path = segments.fold(String::new(), |path, segment| path + "/" + segment);
         let mut keys: Vec<String> = request
             .query
@@ -313,7 +313,7 @@ impl Scope {
             Scope::Action { action, path } => {
                 let asked = question.operation.action();
                 let below = |path: &String| match &question.operation {
-                    Operation::Http(request) => is_below(&request.path.decoded(), path),
+                    Operation::Http(request) => is_below(request.path.decoded(), path),
                     _ => false,
                 };
                 is_action(asked, action) && path.as_ref().is_none_or(below)

@@ -3,7 +3,9 @@
 //! left is sent byte for byte as it was judged (RFC 3986 section 3.3; section 6.2 lists what normalisation may change).
 //! Not here: what a policy makes of a path.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use super::CanonicalPath;
 
@@ -81,7 +83,7 @@ impl CanonicalPath {
         let Some(rest) = raw.strip_prefix('/') else {
             return Err(AmbiguousPath { what: Ambiguity::NotOriginForm, at: 0 });
         };
-        let mut segments = Vec::new();
+        let mut decoded: Option<String> = None;
         let mut at = 1;
         let mut pieces = rest.split('/').peekable();
         while let Some(piece) = pieces.next() {
@@ -91,11 +93,15 @@ impl CanonicalPath {
                 // A final slash ends the last segment and doesn't begin another.
                 Ok(text) if text.is_empty() && last => {}
                 Ok(text) if text.is_empty() => return Err(AmbiguousPath { what: Ambiguity::EmptySegment, at }),
-                Ok(text) => segments.push(text.into_boxed_str()),
+                Ok(Cow::Owned(text)) => decoded.get_or_insert_with(|| raw[..at].to_owned()).push_str(&text),
+                Ok(Cow::Borrowed(text)) => decoded.iter_mut().for_each(|decoded| decoded.push_str(text)),
+            }
+            if !last {
+                decoded.iter_mut().for_each(|decoded| decoded.push('/'));
             }
             at += piece.len() + 1;
         }
-        Ok(CanonicalPath { raw: raw.into(), segments: segments.into() })
+        Ok(CanonicalPath { raw: raw.into(), decoded: decoded.map(Arc::from) })
     }
 
     /// The path as it was sent and as it will be sent.
@@ -104,21 +110,15 @@ impl CanonicalPath {
     }
 
     /// The segments, decoded, without an empty one for a final slash: none for `/`.
-    pub fn segments(&self) -> &[Box<str>] {
-        &self.segments
+    pub fn segments(&self) -> impl Iterator<Item = &str> {
+        let path = self.decoded();
+        // Empty is what is before the first slash, and behind a final one.
+        path.split('/').filter(|segment| !segment.is_empty())
     }
 
     /// The path with its segments decoded. No segment holds a `/`, so it has one reading; a final slash is kept.
-    pub fn decoded(&self) -> String {
-        let mut path = String::with_capacity(self.raw.len());
-        for segment in &self.segments {
-            path.push('/');
-            path.push_str(segment);
-        }
-        if self.raw.ends_with('/') {
-            path.push('/');
-        }
-        path
+    pub fn decoded(&self) -> &str {
+        self.decoded.as_ref().unwrap_or(&self.raw)
     }
 }
 
@@ -131,7 +131,7 @@ pub fn check_query(raw: &str) -> Result<(), AmbiguousPath> {
 }
 
 /// The parameters of a query (WHATWG URL, application/x-www-form-urlencoded): keys and values decoded, in their order.
-pub(super) fn parameters(raw: &str) -> Result<Vec<(String, String)>, AmbiguousPath> {
+pub(super) fn parameters(raw: &str) -> Result<Vec<(Cow<'_, str>, Cow<'_, str>)>, AmbiguousPath> {
     let mut found = Vec::new();
     let mut at = 0;
     for piece in raw.split('&') {
@@ -151,7 +151,7 @@ pub(super) fn parameters(raw: &str) -> Result<Vec<(String, String)>, AmbiguousPa
     Ok(found)
 }
 
-fn segment(piece: &str) -> Result<String, (Ambiguity, usize)> {
+fn segment(piece: &str) -> Result<Cow<'_, str>, (Ambiguity, usize)> {
     let text = decode(piece, |byte| match byte {
         b'\\' => Some(Ambiguity::Backslash),
         b';' => Some(Ambiguity::Semicolon),
@@ -184,22 +184,31 @@ fn segment(piece: &str) -> Result<String, (Ambiguity, usize)> {
     Ok(text)
 }
 
-fn parameter(piece: &str) -> Result<String, (Ambiguity, usize)> {
+fn parameter(piece: &str) -> Result<Cow<'_, str>, (Ambiguity, usize)> {
     if let Some(at) = piece.find(' ') {
         return Err((Ambiguity::Character, at));
     }
-    let text = decode(&piece.replace('+', "%20"), |byte| match byte {
+    let judge = |byte: u8| match byte {
         b'#' => Some(Ambiguity::Fragment),
         byte if byte.is_ascii_control() => Some(Ambiguity::Control),
         byte if byte.is_ascii_graphic() => None,
         _ => Some(Ambiguity::Character),
-    })?;
+    };
+    let text = if piece.contains('+') {
+        Cow::Owned(decode(&piece.replace('+', "%20"), judge)?.into_owned())
+    } else {
+        decode(piece, judge)?
+    };
     if text.contains('\0') { Err((Ambiguity::Control, 0)) } else { Ok(text) }
 }
 
 /// Decodes percent-encoding once, after judging each byte as it was sent.
-fn decode(piece: &str, judge: impl Fn(u8) -> Option<Ambiguity>) -> Result<String, (Ambiguity, usize)> {
+fn decode(piece: &str, judge: impl Fn(u8) -> Option<Ambiguity>) -> Result<Cow<'_, str>, (Ambiguity, usize)> {
     let bytes = piece.as_bytes();
+    if !bytes.contains(&b'%') {
+        let bad = bytes.iter().enumerate().find_map(|(at, &byte)| Some((judge(byte)?, at)));
+        return bad.map_or(Ok(Cow::Borrowed(piece)), Err);
+    }
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
@@ -218,7 +227,7 @@ fn decode(piece: &str, judge: impl Fn(u8) -> Option<Ambiguity>) -> Result<String
             at += 1;
         }
     }
-    String::from_utf8(decoded).map_err(|_| (Ambiguity::Utf8, 0))
+    String::from_utf8(decoded).map(Cow::Owned).map_err(|_| (Ambiguity::Utf8, 0))
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ pub(super) struct Rules {
     actions: HashMap<&'static str, Action>,
     targets: HashMap<TargetName, TargetRules>,
     workloads: HashMap<WorkloadName, EntityUid>,
-    nobody: EntityUid,
+    nobody: EntityUIDEntry,
     query: EntityUid,
     kinds: Kinds,
 }
@@ -160,7 +160,7 @@ impl Rules {
             actions,
             targets,
             workloads,
-            nobody: entity("Identity", "none")?,
+            nobody: known(&entity("Identity", "none")?),
             query: entity("Query", "query")?,
             kinds: Kinds { identity: kind("Identity")?, group: kind("Group")?, role: kind("Role")? },
         })
@@ -205,7 +205,7 @@ impl Rules {
     }
 
     /// `Identity::"none"`.
-    pub(super) fn nobody(&self) -> &EntityUid {
+    pub(super) fn nobody(&self) -> &EntityUIDEntry {
         &self.nobody
     }
 

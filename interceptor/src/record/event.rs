@@ -17,6 +17,7 @@ use crate::who::Process;
 
 mod adoption;
 mod approval;
+mod intent;
 mod ledger;
 mod payload;
 mod read;
@@ -25,6 +26,7 @@ mod token;
 
 pub use adoption::{Adoption, Change};
 pub use approval::{ApprovalAnswer, ApprovalRequest, Evidence, Spent, Way, as_whom};
+pub use intent::{Decided, Intent, Named};
 pub use ledger::{Counts, Handled, Ledger};
 pub use payload::{Kept, Payload};
 pub(super) use read::{Stamp, read};

@@ -9,20 +9,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
+use jiff::Timestamp;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
+use serde::Serialize;
 use ulid::Ulid;
 
 use super::RecordError;
 use super::backlog::{Backlog, Segment};
-use super::event::{Event, Verdict, What};
+use super::event::{Event, Intent, Verdict, What};
 use super::payload::{SealedPayload, SessionKey};
 use super::reserve;
 use super::segment::{self, FRAME_HEADER, HEADER, MAX_BODY, SegmentId};
 use crate::config::{Durability, RecordSettings};
 use crate::ids::OperationId;
 
-/// The evidence that an event is recorded. Only [`Journal::append`] makes one.
+/// The evidence that an event is recorded. Only [`Journal::append`] and [`Journal::append_intent`] make one.
 #[derive(Debug)]
 #[must_use = "what was recorded may go on; what wasn't may not"]
 pub struct Recorded {
@@ -71,7 +73,7 @@ impl Frames {
         self.sealed_by.clear();
     }
 
-    fn event(&mut self, event: &Event) -> Result<(), RecordError> {
+    fn event(&mut self, event: &impl Serialize) -> Result<(), RecordError> {
         self.add(segment::seal, |body| serde_json::to_writer(body, event).map_err(io::Error::from))
     }
 
@@ -145,14 +147,9 @@ impl Journal {
     /// waited too long, or when a sink outside the host has to know more of the record than it does. What the event stands
     /// for must then not happen.
     pub fn append(&self, event: &Event) -> Result<Recorded, RecordError> {
-        // What is denied may still be recorded, and ends of what went on before.
-        let goes_on = matches!(event.what, What::OperationDecided { verdict: Verdict::Allow, .. });
         match &event.what {
-            What::OperationDecided { .. } => {
-                self.backlog.has_room_for_ends()?;
-                if goes_on {
-                    self.backlog.lets_go_on(event.at)?;
-                }
+            What::OperationDecided { operation, verdict, .. } => {
+                return self.verdict(*operation, *verdict, event.at, |frames| frames.event(event));
             }
             What::WorkloadStarted { .. }
             | What::GrantIssued { .. }
@@ -162,13 +159,34 @@ impl Journal {
             }
             _ => {}
         }
-        let sync = is_intent(&event.what);
-        self.frames(sync, !goes_on, |frames| frames.event(event))?;
-        let operation = match &event.what {
-            What::OperationDecided { operation, .. } => Some(*operation),
-            _ => None,
-        };
-        Ok(Recorded { operation })
+        // Ends of what went on before may still be recorded.
+        self.frames(is_intent(&event.what), true, |frames| frames.event(event))?;
+        Ok(Recorded { operation: None })
+    }
+
+    /// Records a verdict, as [`Journal::append`] does its event.
+    ///
+    /// # Errors
+    /// As [`Journal::append`].
+    pub fn append_intent(&self, intent: &Intent<'_>) -> Result<Recorded, RecordError> {
+        self.verdict(intent.operation, intent.verdict, intent.at, |frames| frames.event(intent))
+    }
+
+    fn verdict(
+        &self,
+        operation: OperationId,
+        verdict: Verdict,
+        at: Timestamp,
+        fill: impl Fn(&mut Frames) -> Result<(), RecordError>,
+    ) -> Result<Recorded, RecordError> {
+        let goes_on = verdict == Verdict::Allow;
+        self.backlog.has_room_for_ends()?;
+        if goes_on {
+            self.backlog.lets_go_on(at)?;
+        }
+        // What is denied may still be recorded.
+        self.frames(true, !goes_on, fill)?;
+        Ok(Recorded { operation: Some(operation) })
     }
 
     /// Appends a sealed payload and, behind it in the same write, the event that names its digest.

@@ -87,15 +87,15 @@ pub struct Message {
 /// A sealed payload.
 #[derive(Debug)]
 pub struct SealedPayload {
-    operation: OperationId,
+    operation: String,
     bytes: Vec<u8>,
-    digest: String,
+    digest: blake3::Hash,
 }
 
 impl SealedPayload {
     /// What the chain is to say of it.
     pub fn kept(&self) -> Kept {
-        Kept { digest: self.digest.clone(), bytes: self.bytes.len() as u64 }
+        Kept { digest: self.digest.to_hex().to_string(), bytes: self.bytes.len() as u64 }
     }
 }
 
@@ -126,8 +126,9 @@ impl SessionKey {
     /// When it can't be compressed or sealed.
     pub fn seal(&self, operation: OperationId, content: &Content) -> Result<SealedPayload, RecordError> {
         let mut bytes = compress(&content.pack()?).map_err(RecordError::Failed)?;
-        keys::seal_in_place(&self.key, operation.to_string().as_bytes(), &mut bytes)?;
-        let digest = blake3::hash(&bytes).to_hex().to_string();
+        let operation = operation.to_string();
+        keys::seal_in_place(&self.key, operation.as_bytes(), &mut bytes)?;
+        let digest = blake3::hash(&bytes);
         Ok(SealedPayload { operation, bytes, digest })
     }
 
@@ -138,7 +139,7 @@ impl SessionKey {
 
     /// Puts a frame's body together: the length of the label (u32, little endian), the label (JSON), the sealed bytes.
     pub(super) fn pack(&self, sealed: &SealedPayload, frame: &mut Vec<u8>) {
-        let operation = sealed.operation.to_string();
+        let operation = &sealed.operation;
         let length = self.label.len() + operation.len() + LABEL_END.len();
         frame.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
         for part in [self.label.as_bytes(), operation.as_bytes(), LABEL_END, &sealed.bytes] {

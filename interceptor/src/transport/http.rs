@@ -14,7 +14,7 @@ mod meter;
 
 pub use frames::{Allowance, Guarded};
 pub use hop::{Hop, Unanswered};
-pub use meter::{BodyError, Meter, Metered, RequestBody};
+pub use meter::{BodyError, Meter, Metered, Overseer, RequestBody};
 
 /// A version of HTTP that is mediated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -112,13 +112,15 @@ enum Role {
 
 impl Role {
     fn of(name: &str) -> Self {
-        let plain = name.replace('_', "").to_ascii_lowercase();
+        // From its end, in lower case and without underscores.
+        let plain = || name.bytes().rev().filter(|byte| *byte != b'_').map(|byte| byte.to_ascii_lowercase());
+        let is = |known: &str| plain().eq(known.bytes().rev());
         match name {
             "value" => Role::Value,
             "name" | "key" => Role::Names,
-            _ if plain == "code" => Role::Code,
-            _ if plain == "granttype" || plain == "codeverifier" => Role::Grants,
-            _ if plain.ends_with("keyname") => Role::NamesKey,
+            _ if is("code") => Role::Code,
+            _ if is("granttype") || is("codeverifier") => Role::Grants,
+            _ if plain().take("keyname".len()).eq("keyname".bytes().rev()) => Role::NamesKey,
             _ => Role::None,
         }
     }

@@ -13,13 +13,12 @@ const PIECE: usize = 32 << 10;
 
 /// `bytes` without the codings of a `Content-Encoding`, at most `most` bytes, and whether that is all that they are: nothing
 /// is broken, cut or left over. None if they can't be undone.
-pub(super) fn decoded(codings: &str, bytes: &[u8], most: usize) -> Option<(Vec<u8>, bool)> {
+pub(super) fn decoded(codings: &str, mut bytes: Vec<u8>, most: usize) -> Option<(Vec<u8>, bool)> {
     let codings: Vec<String> = codings
         .split(',')
         .map(|coding| coding.trim().to_ascii_lowercase())
         .filter(|coding| !coding.is_empty())
         .collect();
-    let mut bytes = bytes.to_vec();
     if codings.len() > MOST {
         return None;
     }

@@ -42,9 +42,8 @@ impl Masked {
 
     /// `METHOD PATH`, and what may follow, with the path masked; another line stays.
     pub(in crate::pipeline) fn summary(&self, line: &str) -> String {
-        let Some((method, rest)) = line.split_once(' ').filter(|(_, rest)| rest.starts_with('/')) else {
-            return line.to_owned();
-        };
+        let parts = line.split_once(' ').filter(|(_, rest)| rest.starts_with('/') && self.plan.detects());
+        let Some((method, rest)) = parts else { return line.to_owned() };
         let path = rest.split(' ').next().unwrap_or_default();
         format!("{method} {}{}", self.path(path), &rest[path.len()..])
     }
@@ -79,7 +78,14 @@ impl Masked {
     }
 
     fn fields(&self, fields: Vec<(String, String)>) -> Vec<(String, String)> {
-        fields.into_iter().filter_map(|(name, value)| Some((name.clone(), self.field(&name, value)?))).collect()
+        if !self.plan.detects() && !self.plan.names_headers() {
+            return fields;
+        }
+        let masked = |(name, value): (String, String)| {
+            let value = self.field(&name, value)?;
+            Some((name, value))
+        };
+        fields.into_iter().filter_map(masked).collect()
     }
 
     fn field(&self, name: &str, value: String) -> Option<String> {

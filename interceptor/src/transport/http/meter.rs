@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes};
@@ -21,16 +21,22 @@ pub struct Meter(Rc<Counted>);
 /// Sees the bytes that are counted.
 type Tap = Box<dyn Fn(&[u8])>;
 
-/// Sees how many bytes of a request's body come next, and says whether they may go on.
-type Bound = Box<dyn Fn(usize) -> bool>;
+/// Looks at a request's body as it passes.
+pub trait Overseer {
+    /// Whether so many bytes, which come next, may go on. Where it says no nothing of them passes, and the body is broken:
+    /// the last piece of a stream of HTTP/2 would end the request upstream.
+    fn may_pass(&self, length: usize) -> bool;
 
-/// Sees the trailers that follow a request's body, and says whether they may go on.
-type Gate = Box<dyn Fn(&HeaderMap) -> bool>;
+    /// These bytes pass.
+    fn passes(&self, data: &[u8]);
+
+    /// Whether the trailers that follow may go on. Where it says no they don't pass, and the body is broken.
+    fn may_follow(&self, trailers: &HeaderMap) -> bool;
+}
 
 struct Counted {
     tap: RefCell<Option<Tap>>,
-    bound: RefCell<Option<Bound>>,
-    gate: RefCell<Option<Gate>>,
+    overseer: RefCell<Option<Weak<dyn Overseer>>>,
     total: metrics::Counter,
     bytes: Cell<u64>,
     /// None before the first byte: many a body is empty, and a hasher is large.
@@ -54,8 +60,8 @@ impl Meter {
         let (bytes, digest) = (Cell::default(), RefCell::default());
         let (ended, end) = (Cell::default(), Notify::new());
         let (cut, broken, reader) = (Cell::default(), Cell::default(), RefCell::default());
-        let (tap, bound, gate) = (RefCell::default(), RefCell::default(), RefCell::default());
-        Self(Rc::new(Counted { tap, bound, gate, total, bytes, digest, ended, end, cut, broken, reader }))
+        let (tap, overseer) = (RefCell::default(), RefCell::default());
+        Self(Rc::new(Counted { tap, overseer, total, bytes, digest, ended, end, cut, broken, reader }))
     }
 
     /// Waits until the body that is counted is done with: sent to its end, or given up.
@@ -89,24 +95,20 @@ impl Meter {
         self.0.tap.replace(Some(Box::new(tap)));
     }
 
-    /// Lets `bound` see the length of what comes next of the request's body, before it passes. Where it says no nothing of that
-    /// passes, and the body is broken: the last piece of a stream of HTTP/2 would end the request upstream.
-    pub fn bound(&self, bound: impl Fn(usize) -> bool + 'static) {
-        self.0.bound.replace(Some(Box::new(bound)));
-    }
-
-    /// Lets `gate` see the trailers that follow the request's body. Where it says no they don't pass, and the body is broken.
-    pub fn gate(&self, gate: impl Fn(&HeaderMap) -> bool + 'static) {
-        self.0.gate.replace(Some(Box::new(gate)));
+    /// Lets `overseer` look at the request's body. Once it is gone data passes, and trailers don't.
+    pub fn oversee(&self, overseer: Weak<dyn Overseer>) {
+        self.0.overseer.replace(Some(overseer));
     }
 
     /// Whether this piece of the body, or these trailers, may pass.
     fn lets_through(&self, frame: &Frame<Bytes>) -> bool {
-        if let Some(data) = frame.data_ref() {
-            return self.0.bound.borrow().as_ref().is_none_or(|bound| bound(data.len()));
+        let overseer = self.0.overseer.borrow();
+        let Some(overseer) = overseer.as_ref().map(Weak::upgrade) else { return true };
+        match (frame.data_ref(), frame.trailers_ref()) {
+            (Some(data), _) => overseer.is_none_or(|overseer| overseer.may_pass(data.len())),
+            (None, Some(trailers)) => overseer.is_some_and(|overseer| overseer.may_follow(trailers)),
+            (None, None) => true,
         }
-        let gate = self.0.gate.borrow();
-        frame.trailers_ref().zip(gate.as_ref()).is_none_or(|(trailers, gate)| gate(trailers))
     }
 
     /// Counts these bytes in.
@@ -116,6 +118,9 @@ impl Meter {
         self.0.digest.borrow_mut().get_or_insert_with(spare).update(data);
         if let Some(tap) = self.0.tap.borrow().as_ref() {
             tap(data);
+        }
+        if let Some(overseer) = self.0.overseer.borrow().as_ref().and_then(Weak::upgrade) {
+            overseer.passes(data);
         }
     }
 
