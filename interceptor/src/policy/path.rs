@@ -130,8 +130,11 @@ pub fn check_query(raw: &str) -> Result<(), AmbiguousPath> {
     parameters(raw).map(drop)
 }
 
+/// Names with values, decoded.
+type Parameters<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+
 /// The parameters of a query (WHATWG URL, application/x-www-form-urlencoded): keys and values decoded, in their order.
-pub(super) fn parameters(raw: &str) -> Result<Vec<(Cow<'_, str>, Cow<'_, str>)>, AmbiguousPath> {
+pub(super) fn parameters(raw: &str) -> Result<Parameters<'_>, AmbiguousPath> {
     let mut found = Vec::new();
     let mut at = 0;
     for piece in raw.split('&') {
