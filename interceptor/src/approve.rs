@@ -28,7 +28,7 @@ mod rules;
 use break_glass::Glass;
 use grants::Live;
 pub use grants::Use;
-pub use rules::{asked, scope, seconds};
+pub use rules::{asked, lets_through, seconds};
 use rules::{granted, is_enough, may_answer};
 
 /// How a held operation was answered.

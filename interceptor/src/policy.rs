@@ -53,6 +53,7 @@ pub struct Snapshot {
     state: State,
     /// What counts while the glass is broken: `break-glass.d`, and what is forbidden always; none where that is empty.
     emergency: Option<Box<rules::Rules>>,
+    warnings: Vec<PolicyFault>,
 }
 
 #[derive(Debug)]
@@ -317,6 +318,7 @@ impl Snapshot {
             digest: load::digest(&[]),
             state: State::Sealed(why.into()),
             emergency: None,
+            warnings: Vec::new(),
         }
     }
 
@@ -338,6 +340,11 @@ impl Snapshot {
     /// The files it was loaded from, in their order.
     pub fn sources(&self) -> &[Source] {
         &self.sources
+    }
+
+    /// What its policies can't do although they say so, by file and place. It is no error.
+    pub fn warnings(&self) -> &[PolicyFault] {
+        &self.warnings
     }
 
     /// BLAKE3 of the names and texts of the files, in hex: 64 characters.

@@ -23,3 +23,5 @@ mod standing;
 mod terms;
 #[path = "approvals/watch.rs"]
 mod watch;
+#[path = "approvals/websocket.rs"]
+mod websocket;

@@ -109,8 +109,19 @@ pub(super) fn granted(approval: &Approval, at: Timestamp) -> Grant {
     }
 }
 
+/// What a yes of this width lets through, in plain words: of a WebSocket, that nobody looks at what is said over it.
+pub fn lets_through(request: &ApprovalRequest, width: Width) -> String {
+    match width {
+        Width::Operation if request.shape.websocket => {
+            "this WebSocket, exactly: the same URL and headers, and whatever is said over it afterwards".into()
+        }
+        Width::Target => format!("everything on `{}`, also WebSockets and whatever is said over them", request.target),
+        width => scope(request, width).told(&request.target),
+    }
+}
+
 /// What a yes of this width lets through.
-pub fn scope(request: &ApprovalRequest, width: Width) -> Scope {
+fn scope(request: &ApprovalRequest, width: Width) -> Scope {
     match width {
         Width::Operation => Scope::Operation { digest: request.digest },
         Width::Shape => Scope::Shape { shape: request.shape.clone() },

@@ -85,7 +85,7 @@ pub(super) fn request(digest: u8) -> ApprovalRequest {
         action: "http:POST".into(),
         summary: "POST /x".into(),
         digest: Digest::from([digest; 32]),
-        shape: Shape { method: "POST".into(), path: "/x".into(), keys: Vec::new() },
+        shape: Shape { method: "POST".into(), path: "/x".into(), keys: Vec::new(), websocket: false },
         policies: vec!["held".into()],
         reasons: Vec::new(),
         terms: Terms {

@@ -390,6 +390,9 @@ fn shown(shown: &ShownApproval) -> String {
     line("who", format!("workload {}{process}, {}", request.workload, request.behind()));
     line("as", identity(request.identity.as_deref(), request.credential, names));
     line("what", format!("{} on {}", escape(&request.summary), request.target));
+    if request.shape.websocket {
+        line("opens", alike::OPENS.into());
+    }
     let reasons = if request.reasons.is_empty() { String::new() } else { format!(": {}", request.reasons.join("; ")) };
     line("because", format!("policy {} wants it approved{}", request.policies.join(", "), escape(&reasons)));
     if let Some(why) = &request.justification {

@@ -146,10 +146,13 @@ fn run(command: Command, config: &Path, socket: &Path) -> Result<(), Failure> {
     match command {
         Command::Check { dir } => {
             let snapshot = load(config, dir.as_deref())?;
+            let color = io::stderr().is_terminal();
+            warn(snapshot.warnings().iter().map(|warning| warning.render(color, 120)));
             print(format_args!("ok: {}\n", counted(&snapshot.in_force())))
         }
         Command::Reload => {
-            let Reloaded { now, restart_needed_for, not_adopted } = ask(socket, &Request::PolicyReload)?;
+            let Reloaded { now, restart_needed_for, not_adopted, warnings } = ask(socket, &Request::PolicyReload)?;
+            warn(warnings.iter().map(|warning| format!("warning: {}", plain(warning))));
             let restart = match restart_needed_for.as_slice() {
                 [] => String::new(),
                 changed => format!("; what changed of {} needs a restart of the daemon", changed.join(", ")),
@@ -397,6 +400,14 @@ fn plain(text: &str) -> String {
         }
         plain
     })
+}
+
+/// Tells what isn't an error, beside the answer.
+fn warn(warnings: impl Iterator<Item = String>) {
+    for warning in warnings {
+        // Where nothing can be written, it is done all the same.
+        let _ = writeln!(io::stderr().lock(), "{}", warning.trim_end());
+    }
 }
 
 fn print(text: impl Display) -> Result<(), Failure> {

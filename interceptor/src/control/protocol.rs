@@ -442,4 +442,7 @@ pub struct Reloaded {
     /// Why not all is adopted that is to be; it is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_adopted: Option<String>,
+    /// What the policies can't do although they say so, a line each: `file:line:column: …`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }

@@ -13,7 +13,7 @@ use super::login::{Logins, Session};
 use super::payloads;
 use super::publish::is_in_group;
 use super::reload::Loader;
-use crate::approve::{Answerer, Desk, NoAnswer, scope, seconds};
+use crate::approve::{Answerer, Desk, NoAnswer, lets_through, seconds};
 use crate::config::Approvers;
 use crate::control::peer::Peer;
 use crate::control::protocol::{Allowed, Issue, ShownApproval, words};
@@ -138,7 +138,7 @@ impl People<'_> {
         let request = &approval.request;
         let widths = [Width::Operation, Width::Shape, Width::Action, Width::Target];
         let allows = widths.into_iter().filter(|width| *width <= request.terms.grant_scope);
-        let allows = allows.map(|width| Allowed { width, told: scope(request, width).told(&request.target) });
+        let allows = allows.map(|width| Allowed { width, told: lets_through(request, width) });
         let world = self.loader.world();
         let identity = request.identity.as_ref();
         let client = identity.and_then(|who| who.client).map(|client| client.to_string());

@@ -132,6 +132,9 @@ fn snapshot(settings: &Arc<Settings>, generation: u64) -> Result<Snapshot, LoadE
     let break_glass = read(config::break_glass_sources(&settings.paths.break_glass, Trust::Daemon))?;
     let snapshot =
         Snapshot::load_with(Arc::clone(settings), sources, break_glass, generation).map_err(LoadError::Policy)?;
+    for warning in snapshot.warnings() {
+        tracing::warn!(%warning, "a policy can't do what it says");
+    }
     Ok(snapshot.in_zone(TimeZone::system()))
 }
 
@@ -212,10 +215,11 @@ impl Loader {
         let snapshot = Arc::new(snapshot(&settings, self.world().snapshot.generation + 1)?);
         self.journal.record(loaded(&snapshot, by)).map_err(LoadError::Record)?;
         let now = snapshot.in_force();
+        let warnings = snapshot.warnings().iter().map(ToString::to_string).collect();
         self.worlds.send_replace(Arc::new(World { snapshot, dialer, vault, masking }));
         let not_adopted = self.launches.follow(&settings).err().map(|error| error.to_string());
         self.notifier.apply(channels);
-        Ok(Reloaded { now, restart_needed_for, not_adopted })
+        Ok(Reloaded { now, restart_needed_for, not_adopted, warnings })
     }
 
     /// Puts back what only a start can change, and tells what that was.

@@ -39,12 +39,12 @@ impl ApprovalKey {
         Self(Key::new(HMAC_SHA256, key.as_ref()))
     }
 
-    /// The digest of a request of a workload.
+    /// The digest of a request of a workload; `websocket`: of one that opens a WebSocket.
     pub(super) fn digest(
         &self,
         live: &Live,
         (who, credential): (Option<&Identified>, Credential),
-        parts: &Parts,
+        (parts, websocket): (&Parts, bool),
         body: &[u8],
     ) -> Digest {
         let (subject, host) = (&live.session().subject, live.host().to_string());
@@ -58,7 +58,7 @@ impl ApprovalKey {
             port: live.port(),
         };
         let mut digest = Fields(Context::with_key(&self.0));
-        fields(&origin, parts, body, |field| digest.field(field));
+        fields(&origin, (parts, websocket), body, |field| digest.field(field));
         digest.end()
     }
 }
@@ -76,7 +76,7 @@ struct Origin<'a> {
 }
 
 /// What a request is known by, one after the other.
-fn fields(origin: &Origin<'_>, parts: &Parts, body: &[u8], mut field: impl FnMut(&[u8])) {
+fn fields(origin: &Origin<'_>, (parts, websocket): (&Parts, bool), body: &[u8], mut field: impl FnMut(&[u8])) {
     let Origin { workload, asker, principal, credential, scheme, host, port } = *origin;
     let Asker { initiator, loginuid, .. } = asker;
     field(workload.as_bytes());
@@ -100,7 +100,9 @@ fn fields(origin: &Origin<'_>, parts: &Parts, body: &[u8], mut field: impl FnMut
     for name in names {
         // The token may be a new one, as long as it names the same.
         let is_known = *name == header::AUTHORIZATION && credential == Credential::Entra;
-        if is_known || is_noise(name) || (decoded && *name == header::CONTENT_ENCODING) {
+        // Each handshake has another one (RFC 6455 section 4.1), which says nothing but that.
+        let is_nonce = websocket && *name == header::SEC_WEBSOCKET_KEY;
+        if is_known || is_nonce || is_noise(name) || (decoded && *name == header::CONTENT_ENCODING) {
             continue;
         }
         for value in parts.headers.get_all(name) {
@@ -110,6 +112,10 @@ fn fields(origin: &Origin<'_>, parts: &Parts, body: &[u8], mut field: impl FnMut
     }
     field(b"body");
     field(&body);
+    if websocket {
+        // The header fields that ask for it are of one hop, and gone by now.
+        field(b"websocket");
+    }
 }
 
 struct Fields(Context);

@@ -89,8 +89,8 @@ impl Authenticated {
 
     /// Reads the request in full, and gives what it is known by.
     async fn whole(&mut self, live: &Rc<Live>) -> Result<Digest, Fault> {
-        let Wanted::Http { credential, websocket: false, .. } = &self.wanted else { return Err(not_askable()) };
-        let credential = *credential;
+        let Wanted::Http { credential, websocket, .. } = &self.wanted else { return Err(not_askable()) };
+        let (credential, websocket) = (*credential, *websocket);
         let most = live.session().limits().hold.body;
         let body = std::mem::take(&mut self.decoded.body);
         let bytes = match body {
@@ -104,7 +104,7 @@ impl Authenticated {
         };
         self.decoded.body = RequestBody::Whole(bytes.clone());
         let key = &live.session().worker.pipeline.approval_key;
-        Ok(key.digest(live, (self.who.as_ref(), credential), &self.decoded.parts, &bytes))
+        Ok(key.digest(live, (self.who.as_ref(), credential), (&self.decoded.parts, websocket), &bytes))
     }
 
     /// Asks people.

@@ -128,17 +128,21 @@ impl Ruling {
                 let Known { digest, using } = known;
                 let question = Question { asker: &subject.asker, principal, target, operation, digest, using };
                 match decide(&world.snapshot, &question, grants, *at) {
-                    Decision::Allow(permit) => match masks(world, &permit, request.as_ref()) {
+                    Decision::Allow(permit) => match masks(world, permit.basis(), request.as_ref()) {
                         Ok(masks) => {
                             plan = masks;
                             Ok(permit)
                         }
                         Err(fault) => Err(Refusal { basis: Box::new(permit.basis().clone()), ..fault.into() }),
                     },
-                    Decision::Hold(Hold { basis, terms }) => {
-                        hold = Some(terms);
-                        Err(Refusal { basis: Box::new(basis), ..not_askable().into() })
-                    }
+                    Decision::Hold(Hold { basis, terms }) => match masks(world, &basis, request.as_ref()) {
+                        Ok(_masks) => {
+                            hold = Some(terms);
+                            Err(Refusal { basis: Box::new(basis), ..not_askable().into() })
+                        }
+                        // Nobody is asked about what no yes lets through.
+                        Err(fault) => Err(Refusal { basis: Box::new(basis), ..fault.into() }),
+                    },
                     Decision::Deny(denial) => Err(refusal(denial, &action, target)),
                 }
             }
@@ -298,8 +302,8 @@ fn describe(operation: &Operation<'_>) -> (Cow<'static, str>, String) {
 }
 
 /// What the answer of a request is masked for; what isn't a request has none.
-fn masks(world: &World, permit: &Permit, request: Option<&HttpRequest<'_>>) -> Result<Option<Arc<Plan>>, Fault> {
-    request.map_or(Ok(None), |request| world.masking.of(&permit.basis().obligations.masks, request))
+fn masks(world: &World, basis: &Basis, request: Option<&HttpRequest<'_>>) -> Result<Option<Arc<Plan>>, Fault> {
+    request.map_or(Ok(None), |request| world.masking.of(&basis.obligations.masks, request))
 }
 
 fn not_a_target(operation: &Operation<'_>) -> Fault {

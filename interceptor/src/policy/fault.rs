@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceSpan};
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity, SourceSpan};
 
 use super::Source;
 
@@ -13,7 +13,7 @@ use super::Source;
 #[derive(Debug)]
 pub struct PolicyErrors(Vec<PolicyFault>);
 
-/// One fault. Shown, it is one line: `file:line:column: what is wrong; what was expected`.
+/// One fault, or what is warned of. Shown, it is one line: `file:line:column: what is wrong; what was expected`.
 #[derive(Debug, Clone)]
 pub struct PolicyFault {
     wrong: Wrong,
@@ -56,6 +56,14 @@ pub enum Wrong {
     /// A target, workload or identity that doesn't exist.
     #[error("{0}")]
     Name(String),
+    /// What is permitted is to be approved first, and nobody can be asked about any of it. It loads, and is warned of.
+    #[error("nobody can be asked about {actions}: what `@{name}` is on is denied until an operator issues a grant")]
+    Unaskable {
+        /// The annotation: `approval` or `confirm`.
+        name: &'static str,
+        /// The actions, in words.
+        actions: String,
+    },
     /// The built-in schema can't be used; a fault of this build.
     #[error("{0}")]
     Builtin(String),
@@ -69,16 +77,7 @@ impl PolicyErrors {
 
     /// All of it for people: each fault with its line of text, the place underlined. `width` is in columns.
     pub fn render(&self, color: bool, width: usize) -> String {
-        let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
-        let handler = GraphicalReportHandler::new_themed(theme).with_width(width);
-        let mut text = String::new();
-        for fault in &self.0 {
-            if handler.render_report(&mut text, fault).is_err() {
-                text.push_str(&fault.to_string());
-                text.push('\n');
-            }
-        }
-        text
+        self.0.iter().map(|fault| fault.render(color, width)).collect()
     }
 
     pub(super) fn one(fault: PolicyFault) -> Self {
@@ -111,6 +110,17 @@ impl PolicyFault {
     pub fn place(&self) -> (&str, usize, usize) {
         let (line, column) = place(self.file.inner(), self.span.start);
         (self.file.name(), line, column)
+    }
+
+    /// It for people: its line of text, the place underlined. `width` is in columns.
+    pub fn render(&self, color: bool, width: usize) -> String {
+        let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+        let handler = GraphicalReportHandler::new_themed(theme).with_width(width);
+        let mut text = String::new();
+        match handler.render_report(&mut text, self) {
+            Ok(()) => text,
+            Err(fmt::Error) => format!("{self}\n"),
+        }
     }
 
     pub(super) fn new(wrong: Wrong, file: &Arc<NamedSource<String>>, span: Range<usize>) -> Self {
@@ -191,6 +201,10 @@ impl fmt::Display for PolicyFault {
 }
 
 impl Diagnostic for PolicyFault {
+    fn severity(&self) -> Option<Severity> {
+        matches!(self.wrong, Wrong::Unaskable { .. }).then_some(Severity::Warning)
+    }
+
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
         self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
     }

@@ -151,6 +151,9 @@ pub struct Shape {
     pub path: String,
     /// The keys of the query, sorted.
     pub keys: Vec<String>,
+    /// Whether they open WebSockets.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub websocket: bool,
 }
 
 /// Where a grant comes from.
@@ -249,14 +252,17 @@ impl Shape {
             .unwrap_or_default();
         keys.sort_unstable();
         keys.dedup();
-        Self { method: request.method.to_owned(), path, keys }
+        Self { method: request.method.to_owned(), path, keys, websocket: request.websocket }
     }
 }
 
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.method, if self.path.is_empty() { "/" } else { &self.path })?;
-        if self.keys.is_empty() { Ok(()) } else { write!(f, "?{}", self.keys.join("&")) }
+        if !self.keys.is_empty() {
+            write!(f, "?{}", self.keys.join("&"))?;
+        }
+        f.write_str(if self.websocket { " as a WebSocket" } else { "" })
     }
 }
 
@@ -290,14 +296,16 @@ impl Scope {
             Scope::Operation { .. } => "this operation, exactly: the same method, URL, headers and body".into(),
             Scope::Shape { shape } => {
                 let what = if shape.path.contains("{id}") { " with any ids," } else { "" };
-                let any = "any values in its query, any header fields and any body";
-                format!("every `{shape}` on `{target}`,{what} with {any}")
+                let any = "any values in its query, any header fields";
+                format!("every `{shape}` on `{target}`,{what} with {any} and {}", body(shape.websocket))
             }
-            Scope::Action { action, path: None } => {
-                format!("every `{action}` on `{target}`: any path, query, header fields and body")
-            }
-            Scope::Action { action, path: Some(path) } => {
-                format!("every `{action}` below `{path}` on `{target}`: any query, header fields and body")
+            Scope::Action { action, path } => {
+                let body = body(action == "http:websocket");
+                let (below, any) = match path {
+                    None => (String::new(), "any path, query"),
+                    Some(path) => (format!(" below `{path}`"), "any query"),
+                };
+                format!("every `{action}`{below} on `{target}`: {any}, header fields and {body}")
             }
             Scope::Target => format!("everything on `{target}`"),
         }
@@ -307,7 +315,7 @@ impl Scope {
         match self {
             Scope::Operation { digest } => question.digest.as_ref() == Some(digest),
             Scope::Shape { shape } => match &question.operation {
-                Operation::Http(request) => !request.websocket && Shape::of(request) == *shape,
+                Operation::Http(request) => Shape::of(request) == *shape,
                 _ => false,
             },
             Scope::Action { action, path } => {
@@ -321,6 +329,11 @@ impl Scope {
             Scope::Target => true,
         }
     }
+}
+
+/// What follows the head of a request, of whatever kind it is let through.
+fn body(websocket: bool) -> &'static str {
+    if websocket { "whatever is said over it afterwards" } else { "any body" }
 }
 
 /// The groups of actions that the schema has.

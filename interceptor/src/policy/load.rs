@@ -19,8 +19,10 @@ use crate::config::Settings;
 /// The Cedar schema, in Cedar's own syntax.
 pub const SCHEMA: &str = include_str!("schema.cedarschema");
 
+mod askable;
 mod names;
 
+use askable::check_askable;
 use names::{check_approvers, check_masks, check_names};
 
 /// A policy that Cedar could read.
@@ -68,7 +70,9 @@ impl Snapshot {
                 drafts.extend(draft.map(|draft| Draft { emergency: at >= ordinary, ..draft }));
             }
         }
+        let mut warnings = Vec::new();
         for draft in &drafts {
+            check_askable(draft, &mut warnings);
             check_names(draft, &settings, &mut faults);
             check_masks(draft, &settings, &mut faults);
             check_approvers(draft, &settings, &mut faults);
@@ -88,7 +92,7 @@ impl Snapshot {
         };
         let state = State::Open(Box::new(index(rules)?));
         let digest = digest(&sources);
-        Ok(Self { generation, settings, zone: TimeZone::UTC, sources, digest, state, emergency })
+        Ok(Self { generation, settings, zone: TimeZone::UTC, sources, digest, state, emergency, warnings })
     }
 }
 

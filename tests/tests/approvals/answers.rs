@@ -262,6 +262,13 @@ fn what_cant_be_asked_about_is_denied() -> Result<()> {
     let mut wire = Wire::tls(&daemon)?;
     ensure!(wire.ask("GET", "/v1.0/users")?.code() == "approval-not-askable", "a connection was asked about");
     drop(wire);
+    // Where a permit is for nothing else, whoever loads it is told.
+    let vain = policy.replace("action in Action::\"http\"", "action == Action::\"token:request\"");
+    let output = daemon.reload(&vain)?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let why = "nobody can be asked about `token:request`";
+    ensure!(output.status.success() && said.contains("warning: ") && said.contains(why), "{said}");
+    ensure!(daemon.log().contains(why), "it isn't logged: {}", daemon.log());
     daemon.finish()
 }
 

@@ -1,9 +1,9 @@
 use std::sync::Arc;
 
 use super::super::tests::{Book, MOST, YES, at, person, request};
-use super::super::{Answerer, NoAnswer};
+use super::super::{Answerer, NoAnswer, lets_through};
 use crate::ids::Digest;
-use crate::policy::{Authentic, Bound, PrincipalKind, Terms};
+use crate::policy::{Authentic, Bound, PrincipalKind, Terms, Width};
 use crate::record::event::{ApprovalRequest, Identity};
 use crate::record::payload::Message;
 
@@ -90,4 +90,21 @@ fn who_logged_in_as_one_who_has_answered_doesnt_answer_again() {
     assert_eq!(answer(&login(2, 9)), Err(NoAnswer::Twice), "by the same login");
     assert_eq!(answer(&person(9, &["a"])), Err(NoAnswer::Twice), "as whom the first one logged in");
     assert_eq!(answer(&login(2, 8)), Ok(()));
+}
+
+/// Whatever they choose: what is said over a WebSocket is let through as well, and seen by nobody.
+#[test]
+fn of_a_websocket_every_width_says_that_all_of_it_is_let_through() {
+    let mut asked = request(1);
+    let told = |asked: &ApprovalRequest| {
+        let widths = [Width::Operation, Width::Shape, Width::Action, Width::Target];
+        widths.map(|width| lets_through(asked, width))
+    };
+    let is_said = |told: &String| told.contains("WebSocket") && told.contains("whatever is said over");
+    let plain = told(&asked);
+    assert!(!plain[..3].iter().any(is_said) && is_said(&plain[3]), "{plain:?}");
+    (asked.shape.websocket, asked.action) = (true, "http:websocket".into());
+    let opens = told(&asked);
+    assert!([0, 1, 3].into_iter().all(|at| is_said(&opens[at])), "{opens:?}");
+    assert!(opens[2].contains("http:websocket") && opens[2].contains("whatever is said over it"), "{opens:?}");
 }

@@ -38,6 +38,9 @@ fn is_alike(one: &Approval, other: &Approval) -> bool {
     one.outcome.is_none() && other.outcome.is_none() && !is_cut(&one.request.shape) && key(one) == key(other)
 }
 
+/// What a question about a WebSocket is about, besides what is shown of it.
+pub(super) const OPENS: &str = "a WebSocket: whatever is said over it afterwards, by either side, isn't looked at";
+
 /// How much of a body is shown of one of many, in characters.
 const SHOWN: usize = 2000;
 
@@ -167,6 +170,7 @@ pub(super) fn batch(
     let mut out = io::stdout();
     let of = &row[0].request;
     let (all, seen) = shown(socket, row)?;
+    let all = if of.shape.websocket { format!("each opens {OPENS}\n{all}") } else { all };
     write!(out, "{} on {}, {}:\n{all}", escape(&of.shape.to_string()), of.target, of.workload).map_err(unprintable)?;
     if seen.is_empty() {
         return Ok("nothing is approved\n".into());

@@ -26,7 +26,7 @@ pub(super) fn asked() -> ShownApproval {
         action: "http:POST".into(),
         summary: "POST /notes/\u{202e}7".into(),
         digest: [7; 32].into(),
-        shape: Shape { method: "POST".into(), path: "/notes/{id}".into(), keys: vec![] },
+        shape: Shape { method: "POST".into(), path: "/notes/{id}".into(), keys: vec![], websocket: false },
         policies: vec!["writes".into()],
         reasons: vec!["writing is looked at first".into()],
         terms: Terms {
@@ -89,6 +89,16 @@ fn a_question_tells_who_what_and_why_and_what_a_yes_lets_through() {
         assert!(text.contains(part), "no `{part}` in:\n{text}");
     }
     assert!(!text.contains("line 60\n"), "{text}");
+}
+
+#[test]
+fn of_a_websocket_it_is_told_that_nobody_looks_at_what_is_said_over_it() {
+    let mut one = asked();
+    assert!(!shown(&one).contains("WebSocket"), "{}", shown(&one));
+    one.approval.request.shape.websocket = true;
+    let text = shown(&one);
+    let line = "opens      a WebSocket: whatever is said over it afterwards, by either side, isn't looked at\n";
+    assert!(text.contains(line), "{text}");
 }
 
 #[test]

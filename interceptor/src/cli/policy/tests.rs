@@ -33,6 +33,8 @@ fn check_tells_good_from_broken_without_a_daemon() {
     let nowhere = std::path::Path::new("/nonexistent/control.sock");
     for (policy, status) in [
         ("permit(principal, action, resource == Target::\"graph\");", ExitCode::SUCCESS),
+        // It is warned of, and no error.
+        ("@confirm(\"sure?\") permit(principal, action == Action::\"connect\", resource);", ExitCode::SUCCESS),
         ("permit(principal, action, resource == Target::\"nope\");", ExitCode::FAILURE),
         ("permit(principal action, resource);", ExitCode::FAILURE),
     ] {

@@ -25,7 +25,12 @@ pub(in crate::daemon) fn asked(workload: &str, length: usize) -> Approval {
         action: "http:POST".into(),
         summary: format!("POST /{long}"),
         digest: Digest::from([7; 32]),
-        shape: Shape { method: "POST".into(), path: format!("/{long}"), keys: vec!["a".into(), long.clone()] },
+        shape: Shape {
+            method: "POST".into(),
+            path: format!("/{long}"),
+            keys: vec!["a".into(), long.clone()],
+            websocket: false,
+        },
         policies: vec!["writes".into()],
         reasons: Vec::new(),
         terms: Terms {

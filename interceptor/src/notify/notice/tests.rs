@@ -26,7 +26,7 @@ pub(in crate::notify) fn request(text: &str) -> ApprovalRequest {
         action: "http:POST".into(),
         summary: format!("POST /{text}"),
         digest: Digest::from([1; 32]),
-        shape: Shape { method: "POST".into(), path: "/x".into(), keys: Vec::new() },
+        shape: Shape { method: "POST".into(), path: "/x".into(), keys: Vec::new(), websocket: false },
         policies: vec!["writes".into()],
         reasons: vec!["writing is looked at first".into()],
         terms: Terms {
@@ -114,7 +114,8 @@ fn what_is_masked_isnt_told() {
     let mut memory = Memory::new("host.example".into());
     let mut asked = request("for ada@contoso.com");
     asked.summary = "DELETE /users/ada@contoso.com".into();
-    asked.shape = Shape { method: "DELETE".into(), path: "/users/{id}".into(), keys: vec!["mail".into()] };
+    let keys = vec!["mail".into()];
+    asked.shape = Shape { method: "DELETE".into(), path: "/users/{id}".into(), keys, websocket: false };
     let mut tell = |asked: &ApprovalRequest| {
         let what = What::ApprovalRequested(Box::new(asked.clone()));
         let notice = memory.notice(at(), &what, &Identities::default()).unwrap();

@@ -49,6 +49,7 @@ struct Case {
     host: &'static str,
     port: u16,
     parts: Parts,
+    websocket: bool,
     body: Vec<u8>,
 }
 
@@ -80,6 +81,7 @@ impl Case {
             host: "graph.microsoft.com",
             port: 443,
             parts: request.body(()).unwrap().into_parts().0,
+            websocket: false,
             body: b"{\"n\":1}".to_vec(),
         }
     }
@@ -95,7 +97,7 @@ impl Case {
             port: self.port,
         };
         let mut all = Vec::new();
-        fields(&origin, &self.parts, &self.body, |field| all.push(field.to_vec()));
+        fields(&origin, (&self.parts, self.websocket), &self.body, |field| all.push(field.to_vec()));
         all
     }
 
@@ -107,7 +109,7 @@ impl Case {
 #[test]
 fn each_thing_that_people_said_yes_to_makes_another_operation() {
     type Change = (&'static str, fn(&mut Case));
-    let changes: [Change; 20] = [
+    let changes: [Change; 21] = [
         ("nothing", |_| {}),
         ("workload", |case| case.workload = "batch"),
         ("initiator", |case| case.asker.initiator = 1001),
@@ -134,6 +136,7 @@ fn each_thing_that_people_said_yes_to_makes_another_operation() {
         ("one of two values", |case| case.set("prefer", "a")),
         ("one header more", |case| case.set("if-match", "1")),
         ("body", |case| case.body = b"{\"n\":2}".to_vec()),
+        ("a WebSocket", |case| case.websocket = true),
     ];
     let mut known = std::collections::BTreeMap::new();
     for (what, change) in changes {
@@ -179,4 +182,41 @@ fn what_differs_from_one_try_to_the_next_makes_no_other_operation() {
         case.fields()
     };
     assert_ne!(foreign("Basic one"), foreign("Basic two"));
+}
+
+/// What opens a WebSocket, without what is of one hop: as it is when it is known.
+fn handshake(websocket: bool) -> Case {
+    let request = http::Request::get("/chat")
+        .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-protocol", "chat")
+        .header("sec-websocket-extensions", "permessage-deflate")
+        .header("origin", "https://one.example");
+    let parts = request.body(()).unwrap().into_parts().0;
+    Case { parts, websocket, body: Vec::new(), ..Case::new() }
+}
+
+#[test]
+fn a_websocket_is_known_by_all_but_the_key_of_one_handshake() {
+    let known = handshake(true).fields();
+    let set = |name: &'static str, value: &str| {
+        let mut case = handshake(true);
+        case.set(name, value);
+        case.fields()
+    };
+    assert_eq!(set("sec-websocket-key", "AQIDBAUGBwgJCgsMDQ4PEA=="), known, "a retry has another one");
+    for (name, value) in [
+        ("sec-websocket-protocol", "admin"),
+        ("sec-websocket-extensions", "x-other"),
+        ("sec-websocket-version", "8"),
+        ("origin", "https://two.example"),
+    ] {
+        assert_ne!(set(name, value), known, "{name}");
+    }
+    let plain = handshake(false);
+    assert_ne!(plain.fields(), known, "it isn't the GET of the same URL");
+    // Which may have a field of that name as well, and there it is one like others.
+    let mut other = handshake(false);
+    other.set("sec-websocket-key", "AQIDBAUGBwgJCgsMDQ4PEA==");
+    assert_ne!(other.fields(), plain.fields());
 }

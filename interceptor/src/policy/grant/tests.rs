@@ -268,9 +268,10 @@ fn a_shape_is_a_method_a_path_without_ids_and_the_keys_of_a_query() {
 
 #[test]
 fn a_grant_reads_back_as_it_is_written() {
-    let shape = Shape { method: "GET".into(), path: "/{id}".into(), keys: vec!["a".into()] };
+    let shape = Shape { method: "GET".into(), path: "/{id}".into(), keys: vec!["a".into()], websocket: false };
     for scope in [
         Scope::Operation { digest: Digest::from([1; 32]) },
+        Scope::Shape { shape: Shape { websocket: true, ..shape.clone() } },
         Scope::Shape { shape },
         Scope::Action { action: "http:GET".into(), path: Some("/v1.0".into()) },
         Scope::Target,
@@ -278,6 +279,40 @@ fn a_grant_reads_back_as_it_is_written() {
         let grant = Grant { uses: Some(3), ..approved(&["ada"], 2, scope) };
         let text = serde_json::to_string(&grant).unwrap();
         assert_eq!(serde_json::from_str::<Grant>(&text).unwrap(), grant, "{text}");
+    }
+}
+
+/// What was recorded before there was a shape of WebSockets was none.
+#[test]
+fn a_shape_of_an_earlier_version_is_one_of_plain_requests() {
+    let read: Scope = serde_json::from_str(r#"{"width":"shape","method":"GET","path":"/x","keys":[]}"#).unwrap();
+    let shape = Shape { method: "GET".into(), path: "/x".into(), keys: Vec::new(), websocket: false };
+    assert_eq!(read, Scope::Shape { shape });
+}
+
+fn asked(line: &Line, websocket: bool) -> Question<'_> {
+    let mut question = line.question();
+    if let Operation::Http(request) = &mut question.operation {
+        request.websocket = websocket;
+    }
+    question
+}
+
+/// A yes to plain requests opens no WebSocket at the same path, nor the other way round.
+#[test]
+fn a_shape_is_of_plain_requests_or_of_websockets() {
+    let text = r#"
+@id("chat") @approval("ada") @grant_scope("shape")
+permit(principal, action in [Action::"http:GET", Action::"http:websocket"], resource == Target::"graph");
+"#;
+    let one = Line::new("crm graph GET graph.microsoft.com/chat/42");
+    let another = Line::new("crm graph GET graph.microsoft.com/chat/43");
+    for (granted, asks) in [(false, false), (false, true), (true, false), (true, true)] {
+        let Operation::Http(request) = asked(&one, granted).operation else { panic!("it is HTTP") };
+        let grant = approved(&["ada"], 1, Scope::Shape { shape: Shape::of(&request) });
+        let grants = Grants::new(vec![Arc::new(grant)], Vec::new());
+        let decision = decide(&snapshot(text), &asked(&another, asks), &grants, at(MONDAY));
+        assert_eq!(matches!(decision, Decision::Allow(_)), granted == asks, "{granted} {asks}: {decision:?}");
     }
 }
 
@@ -299,12 +334,17 @@ fn a_grant_can_be_for_every_action_of_the_schema_and_no_other() {
 #[test]
 fn what_a_wider_yes_leaves_open_is_all_told() {
     let target = "graph".parse().unwrap();
-    let shape = Shape { method: "GET".into(), path: "/{id}".into(), keys: Vec::new() };
-    let action = |path: Option<&str>| Scope::Action { action: "http:GET".into(), path: path.map(str::to_owned) };
-    for scope in [Scope::Shape { shape }, action(None), action(Some("/v1.0"))] {
-        let told = scope.told(&target);
-        for open in ["query", "header fields", "body"] {
-            assert!(told.contains(open), "no `{open}` in `{told}`");
+    for (websocket, name, last) in
+        [(false, "http:GET", "any body"), (true, "http:websocket", "whatever is said over it afterwards")]
+    {
+        let shape = Shape { method: "GET".into(), path: "/{id}".into(), keys: Vec::new(), websocket };
+        let action = |path: Option<&str>| Scope::Action { action: name.into(), path: path.map(str::to_owned) };
+        for scope in [Scope::Shape { shape }, action(None), action(Some("/v1.0"))] {
+            let told = scope.told(&target);
+            for open in ["query", "header fields", last] {
+                assert!(told.contains(open), "no `{open}` in `{told}`");
+            }
+            assert_eq!(told.to_lowercase().contains("websocket"), websocket, "{told}");
         }
     }
 }

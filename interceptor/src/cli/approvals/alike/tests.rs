@@ -11,7 +11,7 @@ use crate::ids::ApprovalId;
 #[test]
 fn rows_are_of_one_workload_target_shape_and_terms() {
     let first = asked().approval;
-    let mut others = vec![first.clone(); 8];
+    let mut others = vec![first.clone(); 9];
     others[1].request.summary = "POST /notes/8".into();
     others[2].request.workload = "batch".parse().unwrap();
     others[3].request.shape.keys = vec!["a".into()];
@@ -20,8 +20,9 @@ fn rows_are_of_one_workload_target_shape_and_terms() {
     // What the list cut may go on in different ways.
     others[6].request.shape.path = "/notes/…".into();
     others[7].request.shape.path = "/notes/…".into();
+    others[8].request.shape.websocket = true;
     let lengths: Vec<usize> = rows(&others).iter().map(Vec::len).collect();
-    assert_eq!(lengths, [2, 1, 1, 1, 1, 1, 1]);
+    assert_eq!(lengths, [2, 1, 1, 1, 1, 1, 1, 1]);
 }
 
 #[test]
