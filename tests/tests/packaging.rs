@@ -133,6 +133,8 @@ fn the_service_keeps_what_is_promised_of_it() -> Result<()> {
         ("Type", "notify"),
         ("NotifyAccess", "main"),
         ("WatchdogSec", "10s"),
+        // A migration that is killed begins again.
+        ("TimeoutStartSec", "infinity"),
         ("Restart", "on-failure"),
         ("StartLimitIntervalSec", "0"),
         // What was launched lives on, and the daemon that comes next finds it.

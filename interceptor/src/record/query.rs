@@ -18,8 +18,11 @@ use crate::ids::{OperationId, SessionId};
 use crate::policy::Basis;
 use crate::who::Process;
 
+mod columns;
 mod rows;
 
+pub(super) use columns::of_operations;
+use columns::of_sessions;
 pub(super) use rows::operation;
 use rows::{launched, session};
 
@@ -260,23 +263,15 @@ pub struct Story {
 #[derive(Debug)]
 pub struct Reader {
     pub(super) db: Connection,
+    /// The database's schema: a moved one keeps an earlier one.
+    pub(super) schema: i64,
 }
 
-const SESSION: &str = "SELECT session, launch, workload, process, original, host, target, opened_at, closed_at, reason,
-    operations, denied,
-    (SELECT json_group_array(principal) FROM (SELECT principal FROM session_principals p
-        WHERE p.session = s.session ORDER BY principal LIMIT 100)), cut_by FROM sessions s";
-pub(super) const OPERATION: &str =
-    "SELECT operation, session, launch, workload, target, action, summary, verdict, code,
-    (SELECT body FROM events e WHERE e.seq = o.seq), decided_at, finished_at, outcome, status, request_bytes, request_digest, response_bytes, response_digest,
-    initiator, credential,
-    kept_digest, kept_bytes, masked, approval, service_request, spent, cut_by
-    FROM operations o";
 const LAUNCH: &str = "SELECT launch, workload, initiator, uid, pid, command, containment, started_at, ended_at, status
     FROM workloads";
 
-/// The latest `?1` sessions, all or those of workloads that `?2` launched.
-pub(super) fn sessions(of: Option<u32>) -> String {
+/// The latest `?1` sessions of a database of this schema, all or those of workloads that `?2` launched.
+pub(super) fn sessions(schema: i64, of: Option<u32>) -> String {
     let own = match of {
         // Sorted by itself (`+`): in the order of all sessions, those of everybody would be read for who has few.
         Some(_) => {
@@ -285,7 +280,7 @@ pub(super) fn sessions(of: Option<u32>) -> String {
         }
         None => "WHERE ?2 IS NULL",
     };
-    format!("{SESSION} {own} ORDER BY seq DESC LIMIT ?1")
+    format!("{} {own} ORDER BY seq DESC LIMIT ?1", of_sessions(schema))
 }
 
 impl Reader {
@@ -295,8 +290,8 @@ impl Reader {
     /// When it isn't there, or is of a newer version.
     pub fn open(path: &Path) -> Result<Self, QueryError> {
         let db = store::open_read_only(path)?;
-        store::schema_of(&db, path, store::known_schema())?;
-        Ok(Self { db })
+        let schema = store::schema_of(&db, path, store::known_schema())?;
+        Ok(Self { db, schema })
     }
 
     /// The same, for questions that are answered within `time` from now, or not at all.
@@ -315,7 +310,7 @@ impl Reader {
     /// # Errors
     /// When the database fails.
     pub fn sessions(&self, limit: u32, of: Option<u32>) -> Result<Vec<Session>, QueryError> {
-        let mut statement = self.db.prepare_cached(&sessions(of))?;
+        let mut statement = self.db.prepare_cached(&sessions(self.schema, of))?;
         let mut rows = statement.query((limit.min(10_000), of))?;
         let mut sessions = Vec::new();
         while let Some(row) = rows.next()? {
@@ -330,7 +325,7 @@ impl Reader {
     /// When there is none, or more than one.
     pub fn session(&self, id: &str) -> Result<Story, QueryError> {
         let id = self.whole_id("sessions", "session", "ses", id)?;
-        let mut statement = self.db.prepare_cached(&format!("{SESSION} WHERE session = ?1"))?;
+        let mut statement = self.db.prepare_cached(&format!("{} WHERE session = ?1", of_sessions(self.schema)))?;
         let mut rows = statement.query([&id])?;
         let Some(row) = rows.next()? else { return Err(QueryError::Unknown(id)) };
         let session = session(row)?;
@@ -352,8 +347,9 @@ impl Reader {
         let mut operations = Vec::new();
         let mut bytes = 0;
         let sql = format!(
-            "{OPERATION} WHERE session = ?1
-             AND seq > coalesce((SELECT seq FROM operations WHERE operation = ?2), 0) ORDER BY seq"
+            "{} WHERE session = ?1
+             AND seq > coalesce((SELECT seq FROM operations WHERE operation = ?2), 0) ORDER BY seq",
+            of_operations(self.schema)
         );
         let mut statement = self.db.prepare_cached(&sql)?;
         let mut rows = statement.query((session, after))?;
@@ -378,7 +374,8 @@ impl Reader {
     /// When there is none, or more than one.
     pub fn operation(&self, id: &str) -> Result<Operation, QueryError> {
         let id = self.whole_id("operations", "operation", "op", id)?;
-        let mut statement = self.db.prepare_cached(&format!("{OPERATION} WHERE operation = ?1"))?;
+        let sql = format!("{} WHERE operation = ?1", of_operations(self.schema));
+        let mut statement = self.db.prepare_cached(&sql)?;
         let mut rows = statement.query([&id])?;
         match rows.next()? {
             Some(row) => operation(row),

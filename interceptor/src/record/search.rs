@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
 use super::event::What;
-use super::query::{ANSWER_BYTES, OPERATION, Operation, QueryError, Reader, operation};
+use super::query::{ANSWER_BYTES, Operation, QueryError, Reader, of_operations, operation};
 use super::verify::Fault;
 
 /// The row of `search` of each operation that a condition behind this selects.
@@ -297,7 +297,7 @@ impl Reader {
     }
 
     fn hit(&self, seq: i64) -> Result<Option<Hit>, QueryError> {
-        let mut statement = self.db.prepare_cached(&format!("{OPERATION} WHERE seq = ?1"))?;
+        let mut statement = self.db.prepare_cached(&format!("{} WHERE seq = ?1", of_operations(self.schema)))?;
         let mut rows = statement.query([seq])?;
         let Some(row) = rows.next()? else { return Ok(None) };
         let operation = operation(row)?;

@@ -265,8 +265,8 @@ impl Store {
         let Some((_, Some(event))) = first.as_deref().and_then(event::read) else { return Ok(None) };
         let What::RecordBegun(Begun { previous, digest: None, .. }) = event.what else { return Ok(None) };
         let told = "SELECT EXISTS (SELECT 1 FROM events INDEXED BY events_hashed
-                    WHERE kind = 'record.hashed' AND body ->> 'digest' IS NOT NULL)";
-        let told: bool = self.db.query_row(told, [], |row| row.get(0))?;
+                    WHERE kind = 'record.hashed' AND body ->> 'previous' = ?1 AND body ->> 'digest' IS NOT NULL)";
+        let told: bool = self.db.query_row(told, [&previous], |row| row.get(0))?;
         Ok((!told).then_some(previous))
     }
 
@@ -398,10 +398,11 @@ pub(super) fn known_schema() -> i64 {
     integer(MIGRATIONS.len() as u64)
 }
 
-/// An empty database of the newest schema, in memory.
-pub(super) fn empty() -> Result<Connection, RecordError> {
+/// An empty database of this schema, in memory. Of one that never was it has nothing.
+pub(super) fn empty(schema: i64) -> Result<Connection, RecordError> {
     let mut db = Connection::open_in_memory()?;
-    migrate(&mut db, Path::new(":memory:"), MIGRATIONS)?;
+    let steps = usize::try_from(schema).ok().and_then(|schema| MIGRATIONS.get(..schema));
+    migrate(&mut db, Path::new(":memory:"), steps.unwrap_or_default())?;
     Ok(db)
 }
 

@@ -237,7 +237,7 @@ fn who_has_few_sessions_is_shown_them_without_reading_those_of_all() {
     let dir = tempfile::tempdir().unwrap();
     let record = open(dir.path());
     let reader = record.reader().unwrap();
-    let sql = format!("EXPLAIN QUERY PLAN {}", query::sessions(Some(1000)));
+    let sql = format!("EXPLAIN QUERY PLAN {}", query::sessions(reader.schema, Some(1000)));
     let mut statement = reader.db.prepare(&sql).unwrap();
     let steps = statement.query_map((10, 1000), |row| row.get::<_, String>(3)).unwrap();
     let steps: Vec<String> = steps.map(Result::unwrap).collect();

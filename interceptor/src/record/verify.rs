@@ -244,8 +244,11 @@ fn follow(
                     report.damage.push(Damage { seq, place, detail });
                 }
                 What::RecordBegun(Begun { previous, digest: None, .. }) => unhashed = Some((previous, None)),
-                What::RecordHashed(Hashed { digest: Some(_), .. }) => unhashed = None,
-                What::RecordHashed(Hashed { previous, failed, .. }) => unhashed = Some((previous, failed)),
+                What::RecordHashed(Hashed { previous, digest, failed })
+                    if unhashed.as_ref().is_some_and(|(name, _)| *name == previous) =>
+                {
+                    unhashed = digest.is_none().then_some((previous, failed));
+                }
                 _ => {}
             }
         }
@@ -316,17 +319,14 @@ fn tables(db: &Connection, again: &Connection) -> Result<Option<Fault>, RecordEr
 }
 
 /// Looks whether the database's pages and indexes are sound, and whether its tables, indexes and triggers are those that
-/// this version makes: what is recorded could be whole, and a query still be answered wrongly.
+/// this version makes for the schema that it has: what is recorded could be whole, and a query still be answered wrongly.
 fn structure(db: &Connection) -> Result<Option<Fault>, RecordError> {
     let fault = |what: String| Ok(Some(Fault { seq: None, what }));
     let found: String = db.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if found != "ok" {
         return fault(format!("the database's file is damaged: {found}"));
     }
-    if store::schema_of(db, Path::new(""), store::known_schema())? < store::known_schema() {
-        return Ok(None);
-    }
-    let new = store::empty()?;
+    let new = store::empty(store::schema_of(db, Path::new(""), store::known_schema())?)?;
     let sql = "SELECT type || ' ' || name, coalesce(sql, '') FROM sqlite_master ORDER BY 1";
     let all = |db: &Connection| -> rusqlite::Result<Vec<(String, String)>> {
         db.prepare(sql)?.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()

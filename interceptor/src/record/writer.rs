@@ -76,6 +76,8 @@ pub(super) struct Writer {
     /// What hashes the file of a database that was moved aside, and the thread that does.
     pub(super) hasher: Hasher,
     hashing: Option<Hashing>,
+    /// Whether another database was begun, and its predecessor isn't hashed for it yet.
+    hash_due: bool,
 }
 
 /// A closed segment is done when all of it, up to `end`, is in the database.
@@ -134,6 +136,7 @@ impl Writer {
             pace: None,
             hasher: Arc::new(rotate::digest),
             hashing: None,
+            hash_due: false,
         };
         writer.compare_head()?;
         writer.compare_checkpoint(signed)?;

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,7 +46,10 @@ impl Hashing {
             if let Err(error) = setpriority_process(None, LOW) {
                 tracing::debug!(%error, "the thread that hashes a database can't yield");
             }
-            if let Some(hashed) = told(previous, hasher(&aside, &seen)) {
+            // Who waits for it has to be told in any case.
+            let read = catch_unwind(AssertUnwindSafe(|| hasher(&aside, &seen)))
+                .unwrap_or_else(|_panicked| Err(io::Error::other("the thread that read it panicked")));
+            if let Some(hashed) = told(previous, read) {
                 backlog.hashed(hashed);
             }
         };

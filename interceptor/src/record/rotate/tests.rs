@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::clock::SystemClock;
 use crate::ids::{LaunchId, SessionId};
+use crate::record::event::Hashed;
 use crate::record::{Evidence, Journal, Record, Report, verify, verify_with};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -377,6 +378,83 @@ fn a_file_that_can_not_be_hashed_is_told_and_is_in_nobodys_way() {
     whole(&report);
     assert!(unhashed(&report).is_some_and(|note| note.contains("can't be read")), "{report:?}");
     renew(&record);
+}
+
+/// What came of hashing a file that isn't the one before.
+fn of_another() -> Hashed {
+    Hashed { previous: "record-another.db".into(), digest: Some("ab".repeat(32)), failed: None }
+}
+
+#[test]
+fn what_came_of_another_file_is_not_entered() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    let backlog = Arc::new(Backlog::new(&settings(), dir.path().join("record.db")));
+    let journals = dir.path().join("journal");
+    let mut writer = Writer::recover(dir.path(), &journals, &settings(), Arc::clone(&backlog), clock()).unwrap();
+    backlog.hashing(Some(of_another().previous));
+    backlog.hashed(of_another());
+    assert_eq!(backlog.hash_to_enter(), Some(of_another()));
+    writer.hash_before();
+    assert_eq!(backlog.hash_to_enter(), None);
+}
+
+#[test]
+fn the_hash_of_another_file_does_not_stand_for_that_of_the_one_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let gate = Arc::default();
+    let (record, journal) = open_gated(dir.path(), &gate);
+    stopped(&journal, "one");
+    let rotated = record.rotate(BY, SOON).expect("a new database");
+    drop(journal);
+    drop(record);
+    let database = dir.path().join("record.db");
+    let stale = Event { at: SystemClock.now(), what: What::RecordHashed(of_another()) };
+    let mut store = Store::open(&database, Durability::Process).unwrap();
+    store.append(&[Entry::of(&stale).unwrap()], &[], &[]).unwrap();
+    drop(store);
+    let report = follows(dir.path(), &rotated.previous);
+    whole(&report);
+    assert!(unhashed(&report).is_some_and(|note| note.contains(&rotated.previous)), "{report:?}");
+    let (record, journal) = open(dir.path());
+    assert!(record.hash_of(&rotated.previous, SOON).is_some());
+    assert_eq!(kinds(&database), ["record.begun", "record.hashed", "record.hashed"]);
+    drop(journal);
+    drop(record);
+    let report = follows(dir.path(), &rotated.previous);
+    whole(&report);
+    assert_eq!(unhashed(&report), None);
+}
+
+#[test]
+fn the_old_database_is_hashed_also_where_a_rotation_fails_behind_the_beginning_of_the_new_one() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let (record, journal) = open(dir.path());
+    stopped(&journal, "one");
+    let key = dir.path().join("checkpoint.key");
+    let mode = |mode| fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+    mode(0o644);
+    let error = record.rotate(BY, SOON).expect_err("others can read the key");
+    mode(0o600);
+    let begun = record.reader().unwrap().begun().unwrap().unwrap_or_else(|| panic!("it was begun: {error}"));
+    record.flush(SOON).unwrap();
+    let hash = record.hash_of(&begun.previous, SOON);
+    let old = dir.path().join(&begun.previous);
+    assert!(hash.is_some() && hash == digest(&old, &AtomicBool::new(false)).unwrap(), "{hash:?}");
+    assert_eq!(kinds(record.database()), ["record.begun", "record.hashed"]);
+}
+
+#[test]
+fn a_thread_that_panics_while_it_hashes_is_told_and_is_in_nobodys_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let hasher = |_: &Path, _: &AtomicBool| -> io::Result<Option<String>> { panic!("for this test") };
+    let record = Record::open_with(dir.path(), &settings(), clock(), Arc::new(hasher)).expect("the record opens");
+    let rotated = record.rotate(BY, SOON).expect("a new database");
+    assert_eq!(record.hash_of(&rotated.previous, SOON), None);
+    let report = verify(record.database()).unwrap();
+    assert!(unhashed(&report).is_some_and(|note| note.contains("panicked")), "{report:?}");
+    record.rotate(BY, SOON).expect("another one");
 }
 
 #[test]

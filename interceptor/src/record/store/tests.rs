@@ -93,7 +93,7 @@ fn what_is_deleted_is_overwritten_in_all_pages_that_are_written_and_for_an_erasu
 
 #[test]
 fn what_is_under_way_is_found_without_reading_all_events_or_sessions() {
-    let db = empty().unwrap();
+    let db = empty(known_schema()).unwrap();
     let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {UNDER_WAY}")).unwrap();
     let steps = statement.query_map(["2026-01-02T03:04:05Z"], |row| row.get::<_, String>(3)).unwrap();
     let steps: Vec<String> = steps.map(Result::unwrap).collect();

@@ -124,3 +124,108 @@ fn a_record_of_an_earlier_version_is_brought_up_to_date() {
         assert!(report.ok, "version {version}: {:?}", report.fault);
     }
 }
+
+#[test]
+fn tables_that_no_version_makes_are_found_whatever_the_schema() {
+    // A column that is computed isn't among those that are compared with the events.
+    let hidden = "ALTER TABLE operations DROP COLUMN outcome;
+                  ALTER TABLE operations ADD COLUMN outcome TEXT AS ('done') VIRTUAL;";
+    let lowered = format!("{hidden} PRAGMA user_version = 9;");
+    let newest = usize::try_from(store::known_schema()).unwrap();
+    let cases = [
+        (8, hidden, "table operations"),
+        (9, hidden, "table operations"),
+        (9, "DROP INDEX operations_by_session", "index operations_by_session"),
+        (9, "CREATE VIEW more AS SELECT * FROM sessions", "view more"),
+        (newest, lowered.as_str(), "table operations"),
+        (newest, "PRAGMA user_version = 9", "table sessions"),
+        (newest, "PRAGMA user_version = -1", "index "),
+    ];
+    for (version, sql, what) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        let record = open(dir.path());
+        let journal = record.journal("worker-0").unwrap();
+        a_session(&journal);
+        let path = record.database().to_owned();
+        drop(journal);
+        drop(record);
+        if version < newest {
+            earlier(&path, version);
+        }
+        let report = verify(&path).unwrap();
+        assert!(report.ok, "version {version} as it is: {:?}", report.fault);
+        Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+        let fault = verify(&path).unwrap().fault.expect("it is found");
+        let named = format!("the schema isn't what this version makes: {what}");
+        assert!(fault.what.starts_with(&named), "version {version}, {sql}: {fault:?}");
+    }
+}
+
+#[test]
+fn a_record_of_an_earlier_version_is_listed_and_shown_as_it_is() {
+    for version in 1..=9 {
+        let dir = tempfile::tempdir().unwrap();
+        let record = open(dir.path());
+        let journal = record.journal("worker-0").unwrap();
+        a_session(&journal);
+        let (launch, session, cut) = (LaunchId::new(), SessionId::new(), OperationId::new());
+        let mut end = cut_off(cut, GrantId::new());
+        if let What::OperationFinished { service_request, .. } = &mut end.what {
+            *service_request = Some("req-1".into());
+        }
+        let allowed = decided(cut, Some(session), launch, Verdict::Allow);
+        for event in [started(launch), opened(session, launch), allowed, end] {
+            let _recorded = journal.append(&event).unwrap();
+        }
+        let key = record.keys().new_session(session).unwrap();
+        let content =
+            Content { request: Message { start: "GET / HTTP/1.1".into(), ..Message::default() }, response: None };
+        keep(&journal, &key, session, &content);
+        let reason = "policy-changed".to_owned();
+        let closed = What::SessionClosed { session, reason, policies: vec!["no-more".into()] };
+        let _recorded = journal.append(&event(closed)).unwrap();
+        record.flush(SOON).unwrap();
+        let reader = record.reader().unwrap();
+        let mut listed = reader.sessions(9, None).unwrap();
+        let mut story = reader.session(&session.to_string()).unwrap();
+        assert!(story.launch.is_some() && !story.session.cut_by.is_empty() && !story.session.principals.is_empty());
+        assert!(story.operations.len() == 2 && story.operations.iter().any(|one| one.payload.is_some()));
+        let path = record.database().to_owned();
+        drop(reader);
+        drop(journal);
+        drop(record);
+        earlier(&path, version);
+
+        // What a schema doesn't have is left out, and nothing else.
+        for session in listed.iter_mut().chain([&mut story.session]) {
+            session.cut_by.clear();
+            if version < 2 {
+                session.principals.clear();
+            }
+        }
+        for operation in &mut story.operations {
+            if version < 9 {
+                (operation.spent, operation.cut_by) = (None, Vec::new());
+            }
+            if version < 5 {
+                operation.service_request = None;
+            }
+            if version < 3 {
+                operation.masked.clear();
+            }
+            if version < 2 {
+                (operation.initiator, operation.credential, operation.payload) = (None, None, None);
+            }
+        }
+        let reader = query::Reader::open(&path).unwrap();
+        assert_eq!(reader.sessions(9, None).unwrap(), listed, "version {version}");
+        assert_eq!(reader.sessions(9, Some(1000)).unwrap(), listed, "version {version}");
+        assert_eq!(reader.session(&session.to_string()).unwrap(), story, "version {version}");
+        let operation = reader.operation(&cut.to_string()).unwrap();
+        assert_eq!(operation, story.operations[0], "version {version}");
+        if version >= 4 {
+            let search = Search { text: Some("users readers".into()), limit: 9, ..Search::default() };
+            assert_eq!(reader.search(&search).unwrap().hits.len(), 4, "version {version}");
+        }
+    }
+}

@@ -4,18 +4,20 @@ use std::sync::Arc;
 
 use super::super::event::{Event, What};
 use super::super::rotate::Hashing;
-use super::super::store::{Entry, Store};
+use super::super::store::Entry;
 use super::{RecordError, Writer};
 
 impl Writer {
     /// Has the file of the database before hashed, where this one doesn't have its hash yet.
     pub(in crate::record) fn hash_before(&mut self) {
-        self.hashing = None;
-        let unhashed = self.store.as_ref().map(Store::unhashed).transpose().unwrap_or_else(|error| {
+        self.leave_hash();
+        let Some(store) = &self.store else { return };
+        self.hash_due = false;
+        let unhashed = store.unhashed().unwrap_or_else(|error| {
             tracing::warn!(%error, "whether a database is to be hashed can't be read");
             None
         });
-        let Some(previous) = unhashed.flatten() else { return };
+        let Some(previous) = unhashed else { return };
         let aside = self.database.with_file_name(&previous);
         self.backlog.hashing(Some(previous.clone()));
         match Hashing::start(aside, previous, Arc::clone(&self.hasher), Arc::clone(&self.backlog)) {
@@ -27,8 +29,19 @@ impl Writer {
         }
     }
 
+    /// Leaves what is read, or was, for a database that isn't the one any more: it doesn't belong into the next.
+    pub(super) fn leave_hash(&mut self) {
+        self.hashing = None;
+        self.backlog.hashing(None);
+        self.hash_due = true;
+    }
+
     /// Enters what came of it, and signs it.
     pub(super) fn enter_hash(&mut self) -> Result<(), RecordError> {
+        if self.hash_due {
+            // A rotation failed when the new database was begun already.
+            self.hash_before();
+        }
         if let Some(store) = self.store.as_mut()
             && let Some(hashed) = self.backlog.hash_to_enter()
         {

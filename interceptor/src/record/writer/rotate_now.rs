@@ -29,6 +29,7 @@ impl Writer {
             positions: self.sources.iter().map(|source| (source.segment.id.to_string(), source.offset)).collect(),
         });
         (self.store, self.left) = (None, None);
+        self.leave_hash();
         let rotated = rotate::begin(&self.database, self.durability, self.clock.now(), by, carried, is_sealed)?;
         // The sources stay where they are: the new database has their positions.
         let store = Store::open(&self.database, self.durability)?;

@@ -99,7 +99,8 @@ proptest! {
         };
         let events: Vec<Event> =
             kinds.into_iter().enumerate().map(|(number, kind)| event(&ids, number, kind)).collect();
-        let (single, batched) = (store::empty().unwrap(), store::empty().unwrap());
+        let empty = || store::empty(store::known_schema()).unwrap();
+        let (single, batched) = (empty(), empty());
         for db in [&single, &batched] {
             db.execute("INSERT INTO grants (id, seq, issued, issued_at, used) VALUES (?1, 0, '', '', 0)", [ids.grant.to_string()]).unwrap();
         }
