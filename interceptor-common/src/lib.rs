@@ -204,6 +204,8 @@ pub enum Fate {
     Established = 6,
     /// A connection that its process left before the daemon's listener had room for it.
     Lost = 7,
+    /// Out of a launched workload's network namespace, by an interface that isn't its loopback.
+    Left = 8,
 }
 
 /// A count of what a launched workload tried, by its network namespace.

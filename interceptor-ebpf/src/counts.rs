@@ -1,6 +1,7 @@
 //! The kernel's side of the ledger for launched workloads, and what is looked at for it alone: sockets as they are made, and
 //! what they send that isn't TCP. Nothing is refused here: nothing has a way out of the workload's network namespace, whose
-//! every address is its own. Part of the object that has the hooks of launched workloads.
+//! every address is its own. If somebody lays one all the same, what leaves by it is counted apart. Part of the object that
+//! has the hooks of launched workloads.
 
 use core::{mem, ptr};
 
@@ -20,13 +21,18 @@ const IPPROTO_TCP: u32 = 6;
 const IPPROTO_UDP: u32 = 17;
 const BPF_F_CURRENT_NETNS: u64 = u64::MAX;
 
+/// `lo` is the first interface of every namespace. What is for an address of the namespace's own goes by it, whichever
+/// interface has the address.
+const LO: u32 = 1;
+
 const ALLOW: i32 = 1;
 
 /// What came of attempts.
 #[map]
 static SPACES: PerCpuHashMap<SpaceKey, u64> = PerCpuHashMap::with_max_entries(32_768, 1);
 
-/// The namespaces of sockets that aren't TCP, by their cookies: a packet tells its own only since Linux 6.15.
+/// The namespaces of sockets that aren't TCP, by their cookies: a packet tells its own only since Linux 6.15. Sockets of the
+/// kernel's own, by which it speaks to neighbours and of groups, don't come by [`create`] and aren't here.
 #[btf_map]
 static NETWORKS: SkStorage<u64> = SkStorage::new();
 
@@ -79,8 +85,10 @@ fn egress(ctx: SkBuffContext) -> i32 {
         return ALLOW;
     }
     // SAFETY: a whole socket, not null.
-    let protocol = unsafe { (&raw const (*sk).protocol).read_volatile() };
-    if protocol == IPPROTO_TCP {
+    let (kind, protocol) =
+        unsafe { ((&raw const (*sk).type_).read_volatile(), (&raw const (*sk).protocol).read_volatile()) };
+    // Its connections are counted, not its segments.
+    if kind == SOCK_STREAM && protocol == IPPROTO_TCP {
         return ALLOW;
     }
     let map = ptr::from_ref(&NETWORKS).cast_mut().cast();
@@ -91,25 +99,31 @@ fn egress(ctx: SkBuffContext) -> i32 {
     }
     // SAFETY: a value of this map that lives as long as the socket.
     let netns = unsafe { *netns };
+    // SAFETY: `skb` is this program's context; volatile, as elsewhere, so that the read stays 32 bits wide.
+    let leaves = unsafe { (&raw const (*skb).ifindex).read_volatile() } != LO;
     if protocol == IPPROTO_UDP {
-        datagram(&ctx, netns);
+        datagram(&ctx, netns, leaves);
+    } else if leaves {
+        count(netns, Kind::Packet, Fate::Left);
     } else {
         count(netns, Kind::Packet, Fate::Allowed);
     }
     ALLOW
 }
 
-/// Counts a datagram by what becomes of it: a socket of the namespace takes it, or none, and the kernel refuses it.
-/// Questions are counted by the resolver that takes them.
+/// Counts a datagram by what becomes of it: it leaves the namespace, or a socket there takes it, or none, and the kernel
+/// refuses it. Questions are counted by the resolver that takes them.
 #[inline(always)]
-fn datagram(ctx: &SkBuffContext, netns: u64) {
+fn datagram(ctx: &SkBuffContext, netns: u64, leaves: bool) {
     let to = destination(ctx);
     let is_question = to >> 1 == u32::from(DNS_PORT);
-    match (is_question, to & TAKEN != 0) {
-        (true, true) => {}
-        (true, false) => count(netns, Kind::Dns, Fate::Refused),
-        (false, true) => count(netns, Kind::Udp, Fate::Allowed),
-        (false, false) => count(netns, Kind::Udp, Fate::Refused),
+    match (is_question, leaves, to & TAKEN != 0) {
+        (true, true, _) => count(netns, Kind::Dns, Fate::Left),
+        (false, true, _) => count(netns, Kind::Udp, Fate::Left),
+        (true, false, true) => {}
+        (true, false, false) => count(netns, Kind::Dns, Fate::Refused),
+        (false, false, true) => count(netns, Kind::Udp, Fate::Allowed),
+        (false, false, false) => count(netns, Kind::Udp, Fate::Refused),
     }
 }
 

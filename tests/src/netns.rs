@@ -36,6 +36,17 @@ impl Namespace {
         Ok(Self { file: File::open(format!("/proc/{pid}/ns/net"))? })
     }
 
+    /// Lays a wire to another one. The end here is `outer`, with this address, and up; the end there is `hole`, and down.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn lay_wire(&self, to: &Self, address: &str) -> Result<()> {
+        let there = format!("/proc/{}/fd/{}", std::process::id(), to.file.as_raw_fd());
+        self.ip(&format!("link add outer type veth peer name hole netns {there}"))?;
+        self.ip(&format!("addr add {address} dev outer"))?;
+        self.ip("link set outer up")
+    }
+
     /// `ip COMMAND` in it.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -156,8 +156,8 @@ fn answer(listener: &TcpListener) -> Result<u64> {
 }
 
 /// Whether at least so many are unexplained.
-fn are_unexplained(tcp: &serde_json::Value, least: u64) -> bool {
-    least > 0 && tcp["unexplained"].as_u64().is_some_and(|count| count >= least)
+fn are_unexplained(counts: &serde_json::Value, least: u64) -> bool {
+    least > 0 && counts["unexplained"].as_u64().is_some_and(|count| count >= least)
 }
 
 /// Root lays a wire from the workload's namespace to somebody who answers. All hooks are in place, and see nothing wrong.
@@ -169,9 +169,7 @@ fn a_way_out_that_root_lays_shows_at_once_and_in_the_record() -> Result<()> {
     let before = scene.counts("tcp")?;
     ensure!(before["unexplained"] == 0, "{before}");
     let (inside, outside) = (Namespace::of(scene.pid()?)?, Namespace::new()?);
-    outside.ip(&format!("link add outer type veth peer name hole netns {}", scene.pid()?))?;
-    outside.ip("addr add 198.51.100.7/24 dev outer")?;
-    outside.ip("link set outer up")?;
+    outside.lay_wire(&inside, "198.51.100.7/24")?;
     let listener = outside.run(|| TcpListener::bind("198.51.100.7:443"))?;
     listener.set_nonblocking(true)?;
     // Nearer than what makes every address the namespace's own.
@@ -190,6 +188,60 @@ fn a_way_out_that_root_lays_shows_at_once_and_in_the_record() -> Result<()> {
     scene.end()?;
     let (last, is_right) = scene.last()?;
     ensure!(are_unexplained(&last["kinds"]["tcp"], answered.get()) && !is_right, "{last}");
+    scene.daemon.finish()
+}
+
+/// The same for what isn't TCP: that it leaves is enough, because nobody has to answer it.
+#[test]
+fn datagrams_that_leave_by_a_way_that_root_lays_show_at_once_and_in_the_record() -> Result<()> {
+    require_root!(Ok(()));
+    let to = ["198.51.100.7:4500", "198.51.100.7:53"];
+    let script = format!(
+        r#"while :; do "$0" udp-to {} && "$0" udp-to {} && echo sent; "$0" udp-own; sleep 0.05; done"#,
+        to[0], to[1]
+    );
+    let mut scene = Scene::start(&script)?;
+    let unexplained =
+        |scene: &Scene, kind| -> Result<u64> { Ok(scene.counts(kind)?["unexplained"].as_u64().unwrap_or_default()) };
+    scene.until("it sends nothing", || scene.has_said("sent"))?;
+    scene.until("no datagram is counted", || {
+        Ok(scene.counts("udp")?["refused"].as_u64().is_some_and(|count| count > 0))
+    })?;
+    ensure!(unexplained(&scene, "udp")? == 0 && unexplained(&scene, "dns")? == 0, "before there is a way out");
+    ensure!(scene.daemon.interceptor(&["ledger"]).output()?.status.success(), "nothing is wrong yet");
+    let (inside, outside) = (Namespace::of(scene.pid()?)?, Namespace::new()?);
+    outside.lay_wire(&inside, "198.51.100.7/24")?;
+    let sockets = outside
+        .run(|| -> Result<Vec<UdpSocket>> { to.iter().map(|address| Ok(UdpSocket::bind(address)?)).collect() })?;
+    inside.ip("addr add 198.51.100.1/24 dev hole")?;
+    inside.ip("link set hole up")?;
+    for socket in &sockets {
+        socket.set_read_timeout(Some(Duration::from_secs(30)))?;
+        // Three, because it goes on: not only the first of them is counted.
+        for _ in 0..3 {
+            socket.recv(&mut [0; 16]).context("nothing leaves")?;
+        }
+    }
+    for kind in ["udp", "dns"] {
+        ensure!(unexplained(&scene, kind)? >= 3, "{kind}: {}", scene.counts(kind)?);
+    }
+    // What the kernel itself sends when an interface comes up is nobody's.
+    ensure!(scene.counts("packet")?.is_null(), "{}", scene.counts("packet")?);
+    ensure!(scene.counts("tcp")?.is_null(), "{}", scene.counts("tcp")?);
+    let status = scene.daemon.json(&["status"])?;
+    ensure!(status["causes"].to_string().contains("ledger-unexplained"), "{status}");
+    ensure!(
+        scene.daemon.interceptor(&["ledger"]).output()?.status.code() == Some(1),
+        "it says that something is wrong"
+    );
+    scene.end()?;
+    let (last, is_right) = scene.last()?;
+    for kind in ["udp", "dns"] {
+        let counts = &last["kinds"][kind];
+        ensure!(are_unexplained(counts, 3) && !is_right, "{last}");
+    }
+    // What goes to its own sockets doesn't leave.
+    ensure!(last["kinds"]["udp"]["allowed"].as_u64().is_some_and(|count| count > 0), "{last}");
     scene.daemon.finish()
 }
 

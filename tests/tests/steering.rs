@@ -23,6 +23,7 @@ fn child() {
         Some("connect") => connect_everywhere(),
         Some("specials") => connect_specially(),
         Some("datagrams") => send_besides_tcp(),
+        Some("wire") => send_over_a_wire(),
         Some(role) => panic!("no role {role}"),
     }
 }
@@ -183,6 +184,9 @@ fn what_isnt_tcp_is_counted_by_what_becomes_of_it() {
     assert_eq!(counted(Kind::Dns, Fate::Refused), 1, "a question");
     assert_eq!((counted(Kind::Raw, Fate::Allowed), counted(Kind::Packet, Fate::Allowed)), (2, 1), "raw ones");
     assert_eq!(counted(Kind::Tcp, Fate::Established), 0);
+    for kind in [Kind::Udp, Kind::Dns, Kind::Packet] {
+        assert_eq!(counted(kind, Fate::Left), 0, "{kind:?}: there is no way out");
+    }
 }
 
 fn send_besides_tcp() {
@@ -218,6 +222,59 @@ fn send_besides_tcp() {
     let to = SockaddrIn::from("198.51.100.7:0".parse::<std::net::SocketAddrV4>().unwrap());
     // An echo request with its checksum (RFC 792).
     sendto(one.as_raw_fd(), &[8, 0, 0xf7, 0xff, 0, 0, 0, 0], &to, MsgFlags::empty()).unwrap();
+}
+
+/// Root lays a wire. What leaves by it is counted apart; segments of TCP, what the kernel itself tells neighbours and groups,
+/// and what goes to an address that the namespace has at the wire aren't.
+#[test]
+fn what_leaves_by_a_wire_is_counted_apart() {
+    require_root!();
+    let scene = Scene::new(&[], 100);
+    let outside = Namespace::new().unwrap();
+    outside.lay_wire(&scene.namespace, "198.51.100.7/24").unwrap();
+    let _listener = outside.run(|| TcpListener::bind("198.51.100.7:443")).unwrap();
+    for command in [
+        "link set hole up",
+        "addr add 198.51.100.1/24 dev hole",
+        "addr add 2001:db8:7::1/64 dev hole nodad",
+        // Beside the one that makes every address of IPv6 its own.
+        "-6 route add 2001:db8:7::/64 dev hole table local",
+    ] {
+        scene.namespace.ip(command).unwrap();
+    }
+    passed(&scene.child("wire"));
+    let counted = |kind, fate| scene.kernel.attempts(scene.workload.id, kind, fate).unwrap();
+    assert_eq!(counted(Kind::Udp, Fate::Left), 3, "datagrams");
+    assert_eq!(counted(Kind::Dns, Fate::Left), 1, "a question");
+    assert_eq!((counted(Kind::Raw, Fate::Allowed), counted(Kind::Packet, Fate::Left)), (2, 2), "raw ones");
+    assert_eq!(counted(Kind::Udp, Fate::Refused), 2, "to nobody at its own addresses");
+    assert_eq!((counted(Kind::Udp, Fate::Allowed), counted(Kind::Dns, Fate::Refused)), (0, 0));
+    assert_eq!(counted(Kind::Packet, Fate::Allowed), 0);
+    assert_eq!(counted(Kind::Tcp, Fate::Established), 1);
+}
+
+fn send_over_a_wire() {
+    use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendto, socket};
+    use std::os::fd::AsRawFd;
+
+    let (v4, v6) = (UdpSocket::bind("0.0.0.0:0").unwrap(), UdpSocket::bind("[::]:0").unwrap());
+    v4.send_to(b"x", "198.51.100.7:4500").unwrap();
+    v6.send_to(b"x", "[2001:db8:7::7]:4500").unwrap();
+    v6.send_to(b"x", "[::ffff:198.51.100.7]:4500").unwrap();
+    v4.send_to(b"?", "198.51.100.7:53").unwrap();
+    // Its own.
+    v4.send_to(b"x", "198.51.100.1:4500").unwrap();
+    v6.send_to(b"x", "[2001:db8:7::1]:4500").unwrap();
+    // An echo request with its checksum (RFC 792), and a segment of TCP that no connection has.
+    let to = SockaddrIn::from("198.51.100.7:0".parse::<std::net::SocketAddrV4>().unwrap());
+    let echo: [u8; 8] = [8, 0, 0xf7, 0xff, 0, 0, 0, 0];
+    let segment: [u8; 20] = [0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, 4, 0, 0, 0, 0, 0, 0];
+    for (protocol, bytes) in [(SockProtocol::Icmp, &echo[..]), (SockProtocol::Tcp, &segment[..])] {
+        let one = socket(AddressFamily::Inet, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol).unwrap();
+        sendto(one.as_raw_fd(), bytes, &to, MsgFlags::empty()).unwrap();
+    }
+    let mut connection = TcpStream::connect("198.51.100.7:443").unwrap();
+    connection.write_all(b"segments").unwrap();
 }
 
 #[test]

@@ -35,8 +35,9 @@ fn the_layout_is_what_its_version_says() {
         Fate::Failed,
         Fate::Established,
         Fate::Lost,
+        Fate::Left,
     ];
-    assert_eq!((LAYOUT, fates.map(|fate| fate as u32)), ("v1", [0, 1, 2, 3, 4, 5, 6, 7]));
+    assert_eq!((LAYOUT, fates.map(|fate| fate as u32)), ("v1", [0, 1, 2, 3, 4, 5, 6, 7, 8]));
 }
 
 #[test]

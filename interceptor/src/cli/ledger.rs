@@ -48,7 +48,7 @@ pub fn execute(args: &Args, socket: &Path) -> ExitCode {
     let unexplained: u64 = rows.iter().map(|row| row.ledger.unexplained()).sum();
     if unexplained > 0 {
         outcome = super::fail(format_args!(
-            "{unexplained} connections got an answer, and not from the proxy: end the workload, then see `interceptor doctor`"
+            "{unexplained} connections or datagrams got past the proxy: end the workload, then see `interceptor doctor`"
         ));
     }
     for misfit in misfits {

@@ -88,9 +88,11 @@ pub(super) struct Connects {
     pub(super) udp: [u64; 2],
     /// Questions over UDP that no resolver took.
     pub(super) unheard: u64,
-    /// Sockets of IP that are neither TCP nor UDP, and what they sent: none of it leaves the namespace.
+    /// Sockets of IP that are neither TCP nor UDP, and what of theirs stayed in the namespace.
     pub(super) raw: u64,
     pub(super) packets: u64,
+    /// Datagrams, questions over UDP and packets of other sockets that left the namespace: somebody laid a way out.
+    pub(super) left: [u64; 3],
     pub(super) had: Had,
 }
 
@@ -112,12 +114,14 @@ impl Connects {
             unheard: count(Kind::Dns, Fate::Refused)?,
             raw: count(Kind::Raw, Fate::Allowed)?,
             packets: count(Kind::Packet, Fate::Allowed)?,
+            left: [count(Kind::Udp, Fate::Left)?, count(Kind::Dns, Fate::Left)?, count(Kind::Packet, Fate::Left)?],
             had,
         })
     }
 
     pub(super) fn kinds(self) -> BTreeMap<String, Counts> {
-        let Self { established, failed, allowed, unix, udp, unheard, raw, packets, had } = self;
+        let Self { established, failed, allowed, unix, udp, unheard, raw, packets, left, had } = self;
+        let [udp_left, dns_left, packets_left] = left;
         let Had { taken, reset, lost, asked } = had;
         let tcp = Counts {
             attempted: established + failed + allowed,
@@ -127,20 +131,27 @@ impl Connects {
             allowed,
             unexplained: established.saturating_sub(taken + lost),
         };
-        let dns = Counts { attempted: asked + unheard, mediated: asked, refused: unheard, ..Counts::default() };
-        let judged = |[refused, allowed]: [u64; 2]| Counts {
-            attempted: refused + allowed,
+        let dns = Counts {
+            attempted: asked + unheard + dns_left,
+            mediated: asked,
+            refused: unheard,
+            unexplained: dns_left,
+            ..Counts::default()
+        };
+        let judged = |[refused, allowed]: [u64; 2], unexplained: u64| Counts {
+            attempted: refused + allowed + unexplained,
             refused,
             allowed,
+            unexplained,
             ..Counts::default()
         };
         kept([
             ("tcp", tcp),
             ("dns", dns),
-            ("udp", judged(udp)),
-            ("raw", judged([0, raw])),
-            ("unix", judged(unix)),
-            ("packet", judged([0, packets])),
+            ("udp", judged(udp, udp_left)),
+            ("raw", judged([0, raw], 0)),
+            ("unix", judged(unix, 0)),
+            ("packet", judged([0, packets], packets_left)),
         ])
     }
 }
@@ -253,7 +264,7 @@ impl Recorded {
         }
         let unexplained = ledger.unexplained();
         if unexplained > 0 {
-            tracing::error!(workload = %ledger.workload, unexplained, "connections got an answer, and not from the proxy");
+            tracing::error!(workload = %ledger.workload, unexplained, "connections or datagrams got past the proxy");
         }
         journal.note(What::Ledger(ledger));
     }

@@ -87,7 +87,7 @@ impl Shared {
             let unexplained = ledger.unexplained();
             if unexplained > 0 {
                 let message =
-                    format!("{unexplained} connections of `{}` got an answer, and not from the proxy", ledger.workload);
+                    format!("{unexplained} connections or datagrams of `{}` got past the proxy", ledger.workload);
                 cause(
                     "ledger-unexplained",
                     message,

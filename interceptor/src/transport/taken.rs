@@ -142,7 +142,7 @@ impl Taken {
         self.set(LOST, established.saturating_sub(known));
     }
 
-    /// Notes how many are known to be unexplained.
+    /// Notes how many connections are known to be unexplained.
     pub fn note_unexplained(&self, count: u64) {
         if self.get(UNEXPLAINED) != count {
             self.set(UNEXPLAINED, count);

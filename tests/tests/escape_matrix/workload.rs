@@ -44,12 +44,14 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// A daemon with one target, a unit that it adopts with these keys besides, and a process of the unprivileged user
-    /// outside.
-    pub(crate) fn start(outside: &mut Outside, keys: &str) -> Result<Self> {
+    /// A daemon with one target, a unit that it adopts and what it launches, each with these keys besides, and a process of
+    /// the unprivileged user outside.
+    pub(crate) fn start(outside: &mut Outside, adopted: &str, launched: &str) -> Result<Self> {
         let graph = Graph::start(&[])?;
-        let more = format!("[limits]\ndetect_timeout = \"100ms\"\n{ADOPTED}{keys}");
-        let order = Order { bring: vec!["probe"], purpose: "matrix", more, ..Order::for_graph(&graph, READ_ONLY) };
+        let more = format!("[limits]\ndetect_timeout = \"100ms\"\n{ADOPTED}{adopted}");
+        let workload = launched.to_owned();
+        let order =
+            Order { bring: vec!["probe"], purpose: "matrix", more, workload, ..Order::for_graph(&graph, READ_ONLY) };
         let daemon = Daemon::start(&order)?;
         let unit = Unit::new(&daemon)?;
         let other = Command::new("sleep").arg("600").uid(UID).gid(UID).current_dir("/").spawn()?;
@@ -92,7 +94,12 @@ impl Host {
 
     /// A process of the unit's that does nothing, and has one thing more than it should.
     pub(crate) fn stays_but(&self, without: &str) -> Result<Child> {
-        Ok(self.unit.command_but(without, "sleep").arg("60").spawn()?)
+        Ok(self.unit.command_but(without, "sleep").arg("600").spawn()?)
+    }
+
+    /// A launched process that does nothing. It ends with this one.
+    pub(crate) fn stays_launched(&self) -> Result<Child> {
+        Ok(self.daemon.run(&["sleep", "600"]).stdin(Stdio::null()).spawn()?)
     }
 
     /// What `interceptor doctor` says.

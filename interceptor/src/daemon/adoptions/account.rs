@@ -42,7 +42,7 @@ impl Account {
             Ok(entered.ledger(self.launch, self.workload.clone(), kinds))
         };
         let settled = if last { ledger::last(&self.taken, count) } else { ledger::settled(count) }?;
-        self.taken.note_unexplained(settled.unexplained());
+        self.taken.note_unexplained(settled.unexplained_connections());
         Ok(settled)
     }
 }

@@ -85,7 +85,7 @@ impl Launches {
         };
         let settled = if last { ledger::last(&taken, count) } else { ledger::settled(count) };
         if let Ok(ledger) = &settled {
-            taken.note_unexplained(ledger.unexplained());
+            taken.note_unexplained(ledger.unexplained_connections());
         }
         Some(settled)
     }

@@ -101,6 +101,30 @@ fn what_a_launched_workload_sends_besides_tcp_is_counted_as_what_became_of_it() 
     assert_eq!(kinds["packet"], Counts { attempted: 2, allowed: 2, ..Counts::default() });
 }
 
+#[test]
+fn what_leaves_the_namespace_of_a_launched_workload_is_unexplained() {
+    let kinds = Connects {
+        established: 4,
+        udp: [4, 3],
+        unheard: 2,
+        raw: 1,
+        packets: 2,
+        left: [5, 6, 7],
+        had: Had { taken: 3, asked: 1, ..Had::default() },
+        ..Connects::default()
+    }
+    .kinds();
+    let expected = Counts { attempted: 12, refused: 4, allowed: 3, unexplained: 5, ..Counts::default() };
+    assert_eq!(kinds["udp"], expected);
+    let expected = Counts { attempted: 9, mediated: 1, refused: 2, unexplained: 6, ..Counts::default() };
+    assert_eq!(kinds["dns"], expected);
+    assert_eq!(kinds["packet"], Counts { attempted: 9, allowed: 2, unexplained: 7, ..Counts::default() });
+    assert_eq!(kinds["raw"], Counts { attempted: 1, allowed: 1, ..Counts::default() });
+    let ledger = Ledger { kinds, ..ledger(LaunchId::new(), 0) };
+    // What a restart makes of connections is told by theirs alone.
+    assert_eq!((ledger.unexplained(), ledger.unexplained_connections()), (19, 1));
+}
+
 fn ledger(launch: LaunchId, unexplained: u64) -> Ledger {
     let counts = Counts { attempted: 9, unexplained, ..Counts::default() };
     Ledger { launch, workload: "crm".parse().unwrap(), kinds: [("tcp".to_owned(), counts)].into(), handled: None }

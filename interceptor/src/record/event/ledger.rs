@@ -48,7 +48,7 @@ pub struct Counts {
     pub dropped: u64,
     /// How often it was let through, because a rule says so.
     pub allowed: u64,
-    /// What got an answer, and not from the proxy: has to be 0.
+    /// What got an answer, and not from the proxy, or left a launched workload's network namespace: has to be 0.
     pub unexplained: u64,
 }
 
@@ -56,6 +56,11 @@ impl Ledger {
     /// What has to be 0.
     pub fn unexplained(&self) -> u64 {
         self.kinds.values().map(|counts| counts.unexplained).sum()
+    }
+
+    /// How many connections of that there are.
+    pub fn unexplained_connections(&self) -> u64 {
+        self.kinds.get("tcp").map_or(0, |tcp| tcp.unexplained)
     }
 
     /// How many connections the proxy had.
