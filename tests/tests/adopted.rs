@@ -10,6 +10,8 @@ mod corners;
 mod daemon;
 #[path = "adopted/ledger.rs"]
 mod ledger;
+#[path = "adopted/levels.rs"]
+mod levels;
 #[path = "adopted/moments.rs"]
 mod moments;
 #[path = "adopted/passed_on.rs"]
@@ -22,6 +24,8 @@ mod restarts;
 mod room;
 #[path = "adopted/steering.rs"]
 mod steering;
+#[path = "adopted/still.rs"]
+mod still;
 #[path = "adopted/strays.rs"]
 mod strays;
 #[path = "adopted/survey.rs"]

@@ -128,7 +128,7 @@ struct Maps {
     /// The pathname unix sockets that workloads may connect to.
     sockets: super::unix::Allowed,
     tallies: PerCpuHashMap<MapData, TallyKey, u64>,
-    /// What is governed by levels that nothing watches any more.
+    /// The levels at which something was ever governed, also those that nothing watches any more.
     deepest: u32,
 }
 

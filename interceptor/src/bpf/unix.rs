@@ -56,6 +56,8 @@ pub(super) fn attach(
 pub(super) struct Adopted<'a> {
     /// The governed cgroups.
     pub(super) governed: BorrowedFd<'a>,
+    /// The levels of the tree at which there are some.
+    pub(super) levels: BorrowedFd<'a>,
     /// Those that there was no room for.
     pub(super) missed: BorrowedFd<'a>,
     /// The ledger's counts.
@@ -232,6 +234,7 @@ const STX_W: u8 = 0x63;
 const STX_DW: u8 = 0x7b;
 const ST_W: u8 = 0x62;
 const ADD: u8 = 0x07;
+const AND: u8 = 0x57;
 const MOV: u8 = 0xb7;
 const MOV_REG: u8 = 0xbf;
 const JA: u8 = 0x05;
@@ -293,13 +296,19 @@ fn deny() -> Vec<Insn> {
 
 /// Lets everybody through who isn't governed; goes on with the workload's number in `R9`, if it isn't refused altogether.
 fn only_governed(maps: Adopted<'_>) -> Vec<Insn> {
-    // The id of the process's own cgroup is in `R8` in the end.
-    let mut program = vec![op(MOV_REG, R6, R1, 0, 0), op(MOV, R8, 0, 0, 0)];
+    // In `R8` is in the end the id of the cgroup that the process is in at the deepest level at which there are governed ones,
+    // as the other hooks have it. `R9` is nobody until it is known who.
+    let mut program = vec![op(MOV_REG, R6, R1, 0, 0), op(MOV, R8, 0, 0, 0), op(MOV, R9, 0, 0, 0)];
+    program.extend(element(maps.levels, 0, LDX_W, R7));
     for level in 1..=DEEPEST_LEVEL {
         program.extend([
             op(MOV, R1, 0, 0, level.cast_signed()),
             call(GET_CURRENT_ANCESTOR_CGROUP_ID),
             op(JEQ, R0, 0, TO_MISSED, 0),
+            op(MOV_REG, R1, R7, 0, 0),
+            op(AND, R1, 0, 0, 1 << level),
+            // Over the next one.
+            op(JEQ, R1, 0, 1, 0),
             op(MOV_REG, R8, R0, 0, 0),
             op(STX_DW, FRAME, R0, SMALL as i16, 0),
             op(LD_IMM64, R1, PSEUDO_MAP_FD, 0, maps.governed.as_raw_fd()),
@@ -324,19 +333,8 @@ fn only_governed(maps: Adopted<'_>) -> Vec<Insn> {
 /// Lets everybody through who isn't governed, but for who is in a cgroup that was made since there was no room for another one
 /// in the same place, as the other hooks do: denied, with that one's workload in `R9`.
 fn only_missed(map: BorrowedFd<'_>) -> Vec<Insn> {
-    let number = |at: u32, register: u8| {
-        let mut read = vec![
-            op(ST_W, FRAME, 0, SMALL as i16, at.cast_signed()),
-            op(LD_IMM64, R1, PSEUDO_MAP_FD, 0, map.as_raw_fd()),
-            op(0, 0, 0, 0, 0),
-        ];
-        read.extend(stack(R2, SMALL));
-        // It is always there.
-        read.extend([call(MAP_LOOKUP_ELEM), op(JEQ, R0, 0, TO_DENY, 0), op(LDX_DW, register, R0, 0, 0)]);
-        read
-    };
-    let mut program = vec![op(MOV, R9, 0, 0, 0)];
-    program.extend(number(MISSED_COUNT, R7));
+    let number = |at: u32, register: u8| element(map, at, LDX_DW, register);
+    let mut program = number(MISSED_COUNT, R7);
     program.extend(number(MISSED_KNOWN, R1));
     program.push(op(JEQ_REG, R1, R7, TO_ALLOW, 0));
     program.extend(number(MISSED_WORKLOAD, R9));
@@ -359,6 +357,19 @@ fn only_missed(map: BorrowedFd<'_>) -> Vec<Insn> {
         op(JNE_REG, R0, R7, TO_ALLOW, 0),
         op(JA, 0, 0, TO_DENY, 0),
     ]);
+    program
+}
+
+/// Reads an element of an array into a register, as long as `load` loads.
+fn element(map: BorrowedFd<'_>, at: u32, load: u8, register: u8) -> Vec<Insn> {
+    let mut program = vec![
+        op(ST_W, FRAME, 0, SMALL as i16, at.cast_signed()),
+        op(LD_IMM64, R1, PSEUDO_MAP_FD, 0, map.as_raw_fd()),
+        op(0, 0, 0, 0, 0),
+    ];
+    program.extend(stack(R2, SMALL));
+    // It is always there.
+    program.extend([call(MAP_LOOKUP_ELEM), op(JEQ, R0, 0, TO_DENY, 0), op(load, register, R0, 0, 0)]);
     program
 }
 

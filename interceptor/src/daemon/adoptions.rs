@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use self::look::Gaze;
+use self::room::Unheld;
 use super::engage::EngageError;
 use super::launches::Parts;
 use super::ledger::Recorded;
@@ -36,6 +37,7 @@ mod account;
 mod follow;
 mod look;
 mod room;
+mod still;
 
 /// How often the thread looks.
 const TICK: Duration = Duration::from_millis(100);
@@ -60,8 +62,8 @@ pub(super) struct Adoptions {
     held: Mutex<BTreeMap<Number, Held>>,
     /// Why not all is adopted that is to be. Held for the whole of [`follow`](Self::follow): one at a time.
     unmet: Mutex<Option<String>>,
-    /// Whether there are workloads that aren't held and are to be.
-    is_partial: AtomicBool,
+    /// How it is with the workloads that are to be held and aren't.
+    unheld: Unheld,
 }
 
 /// One adopted workload.
@@ -97,7 +99,7 @@ struct Held {
     passing: BTreeSet<Hole>,
     /// A cgroup of its that couldn't be governed the last time, and why.
     ungoverned: Option<String>,
-    /// Whether there is such a one that the hooks don't refuse, either: it stands still.
+    /// Whether there is such a one that the hooks don't refuse, either, or may be: it stands still.
     is_loose: bool,
     /// Whether it is in more network namespaces than it may be.
     is_crowded: bool,
@@ -141,7 +143,7 @@ impl Adoptions {
             gaze,
             held: Mutex::default(),
             unmet: Mutex::default(),
-            is_partial: AtomicBool::default(),
+            unheld: Unheld::default(),
         })
     }
 
@@ -172,6 +174,8 @@ impl Adoptions {
         let folder = self.folder(&settings.name);
         fs::create_dir_all(&folder)?;
         let (id, is_new) = identity(&folder)?;
+        // Until its cgroups were looked for, what stood still before may be what nothing refuses.
+        let is_loose = folder.join(FROZEN).exists();
         let number = number(&settings.name);
         let workload = Arc::new(Workload {
             id,
@@ -222,7 +226,7 @@ impl Adoptions {
             open: BTreeSet::new(),
             passing: BTreeSet::new(),
             ungoverned: None,
-            is_loose: false,
+            is_loose,
             is_crowded: false,
             refused: false,
             standing: None,

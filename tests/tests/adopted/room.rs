@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -28,27 +28,27 @@ const PROBE: &str = env!("CARGO_BIN_EXE_probe");
 const NOBODYS: u64 = 1 << 56;
 
 /// Somebody who would hear of a connection that isn't steered.
-struct Outside(TcpListener);
+pub(crate) struct Outside(TcpListener);
 
 impl Outside {
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         listener.set_nonblocking(true)?;
         Ok(Self(listener))
     }
 
-    fn address(&self) -> Result<String> {
+    pub(crate) fn address(&self) -> Result<String> {
         Ok(self.0.local_addr()?.to_string())
     }
 
     /// How many came since it was last asked.
-    fn heard(&self) -> usize {
+    pub(crate) fn heard(&self) -> usize {
         std::iter::from_fn(|| self.0.accept().ok()).count()
     }
 }
 
-fn wait_until(otherwise: &str, is_so: impl Fn() -> Result<bool>) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(15);
+pub(crate) fn wait_until(otherwise: &str, is_so: impl Fn() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(30);
     while !is_so()? {
         ensure!(Instant::now() < deadline, "{otherwise}");
         std::thread::sleep(Duration::from_millis(10));
@@ -57,7 +57,7 @@ fn wait_until(otherwise: &str, is_so: impl Fn() -> Result<bool>) -> Result<()> {
 }
 
 /// Governs cgroups that nobody has, by the name of one, until there is no room; how many those are.
-fn fill(adopter: &Adopter, path: &str) -> Result<u64> {
+pub(crate) fn fill(adopter: &Adopter, path: &str) -> Result<u64> {
     let mut count = 0;
     loop {
         match adopter.govern(path, NOBODYS + count, NUMBER + 1, State::Steered) {
@@ -120,10 +120,11 @@ fn a_cgroup_that_there_is_no_room_for_is_refused_until_it_is_governed() -> Resul
 
 /// Cgroups in each other, deeper than others' tests have any: what is refused anywhere is refused at one level only. Gone with
 /// this.
-struct Deep(Vec<PathBuf>);
+#[derive(Default)]
+pub(crate) struct Deep(Vec<PathBuf>);
 
 impl Deep {
-    fn below(&mut self, path: PathBuf) -> Result<PathBuf> {
+    pub(crate) fn below(&mut self, path: PathBuf) -> Result<PathBuf> {
         fs::create_dir(&path)?;
         self.0.push(path.clone());
         Ok(path)
@@ -141,12 +142,25 @@ impl Drop for Deep {
     }
 }
 
+/// What a cgroup is called, from the root of cgroup2.
+pub(crate) fn name(path: &Path) -> Result<String> {
+    Ok(format!("/{}", path.strip_prefix(interceptor::bpf::cgroup2()?)?.display()))
+}
+
+/// What the probe says of an attempt from a cgroup.
+pub(crate) fn attempt_in(cgroup: &Path, attempt: &[&str]) -> Result<String> {
+    let mut command = Command::new("/bin/sh");
+    let script = r#"echo 0 > "$0/cgroup.procs" && exec "$@""#;
+    command.args(["-c", script]).arg(cgroup).arg(PROBE).args(attempt).stdin(Stdio::null());
+    Ok(said(&command.output()?))
+}
+
 #[test]
 fn where_several_places_had_no_room_what_was_made_since_is_refused_in_all() -> Result<()> {
     require_root!(Ok(()));
     let (pins, top) = (Pins::default(), Cgroup::new()?);
     let adopter = Adopter::load(&pins.path)?;
-    let mut deep = Deep(Vec::new());
+    let mut deep = Deep::default();
     let mut path = top.path.clone();
     for _ in 0..9 {
         path = deep.below(path.join("deep"))?;
@@ -156,8 +170,6 @@ fn where_several_places_had_no_room_what_was_made_since_is_refused_in_all() -> R
         deep.below(place.clone())?;
     }
     let before = deep.below(third.join("before"))?;
-    let mount = interceptor::bpf::cgroup2()?;
-    let name = |path: &Path| -> Result<String> { Ok(format!("/{}", path.strip_prefix(&mount)?.display())) };
     let watched = |path: PathBuf| -> Result<Watched> {
         Ok(Watched { path: name(&path)?, whole: true, workload: NUMBER, state: State::Steered })
     };
@@ -166,17 +178,19 @@ fn where_several_places_had_no_room_what_was_made_since_is_refused_in_all() -> R
     let made = [deep.below(first.join("new"))?, deep.below(second.join("new"))?, deep.below(third.join("new"))?];
 
     let outside = Outside::new()?;
-    let connect = |cgroup: &Path| -> Result<String> {
-        let mut command = std::process::Command::new("/bin/sh");
-        let script = r#"echo 0 > "$0/cgroup.procs" && exec "$@""#;
-        command.args(["-c", script]).arg(cgroup).args([PROBE, "connect", &outside.address()?]).stdin(Stdio::null());
-        Ok(said(&command.output()?))
-    };
+    let to = outside.address()?;
+    let connect = |cgroup: &Path| attempt_in(cgroup, &["connect", &to]);
+    let ask = |cgroup: &Path| attempt_in(cgroup, &["connect-abstract", "nobody"]);
     for cgroup in &made {
-        let connected = connect(cgroup)?;
-        ensure!(connected == "ECONNREFUSED", "{}: {connected}", cgroup.display());
+        let said = [connect(cgroup)?, ask(cgroup)?];
+        ensure!(said == ["ECONNREFUSED", "EACCES"], "{}: {said:?}", cgroup.display());
     }
     ensure!(connect(&before)? == "ok" && outside.heard() == 1, "what was there before goes on");
+    // So does what is made at another depth, and below what was there before: by unix sockets as by others.
+    for cgroup in [deep.below(top.path.join("shallow"))?, deep.below(before.join("inside"))?] {
+        let said = [connect(&cgroup)?, ask(&cgroup)?];
+        ensure!(said == ["ok", "ECONNREFUSED"], "{}: {said:?}", cgroup.display());
+    }
     let missed = adopter.missed()?;
     adopter.catch_up(&missed)?;
     ensure!(connect(&made[2])? == "ok", "it is nobody's");
@@ -184,10 +198,10 @@ fn where_several_places_had_no_room_what_was_made_since_is_refused_in_all() -> R
 }
 
 /// What a daemon governs, as its pinned map holds it.
-struct Room(OwnedFd);
+pub(crate) struct Room(OwnedFd);
 
 impl Room {
-    fn of(daemon: &Daemon) -> Result<Self> {
+    pub(crate) fn of(daemon: &Daemon) -> Result<Self> {
         const GET: i64 = 7;
 
         let pin = daemon.pins().join("v1/adopt/governed");
@@ -198,12 +212,17 @@ impl Room {
     }
 
     /// Governs cgroups that nobody has for a workload that there isn't, until there is no room.
-    fn fill(&self) -> Result<()> {
+    pub(crate) fn fill(&self) -> Result<()> {
+        self.fill_for(NUMBER)
+    }
+
+    /// The same for this workload.
+    pub(crate) fn fill_for(&self, workload: u32) -> Result<()> {
         const UPDATE: i64 = 2;
 
         let map = u64::try_from(self.0.as_raw_fd())?;
         // `Governed` of interceptor-common.
-        let governed = [NUMBER, 1_u32];
+        let governed = [workload, 1_u32];
         for id in NOBODYS..NOBODYS + 20_000 {
             match bpf(UPDATE, &[map, (&raw const id) as u64, governed.as_ptr() as u64, 0]) {
                 Ok(_) => {}
@@ -218,22 +237,30 @@ impl Room {
     }
 
     /// Takes as many of these away.
-    fn clear(&self, count: u64) -> Result<()> {
+    pub(crate) fn clear(&self, count: u64) -> Result<()> {
+        (NOBODYS..NOBODYS + count).try_for_each(|id| self.remove(id))
+    }
+
+    /// Takes a cgroup away.
+    pub(crate) fn remove(&self, id: u64) -> Result<()> {
         const DELETE: i64 = 3;
 
-        let map = u64::try_from(self.0.as_raw_fd())?;
-        for id in NOBODYS..NOBODYS + count {
-            bpf(DELETE, &[map, (&raw const id) as u64])?;
-        }
+        bpf(DELETE, &[u64::try_from(self.0.as_raw_fd())?, (&raw const id) as u64])?;
         Ok(())
     }
 
     /// Whether a cgroup is governed.
-    fn has(&self, id: u64) -> Result<bool> {
+    pub(crate) fn has(&self, id: u64) -> Result<bool> {
+        Ok(self.workload(id)?.is_some())
+    }
+
+    /// The workload for which a cgroup is governed, if it is.
+    pub(crate) fn workload(&self, id: u64) -> Result<Option<u32>> {
         const LOOKUP: i64 = 1;
 
         let (map, mut governed) = (u64::try_from(self.0.as_raw_fd())?, [0_u32; 2]);
-        Ok(bpf(LOOKUP, &[map, (&raw const id) as u64, governed.as_mut_ptr() as u64, 0]).is_ok())
+        let found = bpf(LOOKUP, &[map, (&raw const id) as u64, governed.as_mut_ptr() as u64, 0]).is_ok();
+        Ok(found.then_some(governed[0]))
     }
 }
 
@@ -244,7 +271,7 @@ fn bpf(command: i64, attributes: &[u64]) -> std::io::Result<i64> {
 }
 
 /// No target.
-const ELSEWHERE: [&str; 3] = ["tcp", "plain", "198.51.100.7:443"];
+pub(crate) const ELSEWHERE: [&str; 3] = ["tcp", "plain", "198.51.100.7:443"];
 
 #[test]
 fn what_there_is_no_room_for_is_told_and_governed_once_there_is() -> Result<()> {
@@ -304,7 +331,7 @@ fn what_there_is_no_room_for_is_told_and_governed_once_there_is() -> Result<()> 
 }
 
 /// A process that doesn't outlive its test, however that ends.
-struct Killed(Child);
+pub(crate) struct Killed(pub(crate) Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {

@@ -1,5 +1,7 @@
 //! Ports that a governed process can't bind: the daemon's own, on the loopback of its network namespace, or on all of its
-//! addresses. Also while no daemon listens there, so that nobody is in its place when it is back.
+//! addresses. Also while no daemon listens there, so that nobody asks for its place. Who asks for any port (0, or a listen
+//! without a bind) may be given it all the same then, which no hook sees: he gets nothing, because a connect goes to the daemon's
+//! own sockets only (`is_ours` of steer.rs).
 
 use aya_ebpf::helpers::generated::bpf_set_retval;
 use aya_ebpf::macros::cgroup_sock_addr;

@@ -58,7 +58,7 @@ pub(super) fn of_socket(skb: *mut __sk_buff) -> Option<Governed> {
 
 #[inline(always)]
 fn outermost(ancestor: impl Fn(i32) -> u64) -> Option<Governed> {
-    let levels = LEVELS.get(0).copied().unwrap_or_default();
+    let levels = levels();
     if levels == 0 {
         return None;
     }
@@ -80,7 +80,13 @@ fn outermost(ancestor: impl Fn(i32) -> u64) -> Option<Governed> {
     missed::refused(deepest, ancestor)
 }
 
-/// Whether the cgroup with this id is governed.
+/// The levels of the tree at which governed cgroups are looked for, a bit for each.
+#[inline(always)]
+pub(super) fn levels() -> u32 {
+    LEVELS.get(0).copied().unwrap_or_default()
+}
+
+/// Whether the cgroup with this id is governed, if its level is one of these.
 #[inline(always)]
 pub(super) fn is_governed(id: u64) -> bool {
     GOVERNED.get_ptr(id).is_some()

@@ -11,7 +11,7 @@ use interceptor_common::{
     MISSED_WORKLOAD, STATE_REFUSED,
 };
 
-use super::govern::{at, id, is_governed, pointer, word};
+use super::govern::{at, id, is_governed, levels, pointer, word};
 
 /// By `MISSED_COUNT` and its like.
 #[map]
@@ -71,7 +71,8 @@ pub(super) fn note(cgroup: *const u8, of: u64, workload: u32) {
     put(MISSED_COUNT, count + 1);
 }
 
-/// What covers a cgroup: one above it that is governed, the place in which what is new is refused, or nothing.
+/// What covers a cgroup: one above it that is governed and that the hooks look for, the place in which what is new is refused, or
+/// nothing.
 const BY_GOVERNED: u32 = 2;
 const BY_REFUSAL: u32 = 1;
 const BY_NOTHING: u32 = 0;
@@ -80,13 +81,15 @@ const BY_NOTHING: u32 = 0;
 fn covered(cgroup: *const u8, of: u64) -> u32 {
     let (place, since) = (number(MISSED_PARENT), number(MISSED_SINCE));
     let (mut cgroup, mut own, mut covered) = (cgroup, of, BY_NOTHING);
+    let (levels, mut level) = (levels(), word(cgroup, &raw const LEVEL_AT).unwrap_or_default());
     for _ in 0..DEEPEST_LEVEL {
         cgroup = above(cgroup);
         if cgroup.is_null() {
             break;
         }
         let next = id(cgroup).unwrap_or_default();
-        if is_governed(next) {
+        level = level.wrapping_sub(1);
+        if levels.wrapping_shr(level) & 1 != 0 && is_governed(next) {
             return BY_GOVERNED;
         }
         if next == place && own >= since {

@@ -159,9 +159,13 @@ impl Adopter {
     fn open(root: PathBuf, hooked: Hooked, programs: pin::Programs) -> Result<Self, BpfError> {
         let Hooked { cgroup, unix, sockets } = hooked;
         let map = |name: &'static str| MapData::from_pin(root.join(name)).map_err(|source| map_error(name, source));
+        let failed = |source| map_error("levels", source);
+        let levels: Array<MapData, u32> = Array::try_from(Map::Array(map("levels")?)).map_err(failed)?;
+        // What an earlier daemon governed stays so, and has to be looked for.
+        let deepest = levels.get(&0, 0).map_err(failed)?;
         let maps = Maps {
             governed: hash(map("governed")?)?,
-            levels: Array::try_from(Map::Array(map("levels")?)).map_err(|source| map_error("levels", source))?,
+            levels,
             missed: Array::try_from(Map::Array(map("missed")?)).map_err(|source| map_error("missed", source))?,
             watched: LpmTrie::try_from(Map::LpmTrie(map("watched")?)).map_err(|source| map_error("watched", source))?,
             places: hash(map("places")?)?,
@@ -172,7 +176,7 @@ impl Adopter {
             answering: storage(map("inbound")?)?,
             tallies: PerCpuHashMap::try_from(Map::PerCpuHashMap(map("tallies")?))
                 .map_err(|source| map_error("tallies", source))?,
-            deepest: 0,
+            deepest,
         };
         Ok(Self {
             flows: hash(map("flows")?)?,
@@ -220,8 +224,14 @@ fn attach_all(root: &Path, programs: &mut pin::Programs) -> Result<Hooked, BpfEr
     let descriptor = |name: &'static str| {
         sys::open(&root.join(name)).map_err(|source| io_error(format!("opening `{name}`"), source))
     };
-    let (governed, missed, tallies) = (descriptor("governed")?, descriptor("missed")?, descriptor("tallies")?);
-    let whose = unix::Adopted { governed: governed.as_fd(), missed: missed.as_fd(), tallies: tallies.as_fd() };
+    let (governed, levels) = (descriptor("governed")?, descriptor("levels")?);
+    let (missed, tallies) = (descriptor("missed")?, descriptor("tallies")?);
+    let whose = unix::Adopted {
+        governed: governed.as_fd(),
+        levels: levels.as_fd(),
+        missed: missed.as_fd(),
+        tallies: tallies.as_fd(),
+    };
     let (unix, sockets) = unix::attach_adopted(root, &target, whose, programs)?;
     for (name, tracepoint) in TRACEPOINTS {
         programs.insert(name, trace(&mut object, &root.join(name), name, tracepoint)?);

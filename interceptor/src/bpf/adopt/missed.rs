@@ -22,6 +22,11 @@ pub struct Missed {
 }
 
 impl Missed {
+    /// How many there were.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
     /// Whether there are some that may not be governed, so that what was made since in their place is refused.
     pub fn is_open(&self) -> bool {
         self.count != self.known

@@ -1,7 +1,6 @@
 //! Bringing what the settings adopt under control. What can't be adopted is refused, told, and tried again.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use super::{Adoptions, Held, number, same};
@@ -34,11 +33,15 @@ impl Adoptions {
         let adopter = self.adopter()?;
         let mut held = self.held();
         self.gaze.look_outside(wanted.iter().map(|one| &***one));
-        self.is_partial.store(true, Ordering::Relaxed);
+        self.unheld.settle(0);
         // First, so that what is made from here on is governed, whatever fails.
         let watched: Vec<_> = wanted.iter().flat_map(|one| crate::adopt::watched(one, number(&one.name))).collect();
         adopter.watch(&watched)?;
-        let mut failed = Ok(());
+        let numbers: BTreeSet<Number> = wanted.iter().map(|one| number(&one.name)).collect();
+        self.thaw_given_up(&held, &numbers);
+        // Before they are looked for: of what is made meanwhile nothing is known.
+        let missed = adopter.missed().map_or(0, |missed| missed.count());
+        let (mut failed, mut are_refused) = (Ok(()), true);
         for (place, one) in wanted.iter().enumerate() {
             let number = number(&one.name);
             match held.get_mut(&number) {
@@ -52,7 +55,7 @@ impl Adoptions {
                             held.insert(number, Held { place, ..taken });
                         }
                         Err(source) => {
-                            self.refuse(one, &adopter);
+                            are_refused &= self.refuse(one, &adopter);
                             let workload = one.name.clone();
                             failed = failed.and(Err(EngageError::Adopt { workload, source: Box::new(source) }));
                         }
@@ -60,7 +63,6 @@ impl Adoptions {
                 }
             }
         }
-        let numbers: BTreeSet<Number> = wanted.iter().map(|one| number(&one.name)).collect();
         let gone: Vec<Number> = held.keys().copied().filter(|number| !numbers.contains(number)).collect();
         for number in gone {
             if let Some(before) = held.remove(&number) {
@@ -68,7 +70,11 @@ impl Adoptions {
                 self.gaze.forget(number);
             }
         }
-        self.is_partial.store(failed.is_err(), Ordering::Relaxed);
+        self.unheld.settle(match (&failed, are_refused) {
+            (Ok(()), _) => u64::MAX,
+            (Err(_), true) => missed,
+            (Err(_), false) => 0,
+        });
         drop(held);
         // What another workload has now is that one's before it is let go of here.
         self.look(true);
@@ -117,17 +123,28 @@ impl Adoptions {
         }
     }
 
-    /// Lets nothing of a workload pass that can't be taken.
-    fn refuse(&self, settings: &WorkloadSettings, adopter: &Adopter) {
+    /// Lets nothing of a workload pass that can't be taken: what can't be refused stands still. Whether that stays so once what
+    /// there was no room for counts as known.
+    fn refuse(&self, settings: &WorkloadSettings, adopter: &Adopter) -> bool {
         let Found { cgroups, unknown } = match self.tree.of(settings) {
             Ok(found) => found,
-            Err(error) => return tracing::error!(%error, workload = %settings.name, "its cgroups can't be looked for"),
+            Err(error) => {
+                tracing::error!(%error, workload = %settings.name, "its cgroups can't be looked for");
+                return false;
+            }
         };
+        let mut stays = true;
         for cgroup in cgroups.into_iter().chain(unknown.into_iter().map(|(cgroup, _)| cgroup)) {
-            if let Err(error) = adopter.govern(&cgroup.path, cgroup.id, number(&settings.name), State::Refused) {
-                tracing::error!(%error, cgroup = %cgroup.path, "a cgroup can't be refused");
+            let governed = adopter.govern(&cgroup.path, cgroup.id, number(&settings.name), State::Refused);
+            let Err(error) = governed else { continue };
+            tracing::error!(%error, cgroup = %cgroup.path, "a cgroup can't be refused");
+            if self.is_missed(adopter, &cgroup.path, cgroup.id) {
+                stays = false;
+            } else {
+                self.stand_still(settings, &cgroup.path);
             }
         }
+        stays
     }
 
     fn unmet(&self) -> MutexGuard<'_, Option<String>> {

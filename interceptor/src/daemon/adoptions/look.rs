@@ -118,9 +118,6 @@ impl Gaze {
 /// How long an engine may be at its files before what only that tells is refused.
 const WRITING: Duration = Duration::from_secs(3);
 
-/// The first line of the file that says what is frozen.
-const FROZEN_BY_US: &str = "frozen by Interceptor:";
-
 impl Adoptions {
     /// Looks once, `slowly` also at what changes rarely.
     pub(super) fn look(&self, slowly: bool) {
@@ -208,56 +205,6 @@ impl Adoptions {
         self.freeze(one, false);
     }
 
-    /// Lets the processes of a workload stand still, or go on. A file says which cgroups stand still because of us, for a
-    /// daemon that comes after; what somebody else froze stays as it is.
-    pub(super) fn freeze(&self, one: &Held, still: bool) {
-        let mark = one.workload.folder.join(FROZEN);
-        let noted = std::fs::read_to_string(&mark).ok();
-        let lines = noted.iter().flat_map(|noted| noted.lines()).filter(|line| line.starts_with('/'));
-        let mut frozen: BTreeSet<String> = lines.map(str::to_owned).collect();
-        if still {
-            let switch = |path: &str| self.tree.folder(path).join("cgroup.freeze");
-            let runs = |path: &String| std::fs::read_to_string(switch(path)).is_ok_and(|text| text.trim() == "0");
-            // Also what was frozen before: a unit that was started again has another cgroup of that name.
-            let new: Vec<String> = self.to_freeze(one).into_iter().filter(runs).collect();
-            frozen.extend(new.iter().cloned());
-            let text = frozen.into_iter().fold(FROZEN_BY_US.to_owned(), |text, path| text + "\n" + &path);
-            // Before they are, so that none is left that nobody thaws.
-            if let Err(error) = std::fs::write(&mark, text) {
-                tracing::warn!(%error, "that a workload is frozen can't be noted down");
-            }
-            new.iter().for_each(|path| self.switch(path, true));
-        } else {
-            // An earlier daemon's file names none, nor does one that couldn't be written.
-            if noted.is_none_or(|noted| noted.is_empty()) {
-                frozen.extend(self.to_freeze(one));
-            }
-            frozen.iter().for_each(|path| self.switch(path, false));
-            // It may never have been there.
-            let _ = std::fs::remove_file(mark);
-        }
-    }
-
-    /// The cgroups that need the hooks: a workload's, and those that may be its and are refused.
-    fn to_freeze(&self, one: &Held) -> Vec<String> {
-        match self.tree.of(&one.workload.settings) {
-            Ok(Found { cgroups, unknown }) => {
-                let unknown = unknown.into_iter().map(|(cgroup, _)| cgroup);
-                cgroups.into_iter().chain(unknown).map(|cgroup| cgroup.path).collect()
-            }
-            Err(_) => one.cgroups.values().map(|cgroup| cgroup.path.clone()).collect(),
-        }
-    }
-
-    fn switch(&self, path: &str, still: bool) {
-        match std::fs::write(self.tree.folder(path).join("cgroup.freeze"), if still { "1" } else { "0" }) {
-            // It is gone, with its processes.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => tracing::error!(%error, cgroup = path, still, "a cgroup can't be frozen or thawed"),
-            Ok(()) => {}
-        }
-    }
-
     /// Governs the cgroups that a workload is now.
     fn find(
         &self,
@@ -272,7 +219,7 @@ impl Adoptions {
         let mut found: BTreeMap<u64, Cgroup> = found.collect();
         // Several times a second, so it is said once.
         let was_ungoverned = one.ungoverned.take().is_some();
-        one.is_loose = false;
+        let was_loose = std::mem::take(&mut one.is_loose);
         let before = std::mem::take(&mut one.unknown);
         for (cgroup, error) in unknown {
             let Cgroup { path, id, .. } = cgroup;
@@ -284,6 +231,9 @@ impl Adoptions {
             let since = before.get(&id).copied().unwrap_or_else(Instant::now);
             one.unknown.insert(id, since);
             let patience = if error.kind() == std::io::ErrorKind::WouldBlock { WRITING } else { Duration::ZERO };
+            // As long as it is let be, it may be what stands still.
+            let is_let_be = !before.contains_key(&id) || since.elapsed() <= patience;
+            one.is_loose |= was_loose && is_let_be && !governed.contains_key(&id);
             if !before.contains_key(&id) {
                 // Several times a second, so it is said once.
                 let workload = &one.workload.settings.name;

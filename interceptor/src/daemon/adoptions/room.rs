@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Adoptions, Held};
 use crate::bpf::BpfError;
@@ -14,13 +14,34 @@ use crate::record::event::Change;
 /// What is recorded of a workload that stands still.
 const WHAT: &str = "a cgroup could not be governed";
 
+/// Up to how many cgroups that there was no room for may count as known without letting out anything of the workloads that are to
+/// be held and aren't. None, until the settings were followed once.
+#[derive(Debug, Default)]
+pub(super) struct Unheld(AtomicU64);
+
+impl Unheld {
+    /// Says up to how many. [`u64::MAX`] is that there are no such workloads.
+    pub(super) fn settle(&self, up_to: u64) {
+        self.0.store(up_to, Ordering::Relaxed);
+    }
+
+    /// Whether as many may count as known.
+    pub(super) fn covers(&self, count: u64) -> bool {
+        count <= self.0.load(Ordering::Relaxed)
+    }
+}
+
 impl Adoptions {
     /// Notes that a cgroup of a workload's, with this path and id, can't be governed.
     pub(super) fn note_ungoverned(&self, adopter: &Adopter, one: &mut Held, path: &str, id: u64, error: &BpfError) {
-        let parent = self.tree.folder(path).parent().and_then(|parent| fs::metadata(parent).ok());
-        let is_refused = parent.is_some_and(|parent| adopter.missed().is_ok_and(|now| now.refuses(id, parent.ino())));
-        one.is_loose |= !is_refused;
+        one.is_loose |= !self.is_missed(adopter, path, id);
         one.ungoverned = Some(format!("`{path}`: {error}"));
+    }
+
+    /// Whether a cgroup with this path and id, which isn't governed, is refused because there was no room when it was made.
+    pub(super) fn is_missed(&self, adopter: &Adopter, path: &str, id: u64) -> bool {
+        let parent = self.tree.folder(path).parent().and_then(|parent| fs::metadata(parent).ok());
+        parent.is_some_and(|parent| adopter.missed().is_ok_and(|now| now.refuses(id, parent.ino())))
     }
 
     /// Has a workload stand still as long as it has a cgroup that is neither governed nor refused.
@@ -48,7 +69,7 @@ impl Adoptions {
     ) {
         let Some(missed) = missed.filter(|missed| missed.is_open()) else { return };
         let is_whole = |one: &Held| one.ungoverned.is_none() && one.unknown.keys().all(|id| governed.contains_key(id));
-        if self.is_partial.load(Ordering::Relaxed) || !held.values().all(is_whole) {
+        if !self.unheld.covers(missed.count()) || !held.values().all(is_whole) {
             return;
         }
         match adopter.catch_up(missed) {
@@ -57,3 +78,6 @@ impl Adoptions {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
