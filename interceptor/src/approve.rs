@@ -96,6 +96,8 @@ pub struct Answerer {
     pub others: BTreeSet<u32>,
     /// The groups of approvers that they are in.
     pub groups: BTreeSet<String>,
+    /// Those that an Entra group of their sign-in puts them in.
+    pub by_sign_in: BTreeSet<String>,
     /// What proves who they are.
     pub evidence: Option<Box<Evidence>>,
     /// What their answer needs.
@@ -311,6 +313,7 @@ impl Desk {
             loginuid: by.loginuid,
             yes,
             groups: standing.groups,
+            by_sign_in: by.by_sign_in.clone(),
             confirms: standing.confirms,
             width: width.map(|width| width.to_string()),
             note,

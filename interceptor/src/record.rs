@@ -27,6 +27,7 @@ mod segment;
 mod source;
 mod store;
 mod verify;
+mod waiting;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -47,6 +48,7 @@ pub use payload::{Content, SessionKey};
 pub use query::{QueryError, Reader, Unfinished};
 pub use rotate::{Asker, Rotated, rotate};
 pub use verify::{Anchored, Damage, Evidence, Fault, Report, verify, verify_with};
+pub use waiting::Waiting;
 
 use crate::clock::Clock;
 use crate::config::RecordSettings;

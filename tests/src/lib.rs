@@ -2,6 +2,7 @@
 //! with a configuration of its own, [`recorded`] reads what it recorded. Not here: the tests (`tests/tests`, a topic a
 //! file), and the programs under interception (`src/bin`).
 
+pub mod accounts;
 pub mod adopted;
 pub mod authority;
 pub mod binary;

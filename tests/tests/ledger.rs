@@ -300,6 +300,35 @@ fn what_was_taken_is_recorded_but_for_look_ups() -> Result<()> {
     scene.daemon.finish()
 }
 
+/// The file with its numbers is lost, as where there was no room for it: what is counted from then on isn't all of it.
+#[test]
+fn what_is_counted_anew_isnt_compared_with_the_record() -> Result<()> {
+    require_root!(Ok(()));
+    let mut scene = Scene::start(r#""$0" tcp plain 198.51.100.7:443; sleep 300"#)?;
+    scene.until("it isn't steered", || scene.has_said("ECONNRESET"))?;
+    scene.daemon.kill9()?;
+    fs::remove_file(scene.daemon.room().join("run/workloads").join(&scene.launch).join("taken"))?;
+    scene.daemon.restart()?;
+    scene.until("its counts aren't recorded", || Ok(scene.recorded()?.is_some_and(|tcp| tcp["dropped"] == 1)))?;
+    let (found, is_right) = scene.reconciled()?.context("counts")?;
+    ensure!(found["sessions"] == 1 && found["handled"].is_null() && found["recorded"].is_null(), "{found}");
+    ensure!(is_right, "nothing is known to be wrong");
+    scene.end()?;
+    scene.daemon.finish()
+}
+
+/// The segment of a journal of the product's own, with this event.
+fn segment(event: &Event) -> Result<Vec<u8>> {
+    let folder = tempfile::tempdir()?;
+    let settings = RecordSettings { reserve: 0, ..RecordSettings::default() };
+    let record = Record::open(folder.path(), &settings, Arc::new(SystemClock))?;
+    let journal = record.journal("worker-1")?;
+    let _recorded = journal.append(event)?;
+    // What it has moved it keeps until the journal begins another one.
+    let mut all = fs::read_dir(folder.path().join("journal"))?;
+    Ok(fs::read(all.next().context("a segment")??.path())?)
+}
+
 /// The product's own writer, and a session that it isn't told of.
 #[test]
 fn a_session_that_isnt_in_the_record_is_missed() -> Result<()> {
@@ -312,8 +341,8 @@ fn a_session_that_isnt_in_the_record_is_missed() -> Result<()> {
         Ok(record.flush(Duration::from_secs(10))?)
     };
     let launch = LaunchId::new();
-    let session = || -> Result<()> {
-        note(What::SessionOpened {
+    let opened = || -> Result<What> {
+        Ok(What::SessionOpened {
             session: SessionId::new(),
             launch,
             workload: "crm".parse()?,
@@ -323,6 +352,7 @@ fn a_session_that_isnt_in_the_record_is_missed() -> Result<()> {
             target: None,
         })
     };
+    let session = || note(opened()?);
     let ledger = |more: &[&str]| -> Result<Output> {
         let mut command = Command::new(binary::find("interceptor")?);
         Ok(command.arg("ledger").args(more).arg("--db").arg(record.database()).stdin(Stdio::null()).output()?)
@@ -351,6 +381,15 @@ fn a_session_that_isnt_in_the_record_is_missed() -> Result<()> {
     ensure!(said.contains("3 have to be in the record as sessions, and 2 are"), "{said}");
     let table = ledger(&[])?;
     ensure!(table.status.code() == Some(1), "{table:?}");
+    // It may be in a journal that a killed daemon left: nobody knows before another one has read it.
+    let left = segment(&Event { at: SystemClock.now(), what: opened()? })?;
+    let place = folder.path().join("journal/worker-1-left.seg");
+    fs::write(&place, &left)?;
+    let output = ledger(&["--json"])?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success() && said.contains("or not in the database yet"), "{output:?}");
+    fs::remove_file(&place)?;
+    ensure!(ledger(&[])?.status.code() == Some(1), "it is missing all the same");
     session()?;
     let output = ledger(&["--json"])?;
     ensure!(output.status.success() && output.stderr.is_empty(), "{output:?}");

@@ -230,6 +230,19 @@ fn a_yes_of_who_left_the_group_counts_no_more_when_it_is_decided() {
     assert_eq!(answer(&third), Ok(Some("granted".into())));
 }
 
+#[test]
+fn which_groups_a_sign_in_put_somebody_in_is_known_of_his_answer_and_told_to_nobody() {
+    let book = Arc::<Book>::default();
+    let desk = book.desk();
+    let asked = ApprovalRequest { terms: Terms { approvals: 2, ..request(1).terms }, ..request(1) };
+    let waiting = desk.ask(asked, Message::default(), at(0), MOST).unwrap();
+    let by = Answerer { by_sign_in: ["a".to_owned()].into(), ..person(1, &["a"]) };
+    desk.answer(waiting.approval(), &by, YES, at(1)).unwrap();
+    let (approval, _, _) = desk.find(&waiting.approval().to_string()).unwrap();
+    assert_eq!(approval.answers[0].by_sign_in, by.by_sign_in);
+    assert!(!serde_json::to_string(&approval).unwrap().contains("by_sign_in"), "its JSON is stable");
+}
+
 #[tokio::test(start_paused = true)]
 async fn how_long_ago_it_was_asked_is_what_has_passed_whatever_the_clock_says() {
     let book = Arc::<Book>::default();

@@ -176,6 +176,9 @@ impl Adoptions {
         let (id, is_new) = identity(&folder)?;
         // Until its cgroups were looked for, what stood still before may be what nothing refuses.
         let is_loose = folder.join(FROZEN).exists();
+        if is_new {
+            Taken::begin(&folder);
+        }
         let number = number(&settings.name);
         let workload = Arc::new(Workload {
             id,

@@ -158,6 +158,7 @@ impl Launches {
             if !holes.is_empty() && workload.settings.containment == Level::Contained {
                 return Err(EngageError::NotContained(holes.join("; ")));
             }
+            Taken::begin(&workload.folder);
             self.engage(&workload, netns, about).inspect_err(|_| self.disengage(workload.id))?;
             let started = What::WorkloadStarted {
                 launch: id,

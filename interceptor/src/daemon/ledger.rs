@@ -56,22 +56,28 @@ pub(super) struct Entered {
     recorded: u64,
     unrecorded: u64,
     last: bool,
+    /// Whether the proxy has counted since the workload began. Else what it says is of no use: the record may have more.
+    whole: bool,
 }
 
 impl Entered {
     /// What it says now; whether the counts that follow are a workload's last.
     pub(super) fn now(journal: &OwnJournal, taken: &Taken, last: bool) -> Self {
         // What is opened later may not be counted yet.
-        let at = journal.now();
-        Self { at, recorded: taken.recorded(), unrecorded: taken.unrecorded(), last }
+        Self::at(journal.now(), taken, last)
+    }
+
+    fn at(at: Timestamp, taken: &Taken, last: bool) -> Self {
+        let (recorded, unrecorded) = (taken.recorded(), taken.unrecorded());
+        Self { at, recorded, unrecorded, last, whole: taken.is_whole() }
     }
 
     /// With what was counted then.
     pub(super) fn ledger(self, launch: LaunchId, workload: WorkloadName, kinds: BTreeMap<String, Counts>) -> Ledger {
-        let Self { at, recorded, unrecorded, last } = self;
+        let Self { at, recorded, unrecorded, last, whole } = self;
         let mut ledger = Ledger { launch, workload, kinds, handled: None };
         let unsure = ledger.mediated().saturating_sub(recorded + unrecorded);
-        ledger.handled = Some(Handled { at, unrecorded, unsure, last });
+        ledger.handled = whole.then_some(Handled { at, unrecorded, unsure, last });
         ledger
     }
 }

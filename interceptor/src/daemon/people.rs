@@ -63,14 +63,16 @@ impl People<'_> {
         let login = identities.login.as_ref();
         let signed = signed.filter(|one| login.is_some_and(|login| one.is_of(login)));
         let signed = signed.filter(|one| mapped.is_none_or(|person| *person == one.person));
-        // Of whom it can't be known in which groups he is, he is in none.
-        let is_local = |members: &Approvers| {
-            members.uids.contains(&uid) || (mapped.is_some() && peer.is_in(&members.gids).unwrap_or(false))
+        let is_in = |members: &Approvers| {
+            is_local(members, uid, mapped.is_some(), |gid| answers_for(peer, gid))
+                || signed.is_some_and(|one| members.take(&one.person, &one.groups))
         };
-        let is_in =
-            |members: &Approvers| is_local(members) || signed.is_some_and(|one| members.take(&one.person, &one.groups));
-        let groups = identities.approvers.iter().filter(|(_, members)| is_in(members));
-        let groups = groups.map(|(name, _)| name.clone()).collect();
+        let names = |is_in: &dyn Fn(&Approvers) -> bool| -> BTreeSet<String> {
+            let groups = identities.approvers.iter().filter(|(_, members)| is_in(members));
+            groups.map(|(name, _)| name.clone()).collect()
+        };
+        let signs_in_to = |members: &Approvers| signed.is_some_and(|one| !members.groups.is_disjoint(&one.groups));
+        let (groups, by_sign_in) = (names(&is_in), names(&signs_in_to));
         let person = mapped.or(signed.map(|one| &one.person)).cloned();
         // Who he was before he became this one.
         let before = loginuid.filter(|login| *login != uid).and_then(|login| {
@@ -82,7 +84,8 @@ impl People<'_> {
         let others = others.chain(loginuid).filter(|other| *other != uid).collect();
         let evidence = signed.map(|one| Box::new(one.evidence.clone()));
         let required = login.map(|login| login.required).unwrap_or_default();
-        Answerer { uid, loginuid, person, persons, others, groups, evidence, required, lapsed: BTreeSet::new() }
+        let lapsed = BTreeSet::new();
+        Answerer { uid, loginuid, person, persons, others, groups, by_sign_in, evidence, required, lapsed }
     }
 
     /// Refuses who is neither asked nor an operator; the attempt is recorded.
@@ -223,8 +226,8 @@ impl People<'_> {
             let is_known = identities.people.contains_key(&answer.uid);
             let is_in = |group: &String| {
                 identities.approvers.get(group).is_some_and(|members| {
-                    still_in(members, answer, signed.as_deref())
-                        || (is_known && members.gids.iter().any(|gid| is_in_group(answer.uid, *gid)))
+                    still_in((group.as_str(), members), answer, signed.as_deref())
+                        || is_local(members, answer.uid, is_known, |gid| is_in_group(answer.uid, gid))
                 })
             };
             lapsed.extend(answer.groups.iter().filter(|group| !is_in(group)).map(|group| (answer.uid, group.clone())));
@@ -328,19 +331,33 @@ fn is_asked(by: &Answerer, approval: &Approval) -> bool {
     confirms || groups.iter().any(|group| by.groups.contains(group))
 }
 
-/// Whether somebody who answered is among these still, by another way than a local group. Of what a sign-in said that is over
-/// nobody knows more than it said: who was one of them by his groups stays one for as long as any group of Entra's is among them.
-fn still_in(members: &Approvers, answer: &approval::Answer, signed: Option<&Session>) -> bool {
+/// Whether somebody is one of these by his uid, or by a local group of theirs that `is_in` says he is in. Of whom `[people]` doesn't
+/// say who he is, no local group counts.
+fn is_local(members: &Approvers, uid: u32, is_known: bool, is_in: impl Fn(u32) -> bool) -> bool {
+    members.uids.contains(&uid) || (is_known && members.gids.iter().any(|gid| is_in(*gid)))
+}
+
+/// Whether somebody answers for a local group: the process is in it, and so is its user as the host's databases have it at this
+/// moment. A session keeps the groups of its beginning, and a process may have more than its user has (newgrp(1),
+/// `SupplementaryGroups=`). Of whom it can't be known in which groups he is, he is in none.
+fn answers_for(peer: &Peer, gid: u32) -> bool {
+    peer.is_in(&[gid]).unwrap_or(false) && is_in_group(peer.uid, gid)
+}
+
+/// Whether somebody who answered for a group is in it still by his sign-in. Of what one said that is over nobody knows more than it
+/// said: whom his Entra groups put there stays for as long as any group of Entra's is among its members. Whom something else put
+/// there doesn't, whatever he signed his answer with.
+fn still_in((group, members): (&str, &Approvers), answer: &approval::Answer, signed: Option<&Session>) -> bool {
     let by_account = || {
         let person: Option<PrincipalId> = answer.person.as_deref().and_then(|person| person.parse().ok());
         let signed = signed.filter(|one| Some(&one.person) == person.as_ref());
         let by_groups = match signed {
             Some(one) => members.take(&one.person, &one.groups),
-            None => !members.groups.is_empty(),
+            None => answer.by_sign_in.contains(group) && !members.groups.is_empty(),
         };
         by_groups || person.is_some_and(|person| members.people.contains(&person))
     };
-    members.uids.contains(&answer.uid) || (answer.signed.is_some() && by_account())
+    answer.signed.is_some() && by_account()
 }
 
 fn verb(yes: bool) -> &'static str {
@@ -354,3 +371,6 @@ pub(super) fn unknown(error: &QueryError) -> Answer {
 pub(super) fn unrecorded(error: &crate::record::RecordError) -> Answer {
     Answer::refused("record-unavailable", error.to_string(), "what can't be recorded isn't done")
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,6 +37,7 @@ fn what_a_killed_daemon_left_open_ended_as_it_was_answered() {
                 loginuid: None,
                 yes: *yes,
                 groups: vec!["crm-approvers".into()],
+                by_sign_in: BTreeSet::new(),
                 confirms: false,
                 width: None,
                 note: None,

@@ -1,5 +1,7 @@
 //! Approvals and grants in the record: their tables, and the queries about them.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
@@ -57,6 +59,10 @@ pub struct Answer {
     pub yes: bool,
     /// The groups that it counts for.
     pub groups: Vec<String>,
+    /// Those of which an Entra group of his sign-in made him a member then. Not in the record: it is asked only while the question
+    /// is open, of the daemon that asked it.
+    #[serde(skip)]
+    pub by_sign_in: BTreeSet<String>,
     /// Whether it is the initiator's own word, and nothing more.
     #[serde(default)]
     pub confirms: bool,
@@ -125,6 +131,7 @@ pub(super) fn apply(db: &Connection, seq: i64, event: &Event) -> rusqlite::Resul
                 loginuid: answered.loginuid,
                 yes: answered.yes,
                 groups: answered.groups.clone(),
+                by_sign_in: BTreeSet::new(),
                 confirms: answered.confirms,
                 width: answered.width.map(|width| width.to_string()),
                 note: answered.note.clone(),

@@ -29,7 +29,7 @@ pub struct Reconciled {
     /// dialled on its own loopback, and by what came since.
     pub sessions: u64,
     /// How many of the connections that were counted are recorded, each by a session; see [`misfit`](Self::misfit). None where
-    /// this database can't tell: an earlier one has the workload's beginning, or an earlier version counted.
+    /// this database can't tell: an earlier one has the workload's beginning, or [`Ledger::handled`] is none.
     pub recorded: Option<u64>,
 }
 
@@ -38,9 +38,7 @@ impl Reconciled {
     /// `mediated - unrecorded`; of what earlier counts have some may be on its way still, and of what the last have it is at
     /// least that without what is `unsure`: where no daemon was killed, exactly that.
     pub fn misfit(&self) -> Option<String> {
-        let (recorded, handled) = (self.recorded?, self.ledger.handled?);
-        let most = self.ledger.mediated().saturating_sub(handled.unrecorded);
-        let least = if handled.last { most.saturating_sub(handled.unsure) } else { 0 };
+        let (recorded, least, most) = self.recorded_and_bounds()?;
         let Ledger { launch, workload, .. } = &self.ledger;
         if recorded < least {
             return Some(format!(
@@ -54,6 +52,19 @@ impl Reconciled {
                  {most} that can be: something is in it that it didn't take, or its counts aren't right"
             )
         })
+    }
+
+    /// Whether it doesn't fit because sessions are missing. What waits in a journal still may have them.
+    pub fn lacks_sessions(&self) -> bool {
+        self.recorded_and_bounds().is_some_and(|(recorded, least, _)| recorded < least)
+    }
+
+    /// How many are recorded, and how many that has to be at least and at most.
+    fn recorded_and_bounds(&self) -> Option<(u64, u64, u64)> {
+        let (recorded, handled) = (self.recorded?, self.ledger.handled?);
+        let most = self.ledger.mediated().saturating_sub(handled.unrecorded);
+        let least = if handled.last { most.saturating_sub(handled.unsure) } else { 0 };
+        Some((recorded, least, most))
     }
 }
 

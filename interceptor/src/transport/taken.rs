@@ -21,7 +21,9 @@ const NETNS: usize = 4;
 const ASKED: usize = 5;
 const RECORDED: usize = 6;
 const UNRECORDED: usize = 7;
-const NUMBERS: usize = 8;
+/// 1 as long as the numbers before are all there were. The last: it is cut off where they may not be.
+const WHOLE: usize = 8;
+const NUMBERS: usize = 9;
 
 /// The numbers of a workload.
 #[derive(Debug, Default)]
@@ -36,6 +38,18 @@ pub struct Taken {
 }
 
 impl Taken {
+    /// Begins the numbers in the folder of a workload that is new. Only of those that began with their workload, and were written
+    /// down ever since, is it known that they are all there were.
+    pub fn begin(folder: &Path) {
+        let mut bytes = [0; NUMBERS * 8];
+        bytes[WHOLE * 8] = 1;
+        let mut options = File::options();
+        let made = options.write(true).create(true).truncate(true).mode(0o600).open(folder.join(FILE));
+        if let Err(error) = made.and_then(|file| file.write_all_at(&bytes, 0)) {
+            tracing::warn!(%error, folder = %folder.display(), "a workload's connections can't be compared with the record");
+        }
+    }
+
     /// Those in a workload's folder, or 0 where there are none yet.
     pub fn open(folder: &Path) -> Self {
         // A workload of a test needn't have a folder.
@@ -45,6 +59,7 @@ impl Taken {
         Self::read(File::options().read(true).write(true).create(true).truncate(false).mode(0o600), folder)
             .unwrap_or_else(|error| {
                 tracing::warn!(%error, folder = %folder.display(), "a workload's connections are counted from the daemon's start");
+                miss(folder);
                 Self::default()
             })
     }
@@ -118,6 +133,11 @@ impl Taken {
         self.get(UNRECORDED)
     }
 
+    /// Whether these are all since the workload began. Else there may be more of it in the record than was counted.
+    pub fn is_whole(&self) -> bool {
+        self.get(WHOLE) == 1
+    }
+
     /// How many that this daemon took may come into the record still.
     pub fn under_way(&self) -> u64 {
         // First: each of these was taken before.
@@ -172,8 +192,18 @@ impl Taken {
             && let Err(error) = file.write_all_at(&value.to_le_bytes(), at as u64 * 8)
         {
             tracing::warn!(%error, "that a workload's connection was taken can't be noted down");
+            self.numbers[WHOLE].store(0, Ordering::Release);
+            // Takes no room, where there is none. Whoever reads it later has to know as well.
+            if let Err(error) = file.set_len(WHOLE as u64 * 8) {
+                tracing::warn!(%error, "nor that it isn't");
+            }
         }
     }
+}
+
+/// Notes that what the file in a folder says isn't all any more, without opening it. Where there is none nothing says that it is.
+fn miss(folder: &Path) {
+    let _ = nix::unistd::truncate(&folder.join(FILE), WHOLE as i64 * 8);
 }
 
 /// Goes with a connection that was taken until it is in the record. Whichever is dropped before that never will be there.

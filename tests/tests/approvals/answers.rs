@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use interceptor::record::event::{Verdict, What};
-use interceptor_tests::daemon::{Daemon, UID};
+use interceptor_tests::accounts::Accounts;
+use interceptor_tests::daemon::{Daemon, Order, UID};
+use interceptor_tests::graph::Graph;
 use interceptor_tests::wire::Wire;
 use interceptor_tests::{recorded, require_root};
 
@@ -379,33 +381,83 @@ fn who_isnt_in_the_group_any_more_doesnt_answer_what_he_was_asked() -> Result<()
     daemon.finish()
 }
 
-#[test]
-fn a_local_group_answers_by_those_of_its_members_who_are_known() -> Result<()> {
-    require_root!(Ok(()));
-    const GROUP: u32 = 61_399;
-    const NOBODY: u32 = 61_304;
-    let graph = interceptor_tests::graph::Graph::start(&[])?;
-    let mut order = super::fixture::order(&graph, HELD, "20s");
+/// A local group.
+const GROUP: u32 = 61_399;
+
+/// An order whose approvers are those of the local group.
+fn of_group(graph: &Graph, policy: &str) -> Result<Order> {
+    let mut order = super::fixture::order(graph, policy, "20s");
     let users = format!("crm-approvers = [\"{ADA}\", \"{BOB}\", \"{UID}\"]");
     ensure!(order.more.contains(&users), "{}", order.more);
     order.more = order.more.replace(&users, &format!("crm-approvers = [\"group:{GROUP}\"]"));
-    let daemon = Daemon::start(&order)?;
-    let mut wire = asking(&daemon, &post("{}"))?;
-    let id = open(&daemon, 1)?.remove(0);
-    let answers = |uid: u32, gid: u32| {
-        let mut command = daemon.interceptor(&["approvals", "approve", &id]);
-        command.uid(uid).gid(gid).current_dir("/").output()
-    };
-    for (uid, gid) in [(ADA, ADA), (NOBODY, GROUP), (UID, GROUP)] {
-        let output = answers(uid, gid)?;
-        ensure!(!output.status.success(), "{uid} in {gid} has answered");
-    }
-    let said = String::from_utf8(answers(NOBODY, GROUP)?.stderr)?;
-    ensure!(said.contains("not-an-approver"), "{said}");
-    let output = answers(ADA, GROUP)?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    ensure!(wire.answer()?.status == 200, "it didn't go on");
-    daemon.finish()
+    Ok(order)
+}
+
+#[test]
+fn a_local_group_answers_by_those_of_its_members_who_are_known() -> Result<()> {
+    require_root!(Ok(()));
+    const NOBODY: u32 = 61_304;
+    let users = [("icptada", ADA), ("icptbob", BOB), ("icptuid", UID), ("icptnone", NOBODY)];
+    Accounts::with(&users, |accounts| {
+        let has = |members: &[&str]| accounts.set_group("icptcrm", GROUP, members);
+        has(&["icptada", "icptuid", "icptnone"])?;
+        let graph = Graph::start(&[])?;
+        let daemon = Daemon::start(&of_group(&graph, HELD)?)?;
+        let mut wire = asking(&daemon, &post("{}"))?;
+        let id = open(&daemon, 1)?.remove(0);
+        let answers = |uid: u32, gid: u32| {
+            let mut command = daemon.interceptor(&["approvals", "approve", &id]);
+            command.uid(uid).gid(gid).current_dir("/").output()
+        };
+        for (uid, gid) in [(ADA, ADA), (NOBODY, GROUP), (UID, GROUP)] {
+            let output = answers(uid, gid)?;
+            ensure!(!output.status.success(), "{uid} in {gid} has answered");
+        }
+        let is_stranger = |uid: u32| -> Result<()> {
+            let said = String::from_utf8(answers(uid, GROUP)?.stderr)?;
+            ensure!(said.contains("not-an-approver"), "{uid}: {said}");
+            Ok(())
+        };
+        is_stranger(NOBODY)?;
+        // In it by his process alone; and one whose process is in it still, while he has left it.
+        is_stranger(BOB)?;
+        has(&["icptuid"])?;
+        is_stranger(ADA)?;
+        has(&["icptuid", "icptada"])?;
+        let output = answers(ADA, GROUP)?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        ensure!(wire.answer()?.status == 200, "it didn't go on");
+        drop(wire);
+        daemon.finish()
+    })
+}
+
+/// As many of a local group as have to say yes are still in it when the last of them does.
+#[test]
+fn a_yes_of_who_left_the_local_group_doesnt_make_up_the_number() -> Result<()> {
+    require_root!(Ok(()));
+    Accounts::with(&[("icptada", ADA), ("icptbob", BOB), ("icpteve", EVE)], |accounts| {
+        let has = |members: &[&str]| accounts.set_group("icptcrm", GROUP, members);
+        has(&["icptada", "icptbob", "icpteve"])?;
+        let graph = Graph::start(&[])?;
+        let policy = HELD.replace("@approval(\"crm-approvers\")", "@approval(\"crm-approvers\")\n@approvals(\"2\")");
+        let daemon = Daemon::start(&of_group(&graph, &policy)?)?;
+        let mut wire = asking(&daemon, &post("{}"))?;
+        let id = open(&daemon, 1)?.remove(0);
+        let answers = |uid: u32| -> Result<String> {
+            let mut command = daemon.interceptor(&["approvals", "approve", &id]);
+            let output = command.uid(uid).gid(GROUP).current_dir("/").output()?;
+            ensure!(output.status.success(), "{uid}: {}", String::from_utf8_lossy(&output.stderr));
+            Ok(String::from_utf8(output.stdout)?)
+        };
+        ensure!(answers(ADA)?.contains("noted"), "one was enough");
+        has(&["icptbob", "icpteve"])?;
+        ensure!(answers(BOB)?.contains("noted"), "Ada's yes counted, who has left");
+        ensure!(answers(EVE)?.contains("approved"), "two of the group weren't enough");
+        ensure!(wire.answer()?.status == 200, "it didn't go on");
+        drop(wire);
+        daemon.finish()
+    })
 }
 
 /// Median of how long a request takes, of fifty.

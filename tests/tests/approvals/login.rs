@@ -356,6 +356,27 @@ fn nobody_takes_over_the_sign_in_of_another_uid_or_answers_as_himself_twice() ->
     scene.daemon.finish()
 }
 
+/// Whom his groups in Entra put there was one of them when he said yes; a local group beside them changes nothing of that.
+#[test]
+fn a_yes_by_the_groups_of_a_sign_in_counts_when_that_is_over() -> Result<()> {
+    require_root!(Ok(()));
+    let scene = begin("")?;
+    let config = std::fs::read_to_string(scene.daemon.config())?;
+    std::fs::write(scene.daemon.config(), config.replace("crm-approvers = [", "crm-approvers = [\"group:61399\", "))?;
+    let two = HELD.replace("@approval(\"crm-approvers\")", "@approval(\"crm-approvers\")\n@approvals(\"2\")");
+    let reloaded = scene.daemon.reload(&two)?;
+    ensure!(reloaded.status.success(), "{reloaded:?}");
+    let (mut wire, id) = scene.ask()?;
+    ensure!(scene.sign_in(EVE, ADELE, &["login"])?.done, "Eve can't sign in");
+    let approve = ["approvals", "approve", &id];
+    ensure!(says(&scene.daemon, EVE, &approve)?.contains("noted"), "one was enough");
+    says(&scene.daemon, EVE, &["logout"])?;
+    ensure!(says(&scene.daemon, BOB, &approve)?.contains("approved"), "Eve's yes doesn't count any more");
+    ensure!(wire.answer()?.status == 200, "it wasn't let through");
+    drop(wire);
+    scene.daemon.finish()
+}
+
 #[test]
 fn a_device_code_says_who_it_is_and_signs_nothing() -> Result<()> {
     require_root!(Ok(()));

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use jiff::ToSpan;
 
 use super::*;
@@ -48,6 +50,7 @@ pub(super) fn asked() -> ShownApproval {
         loginuid: None,
         yes: true,
         groups: vec!["crm".into()],
+        by_sign_in: BTreeSet::new(),
         confirms: false,
         width: Some("operation".into()),
         note: Some("fine\r".into()),

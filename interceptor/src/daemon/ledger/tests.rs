@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 
+use tempfile::TempDir;
+
 use super::{Connects, Entered, Had, Recorded, adopted, last, settled};
 use crate::bpf::BpfError;
 use crate::bpf::adopt::Tally;
@@ -173,17 +175,24 @@ fn a_later_look_is_no_news_and_that_it_was_the_last_is() {
     assert!(recorded.is_new(&at("2026-03-01T10:03:00Z", 1, true)));
 }
 
+/// The numbers of a workload that is new, in a folder of its own.
+fn begun() -> (TempDir, Arc<Taken>) {
+    let folder = tempfile::tempdir().unwrap();
+    Taken::begin(folder.path());
+    let taken = Taken::open(folder.path());
+    (folder, Arc::new(taken))
+}
+
 /// Counts of so many connections, beside what the proxy says of the record.
 fn entered(taken: &Taken, mediated: u64, last: bool) -> Ledger {
-    let at = "2026-03-01T10:00:00Z".parse().unwrap();
-    let entered = Entered { at, recorded: taken.recorded(), unrecorded: taken.unrecorded(), last };
+    let entered = Entered::at("2026-03-01T10:00:00Z".parse().unwrap(), taken, last);
     let counts = Counts { attempted: mediated, mediated, ..Counts::default() };
     entered.ledger(LaunchId::new(), "crm".parse().unwrap(), [("tcp".to_owned(), counts)].into())
 }
 
 #[test]
 fn what_is_not_known_to_be_in_the_record_is_unsure() {
-    let taken = Arc::new(Taken::default());
+    let (_folder, taken) = begun();
     let ticket = || Ticket::new(Some(Arc::clone(&taken)));
     ticket().recorded();
     ticket().recorded();
@@ -194,8 +203,18 @@ fn what_is_not_known_to_be_in_the_record_is_unsure() {
 }
 
 #[test]
+fn counts_that_began_anew_say_nothing_of_the_record() {
+    let (folder, taken) = begun();
+    assert!(entered(&taken, 1, true).handled.is_some());
+    std::fs::remove_file(folder.path().join("taken")).unwrap();
+    let anew = Taken::open(folder.path());
+    let ledger = entered(&anew, 1, true);
+    assert_eq!((ledger.mediated(), ledger.handled), (1, None));
+}
+
+#[test]
 fn the_last_counts_wait_for_what_is_on_its_way_into_the_record() {
-    let taken = Arc::new(Taken::default());
+    let (_folder, taken) = begun();
     taken.take();
     let ticket = Cell::new(Some(Ticket::new(Some(Arc::clone(&taken)))));
     let looks = Cell::new(0);

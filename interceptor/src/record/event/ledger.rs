@@ -16,7 +16,8 @@ pub struct Ledger {
     pub workload: WorkloadName,
     /// By kind: `tcp`, `udp`, `dns`, `raw`, `packet`, `unix`, `other`. What never happened isn't there.
     pub kinds: BTreeMap<String, Counts>,
-    /// What the proxy says of the record of these connections; none where an earlier version counted.
+    /// What the proxy says of the record of these connections; none where an earlier version counted, and where it isn't known
+    /// that all were counted since the workload began: the file with the numbers was lost, or couldn't be written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handled: Option<Handled>,
 }

@@ -102,7 +102,9 @@ fn a_session_that_was_left_out_is_missed_in_the_end() {
     let found = scene.found(launch);
     assert_eq!((found.recorded, found.misfit()), (Some(2), None), "it may be on its way");
     scene.count(launch, 3, Some(handled(9, true)));
-    let misfit = scene.found(launch).misfit().expect("it is missed");
+    let found = scene.found(launch);
+    assert!(found.lacks_sessions());
+    let misfit = found.misfit().expect("it is missed");
     assert!(misfit.contains("3 have to be") && misfit.contains("and 2 are"), "{misfit}");
     // It came after all.
     scene.connect(launch, 3, ELSEWHERE);
@@ -123,7 +125,9 @@ fn a_session_that_nobody_took_is_told_at_any_time() {
     assert_eq!((found.recorded, found.sessions, found.misfit()), (Some(1), 3, None));
     for last in [false, true] {
         scene.count(launch, 2, Some(handled(6, last)));
-        let misfit = scene.found(launch).misfit().expect("there is one too many");
+        let found = scene.found(launch);
+        assert!(!found.lacks_sessions());
+        let misfit = found.misfit().expect("there is one too many");
         assert!(misfit.contains(" 3 are in the record") && misfit.contains("took 2"), "{misfit}");
     }
 }

@@ -1,6 +1,12 @@
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::{Taken, Ticket};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use super::{Taken, Ticket, WHOLE, miss};
 
 #[test]
 fn a_daemon_that_comes_after_goes_on_counting() {
@@ -92,4 +98,45 @@ fn where_nothing_was_left_nothing_is_found() {
     assert_eq!(Taken::open(folder.path()).taken(), 0);
     std::fs::write(folder.path().join("taken"), [1, 0, 0]).unwrap();
     assert_eq!(Taken::open(folder.path()).taken(), 1);
+}
+
+#[test]
+fn only_what_began_with_its_workload_is_known_to_be_all() {
+    let folder = tempfile::tempdir().unwrap();
+    Taken::begin(folder.path());
+    let taken = Taken::open(folder.path());
+    taken.take();
+    assert!(taken.is_whole());
+    drop(taken);
+    let after = Taken::open(folder.path());
+    assert_eq!((after.taken(), after.is_whole()), (1, true), "a restart leaves it so");
+    assert!(Taken::left(folder.path()).unwrap().is_whole());
+    // Another workload of that name.
+    Taken::begin(folder.path());
+    let taken = Taken::open(folder.path());
+    assert_eq!((taken.taken(), taken.is_whole()), (0, true));
+    // Somebody couldn't read it, and counted something meanwhile.
+    miss(folder.path());
+    assert!(!Taken::open(folder.path()).is_whole());
+    // An earlier daemon had no file.
+    std::fs::remove_file(folder.path().join("taken")).unwrap();
+    for _ in 0..2 {
+        let taken = Taken::open(folder.path());
+        taken.take();
+        assert!(!taken.is_whole());
+    }
+    assert!(!Taken::default().is_whole());
+}
+
+#[test]
+fn what_could_not_be_written_down_is_missing_for_who_reads_it_later() {
+    let file = File::from(memfd_create(c"taken", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING).unwrap());
+    file.set_len(9 * 8).unwrap();
+    fcntl(file.as_fd(), FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_WRITE)).unwrap();
+    let taken = Taken { file: Some(file.try_clone().unwrap()), ..Taken::default() };
+    taken.numbers[WHOLE].store(1, Ordering::Release);
+    assert!(taken.is_whole());
+    taken.take();
+    assert_eq!((taken.taken(), taken.is_whole()), (1, false));
+    assert_eq!(file.metadata().unwrap().len(), WHOLE as u64 * 8, "the mark is cut off");
 }
