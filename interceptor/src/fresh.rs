@@ -42,9 +42,9 @@ impl<K: Hash + Eq + Clone, V: Clone, E> Fresh<K, V, E> {
         self.kept.insert(key, Kept { answer: Ok(value), since: Instant::now() });
     }
 
-    /// Forgets an answer.
-    pub fn remove(&self, key: &K) {
-        self.kept.remove(key);
+    /// Forgets an answer if it is as `is_unwanted` says. One that is being asked for stays.
+    pub fn remove_if(&self, key: &K, is_unwanted: impl FnOnce(&V) -> bool) {
+        self.kept.remove_if(key, |kept| kept.answer.as_ref().is_ok_and(is_unwanted));
     }
 
     /// The answer; `ask` gives it where there is no fresh one. Of those who wait for one answer, one asks; if that one is

@@ -28,7 +28,7 @@ pub mod tenants;
 pub mod verify;
 
 pub use claims::{Claims, Groups};
-pub use judge::{Judge, JudgeError, Judged, Presented, SignedIn};
+pub use judge::{Judge, JudgeError, Judged, LookedUp, Presented, SignedIn};
 pub use jwt::{Token, TokenError};
 pub use secret::Secret;
 pub use verify::{Cloud, Expected, Issuer, verify};

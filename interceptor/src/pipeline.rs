@@ -14,6 +14,7 @@ mod gate;
 mod hold;
 mod live;
 mod masking;
+mod membership;
 mod onward;
 mod operation;
 mod payload;

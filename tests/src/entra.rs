@@ -184,6 +184,12 @@ impl Entra {
         self.state.lock().taken.push(role.to_owned());
     }
 
+    /// Takes everybody out of a group: no token that is issued from now on lists it. Graph is told by
+    /// [`Graph::take_group`](crate::graph::Graph::take_group).
+    pub fn take_group(&self, group: &str) {
+        self.state.lock().taken_groups.push(group.to_owned());
+    }
+
     /// How people answer to device codes from now on.
     pub fn set_device_answer(&self, answer: DeviceAnswer) {
         self.state.lock().device_answer = answer;

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
 use crate::authority::Authority;
-use crate::entra::{Caller, Guard};
+use crate::entra::{Caller, Guard, directory};
 
 mod answer;
 
@@ -77,6 +77,7 @@ pub(crate) struct Shared {
     log: Mutex<Vec<Received>>,
     people: Mutex<Vec<Person>>,
     guard: Mutex<Option<Guard>>,
+    taken: Mutex<Vec<String>>,
     requests: AtomicU64,
     connections: AtomicU64,
     open: AtomicUsize,
@@ -154,6 +155,11 @@ impl Graph {
         *lock(&self.shared.guard) = None;
     }
 
+    /// Takes everybody out of a group, as far as it is asked. Tokens are [`Entra::take_group`](crate::entra::Entra::take_group)'s.
+    pub fn take_group(&self, group: &str) {
+        lock(&self.shared.taken).push(group.to_owned());
+    }
+
     /// How many connections came so far.
     pub fn connections(&self) -> u64 {
         self.shared.connections.load(Ordering::Relaxed)
@@ -181,6 +187,7 @@ impl Shared {
             log: Mutex::default(),
             people: Mutex::new(people()),
             guard: Mutex::default(),
+            taken: Mutex::default(),
             requests: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             open: AtomicUsize::new(0),
@@ -199,6 +206,12 @@ impl Shared {
 
     pub(crate) fn guard(&self) -> Option<Guard> {
         lock(&self.guard).clone()
+    }
+
+    /// The groups that a principal is in now.
+    pub(crate) fn groups(&self, id: &str) -> Vec<String> {
+        let taken = lock(&self.taken);
+        directory::groups(id).into_iter().filter(|group| !taken.contains(group)).collect()
     }
 
     pub(crate) fn people(&self) -> MutexGuard<'_, Vec<Person>> {

@@ -139,9 +139,6 @@ fn ways(all: &[String]) -> Vec<String> {
     if std::env::var_os("INTERCEPTOR_LONG").is_none() {
         return WAYS.map(str::to_owned).into();
     }
-    for (way, why) in LEFT_OUT {
-        println!("left out: {way}: {why}");
-    }
     all.iter().filter(|way| !LEFT_OUT.iter().any(|(left_out, _)| way == left_out)).cloned().collect()
 }
 
@@ -152,7 +149,6 @@ fn explained(who: &str, kind: Kind, named: &[Hole], ways: &[String], outcomes: &
         if outcome.arrived.is_empty() && !itself::is_escape(way, kind, "user", &outcome.said) {
             continue;
         }
-        println!("{who}, {way}: {} {:?}", outcome.said, outcome.arrived);
         if named.iter().any(|hole| hole.opens(way)) {
             opened.push(way.clone());
         } else {

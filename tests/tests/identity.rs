@@ -3,6 +3,7 @@
 
 mod identity {
     pub(crate) mod fixture;
+    mod groups;
     mod sdks;
     mod tokens;
     mod trail;

@@ -28,8 +28,17 @@ async fn an_answer_serves_for_its_time_and_no_longer() {
     assert_eq!(fresh.get(&"a"), None);
     fresh.put("a", 7);
     assert_eq!(fresh.get_or_ask(&"a", asked.answer(false)).await, Ok(7));
-    fresh.remove(&"a");
-    assert_eq!(fresh.get_or_ask(&"a", asked.answer(false)).await, Ok(4));
+    fresh.remove_if(&"a", |answer| *answer != 7);
+    assert_eq!(fresh.get(&"a"), Some(7));
+    fresh.remove_if(&"a", |answer| *answer == 7);
+    let ask = fresh.get_or_ask(&"a", asked.answer(false));
+    let forget = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        fresh.remove_if(&"a", |_| true);
+        // What is being asked for stays, and whoever comes now has a share in it.
+        fresh.get_or_ask(&"a", asked.answer(false)).await
+    };
+    assert_eq!(tokio::join!(ask, forget), (Ok(4), Ok(4)));
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,12 +19,14 @@ use crate::clock::Clock;
 use crate::config::{self, Identities, IdentitySource, Target};
 use crate::fresh::Fresh;
 use crate::ids::{IssuerName, PrincipalId, TenantId, WorkloadName};
-use crate::policy::{Authentic, Bound, Principal};
+use crate::policy::{Authentic, Bound};
 
+mod groups;
 mod sign_in;
 mod standing;
 mod token_file;
 
+pub use groups::LookedUp;
 pub use sign_in::SignedIn;
 
 /// Device codes under way, and how long one may take: Entra's live 15 minutes.
@@ -294,25 +296,6 @@ impl Judge {
             Arc::clone(all.entry(login.to_owned()).or_insert_with(make))
         };
         tenants.resolve(segment).await
-    }
-
-    /// The groups of a principal whose token doesn't tell them, `<tenant>/<id>`; none if they can't be had.
-    pub async fn groups(&self, identities: &Identities, principal: &Principal) -> Option<Vec<String>> {
-        let (tenant, object) = principal.id.as_str().split_once('/')?;
-        let tenant = identities.tenant(tenant.parse().ok()?).filter(|tenant| tenant.directory.is_some())?;
-        let graph = cloud(tenant).graph;
-        let overage = {
-            let mut all = self.overages.lock().unwrap_or_else(PoisonError::into_inner);
-            let make = || Arc::new(Overage::new(&graph, Arc::clone(&self.directory), Arc::clone(&self.clock)));
-            Arc::clone(all.entry(graph.clone()).or_insert_with(make))
-        };
-        match overage.groups(tenant.id, object.parse().ok()?).await {
-            Ok(groups) => Some(groups.iter().map(|group| format!("{}/{group}", tenant.id)).collect()),
-            Err(error) => {
-                tracing::warn!(%error, principal = %principal.id, "the groups of a principal are unknown");
-                None
-            }
-        }
     }
 
     /// How old the keys of issuers are, whose keys were needed so far.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
+use tokio::time::{Instant, sleep_until};
 
 use super::{FetchError, MAX_DOCUMENT, json};
 use crate::clock::Clock;
@@ -18,6 +19,8 @@ use crate::ids::{ObjectId, TenantId};
 
 /// How long an answer is believed.
 const LIFE: SignedDuration = SignedDuration::from_mins(5);
+/// How long an answer stands before the next one is asked for: a workload may get new tokens as often as it likes.
+const SPACE: Duration = Duration::from_millis(250);
 /// How long an answer that nobody asks for is kept.
 const KEPT: Duration = Duration::from_mins(5);
 /// Principals whose groups are kept.
@@ -125,10 +128,22 @@ pub struct Overage {
     known: Fresh<(TenantId, ObjectId), Answered, OverageError>,
 }
 
-#[derive(Clone)]
-struct Answered {
-    groups: Arc<[ObjectId]>,
+/// An answer about a principal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answered {
+    /// The ids of its groups and directory roles.
+    pub groups: Arc<[ObjectId]>,
+    /// How many tokens had been issued, to all workloads, when it was asked for.
+    pub seen: u64,
     at: Timestamp,
+    asked: Instant,
+}
+
+impl Answered {
+    /// Until when it is believed.
+    pub fn until(&self) -> Timestamp {
+        self.at.saturating_add(LIFE).unwrap_or(self.at)
+    }
 }
 
 impl Overage {
@@ -138,23 +153,40 @@ impl Overage {
         Overage { graph: graph.trim_end_matches('/').to_owned(), directory, clock, known }
     }
 
-    /// A principal's groups, not older than five minutes. Those who ask at the same time share one answer; a failure is
-    /// not kept.
+    /// A principal's groups, not older than five minutes, and asked for when at least `wanted` tokens had been issued; by
+    /// now `seen` have. Those who ask at the same time, or for the same tokens, share one answer; a failure is not kept.
     ///
     /// # Errors
     /// Why they are unknown; a policy that needs them then denies.
-    pub async fn groups(&self, tid: TenantId, oid: ObjectId) -> Result<Arc<[ObjectId]>, OverageError> {
-        let now = self.clock.now();
-        let principal = (tid, oid);
-        if self.known.get(&principal).is_some_and(|known| now.duration_since(known.at).abs() >= LIFE) {
-            self.known.remove(&principal);
+    pub async fn groups(
+        &self,
+        principal: (TenantId, ObjectId),
+        (wanted, seen): (u64, u64),
+    ) -> Result<Answered, OverageError> {
+        let wanted = wanted.min(seen);
+        loop {
+            if let Some(known) = self.known.get(&principal).filter(|known| known.seen < wanted) {
+                sleep_until(known.asked + SPACE).await;
+            }
+            let now = self.clock.now();
+            let is_old = |known: &Answered| known.seen < wanted || now.duration_since(known.at).abs() >= LIFE;
+            self.known.remove_if(&principal, is_old);
+            match self.known.get_or_ask(&principal, self.look_up(principal, now, seen)).await {
+                // It was being asked for already, before the last of these tokens came.
+                Ok(answered) if answered.seen < wanted => {}
+                answered => return answered.map_err(|error| (*error).clone()),
+            }
         }
-        let answered = self.known.get_or_ask(&principal, self.look_up(tid, oid, now)).await;
-        answered.map(|answered| answered.groups).map_err(|error| (*error).clone())
     }
 
-    /// The age of an answer counts from when it was asked for.
-    async fn look_up(&self, tid: TenantId, oid: ObjectId, at: Timestamp) -> Result<Answered, OverageError> {
+    /// The age of an answer counts from when it was asked for, and so do the tokens that had been issued.
+    async fn look_up(
+        &self,
+        (tid, oid): (TenantId, ObjectId),
+        at: Timestamp,
+        seen: u64,
+    ) -> Result<Answered, OverageError> {
+        let asked = Instant::now();
         let mut groups = Vec::new();
         let mut request = request(&self.graph, oid);
         for _ in 0..MOST_PAGES {
@@ -165,7 +197,7 @@ impl Overage {
             }
             match page.next {
                 Some(url) => request = GraphRequest { method: "GET", url, body: "" },
-                None => return Ok(Answered { groups: groups.into(), at }),
+                None => return Ok(Answered { groups: groups.into(), seen, at, asked }),
             }
         }
         Err(OverageError::TooMany)

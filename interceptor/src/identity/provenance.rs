@@ -102,6 +102,15 @@ pub enum Known {
     Unknown,
 }
 
+/// What an issuer said last of somebody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Newest {
+    /// The token that says it.
+    pub issued: Arc<Issued>,
+    /// How many tokens had come before it, to all workloads, when it came for the first time ([`Provenance::issued`]).
+    pub place: u64,
+}
+
 /// A workload has no room for another token: all that are remembered are revoked and haven't ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("workload `{0}` has {TOKENS_PER_WORKLOAD} revoked tokens that haven't expired; wait until one has")]
@@ -129,6 +138,8 @@ struct Entry {
     issued: Arc<Issued>,
     death: Option<Death>,
     number: u64,
+    /// The number that it had when it came for the first time.
+    first: u64,
 }
 
 /// The tokens of one workload, in the two orders in which they are forgotten.
@@ -195,9 +206,20 @@ impl Provenance {
         self.changes.subscribe()
     }
 
+    /// How many tokens have come so far, to all workloads.
+    pub fn issued(&self) -> u64 {
+        self.store.read().unwrap_or_else(PoisonError::into_inner).next
+    }
+
     /// The newest token that was issued to the same workload, for the same principal and application, for the same
-    /// audiences: what the issuer said of them last. It may be this one.
+    /// audiences: what the issuer said of them last. It may be this one; also where this one was challenged, if none has
+    /// come since.
     pub fn latest(&self, issued: &Arc<Issued>) -> Arc<Issued> {
+        self.newest(issued).issued
+    }
+
+    /// As [`Provenance::latest`], with its place among all tokens.
+    pub fn newest(&self, issued: &Arc<Issued>) -> Newest {
         let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
         let is_alike = |one: &Issued| {
             one.workload == issued.workload
@@ -208,10 +230,11 @@ impl Provenance {
         let newest = store.shelves.get(&issued.workload).and_then(|shelf| {
             shelf.by_age.iter().rev().find_map(|(number, (_, digest))| {
                 let entry = store.tokens.get(digest)?.iter().find(|entry| entry.number == *number)?;
-                (entry.death.is_none() && is_alike(&entry.issued)).then(|| Arc::clone(&entry.issued))
+                let says = Arc::ptr_eq(&entry.issued, issued) || (entry.death.is_none() && is_alike(&entry.issued));
+                says.then(|| Newest { issued: Arc::clone(&entry.issued), place: entry.first })
             })
         });
-        newest.unwrap_or_else(|| Arc::clone(issued))
+        newest.unwrap_or_else(|| Newest { issued: Arc::clone(issued), place: 0 })
     }
 
     /// How many tokens of a workload are remembered.
@@ -232,7 +255,8 @@ impl Store {
         let own = others.and_then(|entries| entries.iter().find(|entry| entry.issued.workload == issued.workload));
         // A revocation holds for the token, so also for a workload that gets it later.
         let revoked = others.is_some_and(|entries| entries.iter().any(|entry| entry.death == Some(Death::Revoked)));
-        if let Some((end, number)) = own.map(|entry| (entry.issued.expiry, entry.number)) {
+        let known = own.map(|entry| (entry.issued.expiry, entry.number, entry.first));
+        if let Some((end, number, _)) = known {
             self.forget(&issued.workload, (end, number, digest));
         } else {
             self.make_room(&issued.workload, now)?;
@@ -245,7 +269,8 @@ impl Store {
             shelf.by_age.insert(number, (issued.expiry, digest));
         }
         let death = revoked.then_some(Death::Revoked);
-        self.tokens.entry(digest).or_default().push(Entry { issued: Arc::new(issued), death, number });
+        let first = known.map_or(number, |(.., first)| first);
+        self.tokens.entry(digest).or_default().push(Entry { issued: Arc::new(issued), death, number, first });
         Ok(())
     }
 

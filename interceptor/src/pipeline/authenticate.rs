@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::gate::not_recorded;
 use super::live::Live;
+use super::membership::Membership;
 use super::operation::Decided;
 use super::reply::Refusal;
 use super::request::Decoded;
@@ -34,6 +35,8 @@ pub(super) struct Identified {
     pub(super) until: Timestamp,
     /// What was known of tokens then: how often that had changed.
     pub(super) seen: u64,
+    /// What is known of its groups where they were looked up; none where its token tells them, or nobody asked.
+    pub(super) membership: Option<Membership>,
 }
 
 /// What policy is asked, kept so that it can be asked again.
@@ -185,8 +188,8 @@ async fn identify(live: &Live, target: &Arc<Target>, token: &str, action: &str) 
         return Ok(None);
     };
     if who.principal.groups.is_none() && world.snapshot.needs_groups(&target.name, action) {
-        let groups = judge.groups(identities, &who.principal).await;
-        Arc::make_mut(&mut who.principal).groups = groups;
+        let found = judge.groups(identities, &who.principal, 0).await;
+        who.regroup(found);
     }
     Ok(Some(who))
 }
@@ -226,8 +229,8 @@ async fn judged(
         bound: issued.bound,
     };
     let until = judge.accepted_until(issued.expiry);
-    let uti = issued.uti.as_deref().map(Arc::from);
-    let who = Identified { principal: Arc::new(principal), token: digest, uti, until, seen };
+    let (principal, uti) = (Arc::new(principal), issued.uti.as_deref().map(Arc::from));
+    let who = Identified { principal, token: digest, uti, until, seen, membership: None };
     if lasts {
         live.remember(generation, who.clone());
     }

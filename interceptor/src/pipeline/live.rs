@@ -15,13 +15,14 @@ use zeroize::Zeroizing;
 
 use super::authenticate::Identified;
 use super::connection::Session;
+use super::membership::Again;
 use super::registry::Seat;
 use super::reply::Refusal;
 use super::request::names;
 use super::ruling::{Known, Ruling};
 use crate::config::{Host, Target};
 use crate::ids::TargetName;
-use crate::policy::Operation;
+use crate::policy::{Operation, Principal};
 use crate::transport::http::{Allowance, Hop, Version};
 use crate::transport::sever::Line;
 
@@ -227,21 +228,25 @@ impl Live {
         tokio::time::sleep(left.try_into().unwrap_or_default()).await;
     }
 
-    /// Brings what is known of a principal up to what its issuer said last. Gives whether that is something else.
+    /// Brings what is known of a principal up to what its issuer said last. Gives whether that is something else. What no
+    /// token tells has to be [looked up again](Live::groups_lost) then.
     ///
     /// # Errors
     /// The code of why its token isn't good any more.
     pub(super) fn renew(&self, who: &mut Identified) -> Result<bool, &'static str> {
-        let judge = &self.session.worker.pipeline.judge;
-        let Some(issued) = judge.standing(&who.token, &self.session.subject.workload)? else { return Ok(false) };
-        // Groups that no token tells are those that were looked up.
-        let groups = issued.groups.clone().or_else(|| who.principal.groups.clone());
-        let changed = groups != who.principal.groups || issued.roles != who.principal.roles;
-        if changed {
-            let principal = Arc::make_mut(&mut who.principal);
-            (principal.groups, principal.roles) = (groups, issued.roles.clone());
-        }
-        Ok(changed)
+        let newest = self.session.worker.pipeline.judge.standing(&who.token, &self.session.subject.workload)?;
+        Ok(newest.is_some_and(|newest| who.renew(&newest)))
+    }
+
+    /// Waits until groups that no token tells were looked up again, and aren't what they were; gives the code of what ends
+    /// for that. For ever where there are none. It goes on where it was if it is waited for anew with the same `again`.
+    pub(super) async fn groups_lost(&self, again: &mut Again, who: Option<&mut Identified>) -> &'static str {
+        let worker = &self.session.worker;
+        let ask = |principal: Arc<Principal>, wanted| {
+            let (pipeline, world) = (Arc::clone(&worker.pipeline), self.session.world());
+            async move { pipeline.judge.groups(&world.snapshot.settings.identities, &principal, wanted).await }
+        };
+        again.look(who, || worker.now(), ask).await
     }
 
     /// Waits until the longest time that policy allows the connection is over.

@@ -21,6 +21,7 @@ use super::authenticate::{Authenticated, Identified, Wanted};
 use super::charge::Charge;
 use super::credential::has_body;
 use super::live::Live;
+use super::membership::Again;
 use super::onward::Way;
 use super::payload::Taking;
 use super::reply::{Refusal, ReplyBody, problem, status};
@@ -196,6 +197,7 @@ impl Asked {
         if who.as_ref().is_some_and(|who| who.seen != *tokens.borrow()) {
             tokens.mark_changed();
         }
+        let mut again = Again::default();
         let mut expired = pin!(live.token_expired(who.as_ref().map(|who| who.until)));
         loop {
             if let Some(code) = *ended.borrow_and_update() {
@@ -213,6 +215,9 @@ impl Asked {
                     if renewed.map_err(|code| Box::new(cut_off(code).into()))? {
                         self.may_go_on(live, who.as_ref(), "groups-changed")?;
                     }
+                }
+                code = live.groups_lost(&mut again, who.as_mut()), if who.is_some() => {
+                    self.may_go_on(live, who.as_ref(), code)?;
                 }
                 () = expired.as_mut(), if who.is_some() => return Err(Box::new(cut_off("token-expired").into())),
                 else => return Err(Box::new(cut_off("stopped").into())),

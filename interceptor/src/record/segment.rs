@@ -138,11 +138,17 @@ pub(super) fn rest(id: SegmentId, offset: u64, bytes: &[u8]) -> Rest {
             return Rest::Damaged(at);
         }
     }
-    // A copy into the page cache that was cut short leaves a beginning of the frame: its last byte isn't there yet.
+    // A copy into the page cache that was cut short leaves a beginning of the frame: its last byte isn't there yet. One that
+    // is whole but for its length is another matter.
+    let is_whole = |head: &[u8], kind| {
+        let body = bytes.get(FRAME_HEADER..written);
+        body.is_some_and(|body| head[8..] == checksum(id, offset, kind, body))
+    };
     let unfinished = match bytes.get(..FRAME_HEADER) {
-        Some(head) if head.starts_with(&FRAME_MAGIC) && is_kind(head[3]) => {
-            kind_and_length(head).map_or(written < FRAME_HEADER, |(_, length)| written < FRAME_HEADER + length)
-        }
+        Some(head) if head.starts_with(&FRAME_MAGIC) && is_kind(head[3]) => match kind_and_length(head) {
+            Some((kind, length)) => written < FRAME_HEADER + length && !is_whole(head, kind),
+            None => written < FRAME_HEADER,
+        },
         Some(head) => written <= FRAME_MAGIC.len() && FRAME_MAGIC.starts_with(&head[..written]),
         None => true,
     };

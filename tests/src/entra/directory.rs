@@ -151,7 +151,7 @@ pub const BILLING: &Application = &Application {
     federated: None,
     principals: &[(CONTOSO, "81e4f6d2-b05c-4a97-93d1-c6a7e2f90b25")],
 };
-/// The application of [`ORDERS`]: a middle tier that asks on behalf of its callers.
+/// The application of [`ORDERS`]: a middle tier that asks on behalf of its callers. In [`CRM_READERS`] and [`CRM_WRITERS`].
 pub const ORDERS_APP: &Application = &Application {
     id: ORDERS.id,
     name: "orders-api",
@@ -227,6 +227,9 @@ pub fn groups(oid: &str) -> Vec<String> {
     }
     if oid == ADELE.id || CRM.principals.first().is_some_and(|(_, principal)| *principal == oid) {
         return vec![CRM_READERS.to_owned()];
+    }
+    if ORDERS_APP.principal(CONTOSO) == Some(oid) {
+        return vec![CRM_READERS.to_owned(), CRM_WRITERS.to_owned()];
     }
     Vec::new()
 }

@@ -206,7 +206,8 @@ fn id_token(
     nonce: Option<&str>,
 ) -> Result<String, Refusal> {
     let now = seconds();
-    let groups = directory::groups(user.id);
+    let groups: Vec<String> =
+        directory::groups(user.id).into_iter().filter(|group| !state.taken_groups.contains(group)).collect();
     let groups = match groups.len() {
         0..=200 => ("groups", json!(groups)),
         _ => ("_claim_names", json!({ "groups": "src1" })),

@@ -132,6 +132,8 @@ pub(super) struct Inner {
     pub(super) lifetime: Option<i64>,
     /// App roles that nobody has any more.
     pub(super) taken: Vec<String>,
+    /// Groups that nobody is in any more.
+    pub(super) taken_groups: Vec<String>,
     pub(super) refresh: HashMap<String, SignIn>,
     pub(super) codes: HashMap<String, SignIn>,
     pub(super) devices: HashMap<String, Device>,
@@ -158,6 +160,7 @@ impl State {
             keys: Keys::new()?,
             lifetime: None,
             taken: Vec::new(),
+            taken_groups: Vec::new(),
             refresh: HashMap::new(),
             codes: HashMap::new(),
             devices: HashMap::new(),
@@ -180,10 +183,14 @@ impl State {
 impl Inner {
     /// The token as it would be issued now.
     pub(super) fn builder(&self, wanted: &Wanted) -> TokenBuilder {
-        let builder = wanted.builder(Arc::clone(&self.keys.signing), seconds(), &guid());
-        let Some(roles) = builder.claims.get("roles").and_then(Value::as_array).cloned() else { return builder };
-        let is_left = |role: &Value| role.as_str().is_none_or(|role| self.taken.iter().all(|taken| taken != role));
-        builder.claim("roles", roles.into_iter().filter(is_left).collect::<Vec<_>>())
+        let mut builder = wanted.builder(Arc::clone(&self.keys.signing), seconds(), &guid());
+        for (name, taken) in [("roles", &self.taken), ("groups", &self.taken_groups)] {
+            if let Some(Value::Array(all)) = builder.claims.get_mut(name) {
+                all.retain(|one| one.as_str().is_none_or(|one| taken.iter().all(|taken| taken != one)));
+            }
+        }
+        // Who is in none has no such claim.
+        if builder.claims.get("groups") == Some(&json!([])) { builder.without("groups") } else { builder }
     }
 
     /// Issues the token.

@@ -1,7 +1,7 @@
 //! What the API answers: the directory, and paths that put a proxy to the test.
 //!
 //! `GET /v1.0/users[/{id}]`, `POST /v1.0/users`, `DELETE /v1.0/users/{id}`, `POST /v1.0/{kind}/{id}/getMemberObjects`
-//! (the groups of [`directory`]; behind a guard for callers that may read groups); `/stream` (a line each 20 ms until the client
+//! (the groups of [`directory`](crate::entra::directory); behind a guard for callers that may read groups); `/stream` (a line each 20 ms until the client
 //! goes), `/bytes/{n}`, `/cut/{n}` (announces twice as many bytes as it sends), `/upload` (counts and digests), `/trailers`,
 //! `/slow?ms=…`, `/echo`; `/v1/tickets`, for who has the key ([`TICKETS_KEY`]).
 
@@ -20,7 +20,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use super::{Person, Received, Shared, TICKETS_KEY};
-use crate::entra::{Caller, Challenge, directory};
+use crate::entra::{Caller, Challenge};
 
 type Body = BoxBody<Bytes, io::Error>;
 
@@ -79,7 +79,7 @@ async fn route(
         ["v1.0", "users" | "servicePrincipals" | "directoryObjects", id, "getMemberObjects"]
             if request.method() == Method::POST =>
         {
-            Ok(groups(id, caller))
+            Ok(groups(id, caller, shared))
         }
         ["stream"] => Ok(Response::new(stream(usize::MAX, Some(Duration::from_millis(20))))),
         ["bytes", count] => match count.parse() {
@@ -115,14 +115,14 @@ fn tickets(headers: &HeaderMap, shared: &Shared) -> Response<Body> {
 }
 
 /// All groups that a principal is in.
-fn groups(id: &str, caller: Option<&Caller>) -> Response<Body> {
+fn groups(id: &str, caller: Option<&Caller>, shared: &Shared) -> Response<Body> {
     let may = |caller: &Caller| caller.roles.iter().any(|role| role == "GroupMember.Read.All");
     if !caller.is_none_or(may) {
         let text = "Insufficient privileges to complete the operation.";
         return problem(StatusCode::FORBIDDEN, "Authorization_RequestDenied", text);
     }
     let context = "https://graph.microsoft.com/v1.0/$metadata#Collection(Edm.String)";
-    document(StatusCode::OK, &json!({ "@odata.context": context, "value": directory::groups(id) }))
+    document(StatusCode::OK, &json!({ "@odata.context": context, "value": shared.groups(id) }))
 }
 
 fn find(id: &str, shared: &Shared) -> Response<Body> {

@@ -141,7 +141,8 @@ impl Scene {
         Self::ordered(policy, ("", more), change)
     }
 
-    fn ordered(policy: &str, (tenant, more): (&str, &str), change: impl FnOnce(&mut Order)) -> Result<Self> {
+    /// As [`Scene::with_tenant`], with what is changed in the order besides.
+    pub(crate) fn ordered(policy: &str, (tenant, more): (&str, &str), change: impl FnOnce(&mut Order)) -> Result<Self> {
         let (entra, graph) = (Entra::start(&[])?, Graph::start(&[])?);
         graph.guard(entra.guard(&[GRAPH.uris[0], GRAPH.id]));
         let places = entra.places();

@@ -407,7 +407,13 @@ fn token_requests_are_within_the_pin_and_read_in_one_way() -> Result<()> {
 
 /// Waits until the stream has begun, and until it was cut; gives how many seconds that was after the token was issued that is
 /// known of last by then. Both are the daemon's times: the record may be behind.
-fn cut(scene: &Scene, stream: &mut Child, mark: u64, code: &str, then: impl FnOnce() -> Result<()>) -> Result<f64> {
+pub(crate) fn cut(
+    scene: &Scene,
+    stream: &mut Child,
+    mark: u64,
+    code: &str,
+    then: impl FnOnce() -> Result<()>,
+) -> Result<f64> {
     let database = scene.daemon.database();
     recorded::wait_for(&database, mark, |one| one.summary == "GET /stream")?;
     then()?;

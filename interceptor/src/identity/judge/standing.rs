@@ -1,13 +1,11 @@
 //! What becomes of a token while something goes on that it was sent with: it ends, or a newer one says something else of
 //! the same principal.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::Judge;
-use crate::identity::provenance::{Death, Digest, Issued, Known};
+use crate::identity::provenance::{Death, Digest, Known, Newest};
 use crate::identity::verify::LEEWAY;
 use crate::ids::WorkloadName;
 
@@ -21,11 +19,11 @@ impl Judge {
     ///
     /// # Errors
     /// The code of why the token isn't good any more.
-    pub fn standing(&self, token: &Digest, workload: &WorkloadName) -> Result<Option<Arc<Issued>>, &'static str> {
+    pub fn standing(&self, token: &Digest, workload: &WorkloadName) -> Result<Option<Newest>, &'static str> {
         match self.provenance.find(token, workload, self.clock.now()) {
-            Known::Live(issued) => Ok(Some(self.provenance.latest(&issued))),
-            // A service that asked for a newer one goes on or not as it likes with what it is answering already.
-            Known::Dead(_, Death::Challenged) => Ok(None),
+            // A service that asked for a newer one goes on or not as it likes with what it is answering already; what the
+            // newer one says counts all the same.
+            Known::Live(issued) | Known::Dead(issued, Death::Challenged) => Ok(Some(self.provenance.newest(&issued))),
             Known::Dead(_, Death::Revoked) => Err("token-ended"),
             Known::Expired(_) => Err("token-expired"),
             Known::OfAnother(_) | Known::Unknown => Ok(None),

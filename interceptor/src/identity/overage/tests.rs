@@ -42,8 +42,14 @@ fn overage(graph: Arc<Graph>) -> Overage {
 }
 
 async fn groups(overage: &Overage) -> Result<Vec<String>, OverageError> {
-    let groups = overage.groups(TENANT.parse().unwrap(), OBJECT.parse().unwrap()).await?;
-    Ok(groups.iter().map(ToString::to_string).collect())
+    asked_for(overage, 0, 0).await
+}
+
+/// The groups, asked for when so many tokens had been issued, of which there are `seen` by now.
+async fn asked_for(overage: &Overage, wanted: u64, seen: u64) -> Result<Vec<String>, OverageError> {
+    let answered = overage.groups((TENANT.parse().unwrap(), OBJECT.parse().unwrap()), (wanted, seen)).await?;
+    assert!(answered.seen >= wanted);
+    Ok(answered.groups.iter().map(ToString::to_string).collect())
 }
 
 #[tokio::test(start_paused = true)]
@@ -72,6 +78,53 @@ async fn an_answer_is_believed_for_five_minutes() {
     assert_eq!(groups(&overage).await, Ok(vec![OBJECT.to_owned()]));
     clock.set(now() + SignedDuration::from_secs(300));
     assert_eq!(groups(&overage).await, Ok(vec![]));
+}
+
+/// Graph takes a second. What was asked of it before a token came says nothing of that token, and all who ask because of
+/// it share the next answer.
+#[tokio::test(start_paused = true)]
+async fn an_answer_from_before_a_token_doesnt_serve_those_who_ask_because_of_it() {
+    let of = |id: &str| Ok(json!({ "value": [id] }));
+    let graph = Graph::new([of(OBJECT), of(CLIENT), of(OBJECT)]);
+    let overage = overage(graph.clone());
+    let late = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::join!(asked_for(&overage, 6, 6), asked_for(&overage, 6, 7), asked_for(&overage, 0, 7))
+    };
+    let (first, (one, other, any)) = tokio::join!(asked_for(&overage, 0, 5), late);
+    let (old, new) = (Ok(vec![OBJECT.to_owned()]), Ok(vec![CLIENT.to_owned()]));
+    assert_eq!((&first, &any), (&old, &old), "this was on its way");
+    assert_eq!((&one, &other), (&new, &new));
+    assert_eq!(graph.asked.lock().unwrap().len(), 2);
+    assert_eq!((asked_for(&overage, 6, 8).await, groups(&overage).await), (new.clone(), new));
+    assert_eq!(asked_for(&overage, 8, 8).await, old);
+    assert_eq!(graph.asked.lock().unwrap().len(), 3);
+}
+
+/// However often a workload gets itself new tokens.
+#[tokio::test(start_paused = true)]
+async fn a_principal_is_looked_up_at_most_four_times_a_second() {
+    struct Quick(Mutex<u32>);
+    impl Directory for Quick {
+        fn ask<'a>(
+            &'a self,
+            _tenant: TenantId,
+            _request: &'a GraphRequest,
+        ) -> Pin<Box<dyn Future<Output = Result<Bytes, FetchError>> + Send + 'a>> {
+            *self.0.lock().unwrap() += 1;
+            Box::pin(async { Ok(json!({ "value": [] }).to_string().into()) })
+        }
+    }
+    let quick = Arc::new(Quick(Mutex::default()));
+    let overage = Overage::new(GRAPH, quick.clone(), Arc::new(ManualClock::at(now())));
+    let storm = async {
+        for token in 1..=1000 {
+            assert_eq!(asked_for(&overage, token, token).await, Ok(vec![]));
+        }
+    };
+    let _over = tokio::time::timeout(Duration::from_secs(2), storm).await;
+    let asked = *quick.0.lock().unwrap();
+    assert!((7..=9).contains(&asked), "{asked}");
 }
 
 #[tokio::test(start_paused = true)]

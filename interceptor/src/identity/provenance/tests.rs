@@ -185,3 +185,30 @@ fn the_newest_token_of_its_kind_says_what_its_principal_is_in() {
     assert!(changes.has_changed().unwrap());
     assert_eq!(store.latest(&first).roles, ["reads", "writes"], "one that ended says nothing any more");
 }
+
+#[test]
+fn a_token_that_is_given_out_again_keeps_its_place_and_one_that_was_challenged_gives_way_to_newer_ones_only() {
+    let (store, key) = (Provenance::default(), key());
+    let put = |name: &str, role: &str| {
+        store.insert(key.digest(name), Issued { roles: vec![role.into()], ..issued("crm", 60) }, now()).unwrap();
+        let known = store.find(&key.digest(name), &"crm".parse().unwrap(), now());
+        let Known::Live(issued) = known else { panic!("{known:?}") };
+        issued
+    };
+    let said = |issued: &Arc<Issued>| {
+        let Newest { issued, place } = store.newest(issued);
+        (issued.roles[0].clone(), place)
+    };
+    put("older", "old");
+    let first = put("first", "reads");
+    assert_eq!((said(&first), store.issued()), (("reads".into(), 1), 2));
+    let second = put("second", "writes");
+    assert_eq!((said(&first), said(&second), store.issued()), (("writes".into(), 2), ("writes".into(), 2), 3));
+    // It is the one that the issuer gave out last, but no newer than it was.
+    let first = put("first", "reads");
+    assert_eq!((said(&first), said(&second), store.issued()), (("reads".into(), 1), ("reads".into(), 1), 4));
+    store.kill(&key.digest("first"), Death::Challenged);
+    assert_eq!(said(&first), ("reads".into(), 1), "what came before it says nothing of it");
+    put("third", "nothing");
+    assert_eq!(said(&first), ("nothing".into(), 4));
+}

@@ -42,10 +42,15 @@ fn a_frame_is_the_same_bytes_for_ever() {
 
 #[test]
 fn a_header_reads_back_and_a_changed_one_does_not() {
-    let mut bytes = header(id());
-    assert_eq!(read_header(&bytes), Some(id()));
-    bytes[25] ^= 1;
-    assert_eq!(read_header(&bytes), None);
+    let whole = header(id());
+    assert_eq!(read_header(&whole), Some(id()));
+    for at in 0..whole.len() {
+        for flip in [1, 0xff] {
+            let mut bytes = whole;
+            bytes[at] ^= flip;
+            assert_eq!(read_header(&bytes), None, "byte {at} ^ {flip:#x}");
+        }
+    }
     assert_eq!(read_header(&[0; 64]), None);
 }
 
@@ -94,7 +99,13 @@ fn every_changed_byte_is_damage_and_the_next_frame_is_found() {
 
 #[test]
 fn a_changed_last_frame_is_damage_up_to_the_end() {
-    let mut bytes = frames(&["{\"a\":1}"]);
-    bytes[18] ^= 1;
-    assert_eq!(rest(id(), 64, &bytes), Rest::Damaged(bytes.len()));
+    let whole = frames(&["{\"a\":1}"]);
+    for at in 0..23 {
+        for flip in [1, 0x80, 0xff] {
+            let mut bytes = whole.clone();
+            bytes[at] ^= flip;
+            // Also in its length: all that it was is there.
+            assert_eq!(rest(id(), 64, &bytes), Rest::Damaged(bytes.len()), "byte {at} ^ {flip:#x}");
+        }
+    }
 }

@@ -69,7 +69,7 @@ fn kill_9_loses_nothing_that_was_acknowledged_and_doubles_nothing() {
 }
 
 /// A segment as a killed daemon leaves it: with these events, then zeros.
-fn left_behind(dir: &Path, index: u32, events: &[Event]) -> (PathBuf, Vec<u8>, Vec<usize>) {
+pub(super) fn left_behind(dir: &Path, index: u32, events: &[Event]) -> (PathBuf, Vec<u8>, Vec<usize>) {
     let id = SegmentId { journal: ulid::Ulid::from_bytes([9; 16]), index };
     let mut bytes = segment::header(id).to_vec();
     let mut offsets = Vec::new();
@@ -86,7 +86,7 @@ fn left_behind(dir: &Path, index: u32, events: &[Event]) -> (PathBuf, Vec<u8>, V
     (dir.join("journal").join(format!("worker-0-{id}.seg")), bytes, offsets)
 }
 
-fn three() -> Vec<Event> {
+pub(super) fn three() -> Vec<Event> {
     (0..3).map(|_| decided(OperationId::new(), None, LaunchId::new(), Verdict::Allow)).collect()
 }
 
