@@ -110,6 +110,21 @@ pub struct Governed {
     pub state: u32,
 }
 
+/// What becomes of a cgroup in the moment that it is made, by its path. As large as [`Governed`] and read like one, because it was
+/// one: what was pinned then has no level.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watched {
+    /// The workload.
+    pub workload: u32,
+    /// [`STATE_REFUSED`] or [`STATE_STEERED`].
+    pub state: u16,
+    /// The deepest level of the tree at which a cgroup is governed by this. 0: at any.
+    pub deepest: u16,
+}
+
+const _: () = assert!(size_of::<Watched>() == size_of::<Governed>());
+
 /// A workload in a network namespace.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -236,6 +251,9 @@ unsafe impl aya::Pod for OriginKey {}
 // SAFETY: as above.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Governed {}
+// SAFETY: as above.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Watched {}
 // SAFETY: as above.
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for PlaceKey {}

@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuHashMap, SkStorage, lpm_trie};
 use interceptor_common::{
     DEEPEST_LEVEL, DoorKey, Fate, Flow as RawFlow, GOVERNED_MOST, Governed as RawGoverned, Kind, LAYOUT, OriginKey,
-    PATH_BYTES, Place, PlaceKey, STATE_REFUSED, STATE_STEERED, TallyKey,
+    PATH_BYTES, Place, PlaceKey, STATE_REFUSED, STATE_STEERED, TallyKey, Watched as RawWatched,
 };
 
 use super::pin::Programs;
@@ -43,6 +43,11 @@ impl State {
         let state = if self == State::Refused { STATE_REFUSED } else { STATE_STEERED };
         RawGoverned { workload, state }
     }
+
+    fn raw_watched(self, workload: Number, deepest: u32) -> RawWatched {
+        let state = self.raw(workload).state as u16;
+        RawWatched { workload, state, deepest: deepest as u16 }
+    }
 }
 
 /// Cgroups that are governed when they are made.
@@ -50,8 +55,8 @@ impl State {
 pub struct Watched {
     /// The path from the root of cgroup2, as in `/system.slice/crm.service`.
     pub path: String,
-    /// Whether it is the whole path, or how it begins.
-    pub whole: bool,
+    /// The deepest level of the tree at which a path that begins so may fit; `/` is 0. None: it is the whole path.
+    pub deepest: Option<u32>,
     /// The workload.
     pub workload: Number,
     /// What becomes of it at first.
@@ -118,7 +123,7 @@ struct Maps {
     governed: HashMap<MapData, u64, RawGoverned>,
     levels: Array<MapData, u32>,
     missed: Array<MapData, u64>,
-    watched: LpmTrie<MapData, [u8; PATH_BYTES], RawGoverned>,
+    watched: LpmTrie<MapData, [u8; PATH_BYTES], RawWatched>,
     places: HashMap<MapData, PlaceKey, Place>,
     doors: HashMap<MapData, DoorKey, u32>,
     ours: SkStorage<MapData, u32>,
@@ -191,12 +196,18 @@ impl Adopter {
     /// A path that is too long or too deep, or what the kernel said.
     pub fn watch(&self, watched: &[Watched]) -> Result<(), BpfError> {
         let mut maps = self.maps();
-        let mut levels = 0;
+        let mut levels = 0_u32;
         let mut wanted = BTreeMap::new();
+        let beginnings = beginnings(watched);
         for one in watched {
-            levels |= 1 << level(&one.path)?;
+            let (first, last) = levels_of(one)?;
+            (first..=last).for_each(|level| levels |= 1 << level);
+            // The longest beginning counts in the kernel, also for what fits a shorter one only, and deeper.
+            let others = beginnings.iter().filter(|(begins, _)| one.deepest.is_some() && one.path.starts_with(*begins));
+            let deepest = others.map(|(_, deepest)| *deepest).fold(last, u32::max);
             // The first that says so has it.
-            wanted.entry(path_key(&one.path, one.whole)?).or_insert(one.state.raw(one.workload));
+            let raw = one.state.raw_watched(one.workload, deepest);
+            wanted.entry(path_key(&one.path, one.deepest.is_none())?).or_insert(raw);
         }
         // Levels first, or a cgroup that is made now would be listed and not looked for. What is governed still stays so.
         maps.deepest |= levels;
@@ -421,6 +432,31 @@ fn level(path: &str) -> Result<u32, BpfError> {
     u32::try_from(level).ok().filter(|level| (1..=DEEPEST_LEVEL).contains(level)).ok_or_else(|| {
         BpfError::Mount(format!("the cgroup `{path}` can't be governed: it has to be at level 1 to {DEEPEST_LEVEL}"))
     })
+}
+
+/// The first and the last level of the tree at which there may be cgroups that are watched so.
+fn levels_of(one: &Watched) -> Result<(u32, u32), BpfError> {
+    let own = level(&one.path)?;
+    let Some(last) = one.deepest else { return Ok((own, own)) };
+    // What begins with a folder is below it.
+    let first = own + u32::from(one.path.ends_with('/'));
+    if first <= last && last <= DEEPEST_LEVEL {
+        return Ok((first, last));
+    }
+    Err(BpfError::Mount(format!(
+        "cgroups that begin with `{}` can't be watched down to level {last}: it has to be {first} to {DEEPEST_LEVEL}",
+        one.path
+    )))
+}
+
+/// How watched paths begin, each with the deepest level at which one that begins so may fit.
+fn beginnings(watched: &[Watched]) -> BTreeMap<&str, u32> {
+    let mut found = BTreeMap::new();
+    for (one, deepest) in watched.iter().filter_map(|one| Some((one, one.deepest?))) {
+        let known: &mut u32 = found.entry(one.path.as_str()).or_default();
+        *known = deepest.max(*known);
+    }
+    found
 }
 
 /// The bits that count and the bytes.

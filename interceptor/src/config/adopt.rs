@@ -83,6 +83,11 @@ impl Pattern {
         self.0.split('*').next().unwrap_or_default()
     }
 
+    /// The level of the tree at which all are that fit; `/` is 0.
+    pub fn level(&self) -> u32 {
+        self.0.bytes().map(|byte| u32::from(byte == b'/')).sum()
+    }
+
     /// Whether only one path fits.
     pub fn is_whole(&self) -> bool {
         !self.0.contains('*')

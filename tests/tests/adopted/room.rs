@@ -171,7 +171,7 @@ fn where_several_places_had_no_room_what_was_made_since_is_refused_in_all() -> R
     }
     let before = deep.below(third.join("before"))?;
     let watched = |path: PathBuf| -> Result<Watched> {
-        Ok(Watched { path: name(&path)?, whole: true, workload: NUMBER, state: State::Steered })
+        Ok(Watched { path: name(&path)?, deepest: None, workload: NUMBER, state: State::Steered })
     };
     adopter.watch(&[watched(first.join("new"))?, watched(second.join("new"))?])?;
     fill(&adopter, &name(&first.join("new"))?)?;

@@ -11,7 +11,7 @@ use aya_ebpf::macros::{map, raw_tracepoint};
 use aya_ebpf::maps::lpm_trie::Key;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray};
 use aya_ebpf::programs::RawTracePointContext;
-use interceptor_common::{DEEPEST_LEVEL, GOVERNED_MOST, Governed, PATH_BYTES};
+use interceptor_common::{DEEPEST_LEVEL, GOVERNED_MOST, Governed, PATH_BYTES, Watched};
 
 use super::missed;
 
@@ -25,16 +25,18 @@ static LEVELS: Array<u32> = Array::with_max_entries(1, 0);
 
 /// Paths of cgroups that are governed when they are made. A whole path ends in NUL; else it is a beginning.
 #[map]
-static WATCHED: LpmTrie<[u8; PATH_BYTES], Governed> = LpmTrie::with_max_entries(4096, BPF_F_NO_PREALLOC);
+static WATCHED: LpmTrie<[u8; PATH_BYTES], Watched> = LpmTrie::with_max_entries(4096, BPF_F_NO_PREALLOC);
 
 /// Room for a path, too large for the stack.
 #[map]
 static PATH: PerCpuArray<Key<[u8; PATH_BYTES]>> = PerCpuArray::with_max_entries(1, 0);
 
-/// Where the kernel has what, from its BTF: `root` and `kn` in `struct cgroup`, `hierarchy_id` in `struct cgroup_root`,
-/// `id` in `struct kernfs_node`.
+/// Where the kernel has what, from its BTF: `root`, `level` and `kn` in `struct cgroup`, `hierarchy_id` in
+/// `struct cgroup_root`, `id` in `struct kernfs_node`.
 #[unsafe(no_mangle)]
 static ROOT_AT: u32 = 0;
+#[unsafe(no_mangle)]
+static LEVEL_AT: u32 = 0;
 #[unsafe(no_mangle)]
 static NODE_AT: u32 = 0;
 #[unsafe(no_mangle)]
@@ -118,14 +120,23 @@ fn made(ctx: RawTracePointContext) -> i32 {
         (&raw mut (*key).prefix_len).write_unaligned((length as u32 + 1) * 8);
         WATCHED.get(&*key)
     };
-    if let Some(governed) = found
+    if let Some(watched) = found
+        && reaches(watched, cgroup)
         && let Some(id) = id(cgroup)
-        && GOVERNED.insert(id, *governed, 0).is_err()
+        && GOVERNED.insert(id, Governed { workload: watched.workload, state: watched.state.into() }, 0).is_err()
     {
         // There are too many already, or no memory is left.
-        missed::note(cgroup, id, governed.workload);
+        missed::note(cgroup, id, watched.workload);
     }
     0
+}
+
+/// Whether a cgroup whose path begins right may be the workload's. Deeper ones are governed with the one that they are in, or are
+/// nobody's.
+#[inline(always)]
+fn reaches(watched: &Watched, cgroup: *const u8) -> bool {
+    let deepest = u32::from(watched.deepest);
+    deepest == 0 || level_of(cgroup).is_none_or(|level| level <= deepest)
 }
 
 /// Once nothing holds a cgroup any more that was removed, no socket of it either: its id is no other's, and would take the room
@@ -141,6 +152,12 @@ fn released(ctx: RawTracePointContext) -> i32 {
         let _ = GOVERNED.remove(id);
     }
     0
+}
+
+/// The level of the tree at which a cgroup is.
+#[inline(always)]
+pub(super) fn level_of(cgroup: *const u8) -> Option<u32> {
+    word(cgroup, &raw const LEVEL_AT)
 }
 
 /// The id of a cgroup.
@@ -165,7 +182,7 @@ pub(super) fn pointer(base: *const u8, offset: *const u32) -> Option<*const u8> 
 
 /// Four bytes, likewise.
 #[inline(always)]
-pub(super) fn word(base: *const u8, offset: *const u32) -> Option<u32> {
+fn word(base: *const u8, offset: *const u32) -> Option<u32> {
     // SAFETY: the helper checks the address.
     unsafe { bpf_probe_read_kernel(at(base, offset).cast::<u32>()) }.ok()
 }

@@ -11,17 +11,15 @@ use interceptor_common::{
     MISSED_WORKLOAD, STATE_REFUSED,
 };
 
-use super::govern::{at, id, is_governed, levels, pointer, word};
+use super::govern::{at, id, is_governed, level_of, levels, pointer};
 
 /// By `MISSED_COUNT` and its like.
 #[map]
 static MISSED: Array<u64> = Array::with_max_entries(MISSED_NUMBERS, 0);
 
-/// Where the kernel has what, from its BTF: `self` and `level` in `struct cgroup`, `parent` in `struct cgroup_subsys_state`.
+/// Where the kernel has what, from its BTF: `self` in `struct cgroup`, `parent` in `struct cgroup_subsys_state`.
 #[unsafe(no_mangle)]
 static SELF_AT: u32 = 0;
-#[unsafe(no_mangle)]
-static LEVEL_AT: u32 = 0;
 #[unsafe(no_mangle)]
 static PARENT_AT: u32 = 0;
 
@@ -58,7 +56,7 @@ pub(super) fn note(cgroup: *const u8, of: u64, workload: u32) {
     let count = number(MISSED_COUNT);
     if count == number(MISSED_KNOWN) {
         let parent = id_above(cgroup);
-        let level = if parent == 0 { 0 } else { word(cgroup, &raw const LEVEL_AT).unwrap_or_default() };
+        let level = if parent == 0 { 0 } else { level_of(cgroup).unwrap_or_default() };
         put(MISSED_SINCE, of);
         put(MISSED_PARENT, parent);
         put(MISSED_LEVEL, level.into());
@@ -81,7 +79,7 @@ const BY_NOTHING: u32 = 0;
 fn covered(cgroup: *const u8, of: u64) -> u32 {
     let (place, since) = (number(MISSED_PARENT), number(MISSED_SINCE));
     let (mut cgroup, mut own, mut covered) = (cgroup, of, BY_NOTHING);
-    let (levels, mut level) = (levels(), word(cgroup, &raw const LEVEL_AT).unwrap_or_default());
+    let (levels, mut level) = (levels(), level_of(cgroup).unwrap_or_default());
     for _ in 0..DEEPEST_LEVEL {
         cgroup = above(cgroup);
         if cgroup.is_null() {

@@ -132,12 +132,17 @@ fn what_may_be_somebody_elses_is_refused_until_it_is_known() {
     let settings = adopting(vec![
         Adopt::Cgroup(Pattern::new("/a/whole").unwrap()),
         Adopt::Cgroup(Pattern::new("/a/mcp-*").unwrap()),
+        Adopt::Cgroup(Pattern::new("/a/user-*/app/crm").unwrap()),
         Adopt::ContainerLabel("crm".into()),
     ]);
     let watched = super::watched(&settings, 3);
-    let told: Vec<_> = watched.iter().map(|one| (one.path.as_str(), one.whole, one.state)).collect();
-    assert_eq!(told[0], ("/a/whole", true, State::Steered));
-    assert_eq!(told[1], ("/a/mcp-", false, State::Refused));
-    assert!(told.contains(&("/system.slice/docker-", false, State::Refused)));
+    let told: Vec<_> = watched.iter().map(|one| (one.path.as_str(), one.deepest, one.state)).collect();
+    assert_eq!(told[0], ("/a/whole", None, State::Steered));
+    assert_eq!(told[1], ("/a/mcp-", Some(2), State::Refused));
+    assert_eq!(told[2], ("/a/user-", Some(4), State::Refused));
+    assert!(told.contains(&("/docker/", Some(2), State::Refused)));
+    assert!(told.contains(&("/system.slice/docker-", Some(2), State::Refused)));
+    // Those of a pod.
+    assert!(told.contains(&("/machine.slice/machine-libpod_pod_", Some(3), State::Refused)));
     assert!(watched.iter().all(|one| one.workload == 3));
 }

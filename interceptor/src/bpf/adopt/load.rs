@@ -11,6 +11,7 @@ use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuHashMap, SkStorage}
 use aya::{Ebpf, EbpfLoader};
 use interceptor_common::{
     DoorKey, Flow as RawFlow, Governed as RawGoverned, LAYOUT, OriginKey, PATH_BYTES, Place, PlaceKey, TallyKey,
+    Watched as RawWatched,
 };
 
 use super::{Adopter, Maps};
@@ -48,7 +49,7 @@ const MAPS: [(&str, &str, u32, usize, usize); 14] = [
     ("governed", "GOVERNED", sys::MAP_HASH, 8, size_of::<RawGoverned>()),
     ("levels", "LEVELS", sys::MAP_ARRAY, 4, 4),
     ("missed", "MISSED", sys::MAP_ARRAY, 4, 8),
-    ("watched", "WATCHED", sys::MAP_LPM_TRIE, PATH_BYTES + 4, size_of::<RawGoverned>()),
+    ("watched", "WATCHED", sys::MAP_LPM_TRIE, PATH_BYTES + 4, size_of::<RawWatched>()),
     ("places", "PLACES", sys::MAP_HASH, size_of::<PlaceKey>(), size_of::<Place>()),
     ("doors", "DOORS", sys::MAP_HASH, size_of::<DoorKey>(), 4),
     ("flows", "FLOWS", sys::MAP_HASH, size_of::<OriginKey>(), size_of::<RawFlow>()),

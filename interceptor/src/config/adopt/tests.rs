@@ -25,6 +25,13 @@ fn how_paths_begin_is_what_comes_before_the_first_star() {
 }
 
 #[test]
+fn all_that_fit_are_at_one_level() {
+    for (text, level) in [("/a", 1), ("/a*", 1), ("/a/*", 2), ("/a/b-*/c", 3), ("/a/*/*/d", 4)] {
+        assert_eq!(Pattern::new(text).unwrap().level(), level, "{text}");
+    }
+}
+
+#[test]
 fn what_is_no_path_of_a_cgroup_is_refused() {
     for text in ["", "/", "a/b", "/a//b", "/a/", "/a/../b", "/./a", "/*", "/*a/b", "/a\0b"] {
         assert!(Pattern::new(text).is_err(), "`{text}` was taken");
