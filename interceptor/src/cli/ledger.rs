@@ -52,8 +52,8 @@ pub fn execute(args: &Args, socket: &Path) -> ExitCode {
         ));
     }
     if unsettled > 0 {
-        // This says that nothing is known, and not that something is wrong.
-        let _told = super::fail(format_args!(
+        // Not known to be right is no success: anybody could leave something there to be waited for.
+        outcome = super::fail(format_args!(
             "sessions of {unsettled} workloads are missing or not in the database yet: what waits in `journal/` beside it comes \
              there when the daemon is started; look again then"
         ));

@@ -224,12 +224,13 @@ fn kept<const N: usize>(kinds: [(&str, Counts); N]) -> BTreeMap<String, Counts> 
 pub(super) fn settled(count: impl Fn() -> Result<Ledger, BpfError>) -> Result<Ledger, BpfError> {
     let mut best = count()?;
     for _ in 0..LOOKS {
-        if best.unexplained() == 0 {
+        // What left by a wire stays so, and is only waited for in vain.
+        if best.unexplained_connections() == 0 {
             break;
         }
         std::thread::sleep(PAUSE);
         let ledger = count()?;
-        if ledger.unexplained() <= best.unexplained() {
+        if ledger.unexplained_connections() <= best.unexplained_connections() {
             best = ledger;
         }
     }

@@ -18,6 +18,7 @@ use interceptor_tests::daemon::Daemon;
 use interceptor_tests::netns::{Cgroup, Pins};
 use interceptor_tests::unit::{ADOPTED, Unit};
 use interceptor_tests::{recorded, require_root};
+use nix::sys::socket::{Backlog, listen};
 
 use super::daemon::{start, until};
 use super::told::changes;
@@ -34,6 +35,8 @@ impl Outside {
     pub(crate) fn new() -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         listener.set_nonblocking(true)?;
+        // Room for who isn't accepted at once: a SYN that found none comes again seconds later, from whom nobody lets out any more.
+        listen(&listener, Backlog::new(4_096)?)?;
         Ok(Self(listener))
     }
 
