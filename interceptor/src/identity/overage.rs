@@ -19,7 +19,8 @@ use crate::ids::{ObjectId, TenantId};
 
 /// How long an answer is believed.
 const LIFE: SignedDuration = SignedDuration::from_mins(5);
-/// How long an answer stands before the next one is asked for: a workload may get new tokens as often as it likes.
+/// How long it is at least from one question about a principal to the next, whatever became of the first: a workload may get
+/// new tokens as often as it likes, and give up what it asked for.
 const SPACE: Duration = Duration::from_millis(250);
 /// How long an answer that nobody asks for is kept.
 const KEPT: Duration = Duration::from_mins(5);
@@ -126,6 +127,8 @@ pub struct Overage {
     directory: Arc<dyn Directory>,
     clock: Arc<dyn Clock>,
     known: Fresh<(TenantId, ObjectId), Answered, OverageError>,
+    /// When Graph was asked last.
+    asked: Fresh<(TenantId, ObjectId), Instant>,
 }
 
 /// An answer about a principal.
@@ -136,7 +139,6 @@ pub struct Answered {
     /// How many tokens had been issued, to all workloads, when it was asked for.
     pub seen: u64,
     at: Timestamp,
-    asked: Instant,
 }
 
 impl Answered {
@@ -149,8 +151,8 @@ impl Answered {
 impl Overage {
     /// Nothing known yet, asked at this Graph.
     pub fn new(graph: &str, directory: Arc<dyn Directory>, clock: Arc<dyn Clock>) -> Self {
-        let known = Fresh::new(MOST_PRINCIPALS, KEPT);
-        Overage { graph: graph.trim_end_matches('/').to_owned(), directory, clock, known }
+        let (known, asked) = (Fresh::new(MOST_PRINCIPALS, KEPT), Fresh::new(MOST_PRINCIPALS, SPACE));
+        Overage { graph: graph.trim_end_matches('/').to_owned(), directory, clock, known, asked }
     }
 
     /// A principal's groups, not older than five minutes, and asked for when at least `wanted` tokens had been issued; by
@@ -165,9 +167,6 @@ impl Overage {
     ) -> Result<Answered, OverageError> {
         let wanted = wanted.min(seen);
         loop {
-            if let Some(known) = self.known.get(&principal).filter(|known| known.seen < wanted) {
-                sleep_until(known.asked + SPACE).await;
-            }
             let now = self.clock.now();
             let is_old = |known: &Answered| known.seen < wanted || now.duration_since(known.at).abs() >= LIFE;
             self.known.remove_if(&principal, is_old);
@@ -179,14 +178,30 @@ impl Overage {
         }
     }
 
-    /// The age of an answer counts from when it was asked for, and so do the tokens that had been issued.
+    /// Asks once more where Graph couldn't be asked: it may be too busy for a moment, or take a token of the daemon's own no
+    /// longer, which then has a new one.
     async fn look_up(
         &self,
-        (tid, oid): (TenantId, ObjectId),
+        principal: (TenantId, ObjectId),
         at: Timestamp,
         seen: u64,
     ) -> Result<Answered, OverageError> {
-        let asked = Instant::now();
+        match self.ask(principal, at, seen).await {
+            Err(OverageError::Ask(error)) => {
+                tracing::debug!(%error, "Graph is asked once more for the groups of a principal");
+                self.ask(principal, at, seen).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// The age of an answer counts from before it was asked for, and so do the tokens that had been issued. Of those who ask
+    /// about a principal one is here at a time.
+    async fn ask(&self, (tid, oid): (TenantId, ObjectId), at: Timestamp, seen: u64) -> Result<Answered, OverageError> {
+        if let Some(last) = self.asked.get(&(tid, oid)) {
+            sleep_until(last + SPACE).await;
+        }
+        self.asked.put((tid, oid), Instant::now());
         let mut groups = Vec::new();
         let mut request = request(&self.graph, oid);
         for _ in 0..MOST_PAGES {
@@ -197,7 +212,7 @@ impl Overage {
             }
             match page.next {
                 Some(url) => request = GraphRequest { method: "GET", url, body: "" },
-                None => return Ok(Answered { groups: groups.into(), seen, at, asked }),
+                None => return Ok(Answered { groups: groups.into(), seen, at }),
             }
         }
         Err(OverageError::TooMany)

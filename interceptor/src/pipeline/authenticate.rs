@@ -177,8 +177,7 @@ impl Decoded {
 async fn identify(live: &Live, target: &Arc<Target>, token: &str, action: &str) -> Result<Option<Identified>, Refusal> {
     let session = live.session();
     let world = session.world();
-    let (judge, identities) = (&session.worker.pipeline.judge, &world.snapshot.settings.identities);
-    let (generation, seen) = (world.snapshot.generation, *judge.watch().borrow());
+    let (generation, seen) = (world.snapshot.generation, *session.worker.pipeline.judge.watch().borrow());
     // Most connections send one token over and over.
     let known = live.recall(token, (generation, seen));
     let Some(mut who) = (match known {
@@ -188,8 +187,7 @@ async fn identify(live: &Live, target: &Arc<Target>, token: &str, action: &str) 
         return Ok(None);
     };
     if who.principal.groups.is_none() && world.snapshot.needs_groups(&target.name, action) {
-        let found = judge.groups(identities, &who.principal, 0).await;
-        who.regroup(found);
+        live.refresh(&mut who, action).await;
     }
     Ok(Some(who))
 }

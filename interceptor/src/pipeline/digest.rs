@@ -100,7 +100,7 @@ fn fields(origin: &Origin<'_>, (parts, websocket): (&Parts, bool), body: &[u8], 
     for name in names {
         // The token may be a new one, as long as it names the same.
         let is_known = *name == header::AUTHORIZATION && credential == Credential::Entra;
-        // Each handshake has another one (RFC 6455 section 4.1), which says nothing but that.
+        // Each handshake has another one (RFC 6455 section 4.1): 16 bytes, and nothing else is taken for one.
         let is_nonce = websocket && *name == header::SEC_WEBSOCKET_KEY;
         if is_known || is_nonce || is_noise(name) || (decoded && *name == header::CONTENT_ENCODING) {
             continue;

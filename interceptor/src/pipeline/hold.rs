@@ -9,7 +9,7 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use tokio::time::{Instant, sleep_until};
 
-use super::authenticate::{Authenticated, Wanted};
+use super::authenticate::{Authenticated, Identified, Wanted};
 use super::digest::JUSTIFICATION;
 use super::gate::not_recorded;
 use super::live::Live;
@@ -62,7 +62,7 @@ impl Authenticated {
                     Err(fault) => return Decided::refused(ruling.refused_for(fault.into(), None)),
                 },
             };
-            match now.wait(ruling).await {
+            match now.wait(ruling, self.who.as_mut()).await {
                 Ok(()) => held = Some(now),
                 Err(ruling) => return Decided::refused(*ruling),
             }
@@ -171,16 +171,17 @@ impl Held {
         Self { live: Rc::clone(live), waiting, terms, until, ruling: None }
     }
 
-    /// Waits until it is to be decided again.
+    /// Waits until it is to be decided again, on what is known then of who sends it.
     ///
     /// # Errors
     /// The refusal that the client gets.
-    async fn wait(&mut self, ruling: Ruling) -> Result<(), Box<Ruling>> {
+    async fn wait(&mut self, ruling: Ruling, who: Option<&mut Identified>) -> Result<(), Box<Ruling>> {
         let session = Rc::clone(self.live.session());
         let mut worlds = session.worlds.clone();
         let mut grants = session.worker.pipeline.desk.watch();
         worlds.mark_unchanged();
         grants.mark_unchanged();
+        let action = ruling.action.clone();
         self.ruling = Some(ruling);
         let fault = tokio::select! {
             biased;
@@ -195,6 +196,9 @@ impl Held {
             () = sleep_until(self.until) => Some(refused(PENDING, "it waits for a person to approve it", WAITS)),
         };
         if fault.is_none() {
+            if let Some(who) = who {
+                self.live.refresh(who, &action).await;
+            }
             catch_up().await;
         }
         let approval = self.waiting.approval();

@@ -10,7 +10,7 @@ use http::uri;
 use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::{Mutex, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use zeroize::Zeroizing;
 
 use super::authenticate::Identified;
@@ -21,6 +21,7 @@ use super::reply::Refusal;
 use super::request::names;
 use super::ruling::{Known, Ruling};
 use crate::config::{Host, Target};
+use crate::identity::provenance::Newest;
 use crate::ids::TargetName;
 use crate::policy::{Operation, Principal};
 use crate::transport::http::{Allowance, Hop, Version};
@@ -28,6 +29,9 @@ use crate::transport::sever::Line;
 
 /// How often a client that waits is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// How long what goes on waits, when policy asks for groups that nobody asked for before: it is cut within a second.
+const FIRST_LOOK: Duration = Duration::from_millis(500);
 
 /// An admitted connection that serves operations.
 pub(super) struct Live {
@@ -234,8 +238,43 @@ impl Live {
     /// # Errors
     /// The code of why its token isn't good any more.
     pub(super) fn renew(&self, who: &mut Identified) -> Result<bool, &'static str> {
-        let newest = self.session.worker.pipeline.judge.standing(&who.token, &self.session.subject.workload)?;
-        Ok(newest.is_some_and(|newest| who.renew(&newest)))
+        Ok(self.newest(who)?.is_some_and(|newest| who.renew(&newest)))
+    }
+
+    fn newest(&self, who: &Identified) -> Result<Option<Newest>, &'static str> {
+        self.session.worker.pipeline.judge.standing(&who.token, &self.session.subject.workload)
+    }
+
+    /// Brings all that is known of who sends an operation up to now: what the issuer said last, groups that have to be looked
+    /// up again, and those that policy asks for and nobody looked up; these as of the newest token, too. What can't be had
+    /// is unknown. Who sends a token that isn't good any more stays as he was: that is found before anything is sent.
+    pub(super) async fn refresh(&self, who: &mut Identified, action: &str) {
+        let Ok(newest) = self.newest(who) else { return };
+        if let Some(newest) = &newest {
+            who.renew(newest);
+        }
+        let (worker, world) = (&self.session.worker, self.session.world());
+        let needs = |target: TargetName| world.snapshot.needs_groups(&target, action);
+        let first = || {
+            let is_asked = who.principal.groups.is_none() && self.target().is_some_and(needs);
+            is_asked.then(|| newest.as_ref().map_or(0, |newest| newest.place + 1))
+        };
+        let Some(wanted) = who.due(worker.now()).or_else(first) else { return };
+        let (judge, identities) = (&worker.pipeline.judge, &world.snapshot.settings.identities);
+        // On the heap: hardly any operation comes here.
+        let found = Box::pin(judge.groups(identities, &who.principal, wanted)).await;
+        who.regroup(found);
+    }
+
+    /// Looks up groups that policy didn't ask for before it changed, unless the connection is ending. For half a second at
+    /// most: what goes on meanwhile may be permitted no longer, whatever they are.
+    pub(super) async fn look_first(&self, who: Option<&mut Identified>, action: &str) {
+        let Some(who) = who.filter(|who| who.principal.groups.is_none()) else { return };
+        let mut ended = self.endings();
+        tokio::select! {
+            _ended = ended.wait_for(Option::is_some) => {}
+            _in_time = timeout(FIRST_LOOK, self.refresh(who, action)) => {}
+        }
     }
 
     /// Waits until groups that no token tells were looked up again, and aren't what they were; gives the code of what ends

@@ -8,17 +8,26 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::{Instant, timeout};
 
 use super::authenticate::Identified;
 use crate::identity::LookedUp;
 use crate::identity::provenance::Newest;
 use crate::policy::Principal;
 
+/// How long groups are believed at most, whatever becomes of the clock meanwhile.
+const LIFE: Duration = Duration::from_mins(5);
+
+/// How long a look-up may take, of all pages: meanwhile groups count that aren't believed any more.
+const PATIENCE: Duration = Duration::from_secs(15);
+
 /// What is known of the groups of somebody whose token doesn't tell them.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Membership {
     /// Until when they are believed.
     until: Timestamp,
+    /// The same, by a clock that nobody sets; none where they weren't looked up yet.
+    by: Option<Instant>,
     /// How many tokens had been issued when they were looked up.
     seen: u64,
     /// How many have to have been: a newer token may be there because they are others.
@@ -31,17 +40,27 @@ impl Membership {
         if self.wanted > self.seen {
             return Duration::ZERO;
         }
-        self.until.duration_since(now).try_into().unwrap_or_default()
+        let by = self.by.map(|by| by.saturating_duration_since(Instant::now())).unwrap_or_default();
+        let left: Duration = self.until.duration_since(now).try_into().unwrap_or_default();
+        left.min(by)
     }
 }
 
 impl Identified {
+    /// For how many tokens its groups have to be looked up again; none if they needn't be now.
+    pub(super) fn due(&self, now: Timestamp) -> Option<u64> {
+        self.membership.filter(|known| known.left(now).is_zero()).map(|known| known.wanted)
+    }
+
     /// Takes over the groups that were looked up; none leaves them unknown. Gives whether they are others than before.
     pub(super) fn regroup(&mut self, found: Option<LookedUp>) -> bool {
         // It may have got another token meanwhile.
         let wanted = self.membership.map_or(0, |membership| membership.wanted);
         let (groups, membership) = match found {
-            Some(LookedUp { groups, until, seen }) => (Some(groups), Some(Membership { until, seen, wanted })),
+            Some(LookedUp { groups, until, seen }) => {
+                let by = Instant::now().checked_add(LIFE);
+                (Some(groups), Some(Membership { until, by, seen, wanted }))
+            }
             None => (None, None),
         };
         self.membership = membership;
@@ -92,7 +111,8 @@ impl Drop for Looking {
 impl Again {
     /// Waits until the groups of `who` were looked up again and are others, or can't be known any more; gives the code of
     /// what ends if policy wants them. For ever where they weren't looked up. `ask` looks up a principal's, as
-    /// [`Judge::groups`](crate::identity::Judge::groups) does. What was waited for isn't lost if this is dropped.
+    /// [`Judge::groups`](crate::identity::Judge::groups) does; what it doesn't find in time is unknown. What was waited for
+    /// isn't lost if this is dropped.
     pub(super) async fn look<F>(
         &mut self,
         who: Option<&mut Identified>,
@@ -107,7 +127,10 @@ impl Again {
             if self.0.is_none() {
                 tokio::time::sleep(membership.left(now())).await;
             }
-            let looking = || Looking(spawn_local(Box::pin(ask(Arc::clone(&who.principal), membership.wanted))));
+            let looking = || {
+                let found = timeout(PATIENCE, ask(Arc::clone(&who.principal), membership.wanted));
+                Looking(spawn_local(Box::pin(async move { found.await.ok().flatten() })))
+            };
             // One that broke off tells nothing.
             let found = (&mut self.0.get_or_insert_with(looking).0).await.ok().flatten();
             self.0 = None;

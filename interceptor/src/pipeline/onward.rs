@@ -121,11 +121,16 @@ impl<'a> Way<'a> {
     }
 }
 
-/// What a server may answer: a switch of protocols only if that was asked for, and no more fields than are taken.
+/// What a server may answer: a switch of protocols only if that was asked for, to who asked for a WebSocket no success but that,
+/// and no more fields than are taken.
 fn acceptable(response: Response<Incoming>, websocket: bool, limits: &Limits) -> Result<Response<Incoming>, Refusal> {
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     if switches && !(websocket && websocket::is_granted(response.headers())) {
         return Err(switched().into());
+    }
+    // Who knows no WebSockets runs the plain request (RFC 9110 section 7.8), which is another operation, and nobody decided it.
+    if websocket && response.status().is_success() {
+        return Err(malformed("the server opened no WebSocket, and answered a plain GET".to_owned()).into());
     }
     // hyper undoes `chunked` alone: in another coding the body couldn't be read by a mask.
     let mut codings = response.headers().get_all(header::TRANSFER_ENCODING).iter();

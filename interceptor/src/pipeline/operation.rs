@@ -207,6 +207,7 @@ impl Asked {
                 Ok(()) = ended.changed() => {}
                 Ok(()) = worlds.changed() => {
                     live.may_go_on().map_err(|refusal| Box::new(Refusal { fault: cut_off("policy-changed"), ..refusal }))?;
+                    Box::pin(live.look_first(who.as_mut(), self.wanted.operation(live).action())).await;
                     self.may_go_on(live, who.as_ref(), "policy-changed")?;
                 }
                 Ok(()) = grants.changed(), if let_through => self.may_go_on(live, who.as_ref(), ending)?,

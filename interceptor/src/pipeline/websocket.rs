@@ -43,7 +43,7 @@ pub(super) fn is_asked(parts: &Parts) -> Result<bool, Fault> {
     let well_formed = parts.method == Method::GET
         && parts.version == Version::HTTP_11
         && tokens(&parts.headers, &header::CONNECTION).iter().any(|option| option == "upgrade")
-        && one(&parts.headers, &header::SEC_WEBSOCKET_KEY).is_some()
+        && one(&parts.headers, &header::SEC_WEBSOCKET_KEY).is_some_and(is_nonce)
         && one(&parts.headers, &header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13")
         && !parts.headers.contains_key(header::TRANSFER_ENCODING)
         && one(&parts.headers, &header::CONTENT_LENGTH).is_none_or(|length| length == "0");
@@ -52,6 +52,12 @@ pub(super) fn is_asked(parts: &Parts) -> Result<bool, Fault> {
     } else {
         Err(refuse("websocket-malformed", Blame::Client, "that is no opening handshake of WebSocket version 13"))
     }
+}
+
+/// Whether this is 16 bytes in base64, as a key has to be. People aren't asked about another one, so it is to say nothing more.
+fn is_nonce(key: &HeaderValue) -> bool {
+    let digits = key.as_bytes().strip_suffix(b"==").unwrap_or_default();
+    digits.len() == 22 && digits.iter().all(|&digit| digit.is_ascii_alphanumeric() || digit == b'+' || digit == b'/')
 }
 
 /// The elements of a comma-separated field, in lower case; of all its lines.

@@ -8,7 +8,7 @@ use interceptor::record::event::What;
 use interceptor_tests::authority::Authority;
 use interceptor_tests::daemon::{Daemon, GRAPH_TARGET, Order};
 use interceptor_tests::scripted::{Peer, Scripted};
-use interceptor_tests::wire::Wire;
+use interceptor_tests::wire::{Answer, Wire};
 use interceptor_tests::{recorded, require_root};
 
 use super::fixture::{ALL, reload};
@@ -26,8 +26,7 @@ pub(crate) fn begin_with(
     policy: &str,
     script: impl Fn(&mut Peer) -> io::Result<()> + Send + Sync + 'static,
 ) -> Result<(Scripted, Daemon)> {
-    let authority = Authority::new()?;
-    let upstream = Scripted::start(authority.server(&["graph.microsoft.com"])?, move |peer| {
+    begin_before(policy, move |peer| {
         let head = peer.request()?.to_ascii_lowercase();
         if !(head.contains("\r\nupgrade: websocket\r\n") && head.contains("\r\nconnection: upgrade\r\n")) {
             return peer.send("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
@@ -35,7 +34,16 @@ pub(crate) fn begin_with(
         peer.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n")?;
         peer.send("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")?;
         script(peer)
-    })?;
+    })
+}
+
+/// A server that does what `script` says.
+fn begin_before(
+    policy: &str,
+    script: impl Fn(&mut Peer) -> io::Result<()> + Send + Sync + 'static,
+) -> Result<(Scripted, Daemon)> {
+    let authority = Authority::new()?;
+    let upstream = Scripted::start(authority.server(&["graph.microsoft.com"])?, script)?;
     let daemon = Daemon::start(&Order {
         purpose: "websocket",
         policy: policy.to_owned(),
@@ -102,6 +110,29 @@ fn a_websocket_passes_and_is_counted_and_recorded_as_opaque() -> Result<()> {
     let (request, response) = payloads.expect("it has ended");
     ensure!((request.bytes, request.digest) == (6, digest("abcde!")), "the request is counted otherwise");
     ensure!((response.bytes, response.digest) == (6, digest("ABCDE!")), "the response is counted otherwise");
+    daemon.finish()
+}
+
+/// It runs the plain GET, which nobody decided (RFC 9110 section 7.8). That it refuses the WebSocket may be known.
+#[test]
+fn what_a_server_answers_that_knows_no_websockets_is_kept_back() -> Result<()> {
+    require_root!(Ok(()));
+    let (_upstream, daemon) = begin_before(SOCKETS, |peer| {
+        let (status, body) =
+            if peer.request()?.contains("?no") { ("426 Upgrade", "denied") } else { ("200 OK", "secret") };
+        peer.send(format!("HTTP/1.1 {status}\r\nContent-Length: 6\r\n\r\n{body}"))
+    })?;
+    let ask = |path: &str| -> Result<Answer> {
+        let mut wire = Wire::tls(&daemon)?;
+        wire.send(format!("GET {path} HTTP/1.1\r\n{OPENING}"))?;
+        wire.answer()
+    };
+    let kept_back = ask("/chat")?;
+    ensure!(kept_back.status == 502 && kept_back.code() == "upstream-malformed", "{kept_back:?}");
+    let ended = recorded::wait_for(&daemon.database(), 0, |one| one.summary == SUMMARY && one.outcome.is_some())?;
+    ensure!(ended.outcome == Some(("upstream-malformed".into(), Some(502))), "{ended:?}");
+    let refused = ask("/chat?no")?;
+    ensure!(refused.status == 426, "{refused:?}");
     daemon.finish()
 }
 

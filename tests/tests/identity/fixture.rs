@@ -241,6 +241,15 @@ for line in sys.stdin: print(client.send_request(HttpRequest('GET', order['url']
         Ok(command.stdin(Stdio::null()).stderr(Stdio::null()).spawn()?)
     }
 
+    /// Posts to Graph with this token. The head of the answer and its body are the output.
+    pub(crate) fn posting(&self, workload: &str, token: &str) -> Result<Child> {
+        let mut command = self.as_workload(workload);
+        let header = format!("Authorization: Bearer {token}");
+        command.args(["curl", "-sS", "-i", "--max-time", "30", "-H", &header, "-H", "Content-Type: application/json"]);
+        command.args(["-d", "{}", "https://graph.microsoft.com/echo"]);
+        Ok(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?)
+    }
+
     /// Asks Graph twice on one connection with this token, the second time once its standard input ends.
     pub(crate) fn asking_twice(&self, workload: &str, token: &str) -> Result<Child> {
         const CODE: &str = r#"

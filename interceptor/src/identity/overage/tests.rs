@@ -37,7 +37,46 @@ impl Directory for Graph {
     }
 }
 
-fn overage(graph: Arc<Graph>) -> Overage {
+/// What a directory does that is asked.
+#[derive(Debug, Clone, Copy)]
+enum Then {
+    Answers,
+    Fails,
+    Hangs,
+}
+
+/// Counts how often it is asked, and does always the same, at once.
+struct Counting(Mutex<u32>, Then);
+
+impl Counting {
+    fn new(then: Then) -> Arc<Self> {
+        Arc::new(Self(Mutex::default(), then))
+    }
+
+    fn asked(&self) -> u32 {
+        *self.0.lock().unwrap()
+    }
+}
+
+impl Directory for Counting {
+    fn ask<'a>(
+        &'a self,
+        _tenant: TenantId,
+        _request: &'a GraphRequest,
+    ) -> Pin<Box<dyn Future<Output = Result<Bytes, FetchError>> + Send + 'a>> {
+        *self.0.lock().unwrap() += 1;
+        let then = self.1;
+        Box::pin(async move {
+            match then {
+                Then::Answers => Ok(Bytes::from(json!({ "value": [] }).to_string())),
+                Then::Fails => Err(FetchError::Status(429)),
+                Then::Hangs => std::future::pending().await,
+            }
+        })
+    }
+}
+
+fn overage(graph: Arc<dyn Directory>) -> Overage {
     Overage::new(GRAPH, graph, Arc::new(ManualClock::at(now())))
 }
 
@@ -104,36 +143,63 @@ async fn an_answer_from_before_a_token_doesnt_serve_those_who_ask_because_of_it(
 /// However often a workload gets itself new tokens.
 #[tokio::test(start_paused = true)]
 async fn a_principal_is_looked_up_at_most_four_times_a_second() {
-    struct Quick(Mutex<u32>);
-    impl Directory for Quick {
-        fn ask<'a>(
-            &'a self,
-            _tenant: TenantId,
-            _request: &'a GraphRequest,
-        ) -> Pin<Box<dyn Future<Output = Result<Bytes, FetchError>> + Send + 'a>> {
-            *self.0.lock().unwrap() += 1;
-            Box::pin(async { Ok(json!({ "value": [] }).to_string().into()) })
-        }
-    }
-    let quick = Arc::new(Quick(Mutex::default()));
-    let overage = Overage::new(GRAPH, quick.clone(), Arc::new(ManualClock::at(now())));
+    let counting = Counting::new(Then::Answers);
+    let overage = overage(counting.clone());
     let storm = async {
         for token in 1..=1000 {
             assert_eq!(asked_for(&overage, token, token).await, Ok(vec![]));
         }
     };
     let _over = tokio::time::timeout(Duration::from_secs(2), storm).await;
-    let asked = *quick.0.lock().unwrap();
-    assert!((7..=9).contains(&asked), "{asked}");
+    assert!((7..=9).contains(&counting.asked()), "{}", counting.asked());
+}
+
+/// Exactly while Graph throttles, or doesn't answer, it isn't asked as often as somebody wants to know.
+#[tokio::test(start_paused = true)]
+async fn failures_and_what_is_given_up_are_spaced_as_answers_are() {
+    for then in [Then::Fails, Then::Hangs] {
+        let counting = Counting::new(then);
+        let overage = overage(counting.clone());
+        let storm = async {
+            for _ in 0..1000 {
+                let answer = tokio::time::timeout(Duration::from_millis(600), groups(&overage)).await;
+                assert!(!matches!(answer, Ok(Ok(_))), "{then:?}");
+                let given_up = tokio::time::timeout(Duration::from_millis(10), groups(&overage)).await;
+                assert!(!matches!(given_up, Ok(Ok(_))), "{then:?}");
+            }
+        };
+        let _over = tokio::time::timeout(Duration::from_secs(4), storm).await;
+        assert!((6..=17).contains(&counting.asked()), "{then:?}: {}", counting.asked());
+    }
+    // Also those that are given up at once.
+    let counting = Counting::new(Then::Hangs);
+    let overage = overage(counting.clone());
+    for _ in 0..200 {
+        let given_up = tokio::time::timeout(Duration::from_millis(10), groups(&overage)).await;
+        assert!(given_up.is_err());
+    }
+    assert!((7..=9).contains(&counting.asked()), "{}", counting.asked());
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_cant_be_asked_is_unknown_and_asked_again() {
-    let graph = Graph::new([Err(FetchError::Status(403)), Ok(json!({"value": []}))]);
+    let failed = || Err(FetchError::Status(403));
+    let graph = Graph::new([failed(), failed(), Ok(json!({"value": []}))]);
     let overage = overage(graph);
     let error = groups(&overage).await.unwrap_err();
     assert_eq!((error.clone(), error.code()), (OverageError::Ask(FetchError::Status(403)), "groups-unknown"));
     assert_eq!(groups(&overage).await, Ok(vec![]));
+}
+
+/// Graph may be busy for a moment, or the daemon's own token be one that it takes no longer.
+#[tokio::test(start_paused = true)]
+async fn one_failure_makes_no_groups_unknown() {
+    let graph = Graph::new([Err(FetchError::Status(401)), Ok(json!({"value": [OBJECT]}))]);
+    assert_eq!(groups(&overage(graph.clone())).await, Ok(vec![OBJECT.to_owned()]));
+    assert_eq!(graph.asked.lock().unwrap().len(), 2);
+    // What it said isn't asked for again.
+    let graph = Graph::new([Ok(json!([]))]);
+    assert_eq!(groups(&overage(graph)).await, Err(OverageError::Malformed));
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,14 +2,12 @@ use std::cell::{Cell, RefCell};
 
 use jiff::SignedDuration;
 use tokio::task::LocalSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::sleep;
 
 use super::*;
 use crate::identity::fixture::{CLIENT, OBJECT, TENANT, now};
 use crate::identity::provenance::Issued;
 use crate::policy::{Authentic, Bound, PrincipalKind};
-
-const LIFE: Duration = Duration::from_mins(5);
 
 fn groups(names: &[&str]) -> Option<Vec<String>> {
     Some(names.iter().map(|name| (*name).to_owned()).collect())
@@ -65,8 +63,8 @@ fn left(who: &Identified) -> Option<Duration> {
     who.membership.map(|membership| membership.left(now()))
 }
 
-#[test]
-fn what_a_newer_token_says_of_groups_counts_and_what_it_leaves_out_is_looked_up_again() {
+#[tokio::test(start_paused = true)]
+async fn what_a_newer_token_says_of_groups_counts_and_what_it_leaves_out_is_looked_up_again() {
     let (both, one) = (groups(&["a", "b"]), groups(&["a"]));
     // Told by both.
     let mut told = who(both.clone());
@@ -133,6 +131,53 @@ async fn groups_are_looked_up_again_when_the_answer_is_too_old_and_at_once_for_a
         assert_eq!(newer, ("groups-changed", 1, vec![10]));
     };
     LocalSet::new().run_until(looks).await;
+}
+
+/// What isn't believed any more counts while it is looked up: not for as long as Graph likes.
+#[tokio::test(start_paused = true)]
+async fn groups_that_cant_be_looked_up_in_time_are_unknown() {
+    let looks = async {
+        let start = Instant::now();
+        let mut who = member(&["a"]);
+        who.renew(&newest(9, None));
+        let (mut again, ask) = (Again::default(), |_principal: Arc<Principal>, _wanted: u64| pending());
+        let ended = timeout(LIFE, again.look(Some(&mut who), now, ask)).await;
+        assert_eq!((ended, start.elapsed().as_secs()), (Ok("groups-unknown"), PATIENCE.as_secs()));
+        assert_eq!((&who.principal.groups, left(&who)), (&None, None));
+    };
+    LocalSet::new().run_until(looks).await;
+}
+
+/// However often something else happens meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_makes_no_groups_last() {
+    let looks = async {
+        let (start, mut who, mut again) = (Instant::now(), member(&["a"]), Again::default());
+        let yesterday = || now() - SignedDuration::from_hours(24);
+        let ask = |_principal: Arc<Principal>, _wanted: u64| async { Some(looked_up(&[], 5)) };
+        while start.elapsed() < LIFE * 2 {
+            let turn = timeout(Duration::from_mins(2), again.look(Some(&mut who), yesterday, ask)).await;
+            if turn == Ok("groups-changed") {
+                break;
+            }
+        }
+        assert_eq!(start.elapsed().as_secs(), LIFE.as_secs());
+    };
+    LocalSet::new().run_until(looks).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn groups_are_due_when_they_arent_believed_any_more_or_a_newer_token_came() {
+    let mut who = member(&["a"]);
+    assert_eq!(who.due(now()), None);
+    assert_eq!(who.due(now() + SignedDuration::try_from(LIFE).unwrap()), Some(0));
+    who.renew(&newest(9, None));
+    assert_eq!(who.due(now()), Some(10));
+    who.regroup(Some(looked_up(&["a"], 10)));
+    assert_eq!(who.due(now()), None);
+    // What nobody looked up, or a token tells, isn't looked up again.
+    who.regroup(None);
+    assert_eq!(who.due(now()), None);
 }
 
 /// A workload that gets itself new tokens all the time can't keep a look-up from ending.

@@ -44,6 +44,28 @@ fn half_a_handshake_is_refused() {
     }
 }
 
+/// It is left out of what people say yes to.
+#[test]
+fn a_key_that_isnt_sixteen_bytes_is_refused() {
+    for (key, is_taken) in [
+        ("AQIDBAUGBwgJCgsMDQ4PEA==", true),
+        ("x3JJ+MbDL1Ez/kh9GBhXDw==", true),
+        ("", false),
+        ("==", false),
+        ("dGhlIHNhbXBsZSBub25jZQ", false),
+        ("dGhlIHNhbXBsZSBub25jZQAA", false),
+        ("dGhlIHNhbXBsZSBub25jZ===", false),
+        ("dGhlIHNhbXBsZSBub25jZQA=", false),
+        ("dGhlIHNhbXBsZSBub25jZQAB==", false),
+        ("delete; the users; now==", false),
+        ("dGhlIHNhbXBsZSBub25j_Q==", false),
+    ] {
+        let lines = [GOOD[0], GOOD[1], ("sec-websocket-key", key), GOOD[3]];
+        let expected = if is_taken { "websocket" } else { "websocket-malformed" };
+        assert_eq!(asked("GET", Version::HTTP_11, &lines), expected, "{key}");
+    }
+}
+
 #[test]
 fn other_upgrades_are_refused() {
     for (protocols, code) in [
