@@ -111,7 +111,7 @@ pub struct Governed {
 }
 
 /// What becomes of a cgroup in the moment that it is made, by its path. As large as [`Governed`] and read like one, because it was
-/// one: what was pinned then has no level.
+/// one: what was pinned then has no levels.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watched {
@@ -119,11 +119,11 @@ pub struct Watched {
     pub workload: u32,
     /// [`STATE_REFUSED`] or [`STATE_STEERED`].
     pub state: u16,
-    /// The deepest level of the tree at which a cgroup is governed by this. 0: at any.
-    pub deepest: u16,
+    /// The levels of the tree at which a cgroup is governed by this, a bit for each. 0: at any.
+    pub levels: u16,
 }
 
-const _: () = assert!(size_of::<Watched>() == size_of::<Governed>());
+const _: () = assert!(size_of::<Watched>() == size_of::<Governed>() && DEEPEST_LEVEL < u16::BITS);
 
 /// A workload in a network namespace.
 #[repr(C)]

@@ -74,7 +74,7 @@ impl Scene {
     /// The cgroup, as the tracepoint is told of it.
     pub fn watched(&self, state: State) -> Watched {
         let path = format!("/{}/governed", self.cgroup.path.file_name().unwrap().to_str().unwrap());
-        Watched { path, deepest: None, workload: NUMBER, state }
+        Watched { path, level: None, workload: NUMBER, state }
     }
 
     /// Opens the daemon's sockets, as after a restart.

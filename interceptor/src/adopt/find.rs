@@ -237,10 +237,10 @@ fn there<T>(read: io::Result<T>) -> io::Result<Option<T>> {
 /// What is to be governed from the moment that it is made. Of what only begins right nobody knows yet whether it is the
 /// workload's: until that is found out nothing of it passes.
 pub fn watched(settings: &WorkloadSettings, workload: Number) -> Vec<Watched> {
-    let whole = |path: String| Watched { path, deepest: None, workload, state: State::Steered };
+    let whole = |path: String| Watched { path, level: None, workload, state: State::Steered };
     let begins = |pattern: &Pattern| {
-        let (path, deepest) = (pattern.beginning().to_owned(), Some(pattern.level()));
-        Watched { path, deepest, workload, state: State::Refused }
+        let (path, level) = (pattern.beginning().to_owned(), Some(pattern.level()));
+        Watched { path, level, workload, state: State::Refused }
     };
     let mut watched = Vec::new();
     for adopt in &settings.adopt {
@@ -257,7 +257,7 @@ pub fn watched(settings: &WorkloadSettings, workload: Number) -> Vec<Watched> {
 /// The deepest cgroup that all of a workload's are in or are.
 pub fn common(settings: &WorkloadSettings) -> String {
     let watched = watched(settings, 0);
-    let mut paths = watched.iter().map(|one| if one.deepest.is_none() { &*one.path } else { folder_of(&one.path) });
+    let mut paths = watched.iter().map(|one| if one.level.is_none() { &*one.path } else { folder_of(&one.path) });
     let first = paths.next().unwrap_or_default().to_owned();
     paths.fold(first, |common, path| {
         let same = common.split('/').zip(path.split('/')).take_while(|(a, b)| a == b).map(|(part, _)| part);

@@ -12,7 +12,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuHashMap, SkStorage, lpm_trie};
+use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuHashMap, SkStorage};
 use interceptor_common::{
     DEEPEST_LEVEL, DoorKey, Fate, Flow as RawFlow, GOVERNED_MOST, Governed as RawGoverned, Kind, LAYOUT, OriginKey,
     PATH_BYTES, Place, PlaceKey, STATE_REFUSED, STATE_STEERED, TallyKey, Watched as RawWatched,
@@ -23,8 +23,10 @@ use super::{BpfError, Origin, UnixSockets, io_error, map_error, words, zeros};
 
 mod load;
 mod missed;
+mod watch;
 
 pub use missed::Missed;
+pub use watch::Watched;
 
 /// A number that stands for an adopted workload in the kernel.
 pub type Number = u32;
@@ -43,24 +45,6 @@ impl State {
         let state = if self == State::Refused { STATE_REFUSED } else { STATE_STEERED };
         RawGoverned { workload, state }
     }
-
-    fn raw_watched(self, workload: Number, deepest: u32) -> RawWatched {
-        let state = self.raw(workload).state as u16;
-        RawWatched { workload, state, deepest: deepest as u16 }
-    }
-}
-
-/// Cgroups that are governed when they are made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Watched {
-    /// The path from the root of cgroup2, as in `/system.slice/crm.service`.
-    pub path: String,
-    /// The deepest level of the tree at which a path that begins so may fit; `/` is 0. None: it is the whole path.
-    pub deepest: Option<u32>,
-    /// The workload.
-    pub workload: Number,
-    /// What becomes of it at first.
-    pub state: State,
 }
 
 /// Where a steered connection was to go.
@@ -188,40 +172,6 @@ impl Adopter {
     /// Whether an earlier daemon left hooks under `pins`.
     pub fn is_left(pins: &Path) -> bool {
         pins.join(LAYOUT).join("adopt").is_dir()
-    }
-
-    /// Says what is governed from now on when it is made; replaces what was said before.
-    ///
-    /// # Errors
-    /// A path that is too long or too deep, or what the kernel said.
-    pub fn watch(&self, watched: &[Watched]) -> Result<(), BpfError> {
-        let mut maps = self.maps();
-        let mut levels = 0_u32;
-        let mut wanted = BTreeMap::new();
-        let beginnings = beginnings(watched);
-        for one in watched {
-            let (first, last) = levels_of(one)?;
-            (first..=last).for_each(|level| levels |= 1 << level);
-            // The longest beginning counts in the kernel, also for what fits a shorter one only, and deeper.
-            let others = beginnings.iter().filter(|(begins, _)| one.deepest.is_some() && one.path.starts_with(*begins));
-            let deepest = others.map(|(_, deepest)| *deepest).fold(last, u32::max);
-            // The first that says so has it.
-            let raw = one.state.raw_watched(one.workload, deepest);
-            wanted.entry(path_key(&one.path, one.deepest.is_none())?).or_insert(raw);
-        }
-        // Levels first, or a cgroup that is made now would be listed and not looked for. What is governed still stays so.
-        maps.deepest |= levels;
-        let all = maps.deepest;
-        maps.levels.set(0, all, 0).map_err(|source| map_error("levels", source))?;
-        let failed = |source| map_error("watched", source);
-        let there = maps.watched.keys().collect::<Result<Vec<_>, _>>().map_err(failed)?;
-        for ((bits, data), governed) in &wanted {
-            maps.watched.insert(&lpm_trie::Key::new(*bits, *data), *governed, 0).map_err(failed)?;
-        }
-        for key in there.iter().filter(|key| !wanted.contains_key(&(key.prefix_len(), key.data()))) {
-            maps.watched.remove(key).map_err(failed)?;
-        }
-        Ok(())
     }
 
     /// Governs a cgroup that is there, by its path below `cgroup2` and its id (its inode); or changes what becomes of it.
@@ -432,42 +382,6 @@ fn level(path: &str) -> Result<u32, BpfError> {
     u32::try_from(level).ok().filter(|level| (1..=DEEPEST_LEVEL).contains(level)).ok_or_else(|| {
         BpfError::Mount(format!("the cgroup `{path}` can't be governed: it has to be at level 1 to {DEEPEST_LEVEL}"))
     })
-}
-
-/// The first and the last level of the tree at which there may be cgroups that are watched so.
-fn levels_of(one: &Watched) -> Result<(u32, u32), BpfError> {
-    let own = level(&one.path)?;
-    let Some(last) = one.deepest else { return Ok((own, own)) };
-    // What begins with a folder is below it.
-    let first = own + u32::from(one.path.ends_with('/'));
-    if first <= last && last <= DEEPEST_LEVEL {
-        return Ok((first, last));
-    }
-    Err(BpfError::Mount(format!(
-        "cgroups that begin with `{}` can't be watched down to level {last}: it has to be {first} to {DEEPEST_LEVEL}",
-        one.path
-    )))
-}
-
-/// How watched paths begin, each with the deepest level at which one that begins so may fit.
-fn beginnings(watched: &[Watched]) -> BTreeMap<&str, u32> {
-    let mut found = BTreeMap::new();
-    for (one, deepest) in watched.iter().filter_map(|one| Some((one, one.deepest?))) {
-        let known: &mut u32 = found.entry(one.path.as_str()).or_default();
-        *known = deepest.max(*known);
-    }
-    found
-}
-
-/// The bits that count and the bytes.
-fn path_key(path: &str, whole: bool) -> Result<(u32, [u8; PATH_BYTES]), BpfError> {
-    let mut data = [0; PATH_BYTES];
-    let end = path.len() + usize::from(whole);
-    if end > PATH_BYTES {
-        return Err(BpfError::Mount(format!("the cgroup's path `{path}` has more than {} bytes", PATH_BYTES - 1)));
-    }
-    data[..path.len()].copy_from_slice(path.as_bytes());
-    Ok((end as u32 * 8, data))
 }
 
 fn door_keys(netns: u64, place: Place) -> [DoorKey; 4] {

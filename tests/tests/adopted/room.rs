@@ -110,7 +110,8 @@ fn a_cgroup_that_there_is_no_room_for_is_refused_until_it_is_governed() -> Resul
     let missed = scene.adopter.missed()?;
     let id = fs::metadata(&scene.governed)?.ino();
     let parent = fs::metadata(&scene.cgroup.path)?.ino();
-    ensure!(missed.refuses(id, parent) && !missed.refuses(id, parent + 1), "{missed:?}");
+    let refuses = |parent| missed.refuses(&path, id, |_| Some(parent));
+    ensure!(refuses(parent) && !refuses(parent + 1), "{missed:?}");
     scene.adopter.forget(NOBODYS)?;
     ensure!(connect(&scene.governed)? == "ECONNREFUSED", "it isn't governed yet");
     scene.adopter.govern(&path, id, NUMBER, State::Steered)?;
@@ -174,7 +175,7 @@ fn where_several_places_had_no_room_what_was_made_since_is_refused_in_all() -> R
     }
     let before = deep.below(third.join("before"))?;
     let watched = |path: PathBuf| -> Result<Watched> {
-        Ok(Watched { path: name(&path)?, deepest: None, workload: NUMBER, state: State::Steered })
+        Ok(Watched { path: name(&path)?, level: None, workload: NUMBER, state: State::Steered })
     };
     adopter.watch(&[watched(first.join("new"))?, watched(second.join("new"))?])?;
     fill(&adopter, &name(&first.join("new"))?)?;
@@ -237,6 +238,15 @@ impl Room {
             }
         }
         bail!("there is always room");
+    }
+
+    /// Governs one cgroup for this workload, refused, as the hooks do when it is made.
+    pub(crate) fn govern(&self, id: u64, workload: u32) -> Result<()> {
+        const UPDATE: i64 = 2;
+
+        let (map, governed) = (u64::try_from(self.0.as_raw_fd())?, [workload, 0_u32]);
+        bpf(UPDATE, &[map, (&raw const id) as u64, governed.as_ptr() as u64, 0])?;
+        Ok(())
     }
 
     /// Takes as many of these away.

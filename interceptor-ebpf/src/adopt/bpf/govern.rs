@@ -121,7 +121,7 @@ fn made(ctx: RawTracePointContext) -> i32 {
         WATCHED.get(&*key)
     };
     if let Some(watched) = found
-        && reaches(watched, cgroup)
+        && may_fit(watched, cgroup)
         && let Some(id) = id(cgroup)
         && GOVERNED.insert(id, Governed { workload: watched.workload, state: watched.state.into() }, 0).is_err()
     {
@@ -131,12 +131,12 @@ fn made(ctx: RawTracePointContext) -> i32 {
     0
 }
 
-/// Whether a cgroup whose path begins right may be the workload's. Deeper ones are governed with the one that they are in, or are
-/// nobody's.
+/// Whether a cgroup whose path begins right may be the workload's. One above those that may is nobody's, also if they will be in it;
+/// deeper ones are governed with the one that they are in, or are nobody's.
 #[inline(always)]
-fn reaches(watched: &Watched, cgroup: *const u8) -> bool {
-    let deepest = u32::from(watched.deepest);
-    deepest == 0 || level_of(cgroup).is_none_or(|level| level <= deepest)
+fn may_fit(watched: &Watched, cgroup: *const u8) -> bool {
+    let levels = u32::from(watched.levels);
+    levels == 0 || level_of(cgroup).is_none_or(|level| level <= DEEPEST_LEVEL && levels.wrapping_shr(level) & 1 != 0)
 }
 
 /// Once nothing holds a cgroup any more that was removed, no socket of it either: its id is no other's, and would take the room

@@ -136,7 +136,7 @@ fn what_may_be_somebody_elses_is_refused_until_it_is_known() {
         Adopt::ContainerLabel("crm".into()),
     ]);
     let watched = super::watched(&settings, 3);
-    let told: Vec<_> = watched.iter().map(|one| (one.path.as_str(), one.deepest, one.state)).collect();
+    let told: Vec<_> = watched.iter().map(|one| (one.path.as_str(), one.level, one.state)).collect();
     assert_eq!(told[0], ("/a/whole", None, State::Steered));
     assert_eq!(told[1], ("/a/mcp-", Some(2), State::Refused));
     assert_eq!(told[2], ("/a/user-", Some(4), State::Refused));

@@ -17,8 +17,8 @@ pub struct Missed {
     since: u64,
     /// The id of the cgroup that they are in.
     parent: u64,
-    /// Whether they aren't all in that one.
-    is_anywhere: bool,
+    /// At which level of the tree they are; 0 if they aren't all in that one.
+    level: usize,
 }
 
 impl Missed {
@@ -32,9 +32,20 @@ impl Missed {
         self.count != self.known
     }
 
-    /// Whether a cgroup that isn't governed is refused because of that, by its id and the id of the cgroup that it is in.
-    pub fn refuses(&self, id: u64, parent: u64) -> bool {
-        self.is_open() && id >= self.since && (self.is_anywhere || parent == self.parent)
+    /// Whether a cgroup that isn't governed is refused because of that, by its path from the root of cgroup2 and its id. `id_of`
+    /// tells the id of a cgroup above it, by that one's path; the root's is empty.
+    pub fn refuses(&self, path: &str, id: u64, id_of: impl Fn(&str) -> Option<u64>) -> bool {
+        if !self.is_open() {
+            return false;
+        }
+        if self.level == 0 {
+            return id >= self.since;
+        }
+        // As the hooks have it, with all that is below one that was made since.
+        let mut ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]).skip(self.level - 1);
+        let (Some(parent), Some(own)) = (ends.next(), ends.next()) else { return false };
+        let id_to = |end: usize| if end == path.len() { Some(id) } else { id_of(path.get(..end)?) };
+        id_to(own).is_some_and(|own| own >= self.since) && id_to(parent) == Some(self.parent)
     }
 }
 
@@ -53,7 +64,7 @@ impl Adopter {
             known: number(MISSED_KNOWN)?,
             since: number(MISSED_SINCE)?,
             parent: number(MISSED_PARENT)?,
-            is_anywhere: number(MISSED_LEVEL)? == 0,
+            level: number(MISSED_LEVEL)? as usize,
         })
     }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use self::nobodys::Nobodys;
 use super::{Adoptions, FROZEN, Held};
 use crate::adopt::{Cgroup, Found, Hole, Process, Survey, Tree, is_gone, is_shortage};
 use crate::bpf::adopt::{Adopter, Number, State};
@@ -14,6 +15,8 @@ use crate::bpf::{FilterReader, UnixSockets};
 use crate::config::{Level, WorkloadSettings};
 use crate::pipeline::Order;
 use crate::record::event::Change;
+
+mod nobodys;
 
 /// For how long a process may be more than it will be: who starts it (systemd, runc) puts it into its cgroup as root, and
 /// takes its privileges afterwards. Its connections are refused until that is done; the workload's others go on.
@@ -30,6 +33,7 @@ pub(super) struct Gaze {
     known: RwLock<BTreeMap<Number, Known>>,
     /// The uids of processes that belong to no workload.
     outside: RwLock<BTreeSet<u32>>,
+    nobodys: Mutex<Nobodys>,
 }
 
 struct Known {
@@ -41,7 +45,13 @@ struct Known {
 
 impl Gaze {
     pub(super) fn new(tree: Tree) -> std::io::Result<Self> {
-        Ok(Self { tree, survey: Mutex::new(Survey::new()?), known: RwLock::default(), outside: RwLock::default() })
+        Ok(Self {
+            tree,
+            survey: Mutex::new(Survey::new()?),
+            known: RwLock::default(),
+            outside: RwLock::default(),
+            nobodys: Mutex::default(),
+        })
     }
 
     pub(super) fn read_filters_by(&self, reader: FilterReader) {
@@ -129,6 +139,7 @@ impl Adoptions {
         let mut claimed = BTreeSet::new();
         let missed = adopter.missed().ok();
         let governed = adopter.governed().unwrap_or_default();
+        let now = Instant::now();
         let mut all = BTreeSet::new();
         let mut are_all_found = true;
         // The first workload of the configuration that fits has a cgroup.
@@ -150,13 +161,15 @@ impl Adoptions {
         }
         // What only began right and is nobody's, and what is gone. Of a workload that isn't held nothing is known here: it
         // stays refused. So does everything as long as not all could be looked for.
-        let known = governed.iter().filter(|(_, (number, _))| held.contains_key(number)).map(|(id, _)| id);
-        for id in known.filter(|id| are_all_found && !claimed.contains(*id)) {
-            if let Err(error) = adopter.forget(*id) {
-                tracing::error!(%error, "a cgroup can't be let go of");
-            }
-        }
         if are_all_found {
+            let mut nobodys = self.gaze.nobodys.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = governed.iter().filter(|(_, (number, _))| held.contains_key(number)).map(|(id, _)| *id);
+            for id in nobodys.settled(known.filter(|id| !claimed.contains(id)), now) {
+                if let Err(error) = adopter.forget(id) {
+                    tracing::error!(%error, "a cgroup can't be let go of");
+                }
+            }
+            let missed = missed.filter(|missed| nobodys.is_settled(missed.count(), now));
             self.catch_up(adopter, missed.as_ref(), &governed, &held);
         }
         if slowly {

@@ -40,8 +40,8 @@ impl Adoptions {
 
     /// Whether a cgroup with this path and id, which isn't governed, is refused because there was no room when it was made.
     pub(super) fn is_missed(&self, adopter: &Adopter, path: &str, id: u64) -> bool {
-        let parent = self.tree.folder(path).parent().and_then(|parent| fs::metadata(parent).ok());
-        parent.is_some_and(|parent| adopter.missed().is_ok_and(|now| now.refuses(id, parent.ino())))
+        let id_of = |above: &str| fs::metadata(self.tree.folder(above)).ok().map(|found| found.ino());
+        adopter.missed().is_ok_and(|now| now.refuses(path, id, id_of))
     }
 
     /// Has a workload stand still as long as it has a cgroup that is neither governed nor refused.
