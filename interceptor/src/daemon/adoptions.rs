@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicUsize;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use self::look::Gaze;
+use self::marks::Marks;
 use self::room::Unheld;
 use super::engage::EngageError;
 use super::launches::Parts;
@@ -27,7 +28,6 @@ use crate::ids::{LaunchId, WorkloadName};
 use crate::pipeline::{CurrentLookup, Lookups, Order};
 use crate::record::event::{Adoption, Change, What};
 use crate::transport::accept::Adopted;
-use crate::transport::names::Names;
 use crate::transport::namespace::{self, Sockets as Opened};
 use crate::transport::resolver::Resolver;
 use crate::transport::taken::Taken;
@@ -36,6 +36,7 @@ use crate::who::{NOBODY, Workload};
 mod account;
 mod follow;
 mod look;
+mod marks;
 mod room;
 mod still;
 
@@ -48,8 +49,8 @@ const SLOWLY: Duration = Duration::from_secs(1);
 /// How often it tries again what couldn't be adopted.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// The file that says that a workload was frozen.
-const FROZEN: &str = "frozen";
+/// The file that says which adoption of a workload it is.
+const ID: &str = "id";
 
 /// The adopted workloads.
 pub(super) struct Adoptions {
@@ -64,6 +65,10 @@ pub(super) struct Adoptions {
     unmet: Mutex<Option<String>>,
     /// How it is with the workloads that are to be held and aren't.
     unheld: Unheld,
+    /// What stands still.
+    marks: Marks,
+    /// Whether something may stand still that is given up, because who has it now couldn't be found out.
+    are_still: AtomicBool,
 }
 
 /// One adopted workload.
@@ -101,6 +106,8 @@ struct Held {
     ungoverned: Option<String>,
     /// Whether there is such a one that the hooks don't refuse, either, or may be: it stands still.
     is_loose: bool,
+    /// Their paths, as far as they were found.
+    loose: BTreeSet<String>,
     /// Whether it is in more network namespaces than it may be.
     is_crowded: bool,
     refused: bool,
@@ -134,6 +141,7 @@ impl Adoptions {
         let engines = Engines::new(parts.paths.docker.clone(), parts.paths.podman.clone());
         let tree = Tree::new(cgroup2()?, engines);
         let gaze = Arc::new(Gaze::new(tree.clone())?);
+        let marks = Marks::new(tree.clone(), parts.paths.runtime.join("adopted"));
         Ok(Self {
             parts,
             counted,
@@ -144,6 +152,8 @@ impl Adoptions {
             held: Mutex::default(),
             unmet: Mutex::default(),
             unheld: Unheld::default(),
+            marks,
+            are_still: AtomicBool::default(),
         })
     }
 
@@ -171,11 +181,11 @@ impl Adoptions {
         all: &Settings,
         adopter: &Arc<Adopter>,
     ) -> Result<Held, EngageError> {
-        let folder = self.folder(&settings.name);
+        let folder = self.marks.folder(&settings.name);
         fs::create_dir_all(&folder)?;
         let (id, is_new) = identity(&folder)?;
         // Until its cgroups were looked for, what stood still before may be what nothing refuses.
-        let is_loose = folder.join(FROZEN).exists();
+        let is_loose = self.marks.has(&settings.name);
         if is_new {
             Taken::begin(&folder);
         }
@@ -188,26 +198,14 @@ impl Adoptions {
             uid: NOBODY,
             init: 0,
             cgroup: self.tree.folder(&crate::adopt::common(settings)),
-            folder: folder.clone(),
+            folder,
         });
         let pipeline = &self.parts.pipeline;
-        let names = Arc::new(Names::open(&folder, all.limits.names)?);
+        let names = Arc::new(self.begin(&workload, is_new, all.limits.names, adopter)?);
         let lookup = Arc::new(CurrentLookup::new(pipeline.worlds.clone()));
         let (gate, taken) = (Arc::clone(&self.parts.gate), self.parts.acceptor.taken(&workload));
         let resolver = Resolver::new(Arc::clone(&workload), Arc::clone(&names), gate, lookup, Arc::clone(&taken));
         pipeline.directory.enter(id, Lookups { names, resolver: Arc::clone(&resolver) });
-        if is_new {
-            self.parts.journal.record(What::WorkloadStarted {
-                launch: id,
-                workload: settings.name.clone(),
-                initiator: NOBODY,
-                loginuid: None,
-                uid: NOBODY,
-                pid: 0,
-                command: crate::adopt::told(settings),
-                containment: "adopted".into(),
-            })?;
-        }
         let mut held = Held {
             workload,
             taken,
@@ -230,19 +228,22 @@ impl Adoptions {
             passing: BTreeSet::new(),
             ungoverned: None,
             is_loose,
+            loose: BTreeSet::new(),
             is_crowded: false,
             refused: false,
             standing: None,
         };
-        if is_new {
-            // What was counted of an adoption that nobody let go of is another one's.
-            adopter.forget_counts(number)?;
+        let opened = adopter.allow_unix(number, &settings.unix).map_err(EngageError::from).and_then(|()| {
+            // Connections may wait already at sockets that were kept: who makes them is looked at as they are accepted.
+            self.gaze.introduce(number, Arc::clone(settings));
+            let own = File::open("/proc/self/ns/net")?;
+            self.settle(adopter, &mut held, &own)
+        });
+        if let Err(error) = opened {
+            self.parts.acceptor.forget(id);
+            pipeline.directory.leave(id);
+            return Err(error);
         }
-        adopter.allow_unix(number, &settings.unix)?;
-        // Connections may wait already at sockets that were kept: who makes them is looked at as they are accepted.
-        self.gaze.introduce(number, Arc::clone(settings));
-        let own = File::open("/proc/self/ns/net")?;
-        self.settle(adopter, &mut held, &own)?;
         Ok(held)
     }
 
@@ -291,7 +292,7 @@ impl Adoptions {
     /// Lets a workload go. Its cgroups stay governed, and refused for want of sockets: it may be taken again at once, and must
     /// not be free in between.
     fn let_go(&self, adopter: &Adopter, held: Held, why: &str) {
-        let (launch, is_over) = (held.workload.id, why == "released");
+        let launch = held.workload.id;
         let tell = |result: Result<(), BpfError>| {
             if let Err(error) = result {
                 tracing::error!(%error, %launch, "an adopted workload can't be let go of");
@@ -309,17 +310,8 @@ impl Adoptions {
         // After its counts are gone: this makes room for the next.
         tell(adopter.allow_unix(held.number, &[]));
         self.parts.journal.note(What::WorkloadEnded { launch, status: why.into() });
-        let mark = held.workload.folder.join(FROZEN);
-        let frozen = fs::read_to_string(&mark).ok();
-        if frozen.is_some() && is_over {
-            self.freeze(&held, false);
-        }
-        // A new adoption of this name is another one.
-        let _ = fs::remove_dir_all(&held.workload.folder);
-        if let Some(frozen) = frozen.filter(|_| !is_over) {
-            // It stands still until the hooks are there, whoever it is by then.
-            let _ = fs::create_dir_all(&held.workload.folder).and_then(|()| fs::write(mark, frozen));
-        }
+        // A new adoption of this name is another one. What stands still does until it is known whose it is by then.
+        self.marks.clear(&held.workload.settings.name);
     }
 
     /// Removes from the kernel what belongs to no workload that there is: sockets of an earlier daemon, cgroups of what was
@@ -403,10 +395,6 @@ impl Adoptions {
         self.parts.journal.note(What::Adoption(Adoption { launch, workload, change }));
     }
 
-    fn folder(&self, name: &WorkloadName) -> PathBuf {
-        self.parts.paths.runtime.join("adopted").join(name.as_str())
-    }
-
     fn held(&self) -> MutexGuard<'_, BTreeMap<Number, Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -438,7 +426,7 @@ fn keep_looking(adoptions: &Weak<Adoptions>) {
 
 /// The id of an adoption, which outlives the daemon but not the host's uptime, and whether it is new.
 fn identity(folder: &Path) -> std::io::Result<(LaunchId, bool)> {
-    let file = folder.join("id");
+    let file = folder.join(ID);
     if let Some(id) = fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok()) {
         return Ok((id, false));
     }

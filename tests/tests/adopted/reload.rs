@@ -6,11 +6,12 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use interceptor::record::event::What;
 use interceptor_tests::daemon::{Daemon, Order, READ_ONLY};
 use interceptor_tests::graph::Graph;
 use interceptor_tests::remains::cgroup2;
-use interceptor_tests::require_root;
 use interceptor_tests::unit::{ADOPTED, Unit};
+use interceptor_tests::{recorded, require_root};
 use nix::sched::{CloneFlags, unshare};
 
 use super::daemon::{listed, start, start_with, until};
@@ -68,6 +69,36 @@ fn what_cant_be_adopted_is_told_refused_and_tried_again_and_the_others_are_adopt
     until_causes(&daemon, "not-adopted", 0)?;
     ensure!(bad.attempt(&connect)? == "ECONNRESET", "it isn't adopted:\n{}", daemon.log());
     bad.remove()?;
+    unit.remove()?;
+    daemon.finish()
+}
+
+#[test]
+fn what_couldnt_be_adopted_at_first_begins_when_it_can() -> Result<()> {
+    require_root!(Ok(()));
+    let (_graph, daemon) = start("adopt", "")?;
+    let unit = Unit::new(&daemon)?;
+    // Its names can't be opened.
+    let names = daemon.room().join("run/adopted/late/names");
+    fs::create_dir_all(&names)?;
+    let name = daemon.cgroup().file_name().and_then(|name| name.to_str()).context("a name")?.to_owned();
+    let table = ADOPTED.replace("\"svc\"", "\"late\"").replace("units/svc", "units/late").replace("{name}", &name);
+    fs::write(daemon.config(), fs::read_to_string(daemon.config())? + &table)?;
+    let reload = daemon.interceptor(&["policy", "reload"]).output()?;
+    let said = String::from_utf8_lossy(&reload.stderr);
+    ensure!(!reload.status.success() && said.contains("`late` can't be adopted"), "{reload:?}");
+    let begun = || -> Result<usize> {
+        let events = recorded::events(&daemon.database(), 0)?.into_iter();
+        let started = events.filter_map(|(_, event)| match event.what {
+            What::WorkloadStarted { workload, .. } => Some(workload),
+            _ => None,
+        });
+        Ok(started.filter(|workload| workload.as_str() == "late").count())
+    };
+    ensure!(begun()? == 0, "it can't be adopted");
+    fs::remove_dir(&names)?;
+    daemon.ask(&["policy", "reload"])?;
+    ensure!(begun()? == 1, "that it began isn't recorded");
     unit.remove()?;
     daemon.finish()
 }

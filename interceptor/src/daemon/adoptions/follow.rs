@@ -1,14 +1,20 @@
 //! Bringing what the settings adopt under control. What can't be adopted is refused, told, and tried again.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use super::{Adoptions, Held, number, same};
+use super::{Adoptions, Held, ID, number, same};
 use crate::adopt::Found;
 use crate::bpf::adopt::{Adopter, Number, State};
 use crate::config::{Adopt, Settings, WorkloadSettings};
 use crate::daemon::engage::EngageError;
 use crate::ids::WorkloadName;
+use crate::record::event::What;
+use crate::transport::names::Names;
+use crate::who::{NOBODY, Workload};
 
 impl Adoptions {
     /// Brings what the settings adopt under control, and lets go of what they don't any more. What an earlier daemon
@@ -28,6 +34,8 @@ impl Adoptions {
         let wanted: Vec<&Arc<WorkloadSettings>> =
             settings.workloads.iter().filter(|workload| !workload.adopt.is_empty()).collect();
         if wanted.is_empty() && self.adopter.get().is_none() && !Adopter::is_left(&self.parts.paths.pins) {
+            // With the hooks went what governed it.
+            self.marks.names().iter().for_each(|name| self.marks.give_up(name, |_| true));
             return Ok(());
         }
         let adopter = self.adopter()?;
@@ -38,7 +46,6 @@ impl Adoptions {
         let watched: Vec<_> = wanted.iter().flat_map(|one| crate::adopt::watched(one, number(&one.name))).collect();
         adopter.watch(&watched)?;
         let numbers: BTreeSet<Number> = wanted.iter().map(|one| number(&one.name)).collect();
-        self.thaw_given_up(&held, &numbers);
         // Before they are looked for: of what is made meanwhile nothing is known.
         let missed = adopter.missed().map_or(0, |missed| missed.count());
         let (mut failed, mut are_refused) = (Ok(()), true);
@@ -55,7 +62,7 @@ impl Adoptions {
                             held.insert(number, Held { place, ..taken });
                         }
                         Err(source) => {
-                            are_refused &= self.refuse(one, &adopter);
+                            are_refused &= self.refuse(one, &wanted[..place], &adopter);
                             let workload = one.name.clone();
                             failed = failed.and(Err(EngageError::Adopt { workload, source: Box::new(source) }));
                         }
@@ -78,7 +85,14 @@ impl Adoptions {
         drop(held);
         // What another workload has now is that one's before it is let go of here.
         self.look(true);
-        self.sweep(&adopter, &self.held(), &numbers);
+        let held = self.held();
+        self.sweep(&adopter, &held, &numbers);
+        // What another one has that couldn't be looked for isn't known to be given up: that is tried again.
+        let are_found = held.values().all(|one| !one.is_unfound);
+        self.are_still.store(!are_found, Ordering::Relaxed);
+        if are_found {
+            self.thaw_given_up(&held, &numbers);
+        }
         failed
     }
 
@@ -114,7 +128,7 @@ impl Adoptions {
 
     /// Tries again what couldn't be adopted, by the settings in force.
     pub(super) fn try_again(self: &Arc<Self>) {
-        if self.unmet().is_none() {
+        if self.unmet().is_none() && !self.are_still.load(Ordering::Relaxed) {
             return;
         }
         let settings = Arc::clone(&self.parts.pipeline.worlds.borrow().snapshot.settings);
@@ -123,9 +137,43 @@ impl Adoptions {
         }
     }
 
+    /// Opens the names of a workload, and records that it began if it is new. If that fails it hasn't begun: what is tried next
+    /// is new again.
+    pub(super) fn begin(
+        &self,
+        workload: &Workload,
+        is_new: bool,
+        most: usize,
+        adopter: &Adopter,
+    ) -> Result<Names, EngageError> {
+        let begun = || -> Result<Names, EngageError> {
+            let names = Names::open(&workload.folder, most)?;
+            if is_new {
+                // What was counted of an adoption that nobody let go of is another one's.
+                adopter.forget_counts(number(&workload.settings.name))?;
+                self.parts.journal.record(What::WorkloadStarted {
+                    launch: workload.id,
+                    workload: workload.settings.name.clone(),
+                    initiator: NOBODY,
+                    loginuid: None,
+                    uid: NOBODY,
+                    pid: 0,
+                    command: crate::adopt::told(&workload.settings),
+                    containment: "adopted".into(),
+                })?;
+            }
+            Ok(names)
+        };
+        begun().inspect_err(|_| {
+            if is_new && let Err(error) = fs::remove_file(workload.folder.join(ID)) {
+                tracing::error!(%error, workload = %workload.settings.name, "that it hasn't begun can't be noted down");
+            }
+        })
+    }
+
     /// Lets nothing of a workload pass that can't be taken: what can't be refused stands still. Whether that stays so once what
-    /// there was no room for counts as known.
-    fn refuse(&self, settings: &WorkloadSettings, adopter: &Adopter) -> bool {
+    /// there was no room for counts as known. What a workload `before` it in the configuration has is that one's.
+    fn refuse(&self, settings: &WorkloadSettings, before: &[&Arc<WorkloadSettings>], adopter: &Adopter) -> bool {
         let Found { cgroups, unknown } = match self.tree.of(settings) {
             Ok(found) => found,
             Err(error) => {
@@ -135,6 +183,10 @@ impl Adoptions {
         };
         let mut stays = true;
         for cgroup in cgroups.into_iter().chain(unknown.into_iter().map(|(cgroup, _)| cgroup)) {
+            let path = Path::new(&cgroup.path);
+            if before.iter().any(|one| self.tree.own(one, path).is_ok_and(|own| own.is_some())) {
+                continue;
+            }
             let governed = adopter.govern(&cgroup.path, cgroup.id, number(&settings.name), State::Refused);
             let Err(error) = governed else { continue };
             tracing::error!(%error, cgroup = %cgroup.path, "a cgroup can't be refused");

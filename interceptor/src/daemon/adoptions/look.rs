@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use self::nobodys::Nobodys;
-use super::{Adoptions, FROZEN, Held};
+use super::{Adoptions, Held};
 use crate::adopt::{Cgroup, Found, Hole, Process, Survey, Tree, is_gone, is_shortage};
 use crate::bpf::adopt::{Adopter, Number, State};
 use crate::bpf::{FilterReader, UnixSockets};
@@ -186,14 +186,14 @@ impl Adoptions {
         let missing = adopter.missing();
         if missing.is_empty() {
             // Frozen by a repair that didn't say that it was done, or by an earlier daemon.
-            let is_frozen = |one: &Held| one.standing.is_some() || one.workload.folder.join(FROZEN).exists();
+            let is_frozen = |one: &Held| one.standing.is_some() || self.marks.has(&one.workload.settings.name);
             let free = held.values_mut().filter(|one| !one.is_loose && is_frozen(one));
             return free.for_each(|one| self.go_on(one));
         }
         tracing::error!(?missing, "hooks are gone; the adopted workloads are frozen until they are back");
         let what = format!("the hooks {} were gone", missing.join(", "));
         for one in held.values_mut() {
-            self.freeze(one, true);
+            self.freeze(one);
             if one.standing.get_or_insert_default().add(&what) {
                 self.tell(one, Change::Detached { what: what.clone() });
             }
@@ -215,7 +215,7 @@ impl Adoptions {
         if let Some(standing) = one.standing.take() {
             self.tell(one, Change::Repaired { what: standing.into_what() });
         }
-        self.freeze(one, false);
+        self.thaw(one);
     }
 
     /// Governs the cgroups that a workload is now.
@@ -233,6 +233,7 @@ impl Adoptions {
         // Several times a second, so it is said once.
         let was_ungoverned = one.ungoverned.take().is_some();
         let was_loose = std::mem::take(&mut one.is_loose);
+        one.loose.clear();
         let before = std::mem::take(&mut one.unknown);
         for (cgroup, error) in unknown {
             let Cgroup { path, id, .. } = cgroup;

@@ -34,7 +34,10 @@ impl Unheld {
 impl Adoptions {
     /// Notes that a cgroup of a workload's, with this path and id, can't be governed.
     pub(super) fn note_ungoverned(&self, adopter: &Adopter, one: &mut Held, path: &str, id: u64, error: &BpfError) {
-        one.is_loose |= !self.is_missed(adopter, path, id);
+        if !self.is_missed(adopter, path, id) {
+            one.is_loose = true;
+            one.loose.insert(path.to_owned());
+        }
         one.ungoverned = Some(format!("`{path}`: {error}"));
     }
 
@@ -47,7 +50,7 @@ impl Adoptions {
     /// Has a workload stand still as long as it has a cgroup that is neither governed nor refused.
     pub(super) fn keep_still(&self, one: &mut Held) {
         let Some(why) = one.ungoverned.clone().filter(|_| one.is_loose) else { return };
-        self.freeze(one, true);
+        self.freeze_found(one);
         let standing = one.standing.get_or_insert_default();
         let (is_new, is_stuck) = (standing.add(WHAT), standing.is_newly_stuck(&why));
         if is_new {
