@@ -88,7 +88,7 @@ impl Detectors {
             .then(|| {
                 let all = AhoCorasickBuilder::new()
                     .ascii_case_insensitive(true)
-                    .kind(Some(AhoCorasickKind::DFA))
+                    .kind(Some(AhoCorasickKind::ContiguousNFA))
                     .build(bytes())?;
                 Ok((Sieve::new(bytes()), all))
             })

@@ -3,7 +3,9 @@
 
 use std::ops::Range;
 
-use regex::bytes::{Regex, RegexBuilder};
+use regex_automata::nfa::thompson::WhichCaptures;
+use regex_automata::util::primitives::PatternID;
+use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input, meta};
 use regex_syntax::hir::{Class, Hir, HirKind};
 
@@ -18,7 +20,7 @@ pub(super) struct Finder(Form);
 #[derive(Debug)]
 enum Form {
     /// Any. With the number of its group `value`.
-    Any(Regex, Option<usize>),
+    Any(meta::Regex, Option<usize>),
     Pivoted(Box<Pivoted>),
 }
 
@@ -37,11 +39,15 @@ impl Finder {
     /// # Errors
     /// Why it isn't one, or that it is too large.
     pub(super) fn new(regex: &str) -> Result<Self, String> {
-        let any = RegexBuilder::new(regex).size_limit(PROGRAM).dfa_size_limit(CACHE).build();
-        let any = any.map_err(|error| error.to_string())?;
-        let group = any.capture_names().position(|name| name == Some("value"));
-        let pivoted = if group.is_none() { Pivoted::new(regex) } else { None };
-        Ok(Self(pivoted.map_or(Form::Any(any, group), |pivoted| Form::Pivoted(Box::new(pivoted)))))
+        let all = compiled(regex, WhichCaptures::All)?;
+        let group = all.group_info().to_index(PatternID::ZERO, "value");
+        if group.is_some() {
+            return Ok(Self(Form::Any(all, group)));
+        }
+        match Pivoted::new(regex) {
+            Some(pivoted) => Ok(Self(Form::Pivoted(Box::new(pivoted)))),
+            None => Ok(Self(Form::Any(compiled(regex, WhichCaptures::Implicit)?, None))),
+        }
     }
 
     /// Gives each match, or what its group `value` matches, in order: those that the regex finds one after the other.
@@ -49,12 +55,29 @@ impl Finder {
         match &self.0 {
             Form::Any(regex, None) => regex.find_iter(text).for_each(|one| found(one.range())),
             Form::Any(regex, Some(group)) => {
-                let values = regex.captures_iter(text).filter_map(|all| all.get(*group));
+                let values = regex.captures_iter(text).filter_map(|all| all.get_group(*group));
                 values.for_each(|one| found(one.range()));
             }
             Form::Pivoted(pivoted) => pivoted.each(text, found),
         }
     }
+}
+
+/// Compiles a regex of any form.
+fn compiled(regex: &str, captures: WhichCaptures) -> Result<meta::Regex, String> {
+    let built = meta::Builder::new()
+        .syntax(syntax::Config::new().utf8(false))
+        .configure(config().which_captures(captures))
+        .build(regex);
+    built.map_err(|error| match error.size_limit() {
+        Some(limit) => format!("it takes more than {limit} bytes"),
+        None => error.to_string(),
+    })
+}
+
+/// How regexes are compiled. A table for groups that needs no way back would be faster where one matched, and each takes 40 KiB.
+fn config() -> meta::Config {
+    meta::Config::new().utf8_empty(false).nfa_size_limit(Some(PROGRAM)).hybrid_cache_capacity(CACHE).onepass(false)
 }
 
 impl Pivoted {
@@ -78,8 +101,7 @@ impl Pivoted {
         if before.as_ref().is_some_and(|class| class[usize::from(pivot)]) || may_match(&after, pivot) {
             return None;
         }
-        let config = meta::Config::new().utf8_empty(false).nfa_size_limit(Some(PROGRAM)).hybrid_cache_capacity(CACHE);
-        let after = meta::Builder::new().configure(config).build_from_hir(&after).ok()?;
+        let after = meta::Builder::new().configure(config()).build_from_hir(&after).ok()?;
         Some(Self { pivot, before, after })
     }
 

@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use regex::bytes::Regex;
 
 use super::*;
 use crate::config::Rules;
