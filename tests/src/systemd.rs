@@ -1,5 +1,6 @@
 //! A systemd of a test's own: an instance for a user, whose units are what the test says and no others. It has a cgroup of its
-//! own, and a mount namespace in which it finds what it looks for on a host that was started by systemd.
+//! own, and a mount namespace in which it finds what it looks for on a host that was started by systemd, and in which its units are
+//! the host's.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -27,8 +28,17 @@ echo 0 > "$cgroup/cgroup.procs"
 cp /etc/passwd "$room/passwd"
 echo "crm:x:$uid:$uid::/:/bin/sh" >> "$room/passwd"
 mount --bind "$room/passwd" /etc/passwd
+mount --bind "$room/units" /etc/systemd/system
 [ -d /run/systemd/system ] || { mount -t tmpfs tmpfs /run; mkdir -p /run/systemd/system; }
 exec "$@"
+"#;
+
+/// `systemctl` of the manager: it is a user's, and tells where a unit's cgroup is from the host's root, not from its own.
+const SYSTEMCTL: &str = r#"#!/bin/sh
+said=$(PATH=/usr/sbin:/usr/bin:/sbin:/bin systemctl --user "$@")
+status=$?
+[ -z "$said" ] || printf '%s\n' "$said" | sed 's#=ROOT/#=/#'
+exit $status
 "#;
 
 /// Whether it is installed. Where the kernel tests are required, so is it.
@@ -59,7 +69,8 @@ impl Systemd {
         let (cgroup, room) = (cgroup.join("sd"), room.join("sd"));
         fs::create_dir_all(&cgroup)?;
         let (run, folder) = (room.join("run"), room.join("units"));
-        for folder in [&run, &folder, &room.join("home")] {
+        let tools = room.join("bin");
+        for folder in [&run, &folder, &tools, &room.join("home")] {
             fs::create_dir_all(folder)?;
             fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
         }
@@ -71,6 +82,10 @@ impl Systemd {
             fs::create_dir_all(path.parent().context("a folder")?)?;
             fs::write(path, text)?;
         }
+        let root = Path::new("/").join(cgroup.strip_prefix(cgroup2()?)?);
+        let systemctl = tools.join("systemctl");
+        fs::write(&systemctl, SYSTEMCTL.replace("ROOT", root.to_str().context("a path in UTF-8")?))?;
+        fs::set_permissions(systemctl, fs::Permissions::from_mode(0o755))?;
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "/bin/sh", "-c", ENTER, "sh"]);
         command.args([&cgroup, &cgroup2()?, &room]).args([&uid.to_string(), SYSTEMD, "--user", "--log-target=console"]);
@@ -89,6 +104,15 @@ impl Systemd {
     /// Its cgroup.
     pub fn cgroup(&self) -> &Path {
         &self.cgroup
+    }
+
+    /// `program`, where this is the host's systemd.
+    pub fn beside(&self, program: &Path) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--mount=/proc/{}/ns/mnt", self.child.id())).arg(program).stdin(Stdio::null());
+        let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", self.room.join("bin").display());
+        command.env("PATH", path).env("XDG_RUNTIME_DIR", self.room.join("run")).env_remove("DBUS_SESSION_BUS_ADDRESS");
+        command
     }
 
     /// `systemctl ARG…`; what it printed.

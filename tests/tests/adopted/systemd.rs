@@ -1,14 +1,18 @@
 //! A unit of a real systemd, with the units of `packaging/` and the drop-in that `interceptor adopt` writes.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use interceptor::adopt::DropIn;
+use interceptor::record::event::What;
 use interceptor_tests::daemon::Daemon;
-use interceptor_tests::require_root;
 use interceptor_tests::systemd::{Systemd, is_there};
+use interceptor_tests::{recorded, require_root};
 
 use super::daemon::{listed, start_with};
 
@@ -84,7 +88,7 @@ fn a_unit_of_systemds_is_governed_from_its_first_connect_and_waits_for_a_daemon_
     let to = listener.local_addr()?.to_string();
     let (server, said) = (daemon.room().join("bin/server"), daemon.room().join("said"));
     fs::write(&server, SERVER)?;
-    fs::set_permissions(&server, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    fs::set_permissions(&server, fs::Permissions::from_mode(0o755))?;
     let systemd = Systemd::start(
         daemon.cgroup(),
         daemon.room(),
@@ -127,6 +131,90 @@ fn a_unit_of_systemds_is_governed_from_its_first_connect_and_waits_for_a_daemon_
     ensure!(ledger[0]["kinds"]["tcp"]["unexplained"] == 0, "{ledger}");
     ensure!(listener.accept().is_err(), "it got past us");
     systemd.ctl(&["stop", "crm.service", "interceptor.service"])?;
+    drop(systemd);
+    daemon.finish()
+}
+
+/// `interceptor ARG… --unit crm.service --restart` where this is the host's systemd: whether it succeeded, and what it said.
+fn change(daemon: &Daemon, systemd: &Systemd, verb: &str) -> Result<(bool, String)> {
+    let mut command = systemd.beside(&daemon.binary("interceptor"));
+    command.args([verb, "--unit", "crm.service", "--restart", "--config"]).arg(daemon.config());
+    let output = command.env("INTERCEPTOR_SOCKET", daemon.socket()).output()?;
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    Ok((output.status.success(), said))
+}
+
+#[test]
+fn a_unit_is_adopted_and_released_by_what_the_command_does_to_systemd() -> Result<()> {
+    require_root!(Ok(()));
+    if !is_there()? {
+        println!("skipped: needs systemd");
+        return Ok(());
+    }
+    let (_graph, mut daemon) = start_with("systemd-adopt", UNIT)?;
+    daemon.stop()?;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let to = listener.local_addr()?.to_string();
+    let came = Arc::new(AtomicU64::new(0));
+    std::thread::spawn({
+        let came = Arc::clone(&came);
+        move || {
+            for _ in listener.incoming() {
+                came.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    });
+    let (server, said) = (daemon.room().join("bin/server"), daemon.room().join("said"));
+    fs::write(&server, "#!/bin/sh\ncd \"$(dirname \"$0\")\"\n./probe tcp plain \"$1\"\nexec sleep 1000\n")?;
+    fs::set_permissions(&server, fs::Permissions::from_mode(0o755))?;
+    let mut units = units(&daemon, &server, &to, &said)?;
+    units.retain(|(name, _)| !name.ends_with(".conf"));
+    let systemd = Systemd::start(daemon.cgroup(), daemon.room(), 64_500 + std::process::id() % 1_000, &units)?;
+    let shown = |property: &str| systemd.ctl(&["show", "--value", "--property", property, "crm.service"]);
+
+    systemd.ctl(&["start", "interceptor.service", "crm.service"])?;
+    lines(&said, 1, &daemon)?;
+    ensure!(came.load(Ordering::SeqCst) == 1 && shown("Slice")?.trim() != "interceptor.slice", "it is free at first");
+
+    fs::write(&said, "")?;
+    let (done, told) = change(&daemon, &systemd, "adopt")?;
+    ensure!(done && told.contains("systemctl restart crm.service: done"), "{told}");
+    let first = lines(&said, 1, &daemon)?;
+    ensure!(first[0] == "ECONNRESET" && came.load(Ordering::SeqCst) == 1, "{first:?}");
+    ensure!(shown("Slice")?.trim() == "interceptor.slice" && shown("NoNewPrivileges")?.trim() == "yes");
+    let found = listed(&daemon)?;
+    ensure!(found["containment"] == "contained" && found["adopted"][0].is_object(), "{found}");
+
+    // What an administrator wrote comes behind ours, by its name.
+    let other = daemon.room().join("sd/units/crm.service.d/zzzz.conf");
+    fs::write(&other, "[Service]\nSlice=elsewhere.slice\n")?;
+    let (done, told) = change(&daemon, &systemd, "adopt")?;
+    ensure!(!done && told.contains("elsewhere.slice") && told.contains("systemctl cat"), "{told}");
+    fs::remove_file(other)?;
+
+    fs::write(&said, "")?;
+    let (done, told) = change(&daemon, &systemd, "release")?;
+    ensure!(done && told.contains("removed /etc/systemd/system/crm.service.d/"), "{told}");
+    lines(&said, 1, &daemon)?;
+    ensure!(shown("Slice")?.trim() != "interceptor.slice" && shown("NoNewPrivileges")?.trim() == "no");
+    ensure!(!daemon.room().join("sd/units/crm.service.d").exists(), "the drop-in's folder is left");
+
+    // A unit that isn't there, and what it says of that.
+    systemd.ctl(&["stop", "crm.service"])?;
+    fs::remove_file(daemon.room().join("sd/units/crm.service"))?;
+    let (done, told) = change(&daemon, &systemd, "adopt")?;
+    ensure!(!done && told.contains("`systemctl restart crm.service` failed"), "{told}");
+    let (done, told) = change(&daemon, &systemd, "release")?;
+    ensure!(!done && told.contains("removed /etc/systemd/system"), "{told}");
+
+    let asked = recorded::events(&daemon.database(), 0)?.into_iter().filter_map(|(_, event)| match event.what {
+        What::ControlRequest { request, refused: None, .. } if request.contains("crm.service") => Some(request),
+        _ => None,
+    });
+    let asked: Vec<String> = asked.collect();
+    let verbs = asked.iter().map(|request| request.split(' ').next().unwrap_or_default());
+    ensure!(verbs.eq(["adopt", "adopt", "release", "adopt", "release"]), "{asked:?}");
+    systemd.ctl(&["stop", "interceptor.service"])?;
     drop(systemd);
     daemon.finish()
 }
