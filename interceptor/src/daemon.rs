@@ -244,7 +244,7 @@ async fn serve(config: &Path) -> Result<(), DaemonError> {
     launches.adoptions().follow(&settings).map_err(DaemonError::Launches)?;
     launches.let_go_of_the_rest();
 
-    tokio::spawn(ledger::keep(Arc::clone(&launches)));
+    tokio::spawn(ledger::keep(Arc::clone(&launches), Arc::clone(&registry)));
     tokio::spawn(watchdog::keep(Arc::clone(&launches)));
     tokio::spawn(slack::give_back(Arc::clone(&registry)));
     let metrics_listener = metrics::listen(&paths.metrics_socket, &settings.control)?;
@@ -277,6 +277,7 @@ async fn serve(config: &Path) -> Result<(), DaemonError> {
     if let Ok(Err(error)) = answering.await {
         tracing::warn!(%error, "the control socket did not end well");
     }
+    ledger::record(&launches, registry.left(), false).await;
     journal.note(What::DaemonStopped { reason: why.into() });
     record.flush(FLUSH_PATIENCE)?;
     Ok(())

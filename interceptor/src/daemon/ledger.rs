@@ -1,7 +1,7 @@
-//! The ledger: what the kernel counted of each workload, reconciled with what the proxy handled. Recorded every minute for
-//! those of which something changed, and when a workload ends.
+//! The ledger: what the kernel counted of each workload, reconciled with what the proxy handled. Recorded when sessions end, every
+//! minute for those of which something changed, and when a workload ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,11 +13,15 @@ use super::reload::OwnJournal;
 use crate::bpf::adopt::Tally;
 use crate::bpf::{BpfError, Kernel};
 use crate::ids::{LaunchId, WorkloadName};
+use crate::pipeline::Registry;
 use crate::record::event::{Counts, Handled, Ledger, What};
 use crate::transport::taken::Taken;
 
 /// How often what changed is recorded.
 const EVERY: Duration = Duration::from_secs(60);
+
+/// How long after the end of a session the counts of its workload are recorded at most: once for all that end meanwhile.
+const SOON: Duration = Duration::from_secs(1);
 
 /// How often, and how long apart, what doesn't fit is looked at again: a connection that is there for one end may not be
 /// for the other one yet.
@@ -256,17 +260,20 @@ pub(super) fn last(taken: &Taken, count: impl Fn() -> Result<Ledger, BpfError>) 
 }
 
 impl Recorded {
-    /// Whether these counts are news; from now on they aren't. That they are the last always is.
-    fn is_new(&self, ledger: &Ledger) -> bool {
+    /// Whether these counts are to be recorded: they are news, or the state at the end of a session. That they are the last always is.
+    fn is_due(&self, ledger: &Ledger, session_ended: bool) -> bool {
+        if ledger.kinds.is_empty() {
+            return false;
+        }
         let told = |one: &Ledger| one.handled.map(|handled| (handled.unrecorded, handled.last));
         let mut recorded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = recorded.insert(ledger.launch, ledger.clone());
-        before.is_none_or(|before| before.kinds != ledger.kinds || told(&before) != told(ledger))
+        session_ended || before.is_none_or(|before| before.kinds != ledger.kinds || told(&before) != told(ledger))
     }
 
-    /// Records the counts of a workload, if they changed.
-    pub(super) fn note(&self, journal: &OwnJournal, ledger: Ledger) {
-        if ledger.kinds.is_empty() || !self.is_new(&ledger) {
+    /// Records the counts of a workload, if they changed, or if one of its sessions ended.
+    pub(super) fn note(&self, journal: &OwnJournal, ledger: Ledger, session_ended: bool) {
+        if !self.is_due(&ledger, session_ended) {
             return;
         }
         let unexplained = ledger.unexplained();
@@ -283,19 +290,36 @@ impl Recorded {
 }
 
 /// Records what changed, as time goes on.
-pub(super) async fn keep(launches: Arc<Launches>) {
-    let mut ticks = tokio::time::interval(EVERY);
+pub(super) async fn keep(launches: Arc<Launches>, registry: Arc<Registry>) {
+    let (mut ticks, mut minutes) = (tokio::time::interval(SOON), tokio::time::interval(EVERY));
     loop {
-        ticks.tick().await;
-        let launches = Arc::clone(&launches);
-        // Counts that don't fit at once are waited for.
-        let noted = tokio::task::spawn_blocking(move || match launches.ledger() {
-            Ok(ledgers) => ledgers.into_iter().for_each(|ledger| launches.note_ledger(ledger)),
+        let of_all = tokio::select! {
+            _ = minutes.tick() => true,
+            _ = ticks.tick() => false,
+        };
+        let ended = registry.left();
+        if of_all || !ended.is_empty() {
+            record(&launches, ended, of_all).await;
+        }
+    }
+}
+
+/// Records the counts of workloads of which a session has ended; of all others those that changed, if these are wanted.
+pub(super) async fn record(launches: &Arc<Launches>, ended: BTreeSet<LaunchId>, of_all: bool) {
+    let launches = Arc::clone(launches);
+    // Counts that don't fit at once are waited for.
+    let noted =
+        tokio::task::spawn_blocking(move || match launches.ledger(|launch| of_all || ended.contains(&launch)) {
+            Ok(ledgers) => {
+                for ledger in ledgers {
+                    let session_ended = ended.contains(&ledger.launch);
+                    launches.note_ledger(ledger, session_ended);
+                }
+            }
             Err(error) => tracing::error!(%error, "the ledger can't be read"),
         });
-        if let Err(error) = noted.await {
-            tracing::error!(%error, "the ledger can't be recorded");
-        }
+    if let Err(error) = noted.await {
+        tracing::error!(%error, "the ledger can't be recorded");
     }
 }
 

@@ -75,7 +75,7 @@ impl Shared {
         for (code, message, next) in self.emergencies().causes(self.record.reader().ok().as_ref()) {
             cause(code, message, next);
         }
-        let ledgers = self.launches.ledger().unwrap_or_else(|error| {
+        let ledgers = self.launches.ledger(|_| true).unwrap_or_else(|error| {
             cause(
                 "ledger-unreadable",
                 format!("what the kernel counted can't be read: {error}"),

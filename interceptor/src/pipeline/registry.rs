@@ -1,6 +1,7 @@
 //! The live connections. A connection is here before it is decided, so that whatever must end it can reach it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,6 +25,7 @@ pub enum Order {
 pub struct Registry {
     live: Mutex<HashMap<SessionId, Entry>>,
     busy: Mutex<HashMap<LaunchId, usize>>,
+    left: Mutex<BTreeSet<LaunchId>>,
     freed: AtomicUsize,
 }
 
@@ -50,8 +52,15 @@ impl Registry {
 
     /// Takes a connection out, when it has ended.
     pub fn leave(&self, session: SessionId) {
-        self.entries().remove(&session);
+        if let Some(Entry { launch, .. }) = self.entries().remove(&session) {
+            self.left.lock().unwrap_or_else(PoisonError::into_inner).insert(launch);
+        }
         self.free();
+    }
+
+    /// The workloads of which a connection has ended since this was last asked.
+    pub fn left(&self) -> BTreeSet<LaunchId> {
+        mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// A connection has freed most of its memory: it rests, or is gone.
@@ -132,3 +141,6 @@ impl Drop for Seat {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

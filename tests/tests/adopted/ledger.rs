@@ -52,6 +52,37 @@ fn what_a_service_tries_is_counted_and_explained() -> Result<()> {
     daemon.finish()
 }
 
+/// Nobody has to wait for the minute to be over.
+#[test]
+fn the_counts_are_recorded_when_a_session_has_ended() -> Result<()> {
+    require_root!(Ok(()));
+    let (_graph, daemon) = start("ledger", "")?;
+    let unit = Unit::new(&daemon)?;
+    for round in 1..=2 {
+        ensure!(unit.attempt(&["tcp", "plain", "198.51.100.7:443"])? == "ECONNRESET");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let events = recorded::events(&daemon.database(), 0)?;
+            let closed = events.iter().filter(|(_, event)| matches!(event.what, What::SessionClosed { .. })).count();
+            let after = events.iter().rev().map_while(|(_, event)| match &event.what {
+                What::SessionClosed { .. } => None,
+                what => Some(what),
+            });
+            let counts = after.filter_map(|what| match what {
+                What::Ledger(ledger) => Some((ledger.workload.to_string(), ledger.mediated())),
+                _ => None,
+            });
+            if closed == round && counts.eq([("svc".to_owned(), round as u64)]) {
+                break;
+            }
+            ensure!(Instant::now() < deadline, "it isn't recorded: {events:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    unit.remove()?;
+    daemon.finish()
+}
+
 #[test]
 fn counts_outlive_the_daemon_and_can_be_read_without_it() -> Result<()> {
     require_root!(Ok(()));

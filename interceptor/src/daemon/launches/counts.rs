@@ -46,28 +46,28 @@ impl Launches {
         }
     }
 
-    /// The counts of all workloads, as far as they settle.
+    /// The counts of the workloads that are `wanted`, as far as they settle.
     ///
     /// # Errors
     /// The kernel's can't be read: nothing is known then, and not that nothing is wrong.
-    pub(in super::super) fn ledger(&self) -> Result<Vec<Ledger>, BpfError> {
-        let launches: Vec<LaunchId> = self.live().keys().copied().collect();
+    pub(in super::super) fn ledger(&self, wanted: impl Fn(LaunchId) -> bool) -> Result<Vec<Ledger>, BpfError> {
+        let launches: Vec<LaunchId> = self.live().keys().copied().filter(|launch| wanted(*launch)).collect();
         let counts = launches.into_iter().filter_map(|launch| self.counts(launch, false));
         let mut ledger = counts.collect::<Result<Vec<_>, _>>()?;
-        ledger.extend(self.adoptions.ledger()?);
+        ledger.extend(self.adoptions.ledger(wanted)?);
         ledger.sort_by_key(|one| one.launch);
         Ok(ledger)
     }
 
-    /// Records the counts of a workload, if they changed.
-    pub(in super::super) fn note_ledger(&self, ledger: Ledger) {
-        self.counted.note(&self.parts.journal, ledger);
+    /// Records the counts of a workload, if they changed, or if one of its sessions ended.
+    pub(in super::super) fn note_ledger(&self, ledger: Ledger, session_ended: bool) {
+        self.counted.note(&self.parts.journal, ledger, session_ended);
     }
 
     /// Records the last counts of a launch.
     pub(super) fn note_last(&self, launch: LaunchId) {
         match self.counts(launch, true) {
-            Some(Ok(ledger)) => self.note_ledger(ledger),
+            Some(Ok(ledger)) => self.note_ledger(ledger, false),
             Some(Err(error)) => tracing::error!(%error, %launch, "the last counts of a workload can't be read"),
             None => {}
         }
@@ -125,7 +125,7 @@ impl Launches {
                 Connects { had: (&taken).into(), ..connects }
             });
             match connects {
-                Ok(connects) => self.note_ledger(entered.ledger(launch, workload, connects.kinds())),
+                Ok(connects) => self.note_ledger(entered.ledger(launch, workload, connects.kinds()), false),
                 Err(error) => tracing::error!(%error, %launch, "the last counts of a workload can't be read"),
             }
             self.counted.forget(launch);
