@@ -1,7 +1,7 @@
-//! Builds the eBPF half for its own target and leaves its objects in OUT_DIR. With AYA_BUILD_SKIP=1 (for lint and
+//! Builds the eBPF half for its own target and leaves its objects in OUT_DIR, without what only debuggers read. With AYA_BUILD_SKIP=1 (for lint and
 //! documentation jobs on machines without bpf-linker) the objects are empty, and loading them is an error that says so.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
@@ -35,7 +35,26 @@ fn main() -> Result<()> {
     unsafe { env::set_var("RUSTC_BOOTSTRAP", "1") };
     let ebpf = root.join("interceptor-ebpf");
     let package = Package { name: "interceptor-ebpf", root_dir: &ebpf.to_string_lossy(), ..Package::default() };
-    aya_build::build_ebpf([package], Toolchain::Custom(TOOLCHAIN))
+    aya_build::build_ebpf([package], Toolchain::Custom(TOOLCHAIN))?;
+    OBJECTS.iter().try_for_each(|name| strip(&out.join(name)))
+}
+
+/// Takes the DWARF out of an object, from which its BTF was made: five sixths of it, and the daemon has it all in its memory.
+fn strip(object: &Path) -> Result<()> {
+    // Empty: see above.
+    if fs::metadata(object)?.len() == 0 {
+        return Ok(());
+    }
+    let output = Command::new(env::var("RUSTC")?).args(["--print", "sysroot"]).output()?;
+    let sysroot = PathBuf::from(String::from_utf8(output.stdout)?.trim());
+    // The compiler's own, and of its LLVM: GNU's doesn't know this machine everywhere.
+    let objcopy = sysroot.join("lib/rustlib").join(env::var("HOST")?).join("bin/rust-objcopy");
+    let mut command = Command::new(&objcopy);
+    command.env("LD_LIBRARY_PATH", sysroot.join("lib")).arg("--strip-debug").arg(object);
+    if !command.status().is_ok_and(|status| status.success()) {
+        println!("cargo:warning=`{}` can't be run: the binary is 1 MB larger than need be", objcopy.display());
+    }
+    Ok(())
 }
 
 /// Major and minor version of this machine's glibc; none where another C library is in its place.
