@@ -9,7 +9,8 @@ use crate::pipeline::Registry;
 /// How often is looked.
 const EVERY: Duration = Duration::from_secs(1);
 /// How many connections' worth makes it worth while: some megabytes. It takes milliseconds, in which others that allocate
-/// may wait; so it also waits until fewer than that are freed between two looks.
+/// may wait; so it also waits until fewer than that are freed between two looks. Where no connection lives nobody waits, and
+/// any is enough.
 const ENOUGH: usize = 64;
 
 /// Gives back what connections that rest or ended have freed, as long as the daemon runs.
@@ -22,7 +23,8 @@ pub(super) async fn give_back(registry: Arc<Registry>) {
         let freed = registry.freed();
         let is_calm = freed.wrapping_sub(seen) < ENOUGH;
         seen = freed;
-        if !is_calm || freed.wrapping_sub(given) < ENOUGH {
+        let least = if registry.is_empty() { 1 } else { ENOUGH };
+        if !is_calm || freed.wrapping_sub(given) < least {
             continue;
         }
         given = freed;
