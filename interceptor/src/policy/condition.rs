@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use cedar_policy::{Effect, PrincipalConstraint};
+use cedar_policy::{Effect, Policy, PrincipalConstraint};
 use cedar_policy_core::ast::{EntityUID, Expr, Literal, PolicyID, SlotEnv, Value, ValueKind, Var};
 use cedar_policy_core::authorizer::AuthorizationError;
 use cedar_policy_core::evaluator::Evaluator;
@@ -35,9 +35,9 @@ pub(super) struct Said<'a> {
 }
 
 impl Condition {
-    pub(super) fn of(rule: Arc<Rule>) -> Self {
-        let asks = principal(&rule.policy.principal_constraint());
-        let when = rule.policy.as_ref().non_scope_constraints().cloned();
+    pub(super) fn of(rule: Arc<Rule>, policy: &Policy) -> Self {
+        let asks = principal(&policy.principal_constraint());
+        let when = policy.as_ref().non_scope_constraints().cloned();
         let expression = match (asks, when) {
             (Some(asks), Some(when)) => Expr::and(asks, when),
             (Some(one), None) | (None, Some(one)) => one,
@@ -72,7 +72,7 @@ pub(super) fn ask<'a>(ask: &Ask<'a>) -> Said<'a> {
     for condition in ask.slice {
         let rule = &*condition.rule;
         match condition.is_satisfied(&evaluator) {
-            Ok(true) if rule.policy.effect() == Effect::Permit => said.permits.push(rule),
+            Ok(true) if rule.effect == Effect::Permit => said.permits.push(rule),
             Ok(true) => said.forbids.push(rule),
             Ok(false) => {}
             Err(text) => said.errors.push((rule.id.clone(), text)),

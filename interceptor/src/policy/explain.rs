@@ -134,7 +134,7 @@ fn cited(rules: Option<&Rules>, emergency: Option<&Rules>, basis: &Basis) -> Vec
 fn cite(rule: &Rule) -> Cited {
     Cited {
         id: rule.id.clone(),
-        effect: match rule.policy.effect() {
+        effect: match rule.effect {
             Effect::Permit => "permit",
             Effect::Forbid => "forbid",
         }

@@ -82,12 +82,12 @@ impl Snapshot {
         if let Some(errors) = PolicyErrors::from_faults(faults) {
             return Err(errors);
         }
-        let (mut emergency, rules): (Vec<_>, Vec<_>) = rules.into_iter().partition(|rule| rule.emergency);
+        let (mut emergency, rules): (Vec<_>, Vec<_>) = rules.into_iter().partition(|(rule, _)| rule.emergency);
         let index = |rules| Rules::new(rules, &schema, &settings).map_err(|error| builtin(&error));
         let emergency = if emergency.is_empty() {
             None
         } else {
-            emergency.extend(rules.iter().filter(|rule| rule.annotations.always).cloned());
+            emergency.extend(rules.iter().filter(|(rule, _)| rule.annotations.always).cloned());
             Some(Box::new(index(emergency)?))
         };
         let state = State::Open(Box::new(index(rules)?));
@@ -177,7 +177,7 @@ fn validate(drafts: &[Draft], schema: &Schema, faults: &mut Vec<PolicyFault>) ->
 }
 
 /// Gives each policy its id: its `@id`, or where it stands.
-fn name(drafts: Vec<Draft>, faults: &mut Vec<PolicyFault>) -> Vec<Rule> {
+fn name(drafts: Vec<Draft>, faults: &mut Vec<PolicyFault>) -> Vec<(Rule, Policy)> {
     let mut taken: HashMap<String, String> = HashMap::new();
     let mut rules = Vec::with_capacity(drafts.len());
     for draft in drafts {
@@ -194,15 +194,16 @@ fn name(drafts: Vec<Draft>, faults: &mut Vec<PolicyFault>) -> Vec<Rule> {
         }
         taken.insert(id.clone(), draft.place.clone());
         let (line, _) = place(draft.file.inner(), draft.span.start);
-        rules.push(Rule {
-            policy: draft.policy.new_id(PolicyId::new(&id)),
+        let rule = Rule {
+            effect: draft.policy.effect(),
             id,
             annotations: draft.annotations,
             file: draft.file.name().to_owned(),
             line,
             text,
             emergency: draft.emergency,
-        });
+        };
+        rules.push((rule, draft.policy));
     }
     rules
 }

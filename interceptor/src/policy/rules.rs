@@ -5,11 +5,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-#[cfg(test)]
-use cedar_policy::PolicySet;
 use cedar_policy::{
-    ActionConstraint, Entities, Entity, EntityId, EntityTypeName, EntityUid, Policy, ResourceConstraint, Schema,
+    ActionConstraint, Effect, Entities, Entity, EntityId, EntityTypeName, EntityUid, Policy, ResourceConstraint, Schema,
 };
+#[cfg(test)]
+use cedar_policy::{PolicyId, PolicySet};
 use cedar_policy_core::ast::EntityUIDEntry;
 
 use super::annotation::Annotations;
@@ -18,10 +18,11 @@ use super::reads::Reads;
 use crate::config::{Settings, Target};
 use crate::ids::{TargetName, WorkloadName};
 
-/// One policy, with what decisions and people want to know of it.
+/// One policy, with what decisions and people want to know of it. Cedar's own form of it isn't kept: of that, [`Condition`] has
+/// what is evaluated.
 #[derive(Debug, Clone)]
 pub(super) struct Rule {
-    pub(super) policy: Policy,
+    pub(super) effect: Effect,
     pub(super) id: String,
     pub(super) annotations: Annotations,
     pub(super) file: String,
@@ -115,7 +116,7 @@ impl Rules {
     ///
     /// # Errors
     /// What the schema lacks; a fault of this build.
-    pub(super) fn new(rules: Vec<Rule>, schema: &Schema, settings: &Settings) -> Result<Self, String> {
+    pub(super) fn new(rules: Vec<(Rule, Policy)>, schema: &Schema, settings: &Settings) -> Result<Self, String> {
         let hierarchy = schema.action_entities().map_err(|error| error.to_string())?;
         let mut actions = HashMap::new();
         for (index, name) in ACTIONS.into_iter().enumerate() {
@@ -129,8 +130,8 @@ impl Rules {
             let entry = known(&uid);
             actions.insert(name, Action { index, uid, entry, family, entities });
         }
-        let rules: Vec<_> = rules.into_iter().map(Arc::new).collect();
-        let scoped: Vec<_> = rules.iter().map(|rule| Scoped::new(rule, &actions)).collect();
+        let rules: Vec<_> = rules.into_iter().map(|(rule, policy)| (Arc::new(rule), policy)).collect();
+        let scoped: Vec<_> = rules.iter().map(|(rule, policy)| Scoped::new(rule, policy, &actions)).collect();
         // Those for any target, and those for one: a target is asked for its own, not for all.
         let mut every = Vec::new();
         let mut of_target: HashMap<&EntityUid, Vec<usize>> = HashMap::new();
@@ -156,7 +157,7 @@ impl Rules {
             workloads.insert(workload.name.clone(), entity("Workload", workload.name.as_str())?);
         }
         Ok(Self {
-            rules: rules.into_iter().map(|rule| (rule.id.clone(), rule)).collect(),
+            rules: rules.into_iter().map(|(rule, _)| (rule.id.clone(), rule)).collect(),
             actions,
             targets,
             workloads,
@@ -231,7 +232,9 @@ impl Rules {
     /// All policies as one set: what the slices are compared with.
     #[cfg(test)]
     pub(super) fn whole(&self) -> PolicySet {
-        PolicySet::from_policies(self.rules.values().map(|rule| rule.policy.clone())).expect("ids are unique")
+        let read =
+            |rule: &Arc<Rule>| Policy::parse(Some(PolicyId::new(&rule.id)), &rule.text).expect("it was read once");
+        PolicySet::from_policies(self.rules.values().map(read)).expect("ids are unique")
     }
 }
 
@@ -254,8 +257,7 @@ struct Scoped {
 }
 
 impl Scoped {
-    fn new(rule: &Arc<Rule>, actions: &HashMap<&'static str, Action>) -> Self {
-        let policy = &rule.policy;
+    fn new(rule: &Arc<Rule>, policy: &Policy, actions: &HashMap<&'static str, Action>) -> Self {
         let target = match policy.resource_constraint() {
             // Targets are in nothing, so `in` is `==`; and every resource is a Target.
             ResourceConstraint::Eq(uid) | ResourceConstraint::In(uid) | ResourceConstraint::IsIn(_, uid) => Some(uid),
@@ -272,7 +274,7 @@ impl Scoped {
         let literals = policy.entity_literals();
         let names = |kind: &str| literals.iter().any(|literal| literal.type_name().to_string() == kind);
         Self {
-            condition: Arc::new(Condition::of(Arc::clone(rule))),
+            condition: Arc::new(Condition::of(Arc::clone(rule), policy)),
             reads: Reads::of(policy),
             target,
             actions: ACTIONS.map(|name| actions.get(name).is_some_and(fits)),
