@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -51,6 +52,9 @@ const AGAIN: Duration = Duration::from_secs(10);
 
 /// The file that says which adoption of a workload it is.
 const ID: &str = "id";
+
+/// Behind the id, once it is recorded that the adoption began.
+const BEGUN: &str = "\nbegun\n";
 
 /// The adopted workloads.
 pub(super) struct Adoptions {
@@ -424,15 +428,23 @@ fn keep_looking(adoptions: &Weak<Adoptions>) {
     }
 }
 
-/// The id of an adoption, which outlives the daemon but not the host's uptime, and whether it is new.
+/// The id of an adoption, which outlives the daemon but not the host's uptime, and whether it is new. So is one of which an earlier
+/// daemon may not have recorded that it began.
 fn identity(folder: &Path) -> std::io::Result<(LaunchId, bool)> {
     let file = folder.join(ID);
-    if let Some(id) = fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok()) {
-        return Ok((id, false));
+    let text = fs::read_to_string(&file).unwrap_or_default();
+    let (id, is_new) = text.strip_suffix(BEGUN).map_or((text.as_str(), true), |id| (id, false));
+    if let Ok(id) = id.parse() {
+        return Ok((id, is_new));
     }
     let id = LaunchId::new();
     fs::write(file, id.to_string())?;
     Ok((id, true))
+}
+
+/// Notes down that it is recorded that an adoption began.
+fn note_begun(folder: &Path) -> std::io::Result<()> {
+    File::options().append(true).open(folder.join(ID))?.write_all(BEGUN.as_bytes())
 }
 
 /// What the kernel calls a workload: the same number for a name over restarts.

@@ -6,6 +6,7 @@ use std::process::Child;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use interceptor::ids::LaunchId;
 use interceptor::record::event::What;
 use interceptor_tests::daemon::{Daemon, Order, READ_ONLY};
 use interceptor_tests::graph::Graph;
@@ -15,6 +16,23 @@ use interceptor_tests::{recorded, require_root};
 use nix::sched::{CloneFlags, unshare};
 
 use super::daemon::{listed, start, start_with, until};
+
+/// The adoptions of a workload of which it is recorded that they began.
+fn begun(daemon: &Daemon, name: &str) -> Result<Vec<LaunchId>> {
+    let events = recorded::events(&daemon.database(), 0)?.into_iter();
+    let started = events.filter_map(|(_, event)| match event.what {
+        What::WorkloadStarted { launch, workload, .. } if workload.as_str() == name => Some(launch),
+        _ => None,
+    });
+    Ok(started.collect())
+}
+
+/// Adds a workload `late` to the configuration, as `svc` is there.
+fn configure_late(daemon: &Daemon) -> Result<()> {
+    let name = daemon.cgroup().file_name().and_then(|name| name.to_str()).context("a name")?.to_owned();
+    let table = ADOPTED.replace("\"svc\"", "\"late\"").replace("units/svc", "units/late").replace("{name}", &name);
+    Ok(fs::write(daemon.config(), fs::read_to_string(daemon.config())? + &table)?)
+}
 
 /// What `status` gives as the causes with this code.
 fn causes(daemon: &Daemon, code: &str) -> Result<Vec<String>> {
@@ -81,24 +99,34 @@ fn what_couldnt_be_adopted_at_first_begins_when_it_can() -> Result<()> {
     // Its names can't be opened.
     let names = daemon.room().join("run/adopted/late/names");
     fs::create_dir_all(&names)?;
-    let name = daemon.cgroup().file_name().and_then(|name| name.to_str()).context("a name")?.to_owned();
-    let table = ADOPTED.replace("\"svc\"", "\"late\"").replace("units/svc", "units/late").replace("{name}", &name);
-    fs::write(daemon.config(), fs::read_to_string(daemon.config())? + &table)?;
+    configure_late(&daemon)?;
     let reload = daemon.interceptor(&["policy", "reload"]).output()?;
     let said = String::from_utf8_lossy(&reload.stderr);
     ensure!(!reload.status.success() && said.contains("`late` can't be adopted"), "{reload:?}");
-    let begun = || -> Result<usize> {
-        let events = recorded::events(&daemon.database(), 0)?.into_iter();
-        let started = events.filter_map(|(_, event)| match event.what {
-            What::WorkloadStarted { workload, .. } => Some(workload),
-            _ => None,
-        });
-        Ok(started.filter(|workload| workload.as_str() == "late").count())
-    };
-    ensure!(begun()? == 0, "it can't be adopted");
+    ensure!(begun(&daemon, "late")?.is_empty(), "it can't be adopted");
     fs::remove_dir(&names)?;
     daemon.ask(&["policy", "reload"])?;
-    ensure!(begun()? == 1, "that it began isn't recorded");
+    ensure!(begun(&daemon, "late")?.len() == 1, "that it began isn't recorded");
+    unit.remove()?;
+    daemon.finish()
+}
+
+/// A daemon that was killed between the two.
+#[test]
+fn an_adoption_that_was_noted_down_and_not_recorded_begins_once() -> Result<()> {
+    require_root!(Ok(()));
+    let (_graph, mut daemon) = start("adopt", "")?;
+    let unit = Unit::new(&daemon)?;
+    let folder = daemon.room().join("run/adopted/late");
+    let id = LaunchId::new();
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join("id"), id.to_string())?;
+    configure_late(&daemon)?;
+    daemon.ask(&["policy", "reload"])?;
+    ensure!(begun(&daemon, "late")? == [id], "{:?}", begun(&daemon, "late")?);
+    daemon.kill9()?;
+    daemon.restart()?;
+    ensure!(begun(&daemon, "late")? == [id], "{:?}", begun(&daemon, "late")?);
     unit.remove()?;
     daemon.finish()
 }

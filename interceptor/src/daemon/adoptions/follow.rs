@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use super::{Adoptions, Held, ID, number, same};
+use super::{Adoptions, Held, ID, note_begun, number, same};
 use crate::adopt::Found;
 use crate::bpf::adopt::{Adopter, Number, State};
 use crate::config::{Adopt, Settings, WorkloadSettings};
@@ -161,6 +161,10 @@ impl Adoptions {
                     command: crate::adopt::told(&workload.settings),
                     containment: "adopted".into(),
                 })?;
+                if let Err(error) = note_begun(&workload.folder) {
+                    // The next daemon records it once more.
+                    tracing::warn!(%error, workload = %workload.settings.name, "that it began can't be noted down");
+                }
             }
             Ok(names)
         };
