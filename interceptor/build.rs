@@ -1,5 +1,6 @@
-//! Builds the eBPF half for its own target and leaves its objects in OUT_DIR, without what only debuggers read. With AYA_BUILD_SKIP=1 (for lint and
-//! documentation jobs on machines without bpf-linker) the objects are empty, and loading them is an error that says so.
+//! Builds the eBPF half for its own target and leaves its objects in OUT_DIR, without what only debuggers read. With
+//! AYA_BUILD_SKIP=1 (for lint and documentation jobs on machines without bpf-linker) the objects are empty, and loading
+//! them is an error that says so.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

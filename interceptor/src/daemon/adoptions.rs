@@ -187,13 +187,18 @@ impl Adoptions {
     ) -> Result<Held, EngageError> {
         let folder = self.marks.folder(&settings.name);
         fs::create_dir_all(&folder)?;
-        let (id, is_new) = identity(&folder)?;
         // Until its cgroups were looked for, what stood still before may be what nothing refuses.
         let is_loose = self.marks.has(&settings.name);
-        if is_new {
-            Taken::begin(&folder);
-        }
         let number = number(&settings.name);
+        let (id, is_begun) = match known(&folder)? {
+            Some(known) => known,
+            None => {
+                // What was counted of an adoption that nobody let go of is another one's.
+                adopter.forget_counts(number)?;
+                Taken::begin(&folder);
+                (new(&folder)?, false)
+            }
+        };
         let workload = Arc::new(Workload {
             id,
             settings: Arc::clone(settings),
@@ -205,7 +210,7 @@ impl Adoptions {
             folder,
         });
         let pipeline = &self.parts.pipeline;
-        let names = Arc::new(self.begin(&workload, is_new, all.limits.names, adopter)?);
+        let names = Arc::new(self.begin(&workload, is_begun, all.limits.names)?);
         let lookup = Arc::new(CurrentLookup::new(pipeline.worlds.clone()));
         let (gate, taken) = (Arc::clone(&self.parts.gate), self.parts.acceptor.taken(&workload));
         let resolver = Resolver::new(Arc::clone(&workload), Arc::clone(&names), gate, lookup, Arc::clone(&taken));
@@ -428,18 +433,22 @@ fn keep_looking(adoptions: &Weak<Adoptions>) {
     }
 }
 
-/// The id of an adoption, which outlives the daemon but not the host's uptime, and whether it is new. So is one of which an earlier
-/// daemon may not have recorded that it began.
-fn identity(folder: &Path) -> std::io::Result<(LaunchId, bool)> {
-    let file = folder.join(ID);
-    let text = fs::read_to_string(&file).unwrap_or_default();
-    let (id, is_new) = text.strip_suffix(BEGUN).map_or((text.as_str(), true), |id| (id, false));
-    if let Ok(id) = id.parse() {
-        return Ok((id, is_new));
-    }
+/// The id of an adoption, which outlives the daemon but not the host's uptime, and whether it is known to be recorded that it
+/// began: an earlier daemon may have been killed before. None: there is no adoption.
+fn known(folder: &Path) -> std::io::Result<Option<(LaunchId, bool)>> {
+    let text = match fs::read_to_string(folder.join(ID)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        read => read?,
+    };
+    let id = text.lines().next().and_then(|id| id.parse().ok());
+    Ok(id.map(|id| (id, text.ends_with(BEGUN))))
+}
+
+/// Notes down the id of an adoption that is new.
+fn new(folder: &Path) -> std::io::Result<LaunchId> {
     let id = LaunchId::new();
-    fs::write(file, id.to_string())?;
-    Ok((id, true))
+    fs::write(folder.join(ID), id.to_string())?;
+    Ok(id)
 }
 
 /// Notes down that it is recorded that an adoption began.

@@ -260,24 +260,22 @@ pub(super) fn last(taken: &Taken, count: impl Fn() -> Result<Ledger, BpfError>) 
 }
 
 impl Recorded {
-    /// Whether these counts are to be recorded: they are news, or the state at the end of a session. That they are the last always is.
-    fn is_due(&self, ledger: &Ledger, session_ended: bool) -> bool {
-        if ledger.kinds.is_empty() {
-            return false;
-        }
+    /// Whether these counts are news; from now on they aren't. That they are the last always is.
+    fn is_new(&self, ledger: &Ledger) -> bool {
         let told = |one: &Ledger| one.handled.map(|handled| (handled.unrecorded, handled.last));
         let mut recorded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let before = recorded.insert(ledger.launch, ledger.clone());
-        session_ended || before.is_none_or(|before| before.kinds != ledger.kinds || told(&before) != told(ledger))
+        before.is_none_or(|before| before.kinds != ledger.kinds || told(&before) != told(ledger))
     }
 
     /// Records the counts of a workload, if they changed, or if one of its sessions ended.
     pub(super) fn note(&self, journal: &OwnJournal, ledger: Ledger, session_ended: bool) {
-        if !self.is_due(&ledger, session_ended) {
+        let is_new = self.is_new(&ledger);
+        if ledger.kinds.is_empty() || !(is_new || session_ended) {
             return;
         }
         let unexplained = ledger.unexplained();
-        if unexplained > 0 {
+        if is_new && unexplained > 0 {
             tracing::error!(workload = %ledger.workload, unexplained, "connections or datagrams got past the proxy");
         }
         journal.note(What::Ledger(ledger));

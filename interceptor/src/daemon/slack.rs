@@ -23,8 +23,7 @@ pub(super) async fn give_back(registry: Arc<Registry>) {
         let freed = registry.freed();
         let is_calm = freed.wrapping_sub(seen) < ENOUGH;
         seen = freed;
-        let least = if registry.is_empty() { 1 } else { ENOUGH };
-        if !is_calm || freed.wrapping_sub(given) < least {
+        if !is_calm || !is_enough(freed.wrapping_sub(given), registry.is_empty()) {
             continue;
         }
         given = freed;
@@ -32,6 +31,11 @@ pub(super) async fn give_back(registry: Arc<Registry>) {
             tracing::error!(%error, "memory can't be given back");
         }
     }
+}
+
+/// Whether as many connections' worth makes it worth while.
+fn is_enough(freed: usize, none_lives: bool) -> bool {
+    freed >= if none_lives { 1 } else { ENOUGH }
 }
 
 #[cfg(target_env = "gnu")]
@@ -42,3 +46,6 @@ fn trim() {
 
 #[cfg(not(target_env = "gnu"))]
 fn trim() {}
+
+#[cfg(test)]
+mod tests;

@@ -111,7 +111,7 @@ fn what_couldnt_be_adopted_at_first_begins_when_it_can() -> Result<()> {
     daemon.finish()
 }
 
-/// A daemon that was killed between the two.
+/// A daemon that was killed between the two, or as it noted down that it had recorded it.
 #[test]
 fn an_adoption_that_was_noted_down_and_not_recorded_begins_once() -> Result<()> {
     require_root!(Ok(()));
@@ -120,7 +120,7 @@ fn an_adoption_that_was_noted_down_and_not_recorded_begins_once() -> Result<()> 
     let folder = daemon.room().join("run/adopted/late");
     let id = LaunchId::new();
     fs::create_dir_all(&folder)?;
-    fs::write(folder.join("id"), id.to_string())?;
+    fs::write(folder.join("id"), format!("{id}\nbeg"))?;
     configure_late(&daemon)?;
     daemon.ask(&["policy", "reload"])?;
     ensure!(begun(&daemon, "late")? == [id], "{:?}", begun(&daemon, "late")?);

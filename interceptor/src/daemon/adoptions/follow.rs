@@ -1,12 +1,11 @@
 //! Bringing what the settings adopt under control. What can't be adopted is refused, told, and tried again.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use super::{Adoptions, Held, ID, note_begun, number, same};
+use super::{Adoptions, Held, note_begun, number, same};
 use crate::adopt::Found;
 use crate::bpf::adopt::{Adopter, Number, State};
 use crate::config::{Adopt, Settings, WorkloadSettings};
@@ -137,42 +136,27 @@ impl Adoptions {
         }
     }
 
-    /// Opens the names of a workload, and records that it began if it is new. If that fails it hasn't begun: what is tried next
-    /// is new again.
-    pub(super) fn begin(
-        &self,
-        workload: &Workload,
-        is_new: bool,
-        most: usize,
-        adopter: &Adopter,
-    ) -> Result<Names, EngageError> {
-        let begun = || -> Result<Names, EngageError> {
-            let names = Names::open(&workload.folder, most)?;
-            if is_new {
-                // What was counted of an adoption that nobody let go of is another one's.
-                adopter.forget_counts(number(&workload.settings.name))?;
-                self.parts.journal.record(What::WorkloadStarted {
-                    launch: workload.id,
-                    workload: workload.settings.name.clone(),
-                    initiator: NOBODY,
-                    loginuid: None,
-                    uid: NOBODY,
-                    pid: 0,
-                    command: crate::adopt::told(&workload.settings),
-                    containment: "adopted".into(),
-                })?;
-                if let Err(error) = note_begun(&workload.folder) {
-                    // The next daemon records it once more.
-                    tracing::warn!(%error, workload = %workload.settings.name, "that it began can't be noted down");
-                }
-            }
-            Ok(names)
-        };
-        begun().inspect_err(|_| {
-            if is_new && let Err(error) = fs::remove_file(workload.folder.join(ID)) {
-                tracing::error!(%error, workload = %workload.settings.name, "that it hasn't begun can't be noted down");
-            }
-        })
+    /// Opens the names of a workload, and records that it began if that isn't known to be recorded. If that fails it is tried again.
+    pub(super) fn begin(&self, workload: &Workload, is_begun: bool, most: usize) -> Result<Names, EngageError> {
+        let names = Names::open(&workload.folder, most)?;
+        if is_begun {
+            return Ok(names);
+        }
+        self.parts.journal.record(What::WorkloadStarted {
+            launch: workload.id,
+            workload: workload.settings.name.clone(),
+            initiator: NOBODY,
+            loginuid: None,
+            uid: NOBODY,
+            pid: 0,
+            command: crate::adopt::told(&workload.settings),
+            containment: "adopted".into(),
+        })?;
+        if let Err(error) = note_begun(&workload.folder) {
+            // The next daemon records it once more.
+            tracing::warn!(%error, workload = %workload.settings.name, "that it began can't be noted down");
+        }
+        Ok(names)
     }
 
     /// Lets nothing of a workload pass that can't be taken: what can't be refused stands still. Whether that stays so once what

@@ -153,22 +153,11 @@ fn counts_that_cant_be_read_are_not_nothing() {
 fn only_what_changed_is_recorded() {
     let recorded = Recorded::default();
     let launch = LaunchId::new();
-    assert!(recorded.is_due(&ledger(launch, 0), false));
-    assert!(!recorded.is_due(&ledger(launch, 0), false));
-    assert!(recorded.is_due(&ledger(launch, 1), false));
+    assert!(recorded.is_new(&ledger(launch, 0)));
+    assert!(!recorded.is_new(&ledger(launch, 0)));
+    assert!(recorded.is_new(&ledger(launch, 1)));
     recorded.forget(launch);
-    assert!(recorded.is_due(&ledger(launch, 1), false));
-}
-
-#[test]
-fn the_end_of_a_session_is_recorded_with_counts_that_are_no_news() {
-    let recorded = Recorded::default();
-    let launch = LaunchId::new();
-    assert!(recorded.is_due(&ledger(launch, 0), true));
-    assert!(recorded.is_due(&ledger(launch, 0), true));
-    assert!(!recorded.is_due(&ledger(launch, 0), false));
-    let nothing = Ledger { kinds: [].into(), ..ledger(launch, 0) };
-    assert!(!recorded.is_due(&nothing, true));
+    assert!(recorded.is_new(&ledger(launch, 1)));
 }
 
 fn handled(at: &str, unrecorded: u64, last: bool) -> Option<Handled> {
@@ -180,10 +169,10 @@ fn a_later_look_is_no_news_and_that_it_was_the_last_is() {
     let recorded = Recorded::default();
     let launch = LaunchId::new();
     let at = |at, unrecorded, last| Ledger { handled: handled(at, unrecorded, last), ..ledger(launch, 0) };
-    assert!(recorded.is_due(&at("2026-03-01T10:00:00Z", 0, false), false));
-    assert!(!recorded.is_due(&at("2026-03-01T10:01:00Z", 0, false), false));
-    assert!(recorded.is_due(&at("2026-03-01T10:02:00Z", 1, false), false));
-    assert!(recorded.is_due(&at("2026-03-01T10:03:00Z", 1, true), false));
+    assert!(recorded.is_new(&at("2026-03-01T10:00:00Z", 0, false)));
+    assert!(!recorded.is_new(&at("2026-03-01T10:01:00Z", 0, false)));
+    assert!(recorded.is_new(&at("2026-03-01T10:02:00Z", 1, false)));
+    assert!(recorded.is_new(&at("2026-03-01T10:03:00Z", 1, true)));
 }
 
 /// The numbers of a workload that is new, in a folder of its own.

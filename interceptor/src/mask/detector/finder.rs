@@ -5,7 +5,6 @@ use std::ops::Range;
 
 use regex_automata::nfa::thompson::WhichCaptures;
 use regex_automata::util::primitives::PatternID;
-use regex_automata::util::syntax;
 use regex_automata::{Anchored, Input, meta};
 use regex_syntax::hir::{Class, Hir, HirKind};
 
@@ -39,15 +38,17 @@ impl Finder {
     /// # Errors
     /// Why it isn't one, or that it is too large.
     pub(super) fn new(regex: &str) -> Result<Self, String> {
-        let all = compiled(regex, WhichCaptures::All)?;
-        let group = all.group_info().to_index(PatternID::ZERO, "value");
-        if group.is_some() {
-            return Ok(Self(Form::Any(all, group)));
+        let hir = regex_syntax::ParserBuilder::new().utf8(false).build().parse(regex);
+        let hir = hir.map_err(|error| error.to_string())?;
+        if hir.properties().explicit_captures_len() > 0 {
+            let any = compiled(&hir, WhichCaptures::All)?;
+            let group = any.group_info().to_index(PatternID::ZERO, "value");
+            return Ok(Self(Form::Any(any, group)));
         }
-        match Pivoted::new(regex) {
-            Some(pivoted) => Ok(Self(Form::Pivoted(Box::new(pivoted)))),
-            None => Ok(Self(Form::Any(compiled(regex, WhichCaptures::Implicit)?, None))),
-        }
+        Ok(Self(match Pivoted::new(&hir) {
+            Some(pivoted) => Form::Pivoted(Box::new(pivoted)),
+            None => Form::Any(compiled(&hir, WhichCaptures::Implicit)?, None),
+        }))
     }
 
     /// Gives each match, or what its group `value` matches, in order: those that the regex finds one after the other.
@@ -63,29 +64,26 @@ impl Finder {
     }
 }
 
-/// Compiles a regex of any form.
-fn compiled(regex: &str, captures: WhichCaptures) -> Result<meta::Regex, String> {
-    let built = meta::Builder::new()
-        .syntax(syntax::Config::new().utf8(false))
-        .configure(config().which_captures(captures))
-        .build(regex);
+/// Compiles a regex. A table for groups that needs no way back would be faster where one matched, and each takes 40 KiB.
+fn compiled(hir: &Hir, captures: WhichCaptures) -> Result<meta::Regex, String> {
+    let config = meta::Config::new()
+        .utf8_empty(false)
+        .nfa_size_limit(Some(PROGRAM))
+        .hybrid_cache_capacity(CACHE)
+        .which_captures(captures)
+        .onepass(false);
+    let built = meta::Builder::new().configure(config).build_from_hir(hir);
     built.map_err(|error| match error.size_limit() {
         Some(limit) => format!("it takes more than {limit} bytes"),
         None => error.to_string(),
     })
 }
 
-/// How regexes are compiled. A table for groups that needs no way back would be faster where one matched, and each takes 40 KiB.
-fn config() -> meta::Config {
-    meta::Config::new().utf8_empty(false).nfa_size_limit(Some(PROGRAM)).hybrid_cache_capacity(CACHE).onepass(false)
-}
-
 impl Pivoted {
     /// The form of a regex that has it: a repeated class of bytes, or nothing, then a byte that neither this class nor
     /// anything behind it can match. So what is looked at from one pivot ends at the next, and all of them together take no
     /// longer than the text is long.
-    fn new(regex: &str) -> Option<Self> {
-        let hir = regex_syntax::ParserBuilder::new().utf8(false).build().parse(regex).ok()?;
+    fn new(hir: &Hir) -> Option<Self> {
         let HirKind::Concat(parts) = hir.kind() else { return None };
         let (before, rest) = match parts.first()?.kind() {
             HirKind::Repetition(repeated) => {
@@ -101,7 +99,7 @@ impl Pivoted {
         if before.as_ref().is_some_and(|class| class[usize::from(pivot)]) || may_match(&after, pivot) {
             return None;
         }
-        let after = meta::Builder::new().configure(config()).build_from_hir(&after).ok()?;
+        let after = compiled(&after, WhichCaptures::Implicit).ok()?;
         Some(Self { pivot, before, after })
     }
 

@@ -76,3 +76,16 @@ fn what_is_around_a_match_counts() {
         assert_eq!(found(&finder, text.as_bytes()), expected, "{text}");
     }
 }
+
+#[test]
+fn a_regex_that_is_too_large_is_told_so() {
+    let error = Finder::new(r"(?:\w{100}){100}").unwrap_err();
+    assert_eq!(error, "it takes more than 4194304 bytes");
+}
+
+#[test]
+fn what_a_group_of_that_name_matches_counts_and_no_other_group() {
+    let found = |regex, text: &str| found(&Finder::new(regex).unwrap(), text.as_bytes());
+    assert_eq!(found(r"a(?P<value>\d+)b", "a12b a3c a4b"), [1..3, 10..11]);
+    assert_eq!(found(r"a(\d+)b", "a12b a3c a4b"), [0..4, 9..12]);
+}
