@@ -14,9 +14,10 @@ use crate::daemon::Daemon;
 /// The table of a workload `svc` that adopts the cgroup of [`Unit`]; for [`crate::daemon::Order::more`].
 pub const ADOPTED: &str = "[[workload]]\nname = \"svc\"\nmatch = { cgroup = \"/{name}/units/svc\" }\n";
 
-/// The user that services of this process's tests run as.
+/// The user that services of this process's tests run as, and nobody's of a test that runs beside it: a user with processes
+/// outside of a workload is a hole.
 pub fn uid() -> u32 {
-    62_000 + std::process::id() % 3_000
+    1_000_000 + std::process::id()
 }
 
 /// The cgroup of a service of `daemon`'s, and a user that nobody else runs as.

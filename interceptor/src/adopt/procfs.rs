@@ -170,7 +170,8 @@ fn other_thread(pid: u32) -> io::Result<u32> {
     threads.into_iter().find(|thread| !is_ending(pid, *thread)).ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
-fn is_ending(pid: u32, thread: u32) -> bool {
+/// Whether a thread is gone, or at its end.
+pub(super) fn is_ending(pid: u32, thread: u32) -> bool {
     match fs::read_to_string(format!("/proc/{pid}/task/{thread}/stat")) {
         Ok(stat) => !is_at_work(&stat),
         Err(error) => matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)),

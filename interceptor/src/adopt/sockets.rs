@@ -15,7 +15,7 @@ use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_protocol, so
 use rustix::net::{AddressFamily, SocketType, connect_unspec};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
-use super::procfs::{is_shortage, threads_of};
+use super::procfs::{is_ending, is_shortage, threads_of};
 use crate::bpf::adopt::Adopter;
 use crate::launch;
 
@@ -100,7 +100,8 @@ impl Sockets {
                 let socket = match held.copy() {
                     Ok(socket) => socket,
                     Err(error) => {
-                        strays.extend(unseen(error).map(|what| Stray::open(*pid, what)));
+                        let what = unseen(error).filter(|_| !is_ending(*pid, held.thread));
+                        strays.extend(what.map(|what| Stray::open(*pid, what)));
                         continue;
                     }
                 };
@@ -193,7 +194,7 @@ fn descriptors_of(pid: u32, left: &mut usize) -> io::Result<Descriptors> {
         let entries = match fs::read_dir(format!("/proc/{pid}/task/{thread}/fd")) {
             Ok(entries) => entries,
             Err(error) => {
-                found.others.extend(unread(&error));
+                found.others.extend(unread(&error).filter(|_| !is_ending(pid, thread)));
                 continue;
             }
         };
@@ -206,7 +207,8 @@ fn descriptors_of(pid: u32, left: &mut usize) -> io::Result<Descriptors> {
             let link = match fs::read_link(entry.path()) {
                 Ok(link) => link,
                 Err(error) => {
-                    found.others.extend(unread(&error));
+                    // EACCES is also what one gets of a thread that ended in that very call (`proc_pid_readlink` of fs/proc/base.c).
+                    found.others.extend(unread(&error).filter(|_| !is_ending(pid, thread)));
                     continue;
                 }
             };

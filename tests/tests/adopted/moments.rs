@@ -11,6 +11,7 @@ use interceptor_tests::require_root;
 use interceptor_tests::unit::{ADOPTED, Unit, said};
 
 use super::daemon::{start, start_with, until};
+use super::told::changes;
 
 /// No target.
 const ELSEWHERE: &str = "198.51.100.7:443";
@@ -40,7 +41,7 @@ fn births(daemon: &Daemon, unit: &Unit, end: Instant) -> Result<usize> {
     let mut born = 0;
     while born < LEAST || Instant::now() < end {
         let answer = said(unit.command("/bin/sh").args(["-c", &script]).arg(daemon.binary("probe")))?;
-        ensure!(answer == "ECONNRESET", "{answer}\n{}", daemon.log());
+        ensure!(answer == "ECONNRESET", "{answer}: {:?}\n{}", changes(daemon)?, daemon.log());
         born += 1;
     }
     Ok(born)

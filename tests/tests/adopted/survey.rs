@@ -6,7 +6,7 @@ use std::process::Command;
 use interceptor::adopt::{Engines, Process, Survey, Tree};
 use interceptor::bpf::FilterReader;
 use interceptor_tests::netns::Cgroup;
-use interceptor_tests::require_root;
+use interceptor_tests::{require_root, unit};
 
 const PROBE: &str = env!("CARGO_BIN_EXE_probe");
 
@@ -21,7 +21,7 @@ fn a_process_at_its_end_is_no_hole() {
     let mount = interceptor::bpf::cgroup2().expect("cgroup2 is mounted");
     let tree = Tree::new(mount, Engines::new("/nowhere".into(), "/nowhere".into()));
     let path = format!("/{}", cgroup.path.file_name().and_then(|name| name.to_str()).expect("a name"));
-    let uid = (62_000 + std::process::id() % 3_000).to_string();
+    let uid = unit::uid().to_string();
     let (mut looks, mut gone) = (0, 0);
     for _ in 0..100 {
         let mut unit = Command::new(PROBE);
