@@ -21,6 +21,7 @@ mod environment;
 pub mod init;
 mod plan;
 mod prepare;
+mod refused;
 mod running;
 mod seccomp;
 mod spawn;
@@ -31,6 +32,7 @@ mod view;
 pub use caller::{Caller, hold};
 pub use choose::choose;
 pub use prepare::{Prepared, prepare};
+pub use refused::Refused;
 pub use running::{Revived, Running, discard, revive, unreadable};
 pub use sys::share_files;
 

@@ -410,31 +410,68 @@ fn unix_sockets_are_counted_whether_a_rule_allows_them_or_not() -> Result<()> {
 }
 
 /// Only TCP is steered: what else it sends gets to its own sockets, or to none. What the filter on system calls refuses no
-/// hook sees.
+/// hook sees, so process 1 counts it.
 #[test]
 fn what_isnt_tcp_is_counted_as_what_became_of_it() -> Result<()> {
     require_root!(Ok(()));
     let raw = format!("{} {} {} {}", libc::SYS_socket, libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_UDP);
     let packet = format!("{} {} {} 0", libc::SYS_socket, libc::AF_PACKET, libc::SOCK_RAW);
+    let pair = format!("{} {} {} 0", libc::SYS_socketpair, libc::AF_TIPC, libc::SOCK_STREAM);
     let script = format!(
         r#""$0" udp 198.51.100.7:443; "$0" udp-to 198.51.100.7:443; "$0" udp-to '[2001:db8::7]:443'; "$0" udp-own
-        "$0" dns plain 198.51.100.7:53; "$0" syscall {raw}; "$0" syscall {packet}; echo done; sleep 300"#
+        "$0" dns plain 198.51.100.7:53; "$0" syscall {raw}; "$0" syscall {packet}
+        "$0" {vsock}; "$0" syscall {pair}; echo done; sleep 300"#,
+        vsock = vsock()
     );
     let mut scene = Scene::start(&script)?;
     scene.until("it doesn't get that far", || scene.has_said("done"))?;
     let said = fs::read_to_string(&scene.output)?;
     let said: Vec<&str> = said.lines().collect();
-    let expected = ["ECONNREFUSED", "ok", "ok", "ok", "answered by 198.51.100.7:53", "EPERM", "EAFNOSUPPORT", "done"];
-    ensure!(said == expected, "{said:?}");
+    let datagrams = ["ECONNREFUSED", "ok", "ok", "ok", "answered by 198.51.100.7:53"];
+    let sockets = ["EPERM", "EAFNOSUPPORT", "EAFNOSUPPORT", "EAFNOSUPPORT"];
+    ensure!(said == [&datagrams[..], &sockets, &["done"]].concat(), "{said:?}");
     let udp = scene.counts("udp")?;
     ensure!(udp["attempted"] == 4 && udp["refused"] == 3 && udp["allowed"] == 1, "{udp}");
     let dns = scene.counts("dns")?;
     ensure!(dns["attempted"] == 1 && dns["mediated"] == 1, "{dns}");
     ensure!(udp["unexplained"] == 0 && dns["unexplained"] == 0, "{udp} {dns}");
-    for kind in ["raw", "packet"] {
-        ensure!(scene.counts(kind)?.is_null(), "{kind}: {}", scene.counts(kind)?);
+    for (kind, times) in [("raw", 1), ("packet", 1), ("other", 2)] {
+        let counts = scene.counts(kind)?;
+        ensure!(counts["attempted"] == times && counts["refused"] == times, "{kind}: {counts}");
     }
     scene.end()?;
+    scene.daemon.finish()
+}
+
+/// How the probe is told to make the socket that nothing but the filter refuses to an unprivileged process.
+fn vsock() -> String {
+    format!("syscall {} {} {} 0", libc::SYS_socket, libc::AF_VSOCK, libc::SOCK_STREAM)
+}
+
+/// Process 1 answers while there is no daemon; each call is counted once.
+#[test]
+fn what_the_filter_refuses_is_counted_while_no_daemon_runs_and_to_the_end() -> Result<()> {
+    require_root!(Ok(()));
+    const LOOPS: u64 = 4;
+    let script = format!(r#"for i in 1 2 3 4; do (while :; do "$0" {}; done) & done; wait"#, vsock());
+    let mut scene = Scene::start(&script)?;
+    let refused = |scene: &Scene| -> Result<u64> {
+        let said = fs::read_to_string(&scene.output)?;
+        ensure!(said.lines().all(|line| line == "EAFNOSUPPORT"), "{said}");
+        Ok(said.lines().count().try_into()?)
+    };
+    scene.until("nothing is refused", || Ok(refused(&scene)? > 10))?;
+    scene.daemon.kill9()?;
+    let before = refused(&scene)?;
+    scene.until("nothing is refused while no daemon runs", || Ok(refused(&scene)? > before + 50))?;
+    scene.daemon.restart()?;
+    scene.end()?;
+    let (last, is_right) = scene.last()?;
+    let (other, refused) = (&last["kinds"]["other"], refused(&scene)?);
+    // Each loop may have been ended before it said so.
+    let is_all = other["refused"].as_u64().is_some_and(|count| (refused..=refused + LOOPS).contains(&count));
+    ensure!(is_all && other["refused"] == other["attempted"], "{refused} were refused: {last}");
+    ensure!(is_right && other["unexplained"] == 0, "{last}");
     scene.daemon.finish()
 }
 

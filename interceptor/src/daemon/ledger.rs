@@ -2,6 +2,7 @@
 //! minute for those of which something changed, and when a workload ends.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use super::reload::OwnJournal;
 use crate::bpf::adopt::Tally;
 use crate::bpf::{BpfError, Kernel};
 use crate::ids::{LaunchId, WorkloadName};
+use crate::launch::Refused;
 use crate::pipeline::Registry;
 use crate::record::event::{Counts, Handled, Ledger, What};
 use crate::transport::taken::Taken;
@@ -101,20 +103,23 @@ pub(super) struct Connects {
     /// Sockets of IP that are neither TCP nor UDP, and what of theirs stayed in the namespace.
     pub(super) raw: u64,
     pub(super) packets: u64,
+    /// Sockets that its filter on system calls refuses.
+    pub(super) refused: Refused,
     /// Datagrams, questions over UDP and packets of other sockets that left the namespace: somebody laid a way out.
     pub(super) left: [u64; 3],
     pub(super) had: Had,
 }
 
 impl Connects {
-    /// Those of a launch.
+    /// Those of a launch, whose own folder this is.
     ///
     /// # Errors
-    /// The kernel's can't be read.
-    pub(super) fn of(kernel: &Kernel, launch: LaunchId, taken: &Taken) -> Result<Self, BpfError> {
+    /// The kernel's, or those of its process 1, can't be read.
+    pub(super) fn of(kernel: &Kernel, launch: LaunchId, folder: &Path, taken: &Taken) -> Result<Self, BpfError> {
         // First: what is answered meanwhile is waited for, and what is taken meanwhile would hide something.
         let had = Had::from(taken);
         let count = |kind, fate| kernel.attempts(launch, kind, fate);
+        let unread = |source| BpfError::Io { what: "reading what its process 1 refused".into(), source };
         Ok(Self {
             established: count(Kind::Tcp, Fate::Established)?,
             failed: count(Kind::Tcp, Fate::Failed)?,
@@ -124,13 +129,14 @@ impl Connects {
             unheard: count(Kind::Dns, Fate::Refused)?,
             raw: count(Kind::Raw, Fate::Allowed)?,
             packets: count(Kind::Packet, Fate::Allowed)?,
+            refused: Refused::read(folder).map_err(unread)?,
             left: [count(Kind::Udp, Fate::Left)?, count(Kind::Dns, Fate::Left)?, count(Kind::Packet, Fate::Left)?],
             had,
         })
     }
 
     pub(super) fn kinds(self) -> BTreeMap<String, Counts> {
-        let Self { established, failed, allowed, unix, udp, unheard, raw, packets, left, had } = self;
+        let Self { established, failed, allowed, unix, udp, unheard, raw, packets, refused, left, had } = self;
         let [udp_left, dns_left, packets_left] = left;
         let Had { taken, reset, lost, asked } = had;
         let tcp = Counts {
@@ -159,9 +165,10 @@ impl Connects {
             ("tcp", tcp),
             ("dns", dns),
             ("udp", judged(udp, udp_left)),
-            ("raw", judged([0, raw], 0)),
+            ("raw", judged([refused.raw, raw], 0)),
             ("unix", judged(unix, 0)),
-            ("packet", judged([0, packets], packets_left)),
+            ("packet", judged([refused.packet, packets], packets_left)),
+            ("other", judged([refused.other, 0], 0)),
         ])
     }
 }

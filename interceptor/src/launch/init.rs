@@ -2,13 +2,14 @@
 //! is ready, waits for the daemon's go, starts the command, and from then on reaps, passes signals on and reports
 //! ([`supervise`]). It outlives the daemon; its own end is the end of everything in the workload.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 
 use super::plan::{Failure, Plan, ToDaemon, ToInit, failing};
-use super::{channel, seccomp, spawn, sys, view};
+use super::seccomp::Filters;
+use super::{channel, spawn, sys, view};
 
 mod command;
 mod privileges;
@@ -44,7 +45,9 @@ pub fn main() -> ExitCode {
 struct Ready {
     plan: Plan,
     channel: OwnedFd,
-    filters: Vec<seccomp::Program>,
+    filters: Filters,
+    /// Where it counts what it refuses.
+    refused: File,
 }
 
 fn get_ready() -> Result<Ready, Failure> {
@@ -52,10 +55,11 @@ fn get_ready() -> Result<Ready, Failure> {
     nix::sys::prctl::set_dumpable(false).map_err(failing("close process 1 to others"))?;
     let plan = sys::inherited(spawn::PLAN).and_then(Plan::read).map_err(failing("read the plan"))?;
     let channel = sys::inherited(spawn::CHANNEL).map_err(failing("take the channel"))?;
-    let filters = seccomp::compile().map_err(|e| Failure::new(format!("seccomp filter: {e}"), "report this"))?;
+    let refused = sys::inherited(spawn::REFUSED).map_err(failing("take the file of counts"))?.into();
+    let filters = Filters::compile().map_err(|e| Failure::new(format!("seccomp filter: {e}"), "report this"))?;
     crate::transport::namespace::configure().map_err(failing("set the workload's network up"))?;
     view::build(&plan)?;
-    Ok(Ready { plan, channel, filters })
+    Ok(Ready { plan, channel, filters, refused })
 }
 
 /// Waits for the daemon's go. No go, or no daemon any more, means no launch.
@@ -69,12 +73,12 @@ impl Ready {
             let terminal = self.plan.tty.map(|size| self.terminal(size)).transpose()?;
             let child = command::start(&self.plan, &self.filters, terminal)?;
             privileges::keep_only_kill().map_err(failing("drop process 1's privileges"))?;
-            seccomp::load(&self.filters).map_err(failing("load process 1's seccomp filters"))?;
+            self.filters.load().map_err(failing("load process 1's seccomp filters"))?;
             leave_stdio().map_err(failing("let go of the caller's descriptors"))?;
             Ok((supervisor, child))
         });
         match started {
-            Ok((supervisor, child)) => supervisor.run(&self.channel, child),
+            Ok((supervisor, child)) => supervisor.run(&self.channel, child, self.refused),
             Err(failure) => supervise::report_failure(&self.channel, failure),
         }
     }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
 use super::plan::{Failure, Plan, PlannedCwd, ToDaemon, ToInit, path_bytes, planned_path};
+use super::refused::Refused;
 use super::running::{Kept, Running, State, discard};
 use super::user::RunAs;
 use super::{LaunchError, Order, Program, channel, descriptors, environment, spawn, while_doing};
@@ -43,9 +44,11 @@ pub fn prepare(order: Order) -> Result<Prepared, LaunchError> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&undo.folder).map_err(while_doing("make its folder"))?;
     let cgroup = File::open(&undo.cgroup).map_err(while_doing("open the workload's cgroup"))?.into();
 
+    let refused = Refused::create(&undo.folder).map_err(while_doing("make the file of counts"))?.into();
+
     let (handshake, inner) = channel::pair().map_err(while_doing("make the handshake"))?;
     let [input, output, error] = &order.stdio;
-    let descriptors = [input, output, error, &plan, &inner, &order.channel];
+    let descriptors = [input, output, error, &plan, &inner, &order.channel, &refused];
     order.caller.still_lives()?;
     let (init, pidfd) = spawn::spawn(&spawn::Start { program: &program, cgroup: &cgroup, descriptors })
         .map_err(while_doing("clone process 1"))?;

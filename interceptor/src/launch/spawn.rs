@@ -16,7 +16,9 @@ pub(super) const PLAN: RawFd = 3;
 pub(super) const HANDSHAKE: RawFd = 4;
 /// The channel to the client.
 pub(super) const CHANNEL: RawFd = 5;
-const FIXED: usize = 6;
+/// Where it counts what it refuses.
+pub(super) const REFUSED: RawFd = 6;
+const FIXED: usize = 7;
 
 /// Descriptors are copied to numbers from here on first, so that placing one never overwrites another.
 const ABOVE_FIXED: RawFd = 64;
@@ -34,7 +36,7 @@ pub(super) struct Start<'a> {
     pub(super) program: &'a OwnedFd,
     /// The directory of its cgroup.
     pub(super) cgroup: &'a OwnedFd,
-    /// What it finds at 0 to 5.
+    /// What it finds at 0 to 6.
     pub(super) descriptors: [&'a OwnedFd; FIXED],
 }
 

@@ -345,11 +345,40 @@ pub(super) fn open_place(dir: BorrowedFd<'_>, path: &CStr, how: u64) -> io::Resu
 
 /// Loads one seccomp filter on this thread, and with it on what it starts. Needs no_new_privs.
 pub(super) fn load_filter(program: &[libc::sock_filter]) -> io::Result<()> {
+    seccomp(program, 0).map(|_| ())
+}
+
+/// Loads one that asks, and yields what its questions come at (seccomp_unotify(2)). EBUSY: there is one already. Once a question is
+/// taken, only a deadly signal ends its caller's waiting, so that none is asked twice.
+pub(super) fn load_asking_filter(program: &[libc::sock_filter]) -> io::Result<OwnedFd> {
+    let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    owned(seccomp(program, flags)?)
+}
+
+fn seccomp(program: &[libc::sock_filter], flags: c_ulong) -> io::Result<c_long> {
     const SECCOMP_SET_MODE_FILTER: c_uint = 1;
     let len = u16::try_from(program.len()).map_err(io::Error::other)?;
     let program = libc::sock_fprog { len, filter: program.as_ptr().cast_mut() };
     // SAFETY: the program lives for the length of the call, and the kernel only reads it.
-    check(unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0u32, &raw const program) })?;
+    check(unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &raw const program) })
+}
+
+/// The next question of such a filter; waits for it. ENOENT: its caller was killed before.
+pub(super) fn next_notification(listener: BorrowedFd<'_>) -> io::Result<libc::seccomp_notif> {
+    // SAFETY: all zeroes is a valid value of this struct of integers, and what the kernel wants it to be.
+    let mut notification: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+    // SAFETY: the struct is the kernel's, and lives for the length of the call.
+    let done = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut notification) };
+    check(c_long::from(done))?;
+    Ok(notification)
+}
+
+/// Answers a question with an errno: the call isn't made. ENOENT: its caller was killed meanwhile.
+pub(super) fn refuse_notification(listener: BorrowedFd<'_>, id: u64, errno: c_int) -> io::Result<()> {
+    let answer = libc::seccomp_notif_resp { id, val: 0, error: -errno, flags: 0 };
+    // SAFETY: as above; the kernel only reads it.
+    let done = unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw const answer) };
+    check(c_long::from(done))?;
     Ok(())
 }
 

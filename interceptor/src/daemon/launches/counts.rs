@@ -80,7 +80,7 @@ impl Launches {
             self.live().get(&launch).map(|live| (live.workload.settings.name.clone(), Arc::clone(&live.taken)))?;
         let count = || -> Result<Ledger, BpfError> {
             let entered = Entered::now(&self.parts.journal, &taken, last);
-            let connects = Connects::of(&self.parts.kernel, launch, &taken)?;
+            let connects = Connects::of(&self.parts.kernel, launch, &self.folder(launch), &taken)?;
             Ok(entered.ledger(launch, workload.clone(), connects.kinds()))
         };
         let settled = if last { ledger::last(&taken, count) } else { ledger::settled(count) };
@@ -119,7 +119,7 @@ impl Launches {
     pub(super) fn conclude(&self, launch: LaunchId, workload: Option<WorkloadName>, taken: Option<Taken>) {
         if let (Some(workload), Some(taken)) = (workload, taken) {
             let entered = Entered::now(&self.parts.journal, &taken, true);
-            let connects = Connects::of(&self.parts.kernel, launch, &taken).map(|connects| {
+            let connects = Connects::of(&self.parts.kernel, launch, &self.folder(launch), &taken).map(|connects| {
                 // What wasn't taken never will be.
                 taken.resume(connects.established, 0);
                 Connects { had: (&taken).into(), ..connects }

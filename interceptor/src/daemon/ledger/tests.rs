@@ -10,6 +10,7 @@ use super::{Connects, Entered, Had, Recorded, adopted, last, settled};
 use crate::bpf::BpfError;
 use crate::bpf::adopt::Tally;
 use crate::ids::LaunchId;
+use crate::launch::Refused;
 use crate::record::event::{Counts, Handled, Ledger};
 use crate::transport::taken::{Taken, Ticket};
 
@@ -101,6 +102,12 @@ fn what_a_launched_workload_sends_besides_tcp_is_counted_as_what_became_of_it() 
     assert_eq!(kinds.keys().collect::<Vec<_>>(), ["packet", "raw"]);
     assert_eq!(kinds["raw"], Counts { attempted: 1, allowed: 1, ..Counts::default() });
     assert_eq!(kinds["packet"], Counts { attempted: 2, allowed: 2, ..Counts::default() });
+    let refused = Refused { raw: 3, packet: 4, other: 5 };
+    let kinds = Connects { raw: 1, refused, ..Connects::default() }.kinds();
+    assert_eq!(kinds.keys().collect::<Vec<_>>(), ["other", "packet", "raw"]);
+    assert_eq!(kinds["raw"], Counts { attempted: 4, refused: 3, allowed: 1, ..Counts::default() });
+    assert_eq!(kinds["packet"], Counts { attempted: 4, refused: 4, ..Counts::default() });
+    assert_eq!(kinds["other"], Counts { attempted: 5, refused: 5, ..Counts::default() });
 }
 
 #[test]

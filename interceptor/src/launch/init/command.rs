@@ -16,7 +16,8 @@ use nix::unistd::Pid;
 
 use super::privileges;
 use crate::launch::plan::{Failure, NOT_MADE, Plan, failing, planned_path};
-use crate::launch::{environment, seccomp, sys, view};
+use crate::launch::seccomp::Filters;
+use crate::launch::{channel, environment, sys, view};
 
 /// Where the shell looks when there is no PATH (confstr(_CS_PATH)).
 const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
@@ -28,6 +29,8 @@ pub(super) struct Child {
     pub(super) pid: Pid,
     /// Yields a [`Failure`] in JSON, or nothing and its end when the command runs.
     pub(super) report: File,
+    /// Yields what it is asked at about its sockets, once it is confined; see [`Filters::load_asking`].
+    pub(super) confined: OwnedFd,
     /// What of it was read so far.
     heard: Vec<u8>,
 }
@@ -45,11 +48,12 @@ impl Child {
 }
 
 /// Forks the command's process.
-pub(super) fn start(plan: &Plan, filters: &[seccomp::Program], terminal: Option<OwnedFd>) -> Result<Child, Failure> {
+pub(super) fn start(plan: &Plan, filters: &Filters, terminal: Option<OwnedFd>) -> Result<Child, Failure> {
     let (report, reports) =
         nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(failing("make a pipe for the command"))?;
+    let (confined, confining) = channel::pair().map_err(failing("make a channel for the command"))?;
     let pid = sys::fork(|| {
-        let failure = match become_command(plan, filters, terminal.as_ref()) {
+        let failure = match become_command(plan, filters, terminal.as_ref(), &confining) {
             Ok(never) => match never {},
             Err(failure) => failure,
         };
@@ -57,13 +61,14 @@ pub(super) fn start(plan: &Plan, filters: &[seccomp::Program], terminal: Option<
         i32::from(failure.status)
     })
     .map_err(failing("fork the command"))?;
-    Ok(Child { pid, report: report.into(), heard: Vec::new() })
+    Ok(Child { pid, report: report.into(), confined, heard: Vec::new() })
 }
 
 fn become_command(
     plan: &Plan,
-    filters: &[seccomp::Program],
+    filters: &Filters,
     terminal: Option<&OwnedFd>,
+    confining: &OwnedFd,
 ) -> Result<std::convert::Infallible, Failure> {
     nix::unistd::setsid().map_err(failing("make a session"))?;
     if let Some(slave) = terminal {
@@ -74,7 +79,11 @@ fn become_command(
     privileges::become_workload(plan)?;
     enter_cwd(plan)?;
     let program = Program::new(plan)?;
-    privileges::confine(filters)?;
+    let asked_at = privileges::confine(filters)?;
+    let sent = channel::send(confining, &(), asked_at.as_ref().map(AsFd::as_fd));
+    sent.map_err(failing("hand over what is asked about sockets"))?;
+    // Nothing of the workload's may have it: who has it lets sockets through.
+    drop(asked_at);
     Err(program.execute(plan))
 }
 

@@ -1,9 +1,11 @@
 //! What process 1 and the command give up, in which order, and why that order: each step needs what a later one takes.
 
 use std::io;
+use std::os::fd::OwnedFd;
 
 use crate::launch::plan::{Failure, Plan, failing};
-use crate::launch::{seccomp, sys};
+use crate::launch::seccomp::Filters;
+use crate::launch::sys;
 
 const CAP_KILL: u64 = 5;
 /// The kernel refuses the first number past the last capability it knows.
@@ -44,10 +46,11 @@ pub(super) fn become_workload(plan: &Plan) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What closes the last ways out, once the working directory is entered.
-pub(super) fn confine(filters: &[seccomp::Program]) -> Result<(), Failure> {
+/// What closes the last ways out, once the working directory is entered. Whoever has the descriptor, if there is one, is asked about
+/// sockets that are refused.
+pub(super) fn confine(filters: &Filters) -> Result<Option<OwnedFd>, Failure> {
     sys::landlock_scope().map_err(failing("close off signals and abstract sockets (Landlock)"))?;
-    seccomp::load(filters).map_err(failing("load the seccomp filters"))
+    filters.load_asking().map_err(failing("load the seccomp filters"))
 }
 
 /// Empties the bounding and the ambient set and locks the securebits.

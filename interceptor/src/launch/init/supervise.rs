@@ -1,8 +1,9 @@
-//! Process 1 while the command runs: it reaps whatever ends, passes the client's signals on, and reports the command's
-//! end. The client's death ends the workload.
+//! Process 1 while the command runs: it reaps whatever ends, passes the client's signals on, refuses the sockets that a workload
+//! may not make, and reports the command's end. The client's death ends the workload.
 
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use nix::unistd::Pid;
 use super::command::Child;
 use crate::launch::channel::{self, Received, ToClient, ToInit};
 use crate::launch::plan::{Failure, failing};
+use crate::launch::refused::Refusals;
 
 /// How long the workload may take to end after SIGTERM, when its client died or the host asks for it.
 const GRACE: Duration = Duration::from_secs(5);
@@ -36,8 +38,10 @@ impl Supervisor {
     }
 
     /// Supervises until the command has ended. The status returned is process 1's own, for whoever is its parent.
-    pub(super) fn run(self, channel: &OwnedFd, child: Child) -> ExitCode {
-        let mut watch = Watch { channel, child, started: false, client: true, deadline: None };
+    /// What is refused is counted in `refused`.
+    pub(super) fn run(self, channel: &OwnedFd, child: Child, refused: File) -> ExitCode {
+        let asking = Asking::Awaited(refused);
+        let mut watch = Watch { channel, child, asking, started: false, client: true, deadline: None };
         loop {
             match watch.step(&self.signals) {
                 Ok(None) => {}
@@ -59,9 +63,46 @@ pub(super) fn report_failure(channel: &OwnedFd, failure: Failure) -> ExitCode {
 struct Watch<'a> {
     channel: &'a OwnedFd,
     child: Child,
+    asking: Asking,
     started: bool,
     client: bool,
     deadline: Option<Instant>,
+}
+
+/// What process 1 is asked about the workload's sockets.
+enum Asking {
+    /// The command isn't confined yet. With the file to count in.
+    Awaited(File),
+    /// It is asked.
+    Open(Refusals),
+    /// It isn't any more, or never was.
+    Over,
+}
+
+impl Asking {
+    fn descriptor<'a>(&'a self, child: &'a Child) -> Option<BorrowedFd<'a>> {
+        match self {
+            Self::Awaited(_) => Some(child.confined.as_fd()),
+            Self::Open(refusals) => Some(refusals.as_fd()),
+            Self::Over => None,
+        }
+    }
+
+    /// Goes on, when something has come there. What fails here leaves the kernel to refuse by itself.
+    fn step(&mut self, child: &Child, events: PollFlags) {
+        *self = match std::mem::replace(self, Self::Over) {
+            Self::Awaited(file) => match channel::receive::<()>(&child.confined) {
+                Ok(Received::Message((), Some(listener))) => Self::Open(Refusals::new(listener, file)),
+                _ => Self::Over,
+            },
+            // Without a question nobody is left who could ask one.
+            Self::Open(mut refusals) if events.contains(PollFlags::POLLIN) => match refusals.answer() {
+                Ok(()) => Self::Open(refusals),
+                Err(_) => Self::Over,
+            },
+            Self::Open(_) | Self::Over => Self::Over,
+        };
+    }
 }
 
 /// How the command ended.
@@ -74,28 +115,25 @@ enum End {
 
 impl Watch<'_> {
     fn step(&mut self, signals: &SignalFd) -> io::Result<Option<End>> {
-        let Self { channel, child, .. } = &*self;
-        let mut watched = [
-            PollFd::new(signals.as_fd(), PollFlags::POLLIN),
-            PollFd::new(channel.as_fd(), if self.client { PollFlags::POLLIN } else { PollFlags::empty() }),
-            PollFd::new(child.report.as_fd(), if self.started { PollFlags::empty() } else { PollFlags::POLLIN }),
-        ];
         // A hang-up is told also of descriptors that aren't asked about; those that are done with are left out.
-        let count = if !self.started {
-            3
-        } else if self.client {
-            2
-        } else {
-            1
-        };
+        let all = [
+            Some(signals.as_fd()),
+            self.client.then(|| self.channel.as_fd()),
+            (!self.started).then(|| self.child.report.as_fd()),
+            self.asking.descriptor(&self.child),
+        ];
+        let mut watched: Vec<PollFd<'_>> = all.iter().flatten().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
         let timeout = self.deadline.map(|at| at.saturating_duration_since(Instant::now()));
         let timeout =
             timeout.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO));
-        match poll(&mut watched[..count], timeout) {
+        match poll(&mut watched, timeout) {
             Err(Errno::EINTR) => return Ok(None),
             other => other?,
         };
-        let [signalled, spoke, reported] = watched.map(|fd| fd.revents().is_some_and(|events| !events.is_empty()));
+        let mut events = watched.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
+        let events = all.map(|fd| fd.and_then(|_| events.next()).unwrap_or(PollFlags::empty()));
+        let asked = events[3];
+        let [signalled, spoke, reported, _] = events.map(|events| !events.is_empty());
         if !self.started && reported {
             match self.child.read_report() {
                 Ok(Some(failure)) => return Ok(Some(End::Failed(failure))),
@@ -109,6 +147,9 @@ impl Watch<'_> {
         }
         if self.client && spoke {
             self.hear();
+        }
+        if !asked.is_empty() {
+            self.asking.step(&self.child, asked);
         }
         if signalled && let Some(end) = self.take_signals(signals)? {
             return Ok(Some(end));
