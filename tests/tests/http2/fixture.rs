@@ -70,13 +70,15 @@ pub(crate) fn reload(daemon: &Daemon, policy: &str) -> Result<()> {
 pub(crate) struct Client {
     requests: SendRequest<Bytes>,
     driver: JoinHandle<Result<(), h2::Error>>,
+    given: Arc<AtomicU64>,
     sent: Arc<AtomicU64>,
     _child: Child,
 }
 
 /// The input of the program that holds the connection. It ends with the connection, and what is written then is heard by
-/// nobody, as on a connection that the other side has closed: how that ended is told by what is read.
-struct Input(ChildStdin);
+/// nobody, as on a connection that the other side has closed: how that ended is told by what is read. With how many bytes it was
+/// given.
+struct Input(ChildStdin, Arc<AtomicU64>);
 
 fn unheard<T>(done: Poll<io::Result<T>>, otherwise: T) -> Poll<io::Result<T>> {
     match done {
@@ -87,7 +89,11 @@ fn unheard<T>(done: Poll<io::Result<T>>, otherwise: T) -> Poll<io::Result<T>> {
 
 impl AsyncWrite for Input {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        unheard(Pin::new(&mut self.0).poll_write(cx, bytes), bytes.len())
+        let written = unheard(Pin::new(&mut self.0).poll_write(cx, bytes), bytes.len());
+        if let Poll::Ready(Ok(count)) = written {
+            self.1.fetch_add(count as u64, Ordering::Relaxed);
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> Poll<io::Result<()>> {
@@ -148,20 +154,22 @@ impl Client {
         let (output, input) = (child.stdout.take().context("its output")?, child.stdin.take().context("its input")?);
         let sent = Arc::<AtomicU64>::default();
         tokio::spawn(count(child.stderr.take().context("its errors")?, Arc::clone(&sent)));
-        let (requests, connection) = settings.handshake(join(output, Input(input))).await?;
-        Ok(Self { requests, driver: tokio::spawn(connection), sent, _child: child })
+        let given = Arc::<AtomicU64>::default();
+        let (requests, connection) = settings.handshake(join(output, Input(input, Arc::clone(&given)))).await?;
+        Ok(Self { requests, driver: tokio::spawn(connection), given, sent, _child: child })
     }
 
-    /// How many bytes were sent so far.
-    pub(crate) fn sent(&self) -> u64 {
-        self.sent.load(Ordering::Relaxed)
+    /// How many bytes there were to be sent so far.
+    pub(crate) fn given(&self) -> u64 {
+        self.given.load(Ordering::Relaxed)
     }
 
     /// Waits until as many bytes were sent.
     pub(crate) async fn until_sent(&self, count: u64) -> Result<()> {
+        let sent = || self.sent.load(Ordering::Relaxed);
         let deadline = Instant::now() + PATIENCE;
-        while self.sent() < count {
-            ensure!(Instant::now() < deadline, "only {} of {count} bytes were sent", self.sent());
+        while sent() < count {
+            ensure!(Instant::now() < deadline, "only {} of {count} bytes were sent", sent());
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         Ok(())
