@@ -131,10 +131,9 @@ impl Watch<'_> {
             other => other?,
         };
         let mut events = watched.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
-        let events = all.map(|fd| fd.and_then(|_| events.next()).unwrap_or(PollFlags::empty()));
-        let asked = events[3];
-        let [signalled, spoke, reported, _] = events.map(|events| !events.is_empty());
-        if !self.started && reported {
+        let of_each = all.map(|fd| fd.and_then(|_| events.next()).unwrap_or(PollFlags::empty()));
+        let [signalled, spoke, reported, asked] = of_each;
+        if !reported.is_empty() {
             match self.child.read_report() {
                 Ok(Some(failure)) => return Ok(Some(End::Failed(failure))),
                 Ok(None) => {
@@ -145,13 +144,15 @@ impl Watch<'_> {
                 Err(e) => return Err(e),
             }
         }
-        if self.client && spoke {
+        if !spoke.is_empty() {
             self.hear();
         }
         if !asked.is_empty() {
             self.asking.step(&self.child, asked);
         }
-        if signalled && let Some(end) = self.take_signals(signals)? {
+        if !signalled.is_empty()
+            && let Some(end) = self.take_signals(signals)?
+        {
             return Ok(Some(end));
         }
         Ok(self.deadline.is_some_and(|at| at <= Instant::now()).then_some(End::TimedOut))
