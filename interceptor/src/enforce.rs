@@ -3,6 +3,7 @@
 
 mod inject;
 
+use std::io;
 use std::pin::pin;
 
 use http::{Request, Response};
@@ -100,9 +101,14 @@ pub fn upstream_fault(error: &hyper::Error) -> Fault {
     if error.is_parse_too_large() {
         return section_too_large();
     }
-    let broken = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
+    let source = std::error::Error::source(error);
+    let broken = source.and_then(|source| source.downcast_ref::<h2::Error>());
     let (code, told) = if error.is_parse() {
         ("upstream-malformed", "the server's answer is not valid HTTP/1.1")
+    } else if source.and_then(|source| source.downcast_ref()).is_some_and(is_undecodable) {
+        let told =
+            "the server's answer is not valid HTTP/1.1 in its body, or has more trailers than `limits.header_fields`";
+        ("upstream-malformed", told)
     } else if error.is_user() {
         ("client-gone", "the request's body ended before it was complete")
     } else {
@@ -116,6 +122,12 @@ pub fn upstream_fault(error: &hyper::Error) -> Fault {
         }
     };
     fault_of((code, told))
+}
+
+/// Whether reading failed because hyper can't make sense of the chunks or trailers of a body; not because TLS can't.
+fn is_undecodable(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData)
+        && !error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
 }
 
 /// An answer's header section, or its trailers, are larger than the configuration takes.

@@ -85,18 +85,22 @@ fn an_answer_that_the_upstream_cuts_never_ends_cleanly() -> Result<()> {
         match peer.request()?.split(' ').nth(1) {
             Some("/length") => peer.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")?,
             Some("/chunked") => peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")?,
+            Some("/broken") => {
+                peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nno size\r\n")?;
+            }
             // Ends with the connection, and the connection ends without TLS saying so.
             _ => return peer.send("HTTP/1.1 200 OK\r\n\r\nhalf"),
         }
         peer.close()
     })?;
-    for path in ["/length", "/chunked", "/to-the-end"] {
+    for path in ["/length", "/chunked", "/broken", "/to-the-end"] {
         let mut wire = Wire::tls(&daemon)?;
         wire.send(format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n"))?;
         ensure!(wire.head()?.status == 200, "{path}: no head");
         let (came, end) = wire.rest()?;
         ensure!(!came.ends_with(b"0\r\n\r\n") && end != "eof", "{path} ended cleanly ({end}): {came:?}");
-        ensure!(outcome(&daemon, &format!("GET {path}"))?.0 == "upstream-closed", "{path}: recorded otherwise");
+        let code = if path == "/broken" { "upstream-malformed" } else { "upstream-closed" };
+        ensure!(outcome(&daemon, &format!("GET {path}"))?.0 == code, "{path}: recorded otherwise");
     }
     closed(&daemon, "upstream-closed")?;
     daemon.finish()
@@ -168,7 +172,7 @@ fn an_answer_with_too_many_fields_or_trailers_is_told_with_the_keys() -> Result<
                 let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n";
                 peer.send(format!("{head}{}\r\n", fields(120)))
             }
-            _ => peer.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{}\r\nok", fields(90))),
+            _ => peer.send(format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{}\r\nok", fields(99))),
         }
     })?;
     for path in ["/many", "/more"] {

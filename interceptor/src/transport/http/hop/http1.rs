@@ -15,6 +15,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use super::super::UNALLOCATED;
 use super::{Driver, Metered, Unanswered};
 use crate::config::Limits;
 use crate::transport::dial::Stream;
@@ -46,9 +47,10 @@ impl Http1 {
     /// When the connection ended before the first request.
     pub(super) async fn over(stream: Stream, limits: &Limits) -> hyper::Result<Http1> {
         let mut builder = Builder::new();
-        // Twice as many fields, so that somewhat too many are told as that.
-        let fields = limits.header_fields.saturating_mul(2);
-        builder.preserve_header_case(true).max_headers(fields).max_buf_size(limits.header_bytes);
+        builder.preserve_header_case(true).max_buf_size(limits.header_bytes);
+        if limits.header_fields != UNALLOCATED {
+            builder.max_headers(limits.header_fields);
+        }
         let asked = Rc::<Asked>::default();
         let (sender, task) = begin(&builder, stream, &asked).await?;
         Ok(Http1 { builder, sender: Some(sender), driver: Driver::of(&task), task: Some(task), asked })
