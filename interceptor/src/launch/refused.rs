@@ -82,7 +82,7 @@ impl Refusals {
     /// Refuses the next call. To be called when the listener is readable, and waits otherwise.
     ///
     /// # Errors
-    /// The counts can't be written. It is refused all the same.
+    /// It can't be asked about or answered, or the counts can't be written; the last is refused all the same.
     pub(super) fn answer(&mut self) -> io::Result<()> {
         let asked = match sys::next_notification(self.listener.as_fd()) {
             // Its caller was killed before.

@@ -109,11 +109,8 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap, version: Version) {
     }
 }
 
-/// As many header fields of a message hyper reads without allocating for each message: the number that it comes with.
-const UNALLOCATED: usize = 100;
-
 /// hyper's HTTP/1.1 server with our bounds. A client that half-closes after a complete request still gets its answer. Up to
-/// twice as many header fields are taken, so that somewhat too many are told, but for that none above [`UNALLOCATED`].
+/// twice as many header fields are taken, so that somewhat too many are told and recorded.
 pub fn http1_server(limits: &Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
@@ -122,11 +119,8 @@ pub fn http1_server(limits: &Limits) -> http1::Builder {
         .preserve_header_case(true)
         .auto_date_header(false)
         .header_read_timeout(limits.idle_timeout)
+        .max_headers(limits.header_fields.saturating_mul(2))
         .max_buf_size(limits.header_bytes);
-    let most = limits.header_fields.saturating_mul(2).min(UNALLOCATED.max(limits.header_fields));
-    if most != UNALLOCATED {
-        builder.max_headers(most);
-    }
     builder
 }
 

@@ -15,7 +15,6 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::super::UNALLOCATED;
 use super::{Driver, Metered, Unanswered};
 use crate::config::Limits;
 use crate::transport::dial::Stream;
@@ -41,6 +40,9 @@ struct Asked {
     /// That a change of protocols may follow.
     upgrades: Cell<bool>,
 }
+
+/// As many header fields hyper reads without allocating for each message: the number that it comes with.
+const UNALLOCATED: usize = 100;
 
 impl Http1 {
     /// # Errors
