@@ -1,6 +1,6 @@
 //! How often a process allocates, thread by thread: the kernel counts its calls of the C library's `malloc`, `calloc` and
-//! `realloc` (uprobes, through `perf`), so that the binary is the one that is shipped. Counting slows it down: what is
-//! measured besides in the same time means nothing.
+//! `realloc`, and how often a worker takes a block that it had kept instead (uprobes, through `perf`), so that the binary is
+//! the one that is shipped. Counting slows it down: what is measured besides in the same time means nothing.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,15 +12,35 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// What is counted.
+/// What is counted in the C library, and in the daemon.
 const CALLS: [&str; 3] = ["malloc", "calloc", "realloc"];
+const KEPT: &str = "interceptor_heap_take";
 /// How long perf may need until it counts.
 const ATTACH: Duration = Duration::from_millis(500);
 
 /// Probes at the allocator that this process and the daemon share; removed with this.
 pub(crate) struct Probes {
-    events: Vec<String>,
+    placed: Vec<Probe>,
     output: PathBuf,
+}
+
+/// A probe of `perf`'s, by its event; removed with this.
+struct Probe(String);
+
+impl Probe {
+    /// Counts the calls of a function of the program or library in `file`.
+    fn place(file: &str, call: &str) -> Result<Self> {
+        let event = format!("interceptor_bench:{call}_{}", std::process::id());
+        run(Command::new("perf").args(["probe", "--quiet", "--exec", file, &format!("{event}={call}")]))?;
+        Ok(Self(event))
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        // One that is gone is what is wanted.
+        let _ = run(Command::new("perf").args(["probe", "--quiet", "--del", &self.0]));
+    }
 }
 
 impl Probes {
@@ -28,20 +48,18 @@ impl Probes {
     pub(crate) fn place(folder: &Path) -> Result<Self> {
         let maps = fs::read_to_string("/proc/self/maps")?;
         let library = maps.split_whitespace().find(|word| word.ends_with("/libc.so.6")).context("no libc.so.6")?;
-        let mut probes = Self { events: Vec::new(), output: folder.join("perf") };
-        for call in CALLS {
-            let event = format!("interceptor_bench:{call}_{}", std::process::id());
-            run(Command::new("perf").args(["probe", "--quiet", "--exec", library, &format!("{event}={call}")]))?;
-            probes.events.push(event);
-        }
-        Ok(probes)
+        let placed = CALLS.iter().map(|call| Probe::place(library, call)).collect::<Result<_>>()?;
+        Ok(Self { placed, output: folder.join("perf") })
     }
 
     /// The calls of the threads of `pid` while `during` runs, by the threads' names.
     pub(crate) fn count<T>(&self, pid: u32, during: impl FnOnce() -> Result<T>) -> Result<(T, BTreeMap<String, u64>)> {
+        let program = fs::read_link(format!("/proc/{pid}/exe"))?;
+        let kept = Probe::place(program.to_str().context("the daemon's path isn't UTF-8")?, KEPT)?;
+        let events: Vec<&str> = self.placed.iter().chain([&kept]).map(|Probe(event)| event.as_str()).collect();
         let mut perf = Command::new("perf")
             .args(["stat", "--per-thread", "--field-separator", ";", "--pid", &pid.to_string()])
-            .args(["--event", &self.events.join(","), "--output"])
+            .args(["--event", &events.join(","), "--output"])
             .arg(&self.output)
             .stdin(Stdio::null())
             .spawn()?;
@@ -50,15 +68,6 @@ impl Probes {
         kill(Pid::from_raw(perf.id().cast_signed()), Signal::SIGINT)?;
         perf.wait()?;
         Ok((done?, parse(&fs::read_to_string(&self.output)?)))
-    }
-}
-
-impl Drop for Probes {
-    fn drop(&mut self) {
-        for event in &self.events {
-            // One that is gone is what is wanted.
-            let _ = run(Command::new("perf").args(["probe", "--quiet", "--del", event]));
-        }
     }
 }
 

@@ -34,5 +34,6 @@ pub mod clock;
 pub mod config;
 pub mod error;
 pub mod fresh;
+pub mod heap;
 pub mod ids;
 pub mod keyfile;

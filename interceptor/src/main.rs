@@ -3,7 +3,11 @@
 
 use std::process::ExitCode;
 
+use interceptor::heap::Heap;
 use interceptor::launch::init;
+
+#[global_allocator]
+static HEAP: Heap = Heap;
 
 fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|first| first == init::ARGUMENT) {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::heap;
 use crate::pipeline::Registry;
 
 /// How often is looked.
@@ -27,7 +28,7 @@ pub(super) async fn give_back(registry: Arc<Registry>) {
             continue;
         }
         given = freed;
-        if let Err(error) = tokio::task::spawn_blocking(trim).await {
+        if let Err(error) = tokio::task::spawn_blocking(heap::give_back).await {
             tracing::error!(%error, "memory can't be given back");
         }
     }
@@ -37,15 +38,6 @@ pub(super) async fn give_back(registry: Arc<Registry>) {
 fn is_enough(freed: usize, none_lives: bool) -> bool {
     freed >= if none_lives { 1 } else { ENOUGH }
 }
-
-#[cfg(target_env = "gnu")]
-fn trim() {
-    // SAFETY: malloc_trim(3) takes no pointer, and is safe to call from any thread.
-    unsafe { libc::malloc_trim(0) };
-}
-
-#[cfg(not(target_env = "gnu"))]
-fn trim() {}
 
 #[cfg(test)]
 mod tests;

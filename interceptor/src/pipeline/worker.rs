@@ -4,20 +4,27 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc::Receiver;
 use tokio::task::LocalSet;
+use tokio::time::MissedTickBehavior;
 
 use super::Pipeline;
 use super::counted::Counted;
 use super::payload::Budget;
 use crate::config::Limits;
+use crate::heap::{self, Keeping};
 use crate::record::event::{Intent, What};
 use crate::record::payload::{SealedPayload, SessionKey};
 use crate::record::{Event, Journal, Record, RecordError, Recorded};
 use crate::transport::accept::Accepted;
+
+/// How often a worker gives back the memory that it keeps and doesn't need. It is a small part of the second for which
+/// `daemon/slack.rs` waits until it gives back what glibc keeps.
+const SETTLES: Duration = Duration::from_millis(250);
 
 /// One worker: what is shared, and a journal of its own.
 pub struct Worker {
@@ -90,9 +97,10 @@ pub fn start_workers(
         let pipeline = Arc::clone(pipeline);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name(name).spawn(move || {
+            let mut keeping = heap::keep();
             let worker = Worker { pipeline, captured: Budget::default(), counted: Counted::default(), journal };
             let local = LocalSet::new();
-            runtime.block_on(local.run_until(work(Rc::new(worker), queue)));
+            runtime.block_on(local.run_until(work(Rc::new(worker), queue, &mut keeping)));
             // What is still running finishes, or is cut by whoever stops the daemon.
             runtime.block_on(local);
         })
@@ -100,8 +108,18 @@ pub fn start_workers(
     queues.into_iter().enumerate().map(start).collect()
 }
 
-async fn work(worker: Rc<Worker>, mut queue: Receiver<Accepted>) {
-    while let Some(accepted) = queue.recv().await {
+async fn work(worker: Rc<Worker>, mut queue: Receiver<Accepted>, keeping: &mut Keeping) {
+    let mut ticks = tokio::time::interval(SETTLES);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let accepted = tokio::select! {
+            accepted = queue.recv() => accepted,
+            _ = ticks.tick() => {
+                keeping.settle();
+                continue;
+            }
+        };
+        let Some(accepted) = accepted else { break };
         let worker = Rc::clone(&worker);
         tokio::task::spawn_local(async move {
             let Accepted { stream, attribution, load, ticket } = accepted;

@@ -309,6 +309,11 @@ impl Store {
         Ok(retention::finds(&self.db, what)?)
     }
 
+    /// Gives back the pages that are kept for what comes next.
+    pub(super) fn release_memory(&self) -> Result<(), RecordError> {
+        Ok(self.db.execute_batch("PRAGMA shrink_memory")?)
+    }
+
     /// Brings all that was written ahead into the database's file and empties the rest. Gives whether nobody was in the way.
     pub(super) fn truncate(&mut self) -> Result<bool, RecordError> {
         self.alone(Self::empty_log)

@@ -27,11 +27,13 @@ use crate::clock::Clock;
 use crate::config::{Durability, RecordSettings};
 use pace::Pace;
 use reopen::Left;
+use rest::Rest;
 
 mod disk;
 mod hash_before;
 mod pace;
 mod reopen;
+mod rest;
 mod rotate_now;
 mod sign;
 
@@ -73,6 +75,7 @@ pub(super) struct Writer {
     sources: Vec<Source>,
     /// Of the thread that it runs on, once it does.
     pace: Option<Pace>,
+    rest: Rest,
     /// What hashes the file of a database that was moved aside, and the thread that does.
     pub(super) hasher: Hasher,
     hashing: Option<Hashing>,
@@ -134,6 +137,7 @@ impl Writer {
             positions,
             sources: Vec::new(),
             pace: None,
+            rest: Rest::default(),
             hasher: Arc::new(rotate::digest),
             hashing: None,
             hash_due: false,
@@ -207,6 +211,7 @@ impl Writer {
             self.commit(batch)?;
             self.checkpoint(false)?;
         }
+        self.rest()?;
         self.look_after_disk()?;
         self.enter_hash()?;
         self.retain()?;
@@ -284,6 +289,7 @@ impl Writer {
             source.offset = offset;
             source.damaged |= damaged;
         }
+        self.rest.put_off(bytes);
         self.backlog.moved(bytes, store.head().seq, batch.damaged);
         self.backlog.unanchored(self.clock.now());
         Ok(())
@@ -319,7 +325,7 @@ impl Writer {
         }
         // Between two portions, what came meanwhile is moved.
         let keep_at = (!self.keep.is_empty()).then_some(self.keep_at);
-        let look_at = keep_at.into_iter().chain(self.scrub).chain(self.room_at).min();
+        let look_at = keep_at.into_iter().chain(self.scrub).chain(self.room_at).chain(self.rest.at).min();
         self.backlog.again(more, look_at);
         Ok(())
     }

@@ -14,7 +14,7 @@ const LAYERS: &[&[&str]] = &[
     &["approve", "enforce", "record", "transport"],
     &["who", "identity", "vault", "bpf"],
     &["policy", "detect", "wire", "mask"],
-    &["config", "ids", "clock", "error", "fresh", "keyfile"],
+    &["config", "ids", "clock", "error", "fresh", "heap", "keyfile"],
 ];
 
 /// Functions of their arguments: no runtime, no files, no sockets, no clock.
