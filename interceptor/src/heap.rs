@@ -93,6 +93,13 @@ pub fn keep() -> Keeping {
     Keeping { shelf, before: SHELF.replace(shelf.as_ptr()) }
 }
 
+/// Whether this thread keeps anything now.
+#[must_use]
+pub fn keeps() -> bool {
+    // SAFETY: what is set lives, and nothing else of this thread refers to it.
+    unsafe { SHELF.get().as_ref() }.is_some_and(|shelf| shelf.bytes > 0)
+}
+
 impl Keeping {
     /// Gives back what wasn't needed since it was called last: of each size the fewest blocks that there were at any time.
     pub fn settle(&mut self) {

@@ -1,5 +1,6 @@
 //! The workers: one single-threaded runtime per core. A connection and its upstream stay on the worker that got them.
 
+use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,6 +9,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Notify;
 use tokio::sync::mpsc::Receiver;
 use tokio::task::LocalSet;
 use tokio::time::MissedTickBehavior;
@@ -95,12 +98,17 @@ pub fn start_workers(
         let name = format!("worker-{number}");
         let journal = record.journal(&name).map_err(io::Error::other)?;
         let pipeline = Arc::clone(pipeline);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (runtime, keeps) = runtime()?;
         std::thread::Builder::new().name(name).spawn(move || {
             let mut keeping = heap::keep();
             let worker = Worker { pipeline, captured: Budget::default(), counted: Counted::default(), journal };
             let local = LocalSet::new();
-            runtime.block_on(local.run_until(work(Rc::new(worker), queue, &mut keeping)));
+            runtime.block_on(local.run_until(async {
+                tokio::select! {
+                    () = work(Rc::new(worker), queue) => {}
+                    never = settle(&mut keeping, &keeps) => match never {},
+                }
+            }));
             // What is still running finishes, or is cut by whoever stops the daemon.
             runtime.block_on(local);
         })
@@ -108,18 +116,21 @@ pub fn start_workers(
     queues.into_iter().enumerate().map(start).collect()
 }
 
-async fn work(worker: Rc<Worker>, mut queue: Receiver<Accepted>, keeping: &mut Keeping) {
-    let mut ticks = tokio::time::interval(SETTLES);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let accepted = tokio::select! {
-            accepted = queue.recv() => accepted,
-            _ = ticks.tick() => {
-                keeping.settle();
-                continue;
-            }
-        };
-        let Some(accepted) = accepted else { break };
+/// A runtime for one thread, and what is notified each time that it is about to sleep while its thread keeps memory.
+fn runtime() -> io::Result<(Runtime, Arc<Notify>)> {
+    let keeps = Arc::new(Notify::new());
+    let notified = Arc::clone(&keeps);
+    let sleeps = move || {
+        if heap::keeps() {
+            notified.notify_one();
+        }
+    };
+    let runtime = Builder::new_current_thread().enable_all().on_thread_park(sleeps).build()?;
+    Ok((runtime, keeps))
+}
+
+async fn work(worker: Rc<Worker>, mut queue: Receiver<Accepted>) {
+    while let Some(accepted) = queue.recv().await {
         let worker = Rc::clone(&worker);
         tokio::task::spawn_local(async move {
             let Accepted { stream, attribution, load, ticket } = accepted;
@@ -131,3 +142,20 @@ async fn work(worker: Rc<Worker>, mut queue: Receiver<Accepted>, keeping: &mut K
         });
     }
 }
+
+/// Gives back the memory that the thread keeps and doesn't need. Where it keeps none, nothing is due: a daemon that idles
+/// sleeps.
+async fn settle(keeping: &mut Keeping, keeps: &Notify) -> Infallible {
+    let mut ticks = tokio::time::interval(SETTLES);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        keeps.notified().await;
+        while heap::keeps() {
+            ticks.tick().await;
+            keeping.settle();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
