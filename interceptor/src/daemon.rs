@@ -35,6 +35,7 @@ use crate::transport::trust::{Roots, TrustError};
 
 mod adoptions;
 mod cgroup;
+mod dense;
 mod emergencies;
 mod engage;
 mod exhibit;
@@ -247,6 +248,7 @@ async fn serve(config: &Path) -> Result<(), DaemonError> {
     tokio::spawn(ledger::keep(Arc::clone(&launches), Arc::clone(&registry)));
     tokio::spawn(watchdog::keep(Arc::clone(&launches)));
     tokio::spawn(slack::give_back(Arc::clone(&registry)));
+    tokio::spawn(dense::keep());
     let metrics_listener = metrics::listen(&paths.metrics_socket, &settings.control)?;
     let gauges = gauges::Gauges::new(&record, &pipeline, &exporter, &notifier);
     tokio::spawn(metrics::serve(metrics_listener, metrics_handle, move || gauges.look()));

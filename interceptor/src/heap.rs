@@ -11,6 +11,10 @@ use std::cell::Cell;
 use std::ffi::c_void;
 use std::ptr::{NonNull, null_mut};
 
+mod huge;
+
+pub use huge::HugePages;
+
 /// What a thread keeps at most, in bytes: more than 32 exchanges need that one worker has under way.
 const MOST: usize = 2 << 20;
 /// The smallest block of glibc's; the others are larger by multiples of [`ALIGNED`], to which all are aligned.
@@ -34,14 +38,15 @@ impl Size {
         Self(bytes.saturating_sub(LEAST).div_ceil(ALIGNED))
     }
 
-    /// That of a block.
+    /// That of a block. None has less room than [`LEAST`] in glibc; where another allocator stands in its place, one may.
     ///
     /// # Safety
     /// It is of glibc's, and somebody's or kept.
     #[inline]
-    unsafe fn of(block: *mut u8) -> Self {
+    unsafe fn of(block: *mut u8) -> Option<Self> {
         // SAFETY: as the caller promises. The number that malloc_usable_size(3) returns may all be used.
-        Self(unsafe { libc::malloc_usable_size(block.cast()) }.saturating_sub(LEAST) / ALIGNED)
+        let bytes = unsafe { libc::malloc_usable_size(block.cast()) };
+        Some(Self(bytes.checked_sub(LEAST)? / ALIGNED))
     }
 
     /// How many they are.
@@ -217,7 +222,9 @@ unsafe impl GlobalAlloc for Heap {
     #[inline(never)]
     unsafe fn dealloc(&self, block: *mut u8, _: Layout) {
         // SAFETY: as in `kept`; and the caller gives up the block, which is of the size that glibc says.
-        let is_kept = unsafe { SHELF.get().as_mut().is_some_and(|shelf| shelf.put(Size::of(block), block)) };
+        let is_kept = unsafe {
+            SHELF.get().as_mut().is_some_and(|shelf| Size::of(block).is_some_and(|size| shelf.put(size, block)))
+        };
         if !is_kept {
             // SAFETY: the caller gives it up.
             unsafe { libc::free(block.cast()) };
@@ -235,7 +242,7 @@ unsafe impl GlobalAlloc for Heap {
             }
             moved
         // SAFETY: the block is the caller's.
-        } else if unsafe { Size::of(block) } == becomes {
+        } else if unsafe { Size::of(block) } == Some(becomes) {
             return block;
         } else {
             kept(becomes)
@@ -276,3 +283,5 @@ pub fn give_back() {}
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub use tests::turn_over;
