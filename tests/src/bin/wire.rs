@@ -27,7 +27,7 @@ async fn main() -> Fallible<()> {
     let counts = more == ["counting"];
     let end = match (how.as_str(), how.split_once('=')) {
         (_, Some(("many", count))) => return many(host, port, count.parse()?).await,
-        ("clear", _) => relay(TcpStream::connect((host.as_str(), port)).await?, counts).await,
+        ("clear", _) => relay(connect(host, port).await?, counts).await,
         (_, Some(("tls", name))) => tls(host, port, (name, true), "http/1.1", counts).await,
         (_, Some(("alpn", names))) => tls(host, port, (host.as_str(), true), names, counts).await,
         ("tls-no-sni", _) => tls(host, port, (host.as_str(), false), "http/1.1", counts).await,
@@ -64,11 +64,18 @@ fn config(sni: bool, alpn: &str) -> Fallible<Arc<ClientConfig>> {
     Ok(Arc::new(config))
 }
 
+/// What is written goes at once: what was counted as sent has left, and waits for nobody to acknowledge what went before.
+async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((host, port)).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
 /// By this name, which is told or not.
 async fn tls(host: &str, port: u16, (name, sni): (&str, bool), alpn: &str, counts: bool) -> io::Result<()> {
     let config = config(sni, alpn).map_err(|error| io::Error::other(error.to_string()))?;
     let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
-    let stream = TcpStream::connect((host, port)).await?;
+    let stream = connect(host, port).await?;
     let stream = TlsConnector::from(config).connect(name, stream).await?;
     let agreed = String::from_utf8_lossy(stream.get_ref().1.alpn_protocol().unwrap_or(b"none")).into_owned();
     writeln!(io::stderr(), "alpn: {agreed}")?;
@@ -116,7 +123,7 @@ async fn many(host: &str, port: u16, count: usize) -> Fallible<()> {
     let mut open = Vec::new();
     for _ in 0..count {
         let connected = async {
-            let stream = TcpStream::connect((host, port)).await?;
+            let stream = connect(host, port).await?;
             TlsConnector::from(Arc::clone(&config)).connect(name.clone(), stream).await
         };
         if let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_secs(10), connected).await {
