@@ -1,8 +1,8 @@
-//! Huge pages for the heap of a daemon that is busy. Blocks that go with each other lie on pages of 4 KiB all over a heap that thousands
-//! of connections have filled, more of them than the processor remembers the places of; looking them up again is a tenth of
-//! a request's time. So whole stretches of it that are in use anyway are moved onto one page each, which the kernel does at
-//! once when it is asked (`MADV_COLLAPSE`, since Linux 6.1; `mm/khugepaged.c`). What is freed there goes back to the system
-//! page by page as before.
+//! Huge pages for the heap of a daemon that is busy. Blocks that go with each other lie on pages of 4 KiB all over a heap
+//! that thousands of connections have filled, more of them than the processor remembers the places of; looking them up
+//! again is a tenth of a request's time. So whole stretches of it that are in use anyway are moved onto one page each, which the kernel does at
+//! once when it is asked (`MADV_COLLAPSE`, since Linux 6.1; `mm/khugepaged.c`). What is freed there and given back isn't the
+//! daemon's any more; the system splits the page that it was part of when it needs the memory.
 
 use std::fs::{self, File};
 use std::io;
@@ -40,22 +40,25 @@ impl HugePages {
     /// # Errors
     /// When the kernel doesn't say what there is in memory.
     pub fn new() -> io::Result<Option<Self>> {
-        let Ok(enabled) = fs::read_to_string(ENABLED) else { return Ok(None) };
-        let huge = fs::read_to_string(SIZE)?.trim().parse().map_err(io::Error::other)?;
-        if enabled.contains("[never]") {
+        if !is_wanted() {
             return Ok(None);
         }
+        let huge = fs::read_to_string(SIZE)?.trim().parse().map_err(io::Error::other)?;
         let page = sysconf(SysconfVar::PAGE_SIZE)?.and_then(|size| usize::try_from(size).ok());
         let page = page.filter(|&page| page > 0 && huge > page).ok_or(io::ErrorKind::Unsupported)?;
         Ok(Some(Self { huge, page, pages: File::open("/proc/self/pagemap")?, next: 0 }))
     }
 
     /// Moves stretches that are in use onto huge pages, at most 64 of those that weren't looked at longest, and says how
-    /// many of them lie there now. One that the kernel can't or won't move stays as it is.
+    /// many of them lie there now. One that the kernel can't or won't move stays as it is, and so do all from when the system
+    /// is told never to.
     ///
     /// # Errors
     /// When the kernel doesn't say what there is in memory.
     pub fn gather(&mut self) -> io::Result<usize> {
+        if !is_wanted() {
+            return Ok(0);
+        }
         let stretches = self.stretches()?;
         let from = stretches.partition_point(|stretch| stretch.start < self.next);
         let mut moved = 0;
@@ -75,7 +78,8 @@ impl HugePages {
         Ok(moved)
     }
 
-    /// What a huge page could take the place of, in the order of addresses: nothing but the heap is anonymous and as large.
+    /// What a huge page could take the place of, in the order of addresses: the heap, for little else is anonymous and as
+    /// large.
     fn stretches(&self) -> io::Result<Vec<Range<usize>>> {
         let maps = fs::read_to_string("/proc/self/maps")?;
         let stretches = maps.lines().filter_map(anonymous).flat_map(|map| {
@@ -85,7 +89,7 @@ impl HugePages {
         Ok(stretches.collect())
     }
 
-    /// Whether nearly all of it is there.
+    /// Whether enough of it is there.
     fn is_in_use(&self, stretch: &Range<usize>) -> io::Result<bool> {
         let count = self.huge / self.page;
         let mut entries = vec![0; count * 8];
@@ -94,6 +98,11 @@ impl HugePages {
         let there = entries.iter().filter(|&&entry| u64::from_ne_bytes(entry) & PRESENT != 0).count();
         Ok(there >= count - count / SPARE)
     }
+}
+
+/// Whether the system has huge pages, and isn't told never to use them.
+fn is_wanted() -> bool {
+    fs::read_to_string(ENABLED).is_ok_and(|enabled| !enabled.contains("[never]"))
 }
 
 /// The addresses of a line of `/proc/self/maps`, if it is memory of the process's own that it may write to and that has

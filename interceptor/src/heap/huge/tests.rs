@@ -1,5 +1,7 @@
 use std::ptr::{NonNull, null_mut};
 
+use nix::sys::prctl::set_thp_disable;
+
 use super::*;
 
 /// Memory of the test's own, which begins where a huge page could; it is unmapped in the end.
@@ -18,11 +20,14 @@ impl Memory {
         let whole = unsafe { libc::mmap(null_mut(), length, access, kind, -1, 0) };
         assert_ne!(whole, libc::MAP_FAILED);
         let memory = Self { whole, length, at: (whole as usize).next_multiple_of(pages.huge) };
+        // A system that uses huge pages everywhere isn't to do so here by itself.
+        set_thp_disable(true).unwrap();
         for number in 0..stretches * pages.huge / pages.page {
             if number % skipped != 0 {
                 memory.page(pages, number).iter_mut().for_each(|byte| *byte = number as u8);
             }
         }
+        set_thp_disable(false).unwrap();
         memory
     }
 
